@@ -1,0 +1,120 @@
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+
+/// @file
+/// What richflow asks of the types that plug into it. No base classes and no registration: a plain
+/// class with the named members fits. Each concept has an `explain_...` function, one sentence per
+/// member, that richflow's entry points call first, so that a missing member costs one readable line.
+
+namespace richflow {
+
+/// A model `f(w, x)` of fixed shape. The parameters `w` are arguments, never members.
+///
+/// - `Scalar`, `num_parameters()` = P
+/// - `predict(w, X, out)`: `out` = f(w, X), N values
+/// - `vjp(w, X, r, out)`: `out` = J(w)^T r, P values, J the N x P Jacobian of `predict`
+template <class M>
+concept Model = requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+                         ConstVectorRef<typename M::Scalar> r, VectorRef<typename M::Scalar> out) {
+  { model.num_parameters() } -> std::convertible_to<Index>;
+  model.predict(w, X, out);
+  model.vjp(w, X, r, out);
+};
+
+/// A model with Jacobian-vector products: `jvp(w, X, v, out)`: `out` = J(w) v, N values.
+template <class M>
+concept HasJvp = Model<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+             ConstVectorRef<typename M::Scalar> v, VectorRef<typename M::Scalar> out) {
+  model.jvp(w, X, v, out);
+};
+
+/// A model that is linear in its input, `f(w, x) = <beta(w), x>`: `beta(w, out)` writes d values,
+/// `input_dimension()` = d.
+template <class M>
+concept LinearPredictor = Model<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, VectorRef<typename M::Scalar> out) {
+  { model.input_dimension() } -> std::convertible_to<Index>;
+  model.beta(w, out);
+};
+
+/// A model whose gradient flow conserves something: `invariant(w)` returns a vector that is constant
+/// in time along every gradient flow of the model.
+template <class M>
+concept HasInvariant = Model<M> && requires(const M& model, ConstVectorRef<typename M::Scalar> w) {
+  { model.invariant(w) } -> std::convertible_to<Vector<typename M::Scalar>>;
+};
+
+/// An ordinary differential equation `y' = F(t, y)`: `dimension()`, and a call that writes `dy`.
+template <class P>
+concept VectorField = requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,
+                               VectorRef<typename P::Scalar> dy) {
+  { problem.dimension() } -> std::convertible_to<Index>;
+  problem(t, y, dy);
+};
+
+/// A vector field with a loss that it descends: `loss(y)`.
+template <class P>
+concept HasLoss = VectorField<P> && requires(const P& problem, ConstVectorRef<typename P::Scalar> y) {
+  { problem.loss(y) } -> std::convertible_to<typename P::Scalar>;
+};
+
+/// The gradient flow of a model on data, opened up: `num_residuals()` = N, `residual(w, r)`,
+/// `vjp(w, r, out)` = J^T r, and the flow itself, `w' = -2 J^T r`.
+template <class P>
+concept TangentFlow = HasLoss<P> && requires(const P& problem, ConstVectorRef<typename P::Scalar> w,
+                                             ConstVectorRef<typename P::Scalar> r, VectorRef<typename P::Scalar> out) {
+  { problem.num_residuals() } -> std::convertible_to<Index>;
+  problem.residual(w, out);
+  problem.vjp(w, r, out);
+};
+
+/// A stiff vector field with an exact symmetric Jacobian `F_y = -S`, S positive semidefinite, the form
+/// of every gradient flow of a convex function: `negative_jacobian(t, y, S)` writes the lower triangle
+/// of the dense matrix S.
+template <class P>
+concept SymmetricStiffField = VectorField<P> &&
+    requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,
+             MatrixRef<typename P::Scalar> S) {
+  problem.negative_jacobian(t, y, S);
+};
+
+/// A separable convex regularizer `Q(beta)` on R^d.
+template <class R>
+concept Regularizer = requires(const R& regularizer, ConstVectorRef<typename R::Scalar> beta,
+                               VectorRef<typename R::Scalar> out) {
+  { regularizer.dimension() } -> std::convertible_to<Index>;
+  { regularizer.value(beta) } -> std::convertible_to<typename R::Scalar>;
+  regularizer.gradient(beta, out);
+};
+
+/// A regularizer whose gradient inverts in closed form: the extension point of the solve road. From
+/// these members richflow derives the minimizer of `Q` subject to `X beta = y` for any scale, its
+/// certificate and the dual flow.
+///
+/// With `z = grad Q(beta)`, the d mirror variables (on the interpolating path `z = X^T nu`):
+/// - `mirror(z, beta, curvature)`: `beta = (grad Q)^{-1}(z)` and `curvature = d beta / d z > 0`
+/// - `conjugate(z)`: `Q*(z) = sup_beta <z, beta> - Q(beta)`
+/// - `max_step(z, dz)`: the largest t such that `z + s dz` is in the domain for all s in [0, t)
+/// - `scale()`, `with_scale(scale)`: the initialization scale, and the same regularizer at another one
+/// - `homogeneity()`: the p with `beta = alpha^p * (a function of z alone)`; 2 for the squared net, D at depth D
+/// - `dual_rate()`: the constant c in the dual flow `nu' = -c (X beta(X^T nu) - y)` for the plain-sum loss
+template <class R>
+concept MirrorMap = Regularizer<R> &&
+    requires(const R& regularizer, ConstVectorRef<typename R::Scalar> z, VectorRef<typename R::Scalar> out,
+             BasicScale<typename R::Scalar> scale) {
+  regularizer.mirror(z, out, out);
+  { regularizer.conjugate(z) } -> std::convertible_to<typename R::Scalar>;
+  { regularizer.max_step(z, z) } -> std::convertible_to<typename R::Scalar>;
+  { regularizer.scale() } -> std::convertible_to<BasicScale<typename R::Scalar>>;
+  { regularizer.with_scale(scale) } -> std::convertible_to<R>;
+  { regularizer.homogeneity() } -> std::convertible_to<typename R::Scalar>;
+  { regularizer.dual_rate() } -> std::convertible_to<typename R::Scalar>;
+};
+
+}  // namespace richflow
