@@ -1,0 +1,333 @@
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+
+namespace richflow {
+
+/// `q(z) = integral_0^z arcsinh(u/2) du = 2 - sqrt(4 + z^2) + z arcsinh(z/2)`, the hypentropy of one
+/// coordinate: z^2/4 near 0, |z| log|z| - |z| + 2 far away (Woodworth et al. 2020, Theorem 1). Evaluated
+/// without the cancellation of the textbook form, to a few ulp for every z.
+template <class Scalar>
+[[nodiscard]] Scalar hypentropy(Scalar z) {
+  using std::abs;
+  using std::asinh;
+  using std::sqrt;
+  const Scalar a = abs(z);
+  if (a > Scalar(1) / std::numeric_limits<Scalar>::epsilon()) return a * (asinh(a / Scalar(2)) - Scalar(1));
+  return a * asinh(a / Scalar(2)) - a * (a / (Scalar(2) + sqrt(Scalar(4) + a * a)));
+}
+
+/// `q'(z) = arcsinh(z/2)`.
+template <class Scalar>
+[[nodiscard]] Scalar hypentropy_gradient(Scalar z) {
+  using std::asinh;
+  return asinh(z / Scalar(2));
+}
+
+namespace detail {
+
+/// sinh(z) for |z| <= 1. For float and double the Taylor series (truncated below half an ulp), which a
+/// compiler can vectorize, so that the hot loops need no call per entry.
+template <class Scalar>
+[[nodiscard]] inline Scalar sinh_on_unit_interval(Scalar z) {
+  if constexpr (std::is_same_v<Scalar, double> || std::is_same_v<Scalar, float>) {
+    const Scalar s = z * z;
+    Scalar p = Scalar(1) / Scalar(121645100408832000.0);
+    p = p * s + Scalar(1) / Scalar(355687428096000.0);
+    p = p * s + Scalar(1) / Scalar(1307674368000.0);
+    p = p * s + Scalar(1) / Scalar(6227020800.0);
+    p = p * s + Scalar(1) / Scalar(39916800.0);
+    p = p * s + Scalar(1) / Scalar(362880.0);
+    p = p * s + Scalar(1) / Scalar(5040.0);
+    p = p * s + Scalar(1) / Scalar(120.0);
+    p = p * s + Scalar(1) / Scalar(6.0);
+    return z + z * (s * p);
+  } else {
+    using std::sinh;
+    return sinh(z);
+  }
+}
+
+/// The coordinate `Q_i(beta) = c q(beta / c)`, `c = alpha^2 w0_i^2`. Both forms of c are needed: `log c` alone
+/// loses as many ulp of c as it has units, the root underflows for small alpha.
+template <class Scalar>
+struct HypentropyCoordinate {
+  Scalar log_c;
+  Scalar root_c;
+
+  /// arcsinh(beta / (2 c)), also where c or 1/c is outside the range of Scalar.
+  [[nodiscard]] Scalar gradient(Scalar beta) const {
+    using std::abs;
+    using std::asinh;
+    using std::isfinite;
+    using std::log;
+    if (beta == Scalar(0)) return beta;
+    // Where the root has underflowed, every beta is so far beyond c that arcsinh is the logarithm.
+    const Scalar ratio = (abs(beta) / root_c) / root_c;
+    const bool in_range = root_c >= std::numeric_limits<Scalar>::min() && isfinite(ratio);
+    const Scalar magnitude = in_range ? asinh(ratio / Scalar(2)) : log(abs(beta)) - log_c;
+    return beta < Scalar(0) ? -magnitude : magnitude;
+  }
+
+  /// sqrt(4 c^2 + beta^2), the curvature d beta / d z at beta.
+  [[nodiscard]] Scalar curvature(Scalar beta) const {
+    using std::hypot;
+    return hypot(Scalar(2) * root_c * root_c, beta);
+  }
+
+  /// c q(beta / c).
+  [[nodiscard]] Scalar value(Scalar beta) const {
+    using std::abs;
+    const Scalar a = abs(beta);
+    return a == Scalar(0) ? a : a * gradient(a) - a * (a / (Scalar(2) * root_c * root_c + curvature(a)));
+  }
+};
+
+}  // namespace detail
+
+/// The regularizer `Q_alpha` of the squared diagonal net `beta = w_+^2 - w_-^2`: gradient flow from
+/// `w(0) = alpha (a, b)` that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et
+/// al. 2020, Theorem 1).
+///
+/// For `a = b = w0`, with c_i = alpha^2 w0_i^2:
+///
+///     Q(beta) = sum_i c_i q(beta_i / c_i),     grad Q = arcsinh(beta / (2 c)),     beta = 2 c sinh(z)
+///
+/// For a != b, c_i = alpha^2 a_i b_i and Q is the Bregman divergence of the above from
+/// `beta(0) = alpha^2 (a^2 - b^2)`, so that always `grad Q(beta(0)) = 0` and `grad Q(beta(t)) = X^T nu(t)`.
+///
+/// A MirrorMap. All members work from `log alpha` and are accurate for any `log alpha` in which alpha^2
+/// does not overflow. Immutable; copies share their data. Each call costs O(d).
+template <class S>
+class BasicHypentropy {
+ public:
+  using Scalar = S;
+  using ScaleType = BasicScale<S>;
+
+  /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0.
+  [[nodiscard]] static BasicHypentropy uniform(Index d, ScaleType scale) {
+    require<DimensionError>(d > 0, "hypentropy needs d > 0 coordinates, got ", d);
+    Shape shape;
+    shape.dimension = d;
+    return BasicHypentropy(std::move(shape), scale);
+  }
+
+  /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite.
+  [[nodiscard]] static BasicHypentropy shaped(const Vector<S>& w0, ScaleType scale) {
+    require<DimensionError>(w0.size() > 0, "w0 is empty");
+    check_positive("w0", w0);
+    Shape shape;
+    shape.dimension = w0.size();
+    shape.root_c = w0;
+    shape.log_c = S(2) * w0.array().log();
+    return BasicHypentropy(std::move(shape), scale);
+  }
+
+  /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws ArgumentError where an entry is not positive and
+  /// finite, DimensionError where the lengths differ.
+  [[nodiscard]] static BasicHypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale) {
+    require<DimensionError>(a.size() > 0, "a is empty");
+    require_size("b", b.size(), a.size());
+    check_positive("a", a);
+    check_positive("b", b);
+    Shape shape;
+    shape.dimension = a.size();
+    shape.root_c = a.array().sqrt() * b.array().sqrt();
+    shape.log_c = a.array().log() + b.array().log();
+    shape.offset = (a.array() / b.array()).log();
+    shape.start = (a - b).cwiseProduct(a + b);
+    return BasicHypentropy(std::move(shape), scale);
+  }
+
+  /// d.
+  [[nodiscard]] Index dimension() const { return shape_->dimension; }
+  /// alpha.
+  [[nodiscard]] ScaleType scale() const { return scale_; }
+  /// The same shape at another alpha; O(1).
+  [[nodiscard]] BasicHypentropy with_scale(ScaleType scale) const { return BasicHypentropy(shape_, scale); }
+  /// The flow of the squared net under `L = |X beta - y|^2` is `nu' = -8 (X beta(X^T nu) - y)`.
+  [[nodiscard]] S dual_rate() const { return S(8); }
+
+  /// `Q(beta)`; nonnegative, 0 at `beta(0)`.
+  [[nodiscard]] S value(ConstVectorRef<S> beta) const {
+    using std::abs;
+    require_size("beta", beta.size(), dimension());
+    S sum(0);
+    for (Index i = 0; i < dimension(); ++i) {
+      const auto q = coordinate(i);
+      sum += is_biased() ? divergence(i, beta[i]) : q.value(beta[i]);
+    }
+    return sum;
+  }
+
+  /// `out = grad Q(beta) = arcsinh(beta / (2 c)) - log(a / b)`, d values.
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+    require_size("beta", beta.size(), dimension());
+    require_size("out", out.size(), dimension());
+    for (Index i = 0; i < dimension(); ++i) out[i] = coordinate(i).gradient(beta[i]) - offset(i);
+  }
+
+  /// `beta = 2 c sinh(z + log(a / b))`, the inverse of `gradient`, and `curvature = d beta / d z`.
+  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
+    using std::abs;
+    require_size("z", z.size(), dimension());
+    require_size("beta", beta.size(), dimension());
+    require_size("curvature", curvature.size(), dimension());
+    const S base = S(2) * scale_.log();
+    if (is_uniform()) {
+      curvature.array() = (z.array() + base).exp();
+      beta.array() = (base - z.array()).exp();
+      combine(
+          dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i]; }, [&](Index) { return alpha_; });
+    } else if (!is_biased()) {
+      curvature.array() = (z.array() + (shape_->log_c.array() + base)).exp();
+      beta.array() = ((shape_->log_c.array() + base) - z.array()).exp();
+      combine(
+          dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i]; },
+          [&](Index i) { return alpha_ * shape_->root_c[i]; });
+    } else {
+      curvature.array() = ((z + shape_->offset).array() + (shape_->log_c.array() + base)).exp();
+      beta.array() = ((shape_->log_c.array() + base) - (z + shape_->offset).array()).exp();
+      combine(
+          dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i] + shape_->offset[i]; },
+          [&](Index i) { return alpha_ * shape_->root_c[i]; });
+    }
+  }
+
+  /// `Q*(z) = sup_beta <z, beta> - Q(beta) = sum_i 2 c_i (cosh(z_i + o_i) - cosh(o_i))`, o = log(a / b).
+  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const {
+    using std::abs;
+    using std::exp;
+    using std::sinh;
+    require_size("z", z.size(), dimension());
+    S sum(0);
+    for (Index i = 0; i < dimension(); ++i) {
+      const auto q = coordinate(i);
+      const S o = offset(i);
+      if (abs(z[i]) < S(20)) {
+        sum += S(4) * (sinh(z[i] / S(2)) * q.root_c) * (sinh(z[i] / S(2) + o) * q.root_c);
+      } else {
+        sum += (exp(z[i] + o + q.log_c) + exp(q.log_c - z[i] - o)) - (exp(o + q.log_c) + exp(q.log_c - o));
+      }
+    }
+    return sum;
+  }
+
+  /// Every z is in the domain: infinity.
+  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
+    require_size("dz", dz.size(), z.size());
+    return std::numeric_limits<S>::infinity();
+  }
+
+  /// At constant z, beta is proportional to alpha^2.
+  [[nodiscard]] S homogeneity() const { return S(2); }
+
+ private:
+  struct Shape {
+    Index dimension = 0;
+    Vector<S> log_c = {};   // log c_i at alpha = 1; empty when uniform
+    Vector<S> root_c = {};  // sqrt(c_i) at alpha = 1; empty when uniform
+    Vector<S> offset = {};  // log(a_i / b_i); empty when a = b
+    Vector<S> start = {};   // a_i^2 - b_i^2; empty when a = b
+  };
+
+  BasicHypentropy(Shape shape, ScaleType scale)
+      : BasicHypentropy(std::make_shared<const Shape>(std::move(shape)), scale) {}
+
+  BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
+      : shape_(std::move(shape)), scale_(scale), alpha_(scale.value()) {
+    using std::exp;
+    using std::isfinite;
+    const S largest = is_uniform() ? S(0) : shape_->log_c.maxCoeff();
+    require(isfinite(exp(S(2) * scale.log() + largest)), "log_alpha = ", scale.log(),
+            " is too large: alpha^2 w0^2 overflows");
+  }
+
+  static void check_positive(const char* name, const Vector<S>& values) {
+    require_finite(name, values);
+    for (Index i = 0; i < values.size(); ++i)
+      require(values[i] > S(0), name, "(", i, ") must be positive, got ", values[i]);
+  }
+
+  /// From p = c e^z in `curvature` and m = c e^-z in `beta` to p - m and p + m; where |z| < 1 the
+  /// difference would cancel, and c through its logarithm lose digits, so the series serves. `shifted` gives z, `root`
+  /// gives sqrt(c).
+  template <class Shifted, class Root>
+  static void combine(Index n, S* beta, S* curvature, Shifted shifted, Root root) {
+    using std::abs;
+    using std::sqrt;
+    for (Index i = 0; i < n; ++i) {
+      const S p = curvature[i];
+      const S m = beta[i];
+      const S z = shifted(i);
+      const S r = root(i);
+      const S sinh_z = sinh_on_unit(z);
+      const S small_beta = S(2) * (sinh_z * r) * r;
+      const S small_curvature = S(2) * (sqrt(S(1) + sinh_z * sinh_z) * r) * r;
+      curvature[i] = abs(z) < S(1) ? small_curvature : p + m;
+      beta[i] = abs(z) < S(1) ? small_beta : p - m;
+    }
+  }
+
+  static S sinh_on_unit(S z) {
+    if constexpr (std::is_same_v<S, double> || std::is_same_v<S, float>) {
+      return detail::sinh_on_unit_interval(z);
+    } else {
+      using std::abs;
+      return abs(z) < S(1) ? detail::sinh_on_unit_interval(z) : S(0);
+    }
+  }
+
+  [[nodiscard]] bool is_uniform() const { return shape_->log_c.size() == 0; }
+  [[nodiscard]] bool is_biased() const { return shape_->offset.size() != 0; }
+  [[nodiscard]] S offset(Index i) const { return is_biased() ? shape_->offset[i] : S(0); }
+  [[nodiscard]] S root_c(Index i) const { return is_uniform() ? S(1) : shape_->root_c[i]; }
+
+  [[nodiscard]] detail::HypentropyCoordinate<S> coordinate(Index i) const {
+    return {S(2) * scale_.log() + (is_uniform() ? S(0) : shape_->log_c[i]), alpha_ * root_c(i)};
+  }
+
+  /// Bregman divergence of coordinate i from beta(0). With D = z - z(0) it is
+  /// (c_0) A(D) + beta(0) B(D), A = D sinh D - cosh D + 1, B = D cosh D - sinh D, c_0 the curvature at
+  /// beta(0): a form without cancellation for small D, by series there.
+  [[nodiscard]] S divergence(Index i, S beta) const {
+    using std::abs;
+    const auto q = coordinate(i);
+    const S start = (shape_->start[i] * alpha_) * alpha_;
+    const S delta = q.gradient(beta) - offset(i);
+    if (!(abs(delta) < S(1))) return beta * delta - (q.curvature(beta) - q.curvature(start));
+    S even(0);  // A = sum_k D^2k (2k - 1) / (2k)!
+    S odd(0);   // B = sum_k D^(2k+1) 2k / (2k + 1)!
+    S power(1);
+    S factorial(1);
+    const S tiny = std::numeric_limits<S>::epsilon() * delta * delta / S(16);
+    for (int k = 1; k < 40; ++k) {
+      power *= delta;
+      factorial *= S(k);
+      const S term = power * S(k - 1) / factorial;
+      (k % 2 == 0 ? even : odd) += term;
+      if (k > 2 && abs(term) <= tiny) break;
+    }
+    return q.curvature(start) * even + start * odd;
+  }
+
+  std::shared_ptr<const Shape> shape_;
+  ScaleType scale_;
+  S alpha_;
+};
+
+/// Hypentropy in double precision.
+using Hypentropy = BasicHypentropy<double>;
+
+static_assert(MirrorMap<Hypentropy>);
+
+}  // namespace richflow
