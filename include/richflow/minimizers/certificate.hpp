@@ -1,0 +1,97 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+
+namespace richflow {
+
+/// How far a pair (beta, nu) is from the optimum of `min Q(beta) subject to X beta = y`. All three are 0
+/// at the optimum and only there; none of them relies on how the pair was found.
+template <class Scalar>
+struct BasicCertificate {
+  /// `|X beta - y|_2 / max(|y|_2, |X beta(0)|_2)`, the absolute norm where that maximum is 0.
+  Scalar primal_residual = std::numeric_limits<Scalar>::infinity();
+  /// `max_i |grad Q(beta) - X^T nu|_i / max(1, |X^T nu|_inf)`: an upper bound on the relative distance
+  /// of `grad Q(beta)` from the row space of X. Coordinates that underflow on both sides agree.
+  Scalar kkt_residual = std::numeric_limits<Scalar>::infinity();
+  /// `(Q(beta) + Q*(X^T nu) - <y, nu>) / max(Q(beta), Q*(X^T nu))`: the primal value minus the dual
+  /// value (weak duality), relative; within rounding it may be slightly negative.
+  Scalar duality_gap = std::numeric_limits<Scalar>::infinity();
+};
+
+/// Certificate in double precision.
+using Certificate = BasicCertificate<double>;
+
+namespace detail {
+
+/// The norm against which `|X beta - y|` is judged.
+template <class Scalar>
+[[nodiscard]] Scalar residual_scale(Scalar norm_y, Scalar norm_start) {
+  const Scalar scale = std::max(norm_y, norm_start);
+  return scale > Scalar(0) ? scale : Scalar(1);
+}
+
+}  // namespace detail
+
+/// Checks a claimed minimizer `beta` of `Q` over `X beta = y` against the multipliers `nu` (N values).
+/// Throws DimensionError for wrong lengths. Cost O(N d).
+template <MirrorMap Mirror>
+[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
+                                                                const BasicDataset<typename Mirror::Scalar>& data,
+                                                                const Vector<typename Mirror::Scalar>& beta,
+                                                                const Vector<typename Mirror::Scalar>& nu) {
+  using S = typename Mirror::Scalar;
+  using std::abs;
+  const Index d = data.dimension();
+  require_size("the regularizer", mirror.dimension(), d);
+  require_size("beta", beta.size(), d);
+  require_size("nu", nu.size(), data.num_samples());
+
+  const Vector<S> z = data.X().transpose() * nu;
+  Vector<S> gradient(d), dual_beta(d), curvature(d), start(d);
+  mirror.gradient(beta, gradient);
+  mirror.mirror(Vector<S>::Zero(d), start, curvature);
+  mirror.mirror(z, dual_beta, curvature);
+
+  BasicCertificate<S> certificate;
+  const S scale = detail::residual_scale<S>(data.y().norm(), (data.X() * start).norm());
+  certificate.primal_residual = (data.X() * beta - data.y()).norm() / scale;
+
+  // Below this size beta has lost digits to underflow and determines no gradient.
+  const S vanishing = std::numeric_limits<S>::min() / std::numeric_limits<S>::epsilon();
+  S worst(0);
+  for (Index i = 0; i < d; ++i) {
+    const bool both_vanish = abs(beta[i]) < vanishing && abs(dual_beta[i]) < vanishing;
+    if (!both_vanish) worst = std::max(worst, S(abs(gradient[i] - z[i])));
+  }
+  certificate.kkt_residual = worst / std::max(S(1), S(z.cwiseAbs().maxCoeff()));
+
+  const S primal = mirror.value(beta);
+  const S conjugate = mirror.conjugate(z);
+  const S size = std::max(abs(primal), abs(conjugate));
+  certificate.duality_gap = (primal + conjugate - data.y().dot(nu)) / (size > S(0) ? size : S(1));
+  return certificate;
+}
+
+/// The same without multipliers: `nu` is the least-squares solution of `X^T nu = grad Q(beta)`. Use it to
+/// judge any beta, of whatever origin. Cost O(N^2 d). Needs `grad Q(beta)` to be representable: at extreme
+/// scales, where entries of beta underflow, pass `nu`.
+template <MirrorMap Mirror>
+[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
+                                                                const BasicDataset<typename Mirror::Scalar>& data,
+                                                                const Vector<typename Mirror::Scalar>& beta) {
+  using S = typename Mirror::Scalar;
+  require_size("beta", beta.size(), data.dimension());
+  Vector<S> gradient(data.dimension());
+  mirror.gradient(beta, gradient);
+  const Vector<S> nu = data.X().transpose().completeOrthogonalDecomposition().solve(gradient);
+  return certify(mirror, data, beta, nu);
+}
+
+}  // namespace richflow

@@ -1,0 +1,321 @@
+#pragma once
+
+#include <Eigen/Cholesky>
+#include <Eigen/LU>
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/minimizers/independent_rows.hpp"
+
+namespace richflow {
+
+/// The interpolator of minimum Euclidean norm, `argmin |beta|_2` subject to `X beta = y`: the
+/// alpha -> infinity limit of the uniformly initialized squared net. Rank-deficient X is fine if y is
+/// consistent; throws InfeasibleError if not. Cost O(N^2 d).
+template <class Scalar>
+[[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data) {
+  using std::sqrt;
+  const Matrix<Scalar>& X = data.X();
+  const Scalar size = data.y().norm();
+  if (data.num_samples() <= data.dimension()) {
+    const Matrix<Scalar> gram = X * X.transpose();
+    const Eigen::LLT<Matrix<Scalar>> cholesky(gram);
+    const auto pivots = cholesky.matrixLLT().diagonal().array().square();
+    if (cholesky.info() == Eigen::Success && pivots.minCoeff() > Scalar(1e-6) * pivots.maxCoeff()) {
+      Vector<Scalar> beta = X.transpose() * cholesky.solve(data.y());
+      // One refinement makes up for the squared condition number of the Gram matrix.
+      beta += X.transpose() * cholesky.solve(data.y() - X * beta);
+      return beta;
+    }
+  }
+  const Vector<Scalar> beta = X.completeOrthogonalDecomposition().solve(data.y());
+  const Scalar misfit = (X * beta - data.y()).norm();
+  require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size,
+                           "no beta satisfies X beta = y: the best fit leaves a residual of norm ", misfit,
+                           " where |y| = ", size);
+  return beta;
+}
+
+/// `argmin sum_i beta_i^2 / w0_i^2` subject to `X beta = y`: the kernel limit of the net with shape `w0`.
+/// `w0` has d positive entries, else ArgumentError.
+template <class Scalar>
+[[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data, const Vector<Scalar>& w0) {
+  require_size("w0", w0.size(), data.dimension());
+  require_finite("w0", w0);
+  for (Index i = 0; i < w0.size(); ++i) require(w0[i] > Scalar(0), "w0(", i, ") must be positive, got ", w0[i]);
+  const BasicDataset<Scalar> scaled(data.X() * w0.asDiagonal(), data.y());
+  return w0.cwiseProduct(min_l2_interpolator(scaled));
+}
+
+/// Minimum-l1 interpolator at a vertex, with its proof.
+template <class Scalar>
+struct [[nodiscard]] BasicMinL1Result {
+  Vector<Scalar> beta = {};  ///< The minimizer, d entries, at most rank(X) of them nonzero.
+  Vector<Scalar> nu = {};    ///< Dual optimum, N: `max <y, nu>` subject to `|X^T nu|_inf <= 1`; feasible.
+  Scalar objective = std::numeric_limits<Scalar>::infinity();        ///< `|beta|_1` (weighted where asked).
+  Scalar primal_residual = std::numeric_limits<Scalar>::infinity();  ///< `|X beta - y| / |y|`.
+  Scalar duality_gap = std::numeric_limits<Scalar>::infinity();      ///< `(objective - <y, nu>) / objective`.
+  Index pivots = 0;                                                  ///< Simplex pivots after the warm start.
+  Status status = Status::stalled;                                   ///< tolerance_reached, or max_steps.
+
+  [[nodiscard]] bool ok() const { return is_success(status); }
+
+  /// *this, or throws ConvergenceError with the numbers.
+  const BasicMinL1Result& require_ok() const {
+    require<ConvergenceError>(ok(), "the minimum-l1 interpolator stopped after ", pivots,
+                              " pivots at relative duality gap ", duality_gap);
+    return *this;
+  }
+};
+
+using MinL1Result = BasicMinL1Result<double>;
+
+namespace detail {
+
+/// Simplex method for `min |beta|_1` subject to `X beta = y`, X of full row rank m. A basis is m independent
+/// columns; a pivot lets the column with the most violated dual constraint enter and passes through sign
+/// changes of the others as long as the objective falls (a piecewise linear line search).
+template <class Scalar>
+class L1Simplex {
+ public:
+  L1Simplex(const Matrix<Scalar>& X, std::vector<Index> basis) : X_(X), basis_(std::move(basis)) {
+    const Index m = X_.rows();
+    is_basic_.assign(static_cast<std::size_t>(X_.cols()), false);
+    for (const Index j : basis_) is_basic_[static_cast<std::size_t>(j)] = true;
+    columns_.resize(m, m);
+    inverse_.resize(m, m);
+  }
+
+  /// Pivots until every dual constraint holds to `tolerance`. False when `max_pivots` did not suffice.
+  bool optimize(const Vector<Scalar>& y, Scalar tolerance, Index max_pivots) {
+    using std::abs;
+    invert();
+    values_.noalias() = inverse_ * y;
+    for (Index count = 0; count < max_pivots; ++count) {
+      if (count % 64 == 63) {
+        invert();
+        values_.noalias() = inverse_ * y;
+      }
+      solve_dual();
+      prices_.noalias() = X_.transpose() * dual_;
+      Index entering = -1;
+      Scalar worst = Scalar(1) + tolerance;
+      for (Index j = 0; j < prices_.size(); ++j) {
+        if (is_basic_[static_cast<std::size_t>(j)] || !(abs(prices_[j]) > worst)) continue;
+        worst = abs(prices_[j]);
+        entering = j;
+      }
+      if (entering < 0) return true;
+      if (!pivot(entering)) return false;
+    }
+    return false;
+  }
+
+  /// Solves the basic system for `y` afresh, with one refinement, keeping the signs of the dual: those of the
+  /// last `optimize`, which also decide for values that are 0 here. Returns by how much the signs
+  /// misjudge the objective, `sum |value| - sign * value`; 0 at an optimal basis.
+  Scalar polish(const Vector<Scalar>& y) {
+    invert();
+    values_.noalias() = inverse_ * y;
+    const Vector<Scalar> misfit = y - columns_ * values_;
+    values_.noalias() += inverse_ * misfit;
+    dual_.noalias() = inverse_.transpose() * signs_;
+    const Vector<Scalar> rest = signs_ - columns_.transpose() * dual_;
+    dual_.noalias() += inverse_.transpose() * rest;
+    return values_.template lpNorm<1>() - signs_.dot(values_);
+  }
+
+  /// Values of the basic variables for `y`.
+  [[nodiscard]] Vector<Scalar> solve_basis(const Vector<Scalar>& y) {
+    invert();
+    return inverse_ * y;
+  }
+
+  [[nodiscard]] const std::vector<Index>& basis() const { return basis_; }
+  [[nodiscard]] const Vector<Scalar>& values() const { return values_; }
+  [[nodiscard]] const Vector<Scalar>& dual() const { return dual_; }
+  [[nodiscard]] const Matrix<Scalar>& columns() const { return columns_; }
+  [[nodiscard]] Index pivots() const { return pivots_; }
+
+ private:
+  void gather() {
+    for (Index k = 0; k < columns_.cols(); ++k) columns_.col(k) = X_.col(basis_[static_cast<std::size_t>(k)]);
+  }
+
+  void invert() {
+    gather();
+    inverse_ = columns_.partialPivLu().inverse();
+  }
+
+  void solve_dual() {
+    signs_ = values_.unaryExpr([](Scalar v) { return v < Scalar(0) ? Scalar(-1) : Scalar(1); });
+    dual_.noalias() = inverse_.transpose() * signs_;
+  }
+
+  bool pivot(Index entering) {
+    using std::abs;
+    const Scalar sign = prices_[entering] > Scalar(0) ? Scalar(1) : Scalar(-1);
+    direction_.noalias() = inverse_ * X_.col(entering);
+    breakpoints_.clear();
+    const Scalar negligible = direction_.cwiseAbs().maxCoeff() * Scalar(64) * Eigen::NumTraits<Scalar>::epsilon();
+    for (Index k = 0; k < values_.size(); ++k) {
+      const Scalar rate = sign * direction_[k];  // values_ moves by -t rate
+      if (abs(rate) > negligible && signs_[k] * rate > Scalar(0)) breakpoints_.emplace_back(values_[k] / rate, k);
+    }
+    std::sort(breakpoints_.begin(), breakpoints_.end());
+    Scalar slope = Scalar(1) - abs(prices_[entering]);
+    for (const auto& [t, k] : breakpoints_) {
+      slope += Scalar(2) * abs(direction_[k]);
+      if (slope < Scalar(0)) continue;
+      values_ -= (t * sign) * direction_;
+      values_[k] = sign * t;
+      replace(k, entering);
+      return true;
+    }
+    return false;
+  }
+
+  void replace(Index leaving, Index entering) {
+    const Scalar pivot = direction_[leaving];
+    row_ = inverse_.row(leaving) / pivot;
+    direction_[leaving] -= Scalar(1);
+    inverse_.noalias() -= direction_ * row_.transpose();
+    is_basic_[static_cast<std::size_t>(basis_[static_cast<std::size_t>(leaving)])] = false;
+    is_basic_[static_cast<std::size_t>(entering)] = true;
+    basis_[static_cast<std::size_t>(leaving)] = entering;
+    ++pivots_;
+  }
+
+  const Matrix<Scalar>& X_;
+  std::vector<Index> basis_;
+  std::vector<bool> is_basic_;
+  Matrix<Scalar> columns_, inverse_;
+  Vector<Scalar> values_, signs_, dual_, prices_, direction_, row_;
+  std::vector<std::pair<Scalar, Index>> breakpoints_;
+  Index pivots_ = 0;
+};
+
+/// m independent columns of X, preferring those with large `weight`.
+template <class Scalar>
+[[nodiscard]] std::vector<Index> heaviest_basis(const Matrix<Scalar>& X, const Vector<Scalar>& weight) {
+  const Index m = X.rows();
+  std::vector<Index> order(static_cast<std::size_t>(X.cols()));
+  std::iota(order.begin(), order.end(), Index(0));
+  const auto heavier = [&](Index a, Index b) { return weight[a] != weight[b] ? weight[a] > weight[b] : a < b; };
+  std::sort(order.begin(), order.end(), heavier);
+  // The weights differ by many orders of magnitude, so a greedy choice by weight alone would do, were it not
+  // for dependent columns; elimination in the order of weight skips those.
+  Matrix<Scalar> kept(m, m);
+  Vector<Scalar> column(m);
+  std::vector<Index> basis;
+  for (const Scalar tolerance : {Scalar(1e-2), Scalar(1e-7)}) {
+    for (const Index j : order) {
+      if (static_cast<Index>(basis.size()) == m) break;
+      if (std::find(basis.begin(), basis.end(), j) != basis.end()) continue;
+      const auto rank = static_cast<Index>(basis.size());
+      column = X.col(j);
+      const Scalar size = column.norm();
+      for (int pass = 0; pass < 2; ++pass)
+        column.noalias() -= kept.leftCols(rank) * (kept.leftCols(rank).transpose() * column).eval();
+      const Scalar rest = column.norm();
+      if (!(rest > tolerance * size)) continue;
+      kept.col(rank) = column / rest;
+      basis.push_back(j);
+    }
+  }
+  return basis;
+}
+
+}  // namespace detail
+
+/// The interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex: the
+/// alpha -> 0 limit of the squared net (Woodworth et al. 2020, Theorem 1, whatever its shape). The rich end of
+/// the hypentropy path tells the support; a few simplex pivots make it exact. The dual vector proves
+/// optimality: it is feasible and its value equals the objective. Rank-deficient X is fine if y is consistent;
+/// throws InfeasibleError if not. Cost O(N^2 d) for the path, O(N d) per pivot.
+template <class Scalar>
+[[nodiscard]] BasicMinL1Result<Scalar> min_l1_interpolator(const BasicDataset<Scalar>& data) {
+  using std::abs;
+  using std::log;
+  const Index d = data.dimension();
+  const Scalar size = data.y().norm();
+  BasicMinL1Result<Scalar> result;
+  result.beta = Vector<Scalar>::Zero(d);
+  result.nu = Vector<Scalar>::Zero(data.num_samples());
+  if (size == Scalar(0)) {
+    result.objective = result.primal_residual = result.duality_gap = Scalar(0);
+    result.status = Status::tolerance_reached;
+    return result;
+  }
+
+  // Deep enough for a good guess of the support, near enough to be cheap.
+  const Scalar depth(25);
+  const Vector<Scalar> spread = min_l2_interpolator(data);
+  const auto scale = BasicScale<Scalar>::from_log(log(spread.cwiseAbs().maxCoeff()) / Scalar(2) - depth);
+  BasicMinimizerOptions<Scalar> rough;
+  rough.primal_tolerance = Scalar(1e-3);
+  BasicHypentropyPath<Scalar> path(data, BasicHypentropy<Scalar>::uniform(d, scale), rough);
+  const Vector<Scalar> guess = path.solve(scale).beta.cwiseAbs();
+
+  const std::vector<Index> rows = independent_rows_if_needed(data);
+  const bool is_reduced = static_cast<Index>(rows.size()) < data.num_samples();
+  const Matrix<Scalar> reduced = is_reduced ? Matrix<Scalar>(data.X()(rows, Eigen::all)) : Matrix<Scalar>();
+  const Matrix<Scalar>& X = is_reduced ? reduced : data.X();
+  const Vector<Scalar> y = data.y()(rows);
+
+  detail::L1Simplex<Scalar> simplex(X, detail::heaviest_basis(X, guess));
+  const Index max_pivots = 50 * (X.rows() + 20);
+  const Scalar tolerance = Scalar(1e4) * Eigen::NumTraits<Scalar>::epsilon();
+  // Sparse solutions are degenerate vertices, where simplex pivots can cycle. Moving every basic variable away
+  // from zero, by amounts of no pattern, gives a nearby problem without ties whose optimal basis also serves y.
+  Vector<Scalar> shift = simplex.solve_basis(y);
+  const Scalar unit = shift.cwiseAbs().maxCoeff() * Scalar(1e-9);
+  for (Index k = 0; k < shift.size(); ++k) {
+    const Scalar pattern = Scalar((k * 7919 + 104729) % 10007) / Scalar(10007);
+    shift[k] = unit * (Scalar(1) + pattern) * (shift[k] < Scalar(0) ? Scalar(-1) : Scalar(1));
+  }
+  bool is_optimal = simplex.optimize(y + simplex.columns() * shift, tolerance, max_pivots);
+  Scalar misjudged = simplex.polish(y);
+  if (!is_optimal || misjudged > tolerance * simplex.values().template lpNorm<1>()) {
+    is_optimal = simplex.optimize(y, tolerance, max_pivots);
+    misjudged = simplex.polish(y);
+  }
+
+  for (Index k = 0; k < X.rows(); ++k) result.beta[simplex.basis()[static_cast<std::size_t>(k)]] = simplex.values()[k];
+  const Scalar excess = (X.transpose() * simplex.dual()).cwiseAbs().maxCoeff();
+  result.nu(rows) = simplex.dual() / std::max(Scalar(1), excess);
+  result.objective = result.beta.template lpNorm<1>();
+  result.primal_residual = (data.X() * result.beta - data.y()).norm() / size;
+  result.duality_gap = (result.objective - data.y().dot(result.nu)) / result.objective;
+  result.pivots = simplex.pivots();
+  const bool is_proven = is_optimal && misjudged <= tolerance * result.objective;
+  result.status = is_proven ? Status::tolerance_reached : Status::max_steps;
+  return result;
+}
+
+/// `argmin sum_i weights_i |beta_i|` subject to `X beta = y`; `weights` has d positive entries, else
+/// ArgumentError. `nu` satisfies `|x_i^T nu| <= weights_i`.
+template <class Scalar>
+[[nodiscard]] BasicMinL1Result<Scalar> min_l1_interpolator(const BasicDataset<Scalar>& data,
+                                                           const Vector<Scalar>& weights) {
+  require_size("weights", weights.size(), data.dimension());
+  require_finite("weights", weights);
+  for (Index i = 0; i < weights.size(); ++i)
+    require(weights[i] > Scalar(0), "weights(", i, ") must be positive, got ", weights[i]);
+  const BasicDataset<Scalar> scaled(data.X() * weights.cwiseInverse().asDiagonal(), data.y());
+  BasicMinL1Result<Scalar> result = min_l1_interpolator(scaled);
+  result.beta = result.beta.cwiseQuotient(weights).eval();
+  return result;
+}
+
+}  // namespace richflow

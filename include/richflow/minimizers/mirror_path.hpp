@@ -1,0 +1,458 @@
+#pragma once
+
+#include <Eigen/Cholesky>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/independent_rows.hpp"
+
+namespace richflow {
+
+/// Options of the mirror-map minimizers.
+template <class Scalar>
+struct BasicMinimizerOptions {
+  /// Stop when `|X beta - y| / max(|y|, |X beta(0)|)` is at most this (1e-12 in double). Much below the
+  /// default, rounding decides and the result says `stalled`.
+  Scalar primal_tolerance = Scalar(4500) * Eigen::NumTraits<Scalar>::epsilon();
+  /// Give up after this many N x N factorizations.
+  Index max_factorizations = 400;
+};
+
+using MinimizerOptions = BasicMinimizerOptions<double>;
+
+/// Minimizer of a regularizer Q over the interpolators, with its proof.
+template <class Scalar>
+struct [[nodiscard]] BasicMinimizerResult {
+  Vector<Scalar> beta = {};                                    ///< The minimizer, d.
+  Vector<Scalar> nu = {};                                      ///< Multipliers, N: `grad Q(beta) = X^T nu`.
+  BasicScale<Scalar> scale = BasicScale<Scalar>::from_log(0);  ///< alpha.
+  BasicCertificate<Scalar> certificate = {};                   ///< Distance from optimality.
+  Status status = Status::stalled;                             ///< tolerance_reached, stalled or max_steps.
+  Index newton_steps = 0;                                      ///< Newton and continuation steps taken.
+  Index factorizations = 0;                                    ///< N x N matrices assembled and factored.
+  Index inner_iterations = 0;                                  ///< Conjugate-gradient iterations, O(N d) each.
+
+  [[nodiscard]] bool ok() const { return is_success(status); }
+
+  /// *this, or throws ConvergenceError with the numbers when the tolerance was not reached.
+  const BasicMinimizerResult& require_ok() const {
+    require<ConvergenceError>(ok(), "the minimizer at log_alpha = ", scale.log(), " stopped at primal residual ",
+                              certificate.primal_residual, " after ", factorizations, " factorizations");
+    return *this;
+  }
+};
+
+using MinimizerResult = BasicMinimizerResult<double>;
+
+/// Minimizers of a mirror map's regularizer Q over `X beta = y` for many scales: the points where gradient
+/// flow from `w(0) = alpha w0` ends, with certificates and without time integration.
+///
+/// The N dual variables solve `X beta(X^T nu) = y` (the stationarity of the convex dual
+/// `Q*(X^T nu) - <y, nu>`) by Newton's method, continued in `log alpha`: from the kernel end, or from the
+/// last solution, a second-order predictor jumps as far towards the wanted scale as the actual residual
+/// at the end of the jump allows. One factorization of the Hessian `X diag(d beta / d z) X^T` serves a whole
+/// jump; the Newton systems in between are solved by conjugate gradients preconditioned with it. Columns
+/// whose curvature cannot matter are left out of the factorization.
+///
+/// Rank-deficient X is fine if y is consistent. Cost O(N^2 d) per factorization.
+template <MirrorMap Mirror>
+class MirrorPath {
+ public:
+  using Scalar = typename Mirror::Scalar;
+  using Result = BasicMinimizerResult<Scalar>;
+  using Options = BasicMinimizerOptions<Scalar>;
+
+  /// `mirror` gives the regularizer; its scale does not matter, `solve` takes one. Throws DimensionError
+  /// when the lengths differ, ArgumentError for bad options, InfeasibleError when no beta fits y. Costs one
+  /// factorization, which the first `solve` reports.
+  MirrorPath(BasicDataset<Scalar> data, Mirror mirror, Options options = {})
+      : data_(std::move(data)), mirror_(std::move(mirror)), at_scale_(mirror_), options_(options) {
+    using std::isfinite;
+    require_size("the regularizer", mirror_.dimension(), data_.dimension());
+    require(options_.primal_tolerance > Scalar(0) && isfinite(options_.primal_tolerance),
+            "primal_tolerance must be positive and finite, got ", options_.primal_tolerance);
+    require(options_.max_factorizations > 0, "max_factorizations must be positive, got ", options_.max_factorizations);
+    allocate(data_.num_samples());
+    factorize_kernel();
+    if (is_ill_conditioned()) keep_independent_rows();
+  }
+
+  MirrorPath(const MirrorPath&) = delete;
+  MirrorPath& operator=(const MirrorPath&) = delete;
+
+  /// The minimizer at `scale`, continued from the last one found (at first: from the kernel end). Numerical
+  /// trouble never throws: status and certificate say what was reached.
+  Result solve(BasicScale<Scalar> scale) {
+    Status status = Status::stalled;
+    const Mirror target = mirror_.with_scale(scale);
+    if (is_warm_) status = follow_to(scale);
+    if (!is_success(status)) {
+      start_at_kernel_end(scale);
+      status = follow_to(scale);
+    }
+    is_warm_ = is_success(status);
+    return collect(target, status);
+  }
+
+  /// The problem being solved.
+  [[nodiscard]] const BasicDataset<Scalar>& dataset() const { return data_; }
+
+ private:
+  using S = Scalar;
+
+  // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
+  // `corrected`. Conjugate gradients cost about 1/20 of a factorization each, hence `max_inner`. Measured on
+  // Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each.
+  static constexpr double neighbourhood = 0.3;
+  static constexpr double corrected = 1e-2;
+  static constexpr Index max_inner = 20;
+  // Newton steps that may pass without a smaller residual before the limit of rounding counts as reached.
+  static constexpr Index patience = 12;
+
+  void allocate(Index rows) {
+    const Index d = data_.dimension();
+    squared_norms_ = X().colwise().squaredNorm().transpose();
+    for (Vector<S>* v : {&nu_, &r_, &trial_r_, &step_, &tangent_, &bend_, &rhs_, &cg_r_, &cg_s_, &cg_p_, &cg_q_})
+      v->setZero(rows);
+    for (Vector<S>* v : {&z_, &beta_, &curvature_, &trial_z_, &trial_beta_, &trial_curvature_, &step_z_, &tangent_z_,
+                         &bend_z_, &scratch_})
+      v->setZero(d);
+    H_.resize(rows, rows);
+    cholesky_ = Eigen::LLT<Matrix<S>>(rows);
+  }
+
+  [[nodiscard]] const Matrix<S>& X() const { return reduced_X_.size() > 0 ? reduced_X_ : data_.X(); }
+  [[nodiscard]] const Vector<S>& y() const { return reduced_X_.size() > 0 ? reduced_y_ : data_.y(); }
+
+  void set_scale(S log_alpha) {
+    log_alpha_ = log_alpha;
+    at_scale_ = mirror_.with_scale(BasicScale<S>::from_log(log_alpha));
+  }
+
+  /// Residual, relative to `residual_scale_`, at (z, mirror); infinite where it overflows.
+  S evaluate(const Mirror& mirror, const Vector<S>& z, Vector<S>& beta, Vector<S>& curvature, Vector<S>& r) const {
+    using std::isfinite;
+    mirror.mirror(z, beta, curvature);
+    // What cannot be seen in X beta is dropped before it becomes subnormal and slows every product.
+    const S invisible = curvature.maxCoeff() * S(1e-60);
+    if (curvature.minCoeff() < invisible) {
+      beta = (curvature.array() < invisible).select(S(0), beta);
+      curvature = (curvature.array() < invisible).select(S(0), curvature);
+    }
+    r = y();
+    r.noalias() -= X() * beta;
+    const S size = r.norm() / residual_scale_;
+    return isfinite(size) ? size : std::numeric_limits<S>::infinity();
+  }
+
+  void evaluate_here() { residual_ = evaluate(at_scale_, z_, beta_, curvature_, r_); }
+
+  /// Factors `X diag(curvature) X^T`, leaving out columns that are invisible at working precision, and
+  /// lifting the diagonal where fewer than N columns count (sparse data at tiny alpha).
+  void factorize() {
+    const S visible = (curvature_.array() * squared_norms_.array()).maxCoeff() * S(1e-3) *
+                      Eigen::NumTraits<S>::epsilon() / static_cast<S>(curvature_.size());
+    using std::sqrt;
+    columns_.resize(X().rows(), X().cols());
+    Index kept = 0;
+    for (Index i = 0; i < curvature_.size(); ++i)
+      if (curvature_[i] * squared_norms_[i] > visible) columns_.col(kept++) = sqrt(curvature_[i]) * X().col(i);
+    H_.setZero();
+    H_.template selfadjointView<Eigen::Lower>().rankUpdate(columns_.leftCols(kept));
+    const S size = H_.diagonal().maxCoeff();
+    lift_ = S(0);
+    for (S lift = S(64) * Eigen::NumTraits<S>::epsilon();; lift *= S(100)) {
+      H_.diagonal().array() += lift * size;
+      lift_ += lift * size;
+      cholesky_.compute(H_);
+      if (cholesky_.info() == Eigen::Success || lift > S(1)) break;
+    }
+    factor_scale_ = S(1);
+    is_fresh_ = true;
+    ++factorizations_;
+  }
+
+  /// The Hessian at z = 0, where every scale has the same one up to a factor.
+  void factorize_kernel() {
+    set_scale(S(0));
+    z_.setZero();
+    evaluate_here();
+    factorize();
+    kernel_factor_ = cholesky_;
+    kernel_curvature_ = curvature_;
+  }
+
+  [[nodiscard]] bool is_ill_conditioned() const {
+    const auto pivots = cholesky_.matrixLLT().diagonal().array().square();
+    return !(pivots.minCoeff() > S(1e-10) * pivots.maxCoeff());
+  }
+
+  void keep_independent_rows() {
+    require_feasible(data_);
+    rows_ = independent_rows(data_.X());
+    const auto rank = static_cast<Index>(rows_.size());
+    require<InfeasibleError>(rank > 0 || data_.y().isZero(S(0)), "X is zero but y is not");
+    if (rank == data_.num_samples() || rank == 0) return;
+    reduced_X_ = data_.X()(rows_, Eigen::all);
+    reduced_y_ = data_.y()(rows_);
+    allocate(rank);
+    factorize_kernel();
+  }
+
+  /// z = 0 at a scale at which the problem is nearly linear, the wanted one if it is that large.
+  void start_at_kernel_end(BasicScale<S> scale) {
+    using std::exp;
+    using std::log;
+    cholesky_ = kernel_factor_;
+    factor_scale_ = S(1);
+    set_scale(S(0));
+    nu_.setZero();
+    z_.setZero();
+    mirror_.with_scale(BasicScale<S>::from_log(S(0))).mirror(z_, beta_, curvature_);
+    rhs_.noalias() = X() * beta_;
+    const S start_norm = rhs_.norm();
+
+    step_ = cholesky_.solve(y());
+    step_z_.noalias() = X().transpose() * step_;
+    const S p = mirror_.homogeneity();
+    const S nearly_linear(0.5);
+    const S size = step_z_.cwiseAbs().maxCoeff() / nearly_linear;
+    const S kernel_log_alpha = size > S(0) ? log(size) / p : scale.log();
+    const S log_alpha = std::max(scale.log(), kernel_log_alpha);
+    set_scale(log_alpha);
+    factor_scale_ = exp(-p * log_alpha);
+    is_fresh_ = true;
+    residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm * exp(p * log_alpha));
+    start_norm_ = start_norm;
+    evaluate_here();
+  }
+
+  void precondition(const Vector<S>& v, Vector<S>& out) const {
+    out = factor_scale_ * v;
+    cholesky_.solveInPlace(out);
+  }
+
+  void apply_hessian(const Vector<S>& v, Vector<S>& out) {
+    scratch_.noalias() = X().transpose() * v;
+    scratch_.array() *= curvature_.array();
+    out.noalias() = X() * scratch_;
+    // Without the lift, rounding errors of the right-hand side blow up where the Hessian vanishes.
+    out += (lift_ / factor_scale_) * v;
+  }
+
+  /// `out ~ H^{-1} rhs` to the given relative residual by preconditioned conjugate gradients. False when the
+  /// factorization has become too old to serve.
+  bool solve_hessian(const Vector<S>& rhs, S tolerance, Vector<S>& out) {
+    out.setZero();
+    cg_r_ = rhs;
+    const S goal = tolerance * rhs.norm();
+    precondition(cg_r_, cg_s_);
+    cg_p_ = cg_s_;
+    S rs = cg_r_.dot(cg_s_);
+    for (Index k = 0; k < max_inner; ++k) {
+      if (!(rs > S(0))) return true;
+      apply_hessian(cg_p_, cg_q_);
+      ++inner_iterations_;
+      const S curvature = cg_p_.dot(cg_q_);
+      if (!(curvature > S(0))) return k > 0;
+      const S a = rs / curvature;
+      out += a * cg_p_;
+      cg_r_ -= a * cg_q_;
+      if (cg_r_.norm() <= goal) return true;
+      precondition(cg_r_, cg_s_);
+      const S next = cg_r_.dot(cg_s_);
+      cg_p_ = cg_s_ + (next / rs) * cg_p_;
+      rs = next;
+    }
+    return false;
+  }
+
+  /// One damped inexact Newton step; false if it made no progress.
+  bool newton_step(S goal) {
+    using std::max;
+    using std::min;
+    // Quadratic convergence needs a relative accuracy of the order of the residual, and no more than the goal.
+    const S accuracy = max(min(S(0.1), residual_), S(0.3) * goal / residual_);
+    is_factor_good_ = solve_hessian(r_, accuracy, step_);
+    step_z_.noalias() = X().transpose() * step_;
+    ++newton_steps_;
+    S t = min(S(1), S(0.9) * at_scale_.max_step(z_, step_z_));
+    for (int halvings = 0; halvings < 40; ++halvings, t /= S(2)) {
+      trial_z_ = z_ + t * step_z_;
+      const S trial = evaluate(at_scale_, trial_z_, trial_beta_, trial_curvature_, trial_r_);
+      // The slope of the convex dual along the step is -<step, r>: while it is downhill the dual decreases,
+      // even where the residual of an inexact step does not.
+      const bool is_downhill = trial < S(1) && step_.dot(trial_r_) > S(0);
+      if (trial < (S(1) - S(0.1) * t) * residual_ || is_downhill) {
+        accept(t, step_, trial);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  void accept(S t, const Vector<S>& direction, S residual) {
+    nu_ += t * direction;
+    z_.swap(trial_z_);
+    beta_.swap(trial_beta_);
+    curvature_.swap(trial_curvature_);
+    r_.swap(trial_r_);
+    residual_ = residual;
+    is_fresh_ = false;
+  }
+
+  /// Newton steps at the present scale until the relative residual is at most `goal`.
+  Status correct(S goal) {
+    S best = residual_;
+    Index steps_without_gain = 0;
+    while (!(residual_ <= goal)) {
+      const bool progress = newton_step(goal);
+      steps_without_gain = residual_ < S(0.9) * best ? 0 : steps_without_gain + 1;
+      best = std::min(best, residual_);
+      if (steps_without_gain > patience) return Status::stalled;
+      if (residual_ <= goal) break;
+      if (progress && is_factor_good_) continue;
+      if (!progress && is_fresh_) return Status::stalled;
+      if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+      factorize();
+    }
+    return Status::tolerance_reached;
+  }
+
+  Status follow_to(BasicScale<S> scale) {
+    const S target = scale.log();
+    jump_ = std::numeric_limits<S>::infinity();
+    while (true) {
+      const bool is_there = log_alpha_ == target;
+      const Status status = correct(is_there ? options_.primal_tolerance : S(corrected));
+      if (!is_success(status) || is_there) return status;
+      if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+      if (!is_fresh_) factorize();
+      if (!jump_towards(target)) return Status::stalled;
+    }
+  }
+
+  /// Moves along the path `nu(log alpha)` by its second-order expansion, as far as the residual allows.
+  bool jump_towards(S target) {
+    using std::abs;
+    using std::min;
+    const S p = mirror_.homogeneity();
+    // X (p beta + curvature * z') = 0 gives the tangent; X beta = y - r.
+    rhs_ = -p * (y() - r_);
+    solve_hessian(rhs_, S(1e-2), tangent_);
+    tangent_z_.noalias() = X().transpose() * tangent_;
+    // The second derivative of X beta along the tangent, by a central difference: any mirror map, no formulas.
+    const S delta = S(1e-3) / std::max(S(1), S(tangent_z_.cwiseAbs().maxCoeff()));
+    rhs_ = -S(2) * (y() - r_);
+    for (const S side : {delta, -delta}) {
+      trial_z_ = z_ + side * tangent_z_;
+      evaluate(at(log_alpha_ + side), trial_z_, trial_beta_, trial_curvature_, trial_r_);
+      rhs_ += y() - trial_r_;
+    }
+    rhs_ /= -delta * delta;
+    if (rhs_.allFinite()) {
+      solve_hessian(rhs_, S(1e-1), bend_);
+    } else {
+      bend_.setZero();
+    }
+    bend_z_.noalias() = X().transpose() * bend_;
+    ++newton_steps_;
+
+    const S distance = target - log_alpha_;
+    S step = abs(distance) <= S(6) * jump_ ? distance : (distance > S(0) ? S(6) * jump_ : -S(6) * jump_);
+    for (int tries = 0; tries < 60; ++tries, step *= S(0.6)) {
+      const S end = step == distance ? target : log_alpha_ + step;
+      if (end == log_alpha_) return false;
+      for (const S bend : {step * step / S(2), S(0)}) {
+        scratch_ = step * tangent_z_ + bend * bend_z_;
+        if (!(at_scale_.max_step(z_, scratch_) > S(1.01))) continue;
+        trial_z_ = z_ + scratch_;
+        const S trial = evaluate(at(end), trial_z_, trial_beta_, trial_curvature_, trial_r_);
+        if (!(trial <= S(neighbourhood))) continue;
+        nu_ += bend * bend_;
+        accept(step, tangent_, trial);
+        residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(end));
+        set_scale(end);
+        jump_ = abs(step);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  [[nodiscard]] Mirror at(S log_alpha) const { return mirror_.with_scale(BasicScale<S>::from_log(log_alpha)); }
+
+  /// |X beta(0)| at a scale.
+  [[nodiscard]] S start_norm(S log_alpha) const {
+    using std::exp;
+    return start_norm_ == S(0) ? S(0) : start_norm_ * exp(mirror_.homogeneity() * log_alpha);
+  }
+
+  Result collect(const Mirror& target, Status status) {
+    Result result;
+    result.beta.resize(data_.dimension());
+    at_scale_.mirror(z_, result.beta, scratch_);
+    result.nu = Vector<S>::Zero(data_.num_samples());
+    if (reduced_X_.size() > 0) {
+      result.nu(rows_) = nu_;
+    } else {
+      result.nu = nu_;
+    }
+    result.scale = target.scale();
+    result.status = status;
+    result.certificate = certify(at_scale_, data_, result.beta, result.nu);
+    result.newton_steps = std::exchange(newton_steps_, 0);
+    result.factorizations = std::exchange(factorizations_, 0);
+    result.inner_iterations = std::exchange(inner_iterations_, 0);
+    return result;
+  }
+
+  BasicDataset<S> data_;
+  Mirror mirror_;
+  Mirror at_scale_;  // mirror_ at log_alpha_
+  Options options_;
+
+  std::vector<Index> rows_;  // the rows in use when X is rank-deficient
+  Matrix<S> reduced_X_;
+  Vector<S> reduced_y_;
+  Vector<S> squared_norms_;
+  Eigen::LLT<Matrix<S>> kernel_factor_;
+  Vector<S> kernel_curvature_;
+
+  // The present point: beta_ = beta(z_) at log_alpha_, r_ = y - X beta_. z_ is updated by increments, not
+  // recomputed from nu_, because at tiny alpha the rounding of X^T nu would show in beta.
+  bool is_warm_ = false;
+  S log_alpha_{0};
+  S residual_scale_{1};
+  S start_norm_{0};
+  S residual_{0};
+  Vector<S> nu_, z_, beta_, curvature_, r_;
+
+  Matrix<S> H_;
+  Matrix<S> columns_;
+  Eigen::LLT<Matrix<S>> cholesky_;
+  S lift_{0};          // added to the diagonal of H
+  S factor_scale_{1};  // cholesky_ factors H / factor_scale_
+  bool is_fresh_ = false;
+  bool is_factor_good_ = true;
+  S jump_{0};
+  Index newton_steps_ = 0;
+  Index factorizations_ = 0;
+  Index inner_iterations_ = 0;
+
+  Vector<S> trial_z_, trial_beta_, trial_curvature_, trial_r_;
+  Vector<S> step_, step_z_, tangent_, tangent_z_, bend_, bend_z_, rhs_, scratch_;
+  Vector<S> cg_r_, cg_s_, cg_p_, cg_q_;
+};
+
+}  // namespace richflow
