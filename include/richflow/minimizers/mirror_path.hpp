@@ -95,7 +95,7 @@ class MirrorPath {
   Result solve(BasicScale<Scalar> scale) {
     Status status = Status::stalled;
     const Mirror target = mirror_.with_scale(scale);
-    if (is_warm_) status = follow_to(scale);
+    if (is_warm_ && !is_kernel_end_nearer(scale)) status = follow_to(scale);
     if (!is_success(status)) {
       start_at_kernel_end(scale);
       status = follow_to(scale);
@@ -189,7 +189,8 @@ class MirrorPath {
     evaluate_here();
     factorize();
     kernel_factor_ = cholesky_;
-    kernel_curvature_ = curvature_;
+    kernel_lift_ = lift_;
+    find_kernel_end();
   }
 
   [[nodiscard]] bool is_ill_conditioned() const {
@@ -209,31 +210,28 @@ class MirrorPath {
     factorize_kernel();
   }
 
-  /// z = 0 at a scale at which the problem is nearly linear, the wanted one if it is that large.
+  /// The scale at which the problem has become nearly linear: max |z| = 0.5 for the kernel solution.
+  void find_kernel_end() {
+    using std::log;
+    rhs_.noalias() = X() * beta_;
+    start_norm_ = rhs_.norm();
+    step_ = kernel_factor_.solve(y());
+    step_z_.noalias() = X().transpose() * step_;
+    const S size = step_z_.cwiseAbs().maxCoeff() / S(0.5);
+    kernel_log_alpha_ = size > S(0) ? log(size) / mirror_.homogeneity() : -std::numeric_limits<S>::infinity();
+  }
+
+  /// z = 0 at the kernel end, or at the wanted scale if that is larger.
   void start_at_kernel_end(BasicScale<S> scale) {
     using std::exp;
-    using std::log;
     cholesky_ = kernel_factor_;
-    factor_scale_ = S(1);
-    set_scale(S(0));
+    lift_ = kernel_lift_;
+    set_scale(std::max(scale.log(), kernel_log_alpha_));
+    factor_scale_ = exp(-mirror_.homogeneity() * log_alpha_);
+    is_fresh_ = true;
     nu_.setZero();
     z_.setZero();
-    mirror_.with_scale(BasicScale<S>::from_log(S(0))).mirror(z_, beta_, curvature_);
-    rhs_.noalias() = X() * beta_;
-    const S start_norm = rhs_.norm();
-
-    step_ = cholesky_.solve(y());
-    step_z_.noalias() = X().transpose() * step_;
-    const S p = mirror_.homogeneity();
-    const S nearly_linear(0.5);
-    const S size = step_z_.cwiseAbs().maxCoeff() / nearly_linear;
-    const S kernel_log_alpha = size > S(0) ? log(size) / p : scale.log();
-    const S log_alpha = std::max(scale.log(), kernel_log_alpha);
-    set_scale(log_alpha);
-    factor_scale_ = exp(-p * log_alpha);
-    is_fresh_ = true;
-    residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm * exp(p * log_alpha));
-    start_norm_ = start_norm;
+    residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(log_alpha_));
     evaluate_here();
   }
 
@@ -383,11 +381,19 @@ class MirrorPath {
         accept(step, tangent_, trial);
         residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(end));
         set_scale(end);
+        // Where |z| has shrunk, the rounding of the increments would outweigh what is left.
+        z_.noalias() = X().transpose() * nu_;
+        evaluate_here();
         jump_ = abs(step);
         return true;
       }
     }
     return false;
+  }
+
+  [[nodiscard]] bool is_kernel_end_nearer(BasicScale<S> scale) const {
+    using std::abs;
+    return kernel_log_alpha_ - scale.log() < abs(scale.log() - log_alpha_);
   }
 
   [[nodiscard]] Mirror at(S log_alpha) const { return mirror_.with_scale(BasicScale<S>::from_log(log_alpha)); }
@@ -427,7 +433,8 @@ class MirrorPath {
   Vector<S> reduced_y_;
   Vector<S> squared_norms_;
   Eigen::LLT<Matrix<S>> kernel_factor_;
-  Vector<S> kernel_curvature_;
+  S kernel_lift_{0};
+  S kernel_log_alpha_{0};
 
   // The present point: beta_ = beta(z_) at log_alpha_, r_ = y - X beta_. z_ is updated by increments, not
   // recomputed from nu_, because at tiny alpha the rounding of X^T nu would show in beta.
