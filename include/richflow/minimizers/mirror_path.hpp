@@ -111,11 +111,11 @@ class MirrorPath {
   using S = Scalar;
 
   // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
-  // `corrected`. Conjugate gradients cost about 1/20 of a factorization each, hence `max_inner`. Measured on
+  // `corrected`. A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`. Measured on
   // Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each.
-  static constexpr double neighbourhood = 0.3;
+  static constexpr double neighbourhood = 0.5;
   static constexpr double corrected = 1e-2;
-  static constexpr Index max_inner = 20;
+  static constexpr Index max_inner = 16;
   // Newton steps that may pass without a smaller residual before the limit of rounding counts as reached.
   static constexpr Index patience = 12;
 

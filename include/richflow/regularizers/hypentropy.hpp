@@ -61,8 +61,8 @@ template <class Scalar>
 /// loses as many ulp of c as it has units, the root underflows for small alpha.
 template <class Scalar>
 struct HypentropyCoordinate {
-  Scalar log_c;
-  Scalar root_c;
+  Scalar log_c;   ///< log c
+  Scalar root_c;  ///< sqrt(c)
 
   /// arcsinh(beta / (2 c)), also where c or 1/c is outside the range of Scalar.
   [[nodiscard]] Scalar gradient(Scalar beta) const {
@@ -110,7 +110,9 @@ struct HypentropyCoordinate {
 template <class S>
 class BasicHypentropy {
  public:
+  /// Number type.
   using Scalar = S;
+  /// Type of alpha.
   using ScaleType = BasicScale<S>;
 
   /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0.

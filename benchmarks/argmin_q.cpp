@@ -1,0 +1,117 @@
+// argmin Q_alpha over X beta = y: one factorization of its Hessian as the unit, a plain damped Newton method
+// on the dual continued in steps of one e-fold (the naive way), and MirrorPath from scratch and warm.
+
+#include <benchmark/benchmark.h>
+
+#include <Eigen/Cholesky>
+#include <algorithm>
+#include <cmath>
+
+#include "problem.hpp"
+#include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/minimizers/min_norm.hpp"
+
+namespace {
+
+using namespace richflow;
+using namespace richflow::benchmarks;
+
+void one_factorization(benchmark::State& state) {
+  const SparseRegression regression = problem();
+  const Matrix<double>& X = regression.dataset.X();
+  const Vector<double> root = Vector<double>::LinSpaced(X.cols(), 0.5, 2.0);
+  Matrix<double> H(X.rows(), X.rows()), columns(X.rows(), X.cols());
+  Eigen::LLT<Matrix<double>> cholesky(X.rows());
+  for (auto _ : state) {
+    columns = X * root.asDiagonal();
+    H.setZero();
+    H.selfadjointView<Eigen::Lower>().rankUpdate(columns);
+    cholesky.compute(H);
+    benchmark::DoNotOptimize(cholesky.matrixLLT().data());
+  }
+}
+
+/// Newton's method on the dual with halved steps, a factorization each, one e-fold after the other.
+Vector<double> plain_dual_newton(const Dataset& data, double log_alpha, Index& factorizations) {
+  const Matrix<double>& X = data.X();
+  const Vector<double>& y = data.y();
+  const Index d = data.dimension();
+  double at = std::max(log_alpha, 1.0);
+  Vector<double> nu = Vector<double>::Zero(data.num_samples()), beta(d), curvature(d), trial_beta(d);
+  while (true) {
+    const Hypentropy Q = Hypentropy::uniform(d, Scale::from_log(at));
+    for (int step = 0; step < 200; ++step) {
+      Q.mirror(X.transpose() * nu, beta, curvature);
+      const Vector<double> r = y - X * beta;
+      if (r.norm() <= 1e-12 * y.norm()) break;
+      const Vector<double> direction = (X * curvature.asDiagonal() * X.transpose()).llt().solve(r);
+      ++factorizations;
+      double t = 1;
+      for (; t > 1e-12; t /= 2) {
+        Q.mirror(X.transpose() * (nu + t * direction), trial_beta, curvature);
+        if ((y - X * trial_beta).norm() < (1 - t / 4) * r.norm()) break;
+      }
+      if (t <= 1e-12) break;
+      nu += t * direction;
+    }
+    if (at == log_alpha) return beta;
+    at = std::max(at - 1, log_alpha);
+  }
+}
+
+void plain_newton(benchmark::State& state) {
+  const SparseRegression regression = problem();
+  const Vector<double> limit = certified_limit(regression.dataset, log_alpha(state));
+  Vector<double> beta;
+  Index factorizations = 0;
+  for (auto _ : state) {
+    factorizations = 0;
+    beta = plain_dual_newton(regression.dataset, log_alpha(state), factorizations);
+  }
+  report(state, beta, limit);
+  state.counters["factorizations"] = static_cast<double>(factorizations);
+}
+
+void from_scratch(benchmark::State& state, bool noisy) {
+  const SparseRegression regression = problem(noisy);
+  const Dataset& data = regression.dataset;
+  const Scale scale = Scale::from_log(log_alpha(state));
+  MinimizerResult result;
+  for (auto _ : state) {
+    result = minimize_hypentropy(data.X(), data.y(), scale);
+    benchmark::DoNotOptimize(result.beta.data());
+  }
+  if (!result.ok()) state.SkipWithError("the tolerance was not reached");
+  state.counters["log_alpha"] = scale.log();
+  state.counters["factorizations"] = static_cast<double>(result.factorizations);
+  state.counters["inner"] = static_cast<double>(result.inner_iterations);
+  state.counters["residual"] = result.certificate.primal_residual;
+  state.counters["gap"] = result.certificate.duality_gap;
+}
+
+void warm_one_e_fold_away(benchmark::State& state) {
+  const SparseRegression regression = problem();
+  const double log_alpha_here = log_alpha(state);
+  HypentropyPath path(regression.dataset, Hypentropy::uniform(1000, Scale::from_log(0)));
+  MinimizerResult result = path.solve(Scale::from_log(log_alpha_here));
+  double worst = 0;
+  bool is_down = true;
+  for (auto _ : state) {
+    result = path.solve(Scale::from_log(is_down ? log_alpha_here - 1 : log_alpha_here));
+    worst = std::max(worst, static_cast<double>(result.factorizations));
+    is_down = !is_down;
+  }
+  if (!result.ok()) state.SkipWithError("the tolerance was not reached");
+  state.counters["log_alpha"] = log_alpha_here;
+  state.counters["factorizations_max"] = worst;
+}
+
+BENCHMARK(one_factorization)->Unit(benchmark::kMillisecond);
+BENCHMARK(plain_newton)->DenseRange(0, 4)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(from_scratch, noisy, true)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(from_scratch, noise_free, false)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
+BENCHMARK(warm_one_e_fold_away)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+
+BENCHMARK_MAIN();

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "richflow/data/sparse_regression.hpp"
+#include "richflow/minimizers/hypentropy_path.hpp"
+
+/// @file
+/// The problem that the diagonal-net benchmarks share: d = 1000, N = 100, five true coefficients, label
+/// noise of standard deviation 0.1 (or none).
+
+namespace richflow::benchmarks {
+
+inline SparseRegression problem(bool noisy = true) {
+  SparseRegressionOptions options;
+  options.num_samples = 100;
+  options.dimension = 1000;
+  options.noise_variance = noisy ? 0.01 : 0.0;
+  options.seed = 1;
+  return sparse_regression(options);
+}
+
+/// The scales at which others were measured, and the far rich end.
+inline constexpr std::array<double, 8> log_alphas = {
+    2.302585092994046, 0.0, -4.605170185988091, -9.210340371976182, -50.0, -100.0, -200.0, -500.0};
+
+inline double log_alpha(const benchmark::State& state) { return log_alphas[static_cast<std::size_t>(state.range(0))]; }
+
+/// Names the scale and gives `|beta - limit| / |limit|`, so that no time stands without its error.
+inline void report(benchmark::State& state, const Vector<double>& beta, const Vector<double>& limit) {
+  state.counters["log_alpha"] = log_alpha(state);
+  state.counters["error"] = (beta - limit).norm() / limit.norm();
+}
+
+/// The certified limit at a scale, the yardstick of every error.
+inline Vector<double> certified_limit(const Dataset& data, double log_alpha) {
+  return minimize_hypentropy(data.X(), data.y(), Scale::from_log(log_alpha)).require_ok().beta;
+}
+
+}  // namespace richflow::benchmarks
