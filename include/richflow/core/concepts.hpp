@@ -117,4 +117,91 @@ concept MirrorMap = Regularizer<R> &&
   { regularizer.dual_rate() } -> std::convertible_to<typename R::Scalar>;
 };
 
+/// True for a Model; otherwise does not compile, with one sentence per missing member.
+template <class M>
+consteval bool explain_model() {
+  static_assert(
+      requires { typename M::Scalar; }, "richflow: the model must name its number type: `using Scalar = double;`");
+  if constexpr (requires { typename M::Scalar; }) {
+    using S = typename M::Scalar;
+    static_assert(
+        requires(const M& m) {
+          { m.num_parameters() } -> std::convertible_to<Index>;
+        },
+        "richflow: the model must have a const member `Index num_parameters() const`, the length of w");
+    static_assert(
+        requires(const M& m, ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) { m.predict(w, X, out); },
+        "richflow: the model must have a const member `void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> "
+        "X, "
+        "VectorRef<Scalar> out) const`, writing the N values f(w, X)");
+    static_assert(
+        requires(const M& m, ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) { m.vjp(w, X, w, out); },
+        "richflow: the model must have a const member `void vjp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, "
+        "ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const`, writing the P values J(w)^T r");
+  }
+  return true;
+}
+
+/// True for a MirrorMap; otherwise does not compile, with one sentence per missing member.
+template <class R>
+consteval bool explain_mirror_map() {
+  static_assert(
+      requires { typename R::Scalar; }, "richflow: the mirror map must name its number type: `using Scalar = double;`");
+  if constexpr (requires { typename R::Scalar; }) {
+    using S = typename R::Scalar;
+    static_assert(
+        requires(const R& q) {
+          { q.dimension() } -> std::convertible_to<Index>;
+        },
+        "richflow: the mirror map must have a const member `Index dimension() const`, the length of beta");
+    static_assert(
+        requires(const R& q, ConstVectorRef<S> beta) {
+          { q.value(beta) } -> std::convertible_to<S>;
+        },
+        "richflow: the mirror map must have a const member `Scalar value(ConstVectorRef<Scalar> beta) const`, Q(beta)");
+    static_assert(
+        requires(const R& q, ConstVectorRef<S> beta, VectorRef<S> out) { q.gradient(beta, out); },
+        "richflow: the mirror map must have a const member `void gradient(ConstVectorRef<Scalar> beta, "
+        "VectorRef<Scalar> out) const`, writing grad Q(beta)");
+    static_assert(
+        requires(const R& q, ConstVectorRef<S> z, VectorRef<S> out) { q.mirror(z, out, out); },
+        "richflow: the mirror map must have a const member `void mirror(ConstVectorRef<Scalar> z, VectorRef<Scalar> "
+        "beta, VectorRef<Scalar> curvature) const`, writing beta = (grad Q)^{-1}(z) and d beta / d z");
+    static_assert(
+        requires(const R& q, ConstVectorRef<S> z) {
+          { q.conjugate(z) } -> std::convertible_to<S>;
+        },
+        "richflow: the mirror map must have a const member `Scalar conjugate(ConstVectorRef<Scalar> z) const`, Q*(z)");
+    static_assert(
+        requires(const R& q, ConstVectorRef<S> z) {
+          { q.max_step(z, z) } -> std::convertible_to<S>;
+        },
+        "richflow: the mirror map must have a const member `Scalar max_step(ConstVectorRef<Scalar> z, "
+        "ConstVectorRef<Scalar> dz) const`, how far z may go along dz");
+    static_assert(
+        requires(const R& q) {
+          { q.scale() } -> std::convertible_to<BasicScale<S>>;
+        },
+        "richflow: the mirror map must have a const member `BasicScale<Scalar> scale() const`");
+    static_assert(
+        requires(const R& q, BasicScale<S> scale) {
+          { q.with_scale(scale) } -> std::convertible_to<R>;
+        },
+        "richflow: the mirror map must have a const member `with_scale(BasicScale<Scalar>) const`, itself at another "
+        "scale");
+    static_assert(
+        requires(const R& q) {
+          { q.homogeneity() } -> std::convertible_to<S>;
+        },
+        "richflow: the mirror map must have a const member `Scalar homogeneity() const`, the p with beta ~ alpha^p at "
+        "constant z");
+    static_assert(
+        requires(const R& q) {
+          { q.dual_rate() } -> std::convertible_to<S>;
+        },
+        "richflow: the mirror map must have a const member `Scalar dual_rate() const`, the rate c of its dual flow");
+  }
+  return true;
+}
+
 }  // namespace richflow

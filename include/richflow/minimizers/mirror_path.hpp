@@ -65,7 +65,8 @@ using MinimizerResult = BasicMinimizerResult<double>;
 /// whose curvature cannot matter are left out of the factorization.
 ///
 /// Rank-deficient X is fine if y is consistent. Cost O(N^2 d) per factorization.
-template <MirrorMap Mirror>
+template <class Mirror>
+requires(explain_mirror_map<Mirror>() && MirrorMap<Mirror>)
 class MirrorPath {
  public:
   using Scalar = typename Mirror::Scalar;

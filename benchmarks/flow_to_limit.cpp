@@ -1,0 +1,209 @@
+// Gradient flow on the squared diagonal net until L <= 1e-10: plain gradient descent, explicit Runge-Kutta and
+// CVODE on the 2d weights (the roads that people take), and the dual flow in N unknowns. Each row reports the
+// distance of its end from the certified limit.
+
+#include <benchmark/benchmark.h>
+
+#include <Eigen/Eigenvalues>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "problem.hpp"
+#include "richflow/flow/dual_flow.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/models/diagonal.hpp"
+
+#ifdef HAVE_ODEINT
+#include <boost/numeric/odeint.hpp>
+#endif
+#ifdef HAVE_SUNDIALS
+#include <cvode/cvode.h>
+#include <nvector/nvector_serial.h>
+#include <sunlinsol/sunlinsol_spgmr.h>
+#endif
+
+namespace {
+
+using namespace richflow;
+using namespace richflow::benchmarks;
+
+constexpr double loss_goal = 1e-10;
+constexpr double forever = std::numeric_limits<double>::infinity();
+
+/// The dual flow by the stiff stepper. The trajectory is controlled to `relative` in the predictor; its limit does
+/// not depend on it.
+template <class Stiff>
+void dual_flow(benchmark::State& state, const Stiff& stepper, double relative) {
+  const SparseRegression regression = problem();
+  const Dataset& data = regression.dataset;
+  const Vector<double> limit = certified_limit(data, log_alpha(state));
+  Vector<double> beta(data.dimension());
+  Stats stats;
+  for (auto _ : state) {
+    const DualFlow flow(Hypentropy::uniform(data.dimension(), Scale::from_log(log_alpha(state))), data);
+    const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0, forever}, stepper,
+                                    PiController{.tolerance = {.relative = relative, .absolute = 1e-12}},
+                                    {.events = {loss_below(loss_goal).at_step_end()}});
+    if (!solution.ok()) state.SkipWithError("the loss was not reached");
+    flow.beta(solution.y, beta);
+    stats = solution.stats;
+  }
+  report(state, beta, limit);
+  state.counters["steps"] = static_cast<double>(stats.accepted);
+  state.counters["jacobians"] = static_cast<double>(stats.jacobians);
+}
+
+void dormand_prince_on_weights(benchmark::State& state) {
+  const SparseRegression regression = problem();
+  const Dataset& data = regression.dataset;
+  const Vector<double> limit = certified_limit(data, log_alpha(state));
+  const SquaredDiagonalNet<double> model(data.dimension());
+  const GradientFlow flow(model, data);
+  Vector<double> beta(data.dimension());
+  Stats stats;
+  bool reached = true;
+  for (auto _ : state) {
+    const Vector<double> w0 = model.initial_parameters(Scale::from_log(log_alpha(state)));
+    const auto solution = integrate(flow, w0, TimeSpan{0, forever}, DormandPrince{},
+                                    PiController{.tolerance = {.relative = 1e-7, .absolute = 1e-12}},
+                                    {.events = {loss_below(loss_goal).at_step_end()}, .max_steps = 200000});
+    reached = solution.ok();
+    model.beta(solution.y, beta);
+    stats = solution.stats;
+  }
+  report(state, beta, limit);
+  state.counters["steps"] = static_cast<double>(stats.accepted);
+  state.counters["reached"] = reached ? 1 : 0;
+}
+
+/// Plain descent, the step a fixed fraction of the stable one at the limit.
+void gradient_descent_on_weights(benchmark::State& state) {
+  const SparseRegression regression = problem();
+  const Dataset& data = regression.dataset;
+  const Vector<double> limit = certified_limit(data, log_alpha(state));
+  const SquaredDiagonalNet<double> model(data.dimension());
+  const GradientFlow flow(model, data);
+  const Vector<double> curvature = (limit.array().square() + 4 * std::exp(4 * log_alpha(state))).sqrt();
+  const Matrix<double> K = 8 * data.X() * curvature.asDiagonal() * data.X().transpose();
+  const double stable = 2 / K.operatorNorm();
+  Vector<double> w, dw(2 * data.dimension()), beta(data.dimension());
+  Index steps = 0;
+  for (auto _ : state) {
+    w = model.initial_parameters(Scale::from_log(log_alpha(state)));
+    for (steps = 0; steps < 1'000'000 && flow.loss(w) > loss_goal; ++steps) {
+      flow(0.0, w, dw);
+      w += 0.1 * stable * dw;
+    }
+  }
+  model.beta(w, beta);
+  report(state, beta, limit);
+  state.counters["steps"] = static_cast<double>(steps);
+}
+
+#ifdef HAVE_ODEINT
+void odeint_dopri5_on_weights(benchmark::State& state) {
+  namespace odeint = boost::numeric::odeint;
+  const SparseRegression regression = problem();
+  const Dataset& data = regression.dataset;
+  const Vector<double> limit = certified_limit(data, log_alpha(state));
+  const SquaredDiagonalNet<double> model(data.dimension());
+  const GradientFlow flow(model, data);
+  using State = std::vector<double>;
+  const auto n = static_cast<Index>(2 * data.dimension());
+  const auto rhs = [&](const State& w, State& dw, double) {
+    flow(0.0, Eigen::Map<const Vector<double>>(w.data(), n), Eigen::Map<Vector<double>>(dw.data(), n));
+  };
+  Vector<double> beta(data.dimension());
+  long steps = 0;
+  bool reached = false;
+  for (auto _ : state) {
+    const Vector<double> w0 = model.initial_parameters(Scale::from_log(log_alpha(state)));
+    State w(w0.data(), w0.data() + w0.size());
+    auto stepper = odeint::make_controlled(1e-10, 1e-7, odeint::runge_kutta_dopri5<State>());
+    double t = 0;
+    double h = 1e-6;
+    reached = false;
+    for (steps = 0; steps < 100'000 && !reached; ++steps) {
+      stepper.try_step(rhs, w, t, h);
+      reached = flow.loss(Eigen::Map<const Vector<double>>(w.data(), n)) <= loss_goal;
+    }
+    model.beta(Eigen::Map<const Vector<double>>(w.data(), n), beta);
+  }
+  report(state, beta, limit);
+  state.counters["steps"] = static_cast<double>(steps);
+  state.counters["reached"] = reached ? 1 : 0;
+}
+#endif
+
+#ifdef HAVE_SUNDIALS
+/// CVODE's BDF with matrix-free GMRES on the weights.
+void cvode_bdf_on_weights(benchmark::State& state) {
+  const SparseRegression regression = problem();
+  const Dataset& data = regression.dataset;
+  const Vector<double> limit = certified_limit(data, log_alpha(state));
+  const SquaredDiagonalNet<double> model(data.dimension());
+  const GradientFlow flow(model, data);
+  using Flow = GradientFlow<SquaredDiagonalNet<double>>;
+  const auto n = static_cast<Index>(2 * data.dimension());
+  const auto map = [](N_Vector v) {
+    return Eigen::Map<Vector<double>>(N_VGetArrayPointer(v), static_cast<Index>(N_VGetLength(v)));
+  };
+  Vector<double> beta(data.dimension());
+  bool reached = false;
+  long steps = 0;
+  for (auto _ : state) {
+    SUNContext context = nullptr;
+    SUNContext_Create(nullptr, &context);
+    N_Vector w = N_VNew_Serial(n, context);
+    map(w) = model.initial_parameters(Scale::from_log(log_alpha(state)));
+    void* memory = CVodeCreate(CV_BDF, context);
+    CVodeInit(
+        memory,
+        [](realtype, N_Vector at, N_Vector out, void* user) {
+          const auto* f = static_cast<const Flow*>(user);
+          const auto size = static_cast<Index>(N_VGetLength(at));
+          (*f)(0.0, Eigen::Map<const Vector<double>>(N_VGetArrayPointer(at), size),
+               Eigen::Map<Vector<double>>(N_VGetArrayPointer(out), size));
+          return 0;
+        },
+        0.0, w);
+    CVodeSStolerances(memory, 1e-7, 1e-10);
+    CVodeSetUserData(memory, const_cast<Flow*>(&flow));
+    SUNLinearSolver solver = SUNLinSol_SPGMR(w, SUN_PREC_NONE, 20, context);
+    CVodeSetLinearSolver(memory, solver, nullptr);
+    reached = false;
+    double t = 0;
+    for (steps = 0; steps < 100'000 && !reached; ++steps) {
+      if (CVode(memory, 1e12, w, &t, CV_ONE_STEP) < 0) break;
+      reached = flow.loss(map(w)) <= loss_goal;
+    }
+    model.beta(map(w), beta);
+    SUNLinSolFree(solver);
+    CVodeFree(&memory);
+    N_VDestroy(w);
+    SUNContext_Free(&context);
+  }
+  report(state, beta, limit);
+  state.counters["steps"] = static_cast<double>(steps);
+  state.counters["reached"] = reached ? 1 : 0;
+}
+BENCHMARK(cvode_bdf_on_weights)->DenseRange(0, 3)->Unit(benchmark::kMillisecond);
+#endif
+#ifdef HAVE_ODEINT
+BENCHMARK(odeint_dopri5_on_weights)->DenseRange(0, 3)->Unit(benchmark::kMillisecond);
+#endif
+BENCHMARK(dormand_prince_on_weights)->DenseRange(0, 3)->Unit(benchmark::kMillisecond);
+BENCHMARK(gradient_descent_on_weights)->DenseRange(0, 3)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(dual_flow, rodas3, Rodas3{}, 1e-3)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(dual_flow, rodas4, Rodas4{}, 1e-4)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(dual_flow, ros34pw2, Ros34Pw2{.jacobian_tolerance = 1e-2}, 1e-3)
+    ->DenseRange(0, 7)
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+
+BENCHMARK_MAIN();
