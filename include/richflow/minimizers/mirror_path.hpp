@@ -66,8 +66,7 @@ using MinimizerResult = BasicMinimizerResult<double>;
 ///
 /// Rank-deficient X is fine if y is consistent. Cost O(N^2 d) per factorization.
 template <class Mirror>
-requires(explain_mirror_map<Mirror>() && MirrorMap<Mirror>)
-class MirrorPath {
+requires(explain_mirror_map<Mirror>()) class MirrorPath {
  public:
   using Scalar = typename Mirror::Scalar;
   using Result = BasicMinimizerResult<Scalar>;
