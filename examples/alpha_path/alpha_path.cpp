@@ -1,0 +1,417 @@
+#include "alpha_path.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "csv.hpp"
+#include "files.hpp"
+#include "idx.hpp"
+#include "list.hpp"
+#include "plot.hpp"
+#include "progress.hpp"
+#include "richflow/core/parallel.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/flow/dual_flow.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/minimizers/min_norm.hpp"
+#include "richflow/regularizers/hypentropy.hpp"
+#include "richflow/regularizers/norms.hpp"
+#include "text.hpp"
+
+namespace richflow::examples {
+
+namespace {
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+/// Images `which` as rows, pixels in [0, 1]; labels -1 and +1 for the two classes.
+Dataset dataset_of(const LabelledImages& images, const std::vector<Index>& which, int first_class) {
+  const Index d = images.height * images.width;
+  Matrix<double> X(static_cast<Index>(which.size()), d);
+  Vector<double> y(X.rows());
+  for (Index n = 0; n < X.rows(); ++n) {
+    const Index image = which[static_cast<std::size_t>(n)];
+    for (Index j = 0; j < d; ++j) X(n, j) = images.pixels[static_cast<std::size_t>(image * d + j)] / 255.0;
+    y[n] = images.labels[static_cast<std::size_t>(image)] == first_class ? -1.0 : 1.0;
+  }
+  return Dataset(std::move(X), std::move(y));
+}
+
+std::vector<Index> images_of_class(const LabelledImages& images, int label) {
+  std::vector<Index> which;
+  for (Index n = 0; n < images.num_images; ++n)
+    if (images.labels[static_cast<std::size_t>(n)] == label) which.push_back(n);
+  return which;
+}
+
+Hypentropy regularizer(const AlphaPathProblem& problem, Scale scale) {
+  return problem.shape ? Hypentropy::shaped(*problem.shape, scale)
+                       : Hypentropy::uniform(problem.train.dimension(), scale);
+}
+
+double accuracy(const AlphaPathProblem& problem, const Vector<double>& beta) {
+  if (!problem.test) return nan;
+  const Vector<double> prediction = problem.test->X() * beta;
+  Index right = 0;
+  for (Index n = 0; n < prediction.size(); ++n)
+    if (prediction[n] * problem.test->y()[n] > 0.0) ++right;
+  return static_cast<double>(right) / static_cast<double>(prediction.size());
+}
+
+/// From well inside the kernel regime, alpha^2 w0^2 several times the kernel solution, downwards.
+std::vector<Scale> default_scales(const AlphaPathProblem& problem, const Vector<double>& kernel_end, int count) {
+  Vector<double> size = kernel_end.cwiseAbs();
+  if (problem.shape) size = size.cwiseQuotient(problem.shape->cwiseAbs2());
+  const double largest = size.maxCoeff();
+  const double top = largest > 0.0 ? std::ceil(0.5 * std::log(2.0 * largest) + 1.0) : 1.0;
+  std::vector<Scale> scales;
+  for (const double log_alpha : spaced(top, top - 24.0, count, Spacing::linear))
+    scales.push_back(Scale::from_log(log_alpha));
+  return scales;
+}
+
+void sort_and_deduplicate(std::vector<Scale>& scales) {
+  std::sort(scales.begin(), scales.end(), [](Scale a, Scale b) { return a.log() > b.log(); });
+  scales.erase(std::unique(scales.begin(), scales.end()), scales.end());
+}
+
+void describe(const AlphaPathProblem& problem, const Certificate& certificate, AlphaPathRow& row) {
+  row.l1 = l1_norm(row.beta);
+  row.l2 = l2_norm(row.beta);
+  row.primal_residual = certificate.primal_residual;
+  row.kkt_residual = certificate.kkt_residual;
+  row.duality_gap = certificate.duality_gap;
+  row.test_accuracy = accuracy(problem, row.beta);
+}
+
+AlphaPathRow solve(const AlphaPathProblem& problem, HypentropyPath& path, Scale scale) {
+  const Stopwatch watch;
+  AlphaPathRow row;
+  MinimizerResult result = path.solve(scale);
+  row.seconds = watch.seconds();
+  row.scale = scale;
+  row.beta = std::move(result.beta);
+  row.newton_steps = result.newton_steps;
+  row.ok = result.ok();
+  if (!row.ok)
+    row.message = "the solver stopped at relative residual " + short_number(result.certificate.primal_residual);
+  describe(problem, result.certificate, row);
+  return row;
+}
+
+/// The flow in its N dual variables, until the loss is 1e-16 of |y|^2: a residual of 1e-8 of |y|. The tolerance
+/// decides how exact the time is; the end, where X beta = y and grad Q is in the row space of X, is not at stake.
+AlphaPathRow simulate(const AlphaPathProblem& problem, Scale scale, double beta_size) {
+  const Stopwatch watch;
+  AlphaPathRow row;
+  row.scale = scale;
+  row.simulated = true;
+  const Hypentropy mirror = regularizer(problem, scale);
+  const DualFlow flow(mirror, problem.train);
+  const double loss = std::max(1e-16 * problem.train.y().squaredNorm(), std::numeric_limits<double>::min());
+  IntegrateOptions<> until_fit;
+  until_fit.events = {loss_below(loss)};
+  const PiController controller{
+      .tolerance = {.relative = 1e-4, .absolute = std::max(1e-4 * beta_size, std::numeric_limits<double>::min())},
+      .first_step = flow.first_step()};
+  const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0.0, std::numeric_limits<double>::infinity()},
+                                  Rodas4{}, controller, until_fit);
+  row.beta.resize(problem.train.dimension());
+  flow.beta(solution.y, row.beta);
+  row.seconds = watch.seconds();
+  row.time = solution.t;
+  row.steps = solution.stats.accepted;
+  row.ok = solution.ok();
+  if (!row.ok) row.message = solution.message;
+  describe(problem, certify(mirror, problem.train, row.beta, solution.y), row);
+  return row;
+}
+
+void check(const AlphaPathOptions& options, AlphaPath& path) {
+  double residual = 0.0, gap = 0.0, difference = 0.0;
+  bool all_solved = true, all_simulated = true;
+  const Vector<double>* solved = nullptr;
+  for (const AlphaPathRow& row : path.rows) {
+    if (row.simulated) {
+      all_simulated = all_simulated && row.ok;
+      const double size = std::max(solved->norm(), std::numeric_limits<double>::min());
+      difference = std::max(difference, (row.beta - *solved).norm() / size);
+    } else {
+      all_solved = all_solved && row.ok;
+      residual = std::max(residual, row.primal_residual);
+      gap = std::max(gap, std::abs(row.duality_gap));
+      solved = &row.beta;
+    }
+  }
+  const auto add = [&](const char* text, double measured, double bound, bool complete, const char* otherwise) {
+    Claim claim = claim_at_most("alpha_path", text, measured, bound);
+    if (!complete) claim.claim += otherwise;
+    claim.holds = claim.holds && complete;
+    path.claims.push_back(claim);
+  };
+  const char* unsolved = " (some scales were not solved)";
+  add("every scale fits the data: largest relative residual", residual, 1e-11, all_solved, unsolved);
+  add("every scale is proved optimal: largest relative duality gap", gap, 1e-9, all_solved, unsolved);
+  if (options.simulate)
+    add("the integrated flow ends where theory says: largest relative distance", difference, 1e-5, all_simulated,
+        " (some integrations did not reach their loss)");
+}
+
+}  // namespace
+
+AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<int, int> classes, Index per_class,
+                               std::uint64_t seed) {
+  const auto [first, second] = classes;
+  require(first != second && std::min(first, second) >= 0 && std::max(first, second) <= 9,
+          "two different classes from 0 to 9 are needed, got ", first, " and ", second);
+  const LabelledImages train = read_labelled_images(folder, Part::train);
+  const LabelledImages test = read_labelled_images(folder, Part::test);
+  require<FileError>(train.height == test.height && train.width == test.width, "training and test images in '",
+                     folder.string(), "' differ in size");
+  std::vector<Index> train_images, test_images;
+  for (const int label : {first, second}) {
+    std::vector<Index> candidates = images_of_class(train, label);
+    require(static_cast<Index>(candidates.size()) >= per_class && per_class >= 1, "class ", label, " has ",
+            candidates.size(), " training images, ", per_class, " were asked for");
+    RandomStream random(seed, static_cast<std::uint64_t>(label));
+    shuffle(random, candidates);
+    train_images.insert(train_images.end(), candidates.begin(), candidates.begin() + per_class);
+    const std::vector<Index> all = images_of_class(test, label);
+    test_images.insert(test_images.end(), all.begin(), all.end());
+  }
+  AlphaPathProblem problem{
+      folder.filename().string() + ", classes " + std::to_string(first) + " and " + std::to_string(second),
+      dataset_of(train, train_images, first)};
+  if (!test_images.empty()) problem.test = dataset_of(test, test_images, first);
+  return problem;
+}
+
+AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesystem::path& y,
+                             const std::filesystem::path& shape) {
+  AlphaPathProblem problem{x.filename().string(), Dataset(read_csv(x).values, read_csv_column(y))};
+  if (!shape.empty()) {
+    problem.shape = read_csv_column(shape);
+    if (problem.shape->size() != problem.train.dimension())
+      throw FileError(quoted(shape) + ": the shape has " + std::to_string(problem.shape->size()) + " entries but " +
+                      quoted(x) + " has " + std::to_string(problem.train.dimension()) + " columns");
+  }
+  return problem;
+}
+
+AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options) {
+  AlphaPath path;
+  HypentropyPath solver(problem.train, regularizer(problem, Scale::from_log(0.0)));
+  path.kernel_end =
+      problem.shape ? min_l2_interpolator(problem.train, *problem.shape) : min_l2_interpolator(problem.train);
+  std::vector<Scale> scales =
+      options.scales.empty() ? default_scales(problem, path.kernel_end, options.num_scales) : options.scales;
+  sort_and_deduplicate(scales);
+
+  const std::size_t stride = options.simulate ? 2 : 1;
+  path.rows.resize(stride * scales.size());
+  Progress progress("alpha_path", static_cast<double>(path.rows.size()) + 2.0);
+  for (std::size_t k = 0; k < scales.size(); ++k) {
+    path.rows[stride * k] = solve(problem, solver, scales[k]);
+    progress.finish();
+  }
+  if (options.simulate) {
+    const double size = path.kernel_end.norm();
+    parallel_for(static_cast<Index>(scales.size()),
+                 [&](Index k) {
+                   const auto slot = static_cast<std::size_t>(k);
+                   path.rows[2 * slot + 1] = simulate(problem, scales[slot], size);
+                   progress.finish();
+                 },
+                 {.threads = options.threads});
+  }
+  path.rich_end = min_l1_interpolator(problem.train).require_ok().beta;
+  path.kernel_accuracy = accuracy(problem, path.kernel_end);
+  path.rich_accuracy = accuracy(problem, path.rich_end);
+  check(options, path);
+  return path;
+}
+
+namespace {
+
+bool has_simulated(const AlphaPath& path) {
+  return std::any_of(path.rows.begin(), path.rows.end(), [](const AlphaPathRow& row) { return row.simulated; });
+}
+
+void write_tables(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder) {
+  const bool both_roads = has_simulated(path);
+  CsvWriter beta({"log_alpha", "i", "beta"});
+  for (const AlphaPathRow& row : path.rows)
+    if (row.simulated == both_roads)
+      for (Index i = 0; i < row.beta.size(); ++i) beta.row({row.scale.log(), i, row.beta[i]});
+  beta.write(folder / "beta.csv");
+
+  std::vector<std::string> columns = {"log_alpha",    "alpha",       "l1",           "l2",     "primal_residual",
+                                      "kkt_residual", "duality_gap", "newton_steps", "seconds"};
+  if (both_roads) columns.insert(columns.end(), {"road", "time", "steps"});
+  if (problem.test) columns.emplace_back("test_accuracy");
+  CsvWriter table(columns);
+  for (const AlphaPathRow& row : path.rows) {
+    std::vector<CsvCell> cells = {row.scale.log(), row.scale.value(),   row.l1,
+                                  row.l2,          row.primal_residual, row.kkt_residual,
+                                  row.duality_gap, row.newton_steps,    row.seconds};
+    if (row.simulated) cells[7] = CsvCell::empty();
+    if (both_roads) {
+      cells.emplace_back(row.simulated ? "simulated" : "solved");
+      cells.push_back(row.simulated ? CsvCell(row.time) : CsvCell::empty());
+      cells.push_back(row.simulated ? CsvCell(row.steps) : CsvCell::empty());
+    }
+    if (problem.test) cells.emplace_back(row.test_accuracy);
+    table.row(cells);
+  }
+  table.write(folder / "path.csv");
+}
+
+/// Between grey (0) and blue or vermilion (-1 or 1), as the number gnuplot takes for a colour.
+Index blended_colour(double t) {
+  constexpr std::array<double, 3> grey = {0xC8, 0xC8, 0xC8};
+  constexpr std::array<double, 3> blue = {0x00, 0x72, 0xB2};
+  constexpr std::array<double, 3> vermilion = {0xD5, 0x5E, 0x00};
+  const std::array<double, 3>& end = t < 0.0 ? vermilion : blue;
+  const double share = std::sqrt(std::abs(t));
+  Index colour = 0;
+  for (std::size_t k = 0; k < 3; ++k)
+    colour = 256 * colour + static_cast<Index>(std::lround(grey[k] + share * (end[k] - grey[k])));
+  return colour;
+}
+
+/// A round distance between the marks of the accuracy axis, for four of them or so.
+double accuracy_step(const AlphaPath& path) {
+  double low = std::min(path.kernel_accuracy, path.rich_accuracy);
+  double high = std::max(path.kernel_accuracy, path.rich_accuracy);
+  for (const AlphaPathRow& row : path.rows) {
+    low = std::min(low, row.test_accuracy);
+    high = std::max(high, row.test_accuracy);
+  }
+  for (const double step : {0.005, 0.01, 0.02, 0.05, 0.1})
+    if (high - low <= 5.0 * step) return step;
+  return 0.2;
+}
+
+/// A name between the single quotes of a gnuplot string.
+std::string without_quotes(std::string name) {
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return c == '\'' || c == '\n' || c == '\\'; }, ' ');
+  return name;
+}
+
+/// Writes what the picture needs, coefficient by coefficient with blank lines between, those that are large at
+/// the rich end last (on top): the ends (kind 1), the path (0) and, for the largest, the integrated path (2).
+/// Returns how many coefficients are drawn.
+Index write_curves(const AlphaPath& path, const std::filesystem::path& folder, double left, double right) {
+  constexpr Index most_curves = 1500;
+  Vector<double> largest = path.kernel_end.cwiseAbs().cwiseMax(path.rich_end.cwiseAbs());
+  std::vector<const AlphaPathRow*> rows;
+  for (const AlphaPathRow& row : path.rows)
+    if (!row.simulated) {
+      rows.push_back(&row);
+      largest = largest.cwiseMax(row.beta.cwiseAbs());
+    }
+  std::vector<Index> order(static_cast<std::size_t>(largest.size()));
+  std::iota(order.begin(), order.end(), Index{0});
+  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return largest[a] > largest[b]; });
+  if (static_cast<Index>(order.size()) > most_curves) order.resize(most_curves);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](Index a, Index b) { return std::abs(path.rich_end[a]) < std::abs(path.rich_end[b]); });
+  const double strongest = std::max(path.rich_end.cwiseAbs().maxCoeff(), std::numeric_limits<double>::min());
+  std::string text = "position,beta,colour,kind\n";
+  Index drawn = 0;
+  const auto point = [&](double position, double beta, Index colour, int kind) {
+    text += exact_number(position) + "," + exact_number(beta) + "," + std::to_string(colour) + "," +
+            std::to_string(kind) + "\n";
+  };
+  for (const Index i : order) {
+    const Index colour = blended_colour(path.rich_end[i] / strongest);
+    point(left, path.kernel_end[i], colour, 1);
+    point(right, path.rich_end[i], colour, 1);
+    text += "\n";
+    for (const AlphaPathRow* row : rows) point(row->scale.log(), row->beta[i], colour, 0);
+    text += "\n";
+    if (static_cast<Index>(order.size()) - ++drawn >= 12) continue;
+    for (const AlphaPathRow& row : path.rows)
+      if (row.simulated) point(row.scale.log(), row.beta[i], colour, 2);
+    text += "\n";
+  }
+  write_file(folder / "alpha_path_curves.csv", text);
+  return static_cast<Index>(order.size());
+}
+
+}  // namespace
+
+void write_alpha_path(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder) {
+  write_tables(problem, path, folder);
+  const double high = path.rows.front().scale.log();
+  const double low = path.rows.back().scale.log();
+  const double span = std::max(high - low, 1.0);
+  const double left = high + 0.055 * span;
+  const double right = low - 0.055 * span;
+  const Index drawn = write_curves(path, folder, left, right);
+  const Index d = problem.train.dimension();
+
+  const auto constant = [](const char* name, double value) { return name + (" = " + exact_number(value)) + "\n"; };
+  const auto word = [](const char* name, const std::string& value) { return name + (" = '" + value) + "'\n"; };
+  Picture picture;
+  picture.name = "alpha_path";
+  picture.width = 1000;
+  picture.height = problem.test ? 760 : 560;
+  picture.setup =
+      constant("left", left) + constant("right", right) + constant("high", high + 0.02 * span) +
+      constant("low", low - 0.02 * span) + constant("pad", 0.035 * span) +
+      constant("with_accuracy", problem.test ? 1 : 0) +
+      constant("kernel_accuracy", problem.test ? path.kernel_accuracy : 0.0) +
+      constant("rich_accuracy", problem.test ? path.rich_accuracy : 0.0) +
+      constant("accuracy_step", problem.test ? accuracy_step(path) : 1.0) + constant("line", d > 100 ? 1.1 : 2.0) +
+      constant("dot", d > 100 ? 0.35 : 0.6) + constant("with_simulated", has_simulated(path) ? 1 : 0) +
+      word("kernel_label", problem.shape ? "min ℓ_2/{/:Italic w}_0" : "min ℓ_2") +
+      word("heading", without_quotes(problem.name) + ": N = " + std::to_string(problem.train.num_samples()) +
+                          ", d = " + std::to_string(d) +
+                          (drawn < d ? " (the " + std::to_string(drawn) + " largest coefficients)" : ""));
+  picture.commands = R"gp(set multiplot
+set lmargin at screen 0.105
+set rmargin at screen 0.98
+set tmargin at screen (with_accuracy ? 0.92 : 0.89)
+set bmargin at screen (with_accuracy ? 0.40 : 0.13)
+set title heading noenhanced offset 0,0.6
+set xrange [left + pad : right - pad]
+set xtics nomirror autofreq
+set ylabel "coefficients of the flow's limit, {/:Italic β}_i"
+set arrow 1 from high, graph 0 to high, graph 1 nohead lc rgb grey lw 1
+set arrow 2 from low, graph 0 to low, graph 1 nohead lc rgb grey lw 1
+set label 1 kernel_label center at left, graph 1.03 tc rgb ink
+set label 2 "min ℓ_1" center at right, graph 1.03 tc rgb ink
+if (with_accuracy) { set format x "" } else { set xlabel "log α   (kernel → rich)" }
+set key top left Left reverse at high, graph 0.99
+circles = with_simulated ? "flow integrated (twelve largest coefficients)" : ""
+plot "alpha_path_curves.csv" using "position":(column("kind") == 0 ? column("beta") : NaN):"colour" with lines lw line lc rgb variable, \
+     "" using "position":(column("kind") == 1 ? column("beta") : NaN):"colour" with points pt 7 ps dot lc rgb variable, \
+     "" using "position":(column("kind") == 2 ? column("beta") : NaN) with points pt 6 ps 0.7 lw 1.1 lc rgb ink title circles
+if (with_accuracy) {
+set tmargin at screen 0.36
+set bmargin at screen 0.10
+unset title
+unset label
+unset key
+set format x "%g"
+set xlabel "log α   (kernel → rich)"
+set ylabel "test accuracy"
+set ytics accuracy_step
+plot "path.csv" using "log_alpha":"test_accuracy" with lines lw 2.8 lc rgb blue, \
+     "+" using (left):(kernel_accuracy) every ::0::0 with points pt 7 ps 1.1 lc rgb blue, \
+     "+" using (right):(rich_accuracy) every ::0::0 with points pt 7 ps 1.1 lc rgb blue
+}
+unset multiplot
+)gp";
+  draw_picture(picture, folder);
+}
+
+}  // namespace richflow::examples

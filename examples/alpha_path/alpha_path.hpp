@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "claims.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+
+/// @file
+/// Where gradient flow on the squared diagonal net ends, for one data set and many initialization scales.
+
+namespace richflow::examples {
+
+/// Name of this program in claims.json.
+inline const std::set<std::string> alpha_path_panels = {"alpha_path"};
+
+/// Data to fit, and data to judge the fit by where there are some.
+struct AlphaPathProblem {
+  std::string name;                          ///< for the picture
+  Dataset train;                             ///< X is N x d, y has N labels
+  std::optional<Dataset> test = {};          ///< labels -1 and +1
+  std::optional<Vector<double>> shape = {};  ///< w0, d positive entries; none: all ones
+};
+
+/// Two classes of images in MNIST's format (see idx.hpp): `per_class` training images of each, drawn without
+/// replacement by `seed`, pixels in [0, 1], labels -1 (first class) and +1, and all test images of both.
+/// Throws FileError for files, ArgumentError when the classes are equal or have too few images.
+[[nodiscard]] AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<int, int> classes,
+                                             Index per_class, std::uint64_t seed);
+
+/// Data from CSV files: `x` has N rows and d columns, `y` one column with N rows, `shape` (empty: none) one
+/// column with d rows. Throws FileError, or what Dataset throws.
+[[nodiscard]] AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesystem::path& y,
+                                           const std::filesystem::path& shape);
+
+/// What to compute.
+struct AlphaPathOptions {
+  std::vector<Scale> scales = {};  ///< empty: `num_scales` from the kernel end of this data to 24 e-folds below
+  int num_scales = 73;
+  bool simulate = false;  ///< also integrate the flow, and take beta from there
+  int threads = 0;        ///< for the integrations; the solver follows one path
+};
+
+/// One scale, by one road.
+struct AlphaPathRow {
+  Scale scale = Scale::from_log(0.0);
+  bool simulated = false;
+  Vector<double> beta = {};
+  double l1 = 0.0;
+  double l2 = 0.0;
+  double primal_residual = 0.0;
+  double kkt_residual = 0.0;
+  double duality_gap = 0.0;
+  Index newton_steps = 0;  ///< solved rows
+  double seconds = 0.0;
+  double test_accuracy = 0.0;  ///< share of the test data with the right sign; NaN without test data
+  double time = 0.0;           ///< simulated rows: flow time at the end
+  Index steps = 0;             ///< simulated rows: time steps
+  bool ok = false;
+  std::string message = {};  ///< why it is not ok
+};
+
+/// The path: rows from the largest alpha to the smallest, the simulated row of a scale after the solved one.
+struct AlphaPath {
+  std::vector<AlphaPathRow> rows = {};
+  Vector<double> kernel_end = {};  ///< minimum-l2 interpolator (weighted by 1/w0^2 where there is a shape)
+  Vector<double> rich_end = {};    ///< minimum-l1 interpolator
+  double kernel_accuracy = 0.0;    ///< test accuracies of these two; NaN without test data
+  double rich_accuracy = 0.0;
+  std::vector<Claim> claims = {};
+};
+
+/// Computes the path. Equal scales are taken once. Throws InfeasibleError when nothing fits the data.
+[[nodiscard]] AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options);
+
+/// Writes `beta.csv`, `path.csv`, `alpha_path_curves.csv` (for the picture), the gnuplot script and the pictures.
+void write_alpha_path(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder);
+
+}  // namespace richflow::examples

@@ -1,0 +1,100 @@
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+
+#include "alpha_path.hpp"
+#include "list.hpp"
+#include "program.hpp"
+
+namespace {
+
+using namespace richflow::examples;
+
+struct Arguments {
+  std::filesystem::path x = {};
+  std::filesystem::path y = {};
+  std::filesystem::path shape = {};
+  std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
+  std::vector<int> classes = {7, 9};
+  richflow::Index per_class = 100;
+  std::string alpha = {};
+  std::string log_alpha = {};
+  bool simulate = false;
+};
+
+void add_options(CLI::App& app, Arguments& arguments) {
+  auto* x = app.add_option("--x", arguments.x, "Samples: CSV file, one header line, N rows, d columns");
+  auto* y = app.add_option("--y", arguments.y, "Labels: CSV file, one header line, one column, N rows");
+  x->needs(y);
+  y->needs(x);
+  app.add_option("--shape", arguments.shape, "Shape w0 of the initialization: CSV file, one column, d rows")->needs(x);
+  auto* alpha = app.add_option("--alpha", arguments.alpha, "Initialization scales: a,b,c or from:to:count, log-spaced");
+  app.add_option("--log-alpha", arguments.log_alpha, "Their natural logarithms: a,b,c or from:to:count, evenly spaced")
+      ->excludes(alpha);
+  app.add_flag("--simulate", arguments.simulate, "Integrate the flow at every scale, too");
+  app.add_option("--data", arguments.data, "Without --x: folder of images in MNIST's format")
+      ->excludes(x)
+      ->capture_default_str();
+  app.add_option("--classes", arguments.classes, "Without --x: the two classes of images to tell apart")
+      ->expected(2)
+      ->delimiter(',')
+      ->excludes(x)
+      ->capture_default_str();
+  app.add_option("--per-class", arguments.per_class, "Without --x: training images of each class")
+      ->excludes(x)
+      ->capture_default_str();
+}
+
+std::vector<richflow::Scale> scales_of(const Arguments& arguments) {
+  std::vector<richflow::Scale> scales;
+  if (!arguments.alpha.empty())
+    for (const double alpha : parse_list("--alpha", arguments.alpha, Spacing::logarithmic))
+      scales.push_back(richflow::Scale::from_value(alpha));
+  if (!arguments.log_alpha.empty())
+    for (const double log_alpha : parse_list("--log-alpha", arguments.log_alpha, Spacing::linear))
+      scales.push_back(richflow::Scale::from_log(log_alpha));
+  return scales;
+}
+
+void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
+  std::printf("%s: N = %td, d = %td\n", problem.name.c_str(), problem.train.num_samples(), problem.train.dimension());
+  std::printf("%10s  %-9s %12s %12s %10s %10s%s\n", "log alpha", "road", "|beta|_1", "|beta|_2", "residual", "gap",
+              problem.test ? "  test accuracy" : "");
+  for (const AlphaPathRow& row : path.rows) {
+    std::printf("%10.4g  %-9s %12.6g %12.6g %10.2g %10.2g", row.scale.log(), row.simulated ? "simulated" : "solved",
+                row.l1, row.l2, row.primal_residual, row.duality_gap);
+    if (problem.test) std::printf("  %13.4f", row.test_accuracy);
+    std::printf("%s%s\n", row.ok ? "" : "  ", row.message.c_str());
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  ProgramInfo info;
+  info.name = "alpha_path";
+  info.description =
+      "Where gradient flow on the squared diagonal net ends, for your data (X, y) and any initialization scales, from "
+      "the kernel to the rich regime, each with a proof of optimality. Without --x: two classes of Fashion-MNIST.";
+  info.figures = alpha_path_panels;
+  info.add_options = [&](CLI::App& app) { add_options(app, arguments); };
+  return run_program(argc, argv, info, [&](const CommonOptions& common) {
+    AlphaPathOptions options;
+    options.scales = scales_of(arguments);
+    options.simulate = arguments.simulate;
+    options.threads = common.threads;
+    if (common.effort == Effort::quick) options.num_scales = 25;
+    if (common.effort == Effort::full) options.num_scales = 241;
+    const AlphaPathProblem problem =
+        arguments.x.empty() ? image_problem(arguments.data, {arguments.classes.at(0), arguments.classes.at(1)},
+                                            arguments.per_class, common.seed)
+                            : csv_problem(arguments.x, arguments.y, arguments.shape);
+    const AlphaPath path = alpha_path(problem, options);
+    print_table(problem, path);
+    write_alpha_path(problem, path, common.out);
+    return path.claims;
+  });
+}

@@ -1,0 +1,477 @@
+#include "fig1_sparse_regression.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "csv.hpp"
+#include "list.hpp"
+#include "plot.hpp"
+#include "progress.hpp"
+#include "richflow/core/parallel.hpp"
+#include "richflow/data/sparse_regression.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/minimizers/min_norm.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/regularizers/norms.hpp"
+#include "text.hpp"
+
+namespace richflow::examples {
+
+namespace {
+
+constexpr double never = -std::numeric_limits<double>::infinity();
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double smallest_log_alpha = -200.0;  // the paper's simulations stop near alpha = 1e-7
+constexpr int decades_b = 7;                   // panel b: alpha from 1e-6 to 10
+constexpr int decades_a = 4;                   // panel a: from 1e-4 to 1, in the middle of them
+
+SparseRegression problem(const Fig1Options& options, Index num_samples, int repetition) {
+  SparseRegressionOptions data;
+  data.num_samples = num_samples;
+  data.dimension = options.dimension;
+  data.seed = options.seed;
+  data.stream = static_cast<std::uint64_t>(repetition);
+  return sparse_regression(data);
+}
+
+HypentropyPath uniform_path(const SparseRegression& regression) {
+  return HypentropyPath(regression.dataset,
+                        Hypentropy::uniform(regression.dataset.dimension(), Scale::from_value(1.0)));
+}
+
+/// One repetition of panels a and b.
+struct Repetition {
+  std::vector<double> error = {};       // of the solved limit, per alpha
+  std::vector<double> error_flow = {};  // of the integrated limit, per alpha of panel a; NaN where not asked
+  std::vector<char> flow_arrived = {};  // whether the integration reached its loss
+  std::vector<double> excess_l1 = {};
+  std::vector<double> excess_l2 = {};
+  Fig1Limits limits = {};
+};
+
+void solve_repetition(const Fig1Options& options, const std::vector<double>& alphas, int k, Repetition& out) {
+  const SparseRegression regression = problem(options, options.num_samples, k);
+  const Vector<double> l1 = min_l1_interpolator(regression.dataset).require_ok().beta;
+  const Vector<double> l2 = min_l2_interpolator(regression.dataset);
+  HypentropyPath path = uniform_path(regression);
+  for (std::size_t j = alphas.size(); j-- > 0;) {
+    const Vector<double> beta = path.solve(Scale::from_value(alphas[j])).require_ok().beta;
+    out.error[j] = regression.population_error(beta);
+    out.excess_l1[j] = l1_norm(beta) - l1_norm(l1);
+    out.excess_l2[j] = l2_norm(beta) - l2_norm(l2);
+  }
+  out.limits.min_l1_error = regression.population_error(l1);
+  out.limits.min_l2_error = regression.population_error(l2);
+  out.limits.far_error = regression.population_error(path.solve(Scale::from_log(smallest_log_alpha)).require_ok().beta);
+}
+
+/// Gradient flow on the 2d weights themselves, without any use of the theory, until it fits the data.
+void integrate_repetition(const Fig1Options& options, double alpha, int k, double& error, char& arrived) {
+  constexpr double loss = 1e-12;  // |X beta - y| <= 1e-6: beta is then known to about 1e-7
+  // The loss that explicit steps can reach grows with the weights, like tolerance^2 alpha^4.
+  const double tolerance = alpha < 0.3 ? 1e-9 : 1e-10;
+  const SparseRegression regression = problem(options, options.num_samples, k);
+  const SquaredDiagonalNet<double> model(options.dimension);
+  const GradientFlow flow(model, regression.dataset);
+  IntegrateOptions<> until_fit;
+  until_fit.events = {loss_below(loss)};
+  const auto solution = integrate(
+      flow, model.initial_parameters(Scale::from_value(alpha)), TimeSpan{0.0, std::numeric_limits<double>::infinity()},
+      DormandPrince{}, PiController{.tolerance = {.relative = tolerance, .absolute = tolerance * alpha}}, until_fit);
+  Vector<double> beta(options.dimension);
+  model.beta(solution.y, beta);
+  error = regression.population_error(beta);
+  arrived = solution.ok() ? 1 : 0;
+}
+
+/// Log of the largest alpha in [e^-200, e] whose limit has at most the threshold error, to 0.01. The error need not
+/// be monotone in alpha (the noise can make the limit alpha = 0 worse than a small alpha), so the bisection is
+/// between the first scale from above that passes and its neighbour that does not.
+double largest_log_alpha(const SparseRegression& regression, double threshold) {
+  HypentropyPath path = uniform_path(regression);
+  const auto passes = [&](double log_alpha) {
+    const MinimizerResult limit = path.solve(Scale::from_log(log_alpha));
+    return regression.population_error(limit.require_ok().beta) <= threshold;
+  };
+  double above = 1.0;
+  if (passes(above)) return above;
+  for (;;) {
+    if (above <= smallest_log_alpha) return never;
+    // Half e-folds where the curve is steep; the far tail depends on 1 / log alpha.
+    const double next = std::max(smallest_log_alpha, above - std::max(0.5, -0.125 * above));
+    if (passes(next)) {
+      double below = next;
+      while (above - below > 0.01) {
+        const double middle = 0.5 * (above + below);
+        (passes(middle) ? below : above) = middle;
+      }
+      return below;
+    }
+    above = next;
+  }
+}
+
+/// A piece of work with a rough cost, in seconds.
+struct Task {
+  double cost = 0.0;
+  std::function<void()> run = {};
+};
+
+void run_tasks(const Fig1Options& options, std::vector<Task> tasks) {
+  // The costly ones first, so that the threads end together.
+  std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.cost > b.cost; });
+  double total = 0.0;
+  for (const Task& task : tasks) total += task.cost;
+  Progress progress("fig1_sparse_regression", total);
+  parallel_for(static_cast<Index>(tasks.size()),
+               [&](Index i) {
+                 const Task& task = tasks[static_cast<std::size_t>(i)];
+                 task.run();
+                 progress.finish(task.cost);
+               },
+               {.threads = options.threads});
+}
+
+template <class Get>
+std::vector<double> gather(const std::vector<Repetition>& repetitions, Get get) {
+  std::vector<double> values;
+  for (const Repetition& repetition : repetitions) values.push_back(get(repetition));
+  return values;
+}
+
+double median(const std::vector<double>& values) { return quantile(values, 0.5); }
+
+void check_a(const Fig1Options& options, const std::vector<Repetition>& repetitions, std::size_t first, Fig1& figure) {
+  const std::vector<Fig1aPoint>& points = figure.panel_a;
+  double largest_drop = 0.0;
+  std::vector<double> slopes;
+  for (std::size_t j = 1; j < points.size(); ++j) {
+    const double rise = points[j].error.median - points[j - 1].error.median;
+    largest_drop = std::max(largest_drop, -rise);
+    slopes.push_back(rise / std::log(points[j].alpha / points[j - 1].alpha));
+  }
+  const double steepest = *std::max_element(slopes.begin(), slopes.end());
+  auto& claims = figure.claims;
+  claims.push_back(
+      claim_at_most("fig1a", "the error grows with alpha: largest drop between neighbours", largest_drop, 0.0));
+  claims.push_back(claim_at_most("fig1a", "S-curve: the steeper end's slope in log alpha over the steepest slope",
+                                 std::max(slopes.front(), slopes.back()) / steepest, 0.1));
+  claims.push_back(claim_at_most("fig1a", "left end: error at alpha = 1e-4 over the minimum-l1 error",
+                                 points.front().error.median / figure.limits.min_l1_error, 1.6));
+  claims.push_back(claim_between("fig1a", "rich limit: error at log alpha = -200 over the minimum-l1 error",
+                                 figure.limits.far_error / figure.limits.min_l1_error, 0.97, 1.03));
+  claims.push_back(claim_between("fig1a", "plateau: error at alpha = 1 over the minimum-l2 error",
+                                 points.back().error.median / figure.limits.min_l2_error, 0.98, 1.02));
+  claims.push_back(claim_between("fig1a", "plateau over 1 - N/d",
+                                 points.back().error.median / (1.0 - static_cast<double>(options.num_samples) /
+                                                                         static_cast<double>(options.dimension)),
+                                 0.95, 1.05));
+  double largest_difference = 0.0;
+  bool all_arrived = true;
+  for (const Repetition& repetition : repetitions)
+    for (std::size_t j = 0; j < points.size(); ++j) {
+      if (std::isnan(repetition.error_flow[j])) continue;
+      largest_difference =
+          std::max(largest_difference, std::abs(repetition.error_flow[j] - repetition.error[first + j]));
+      all_arrived = all_arrived && repetition.flow_arrived[j] != 0;
+    }
+  Claim agreement = claim_at_most("fig1a", "integrated and solved errors agree, all seeds: largest difference",
+                                  largest_difference, 1e-6);
+  agreement.holds = agreement.holds && all_arrived;
+  if (!all_arrived) agreement.claim += " (some integrations did not reach their loss)";
+  claims.push_back(agreement);
+}
+
+void check_b(Fig1& figure) {
+  const std::vector<Fig1bPoint>& points = figure.panel_b;
+  double max_l1 = 0.0, max_l2 = 0.0, wrong_l1 = 0.0, wrong_l2 = 0.0;
+  for (std::size_t j = 0; j < points.size(); ++j) {
+    max_l1 = std::max(max_l1, points[j].excess_l1);
+    max_l2 = std::max(max_l2, points[j].excess_l2);
+    if (j == 0) continue;
+    wrong_l1 = std::max(wrong_l1, points[j - 1].excess_l1 - points[j].excess_l1);
+    wrong_l2 = std::max(wrong_l2, points[j].excess_l2 - points[j - 1].excess_l2);
+  }
+  int crossings = 0;
+  for (std::size_t j = 1; j < points.size(); ++j) {
+    const auto sign = [&](const Fig1bPoint& p) { return p.excess_l1 / max_l1 > p.excess_l2 / max_l2; };
+    if (sign(points[j]) != sign(points[j - 1])) ++crossings;
+  }
+  auto& claims = figure.claims;
+  claims.push_back(claim_at_most("fig1b", "excess l1 rises: largest fall between neighbours", wrong_l1, 0.0));
+  claims.push_back(claim_at_most("fig1b", "excess l2 falls: largest rise between neighbours", wrong_l2, 0.0));
+  claims.push_back(claim_at_most("fig1b", "excess l1 starts near 0: at alpha = 1e-6 over its maximum",
+                                 points.front().excess_l1 / max_l1, 0.01));
+  claims.push_back(claim_at_most("fig1b", "excess l2 ends near 0: at alpha = 10 over its maximum",
+                                 points.back().excess_l2 / max_l2, 0.01));
+  claims.push_back({"fig1b", "crossings of the two, each scaled by its maximum", "1", static_cast<double>(crossings),
+                    crossings == 1});
+}
+
+const Fig1cPoint* find_samples(const Fig1& figure, Index num_samples) {
+  for (const Fig1cPoint& point : figure.panel_c)
+    if (point.num_samples == num_samples) return &point;
+  return nullptr;
+}
+
+void check_c(Fig1& figure) {
+  auto& claims = figure.claims;
+  const double to_decades = 1.0 / std::log(10.0);
+
+  // Where no scale down to e^-200 learns, e^-200 stands for the median: the true gain is larger.
+  const auto decades = [&](const Fig1cPoint& point) {
+    return std::max(point.log_alpha.median, smallest_log_alpha) * to_decades;
+  };
+  const Fig1cPoint* edge = nullptr;
+  const Fig1cPoint* beyond = nullptr;
+  for (const Fig1cPoint& point : figure.panel_c) {
+    if (figure.dashed_line == 0 || point.num_samples < figure.dashed_line) continue;
+    if (edge == nullptr) edge = &point;
+    if (point.num_samples <= figure.dashed_line + 15) beyond = &point;
+  }
+  claims.push_back(claim_at_least("fig1c",
+                                  "cliff: decades of alpha gained within 15 samples of the dashed line at N = " +
+                                      std::to_string(figure.dashed_line) + " (never counts as e^-200)",
+                                  edge != nullptr && beyond != nullptr ? decades(*beyond) - decades(*edge) : nan, 3.0));
+
+  const Fig1cPoint* at_100 = find_samples(figure, 100);
+  const Fig1cPoint* at_500 = find_samples(figure, 500);
+  if (at_100 != nullptr && at_500 != nullptr)
+    claims.push_back(claim_at_most("fig1c", "growth of the median alpha from N = 100 to 500",
+                                   std::exp(at_500->log_alpha.median - at_100->log_alpha.median), 20.0));
+
+  constexpr std::pair<Index, double> seen[] = {{80, 0.001}, {100, 0.0045}, {125, 0.009}, {250, 0.028}, {500, 0.055}};
+  for (const auto& [num_samples, value] : seen)
+    if (const Fig1cPoint* point = find_samples(figure, num_samples))
+      claims.push_back(claim_between("fig1c", "median alpha at N = " + std::to_string(num_samples),
+                                     std::exp(point->log_alpha.median), 0.5 * value, 2.0 * value));
+}
+
+std::vector<Index> range(Index from, Index to, Index step) {
+  std::vector<Index> values;
+  for (Index n = from; n <= to; n += step) values.push_back(n);
+  return values;
+}
+
+std::vector<Index> joined(std::vector<Index> a, const std::vector<Index>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  std::sort(a.begin(), a.end());
+  a.erase(std::unique(a.begin(), a.end()), a.end());
+  return a;
+}
+
+}  // namespace
+
+Fig1Options fig1_options(Effort effort) {
+  Fig1Options options;
+  switch (effort) {
+    case Effort::quick:
+      options.num_seeds = 4;
+      options.per_decade = 4;
+      options.samples_c = joined(range(44, 72, 4), {80, 100, 125, 250, 500});
+      options.samples_l1 = joined(range(40, 72, 2), {80, 100, 125, 250});
+      break;
+    case Effort::standard:
+      options.samples_c =
+          joined(range(40, 80, 2), {85, 90, 95, 100, 110, 125, 150, 175, 200, 250, 300, 350, 400, 450, 500});
+      options.samples_l1 = joined(range(40, 80, 1), {90, 100, 125, 150, 200, 250, 300, 400, 500});
+      break;
+    case Effort::full:
+      options.num_seeds = 48;
+      options.per_decade = 12;
+      options.samples_c = joined(joined(range(40, 80, 1), range(85, 200, 5)), range(225, 500, 25));
+      options.samples_l1 = joined(range(40, 80, 1), range(100, 500, 50));
+      break;
+  }
+  return options;
+}
+
+Fig1 fig1_sparse_regression(const Fig1Options& options) {
+  require(options.num_seeds >= 1, "num_seeds must be at least 1, got ", options.num_seeds);
+  require(options.per_decade >= 1 && options.flow_every >= 1, "per_decade and flow_every must be positive");
+  require(options.num_samples < options.dimension, "num_samples = ", options.num_samples,
+          " must be below dimension = ", options.dimension);
+
+  const std::vector<double> alphas = spaced(1e-6, 10.0, decades_b * options.per_decade + 1, Spacing::logarithmic);
+  const auto first = static_cast<std::size_t>(2 * options.per_decade);
+  const auto count_a = static_cast<std::size_t>(decades_a * options.per_decade + 1);
+  const auto num_seeds = static_cast<std::size_t>(options.num_seeds);
+
+  std::vector<Repetition> repetitions(num_seeds);
+  std::vector<std::vector<double>> log_alpha(options.samples_c.size(), std::vector<double>(num_seeds));
+  std::vector<std::vector<double>> l1_error(options.samples_l1.size(), std::vector<double>(num_seeds));
+
+  std::vector<Task> tasks;
+  for (int k = 0; k < options.num_seeds; ++k) {
+    const auto slot = static_cast<std::size_t>(k);
+    Repetition& repetition = repetitions[slot];
+    repetition.error.resize(alphas.size());
+    repetition.excess_l1.resize(alphas.size());
+    repetition.excess_l2.resize(alphas.size());
+    repetition.error_flow.assign(count_a, nan);
+    repetition.flow_arrived.assign(count_a, 0);
+    tasks.push_back({0.4, [&, k] { solve_repetition(options, alphas, k, repetition); }});
+    for (std::size_t j = 0; j < count_a; j += static_cast<std::size_t>(options.flow_every)) {
+      const double alpha = alphas[first + j];
+      tasks.push_back({0.05 - 0.2 * std::log(alpha), [&, alpha, k, j] {
+                         integrate_repetition(options, alpha, k, repetition.error_flow[j], repetition.flow_arrived[j]);
+                       }});
+    }
+    for (std::size_t i = 0; i < options.samples_c.size(); ++i) {
+      const double size = static_cast<double>(options.samples_c[i]) / 500.0;
+      tasks.push_back({0.08 + size * size, [&, i, k, slot] {
+                         log_alpha[i][slot] =
+                             largest_log_alpha(problem(options, options.samples_c[i], k), options.threshold);
+                       }});
+    }
+    for (std::size_t i = 0; i < options.samples_l1.size(); ++i) {
+      const double size = static_cast<double>(options.samples_l1[i]) / 500.0;
+      tasks.push_back({0.01 + 0.5 * size * size, [&, i, k, slot] {
+                         const SparseRegression regression = problem(options, options.samples_l1[i], k);
+                         l1_error[i][slot] =
+                             regression.population_error(min_l1_interpolator(regression.dataset).require_ok().beta);
+                       }});
+    }
+  }
+  run_tasks(options, std::move(tasks));
+
+  Fig1 figure;
+  for (std::size_t j = 0; j < count_a; ++j) {
+    Fig1aPoint point;
+    point.alpha = alphas[first + j];
+    point.error = quartiles(gather(repetitions, [&](const Repetition& r) { return r.error[first + j]; }));
+    const bool integrated = j % static_cast<std::size_t>(options.flow_every) == 0;
+    point.error_flow =
+        integrated ? median(gather(repetitions, [&](const Repetition& r) { return r.error_flow[j]; })) : nan;
+    figure.panel_a.push_back(point);
+  }
+  figure.limits.min_l1_error = median(gather(repetitions, [](const Repetition& r) { return r.limits.min_l1_error; }));
+  figure.limits.far_error = median(gather(repetitions, [](const Repetition& r) { return r.limits.far_error; }));
+  figure.limits.min_l2_error = median(gather(repetitions, [](const Repetition& r) { return r.limits.min_l2_error; }));
+  for (std::size_t j = 0; j < alphas.size(); ++j)
+    figure.panel_b.push_back({alphas[j],
+                              median(gather(repetitions, [&](const Repetition& r) { return r.excess_l1[j]; })),
+                              median(gather(repetitions, [&](const Repetition& r) { return r.excess_l2[j]; }))});
+  for (std::size_t i = 0; i < options.samples_c.size(); ++i) {
+    const auto count = std::count(log_alpha[i].begin(), log_alpha[i].end(), never);
+    figure.panel_c.push_back(
+        {options.samples_c[i], quartiles(log_alpha[i]), static_cast<double>(count) / options.num_seeds});
+  }
+  for (std::size_t i = 0; i < options.samples_l1.size(); ++i) {
+    figure.l1.push_back({options.samples_l1[i], median(l1_error[i])});
+    if (figure.dashed_line == 0 && figure.l1.back().l1_error_median <= options.threshold)
+      figure.dashed_line = options.samples_l1[i];
+  }
+  check_a(options, repetitions, first, figure);
+  check_b(figure);
+  check_c(figure);
+  return figure;
+}
+
+void write_fig1(const Fig1& figure, const std::filesystem::path& folder) {
+  CsvWriter a({"alpha", "error_median", "error_q25", "error_q75", "error_flow"});
+  for (const Fig1aPoint& point : figure.panel_a)
+    a.row({point.alpha, point.error.median, point.error.q25, point.error.q75, CsvCell::or_empty(point.error_flow)});
+  a.write(folder / "fig1a.csv");
+  CsvWriter limits({"limit", "error_median"});
+  limits.row({"min_l1", figure.limits.min_l1_error});
+  limits.row({"log_alpha_-200", figure.limits.far_error});
+  limits.row({"min_l2", figure.limits.min_l2_error});
+  limits.write(folder / "fig1a_limits.csv");
+  CsvWriter b({"alpha", "excess_l1", "excess_l2"});
+  for (const Fig1bPoint& point : figure.panel_b) b.row({point.alpha, point.excess_l1, point.excess_l2});
+  b.write(folder / "fig1b.csv");
+  // An empty cell says that this quartile of the seeds never learns.
+  const auto alpha_cell = [](double log_alpha) {
+    return log_alpha == never ? CsvCell::empty() : CsvCell(std::exp(log_alpha));
+  };
+  CsvWriter c({"N", "alpha_median", "alpha_q25", "alpha_q75", "never_fraction"});
+  for (const Fig1cPoint& point : figure.panel_c)
+    c.row({point.num_samples, alpha_cell(point.log_alpha.median), alpha_cell(point.log_alpha.q25),
+           alpha_cell(point.log_alpha.q75), point.never_fraction});
+  c.write(folder / "fig1c.csv");
+  CsvWriter l1({"N", "l1_error_median"});
+  for (const Fig1L1Point& point : figure.l1) l1.row({point.num_samples, point.l1_error_median});
+  l1.write(folder / "fig1c_l1.csv");
+
+  Picture picture;
+  picture.name = "fig1";
+  picture.width = 1560;
+  picture.height = 470;
+  picture.setup = "min_l1 = " + exact_number(figure.limits.min_l1_error) +
+                  "; min_l2 = " + exact_number(figure.limits.min_l2_error) +
+                  "; far = " + exact_number(figure.limits.far_error) +
+                  "; dashed = " + std::to_string(figure.dashed_line) + "\n";
+  picture.commands = R"gp(set multiplot
+set tmargin at screen 0.9
+set bmargin at screen 0.15
+set lmargin at screen 0.048
+set rmargin at screen 0.305
+set title "(a) Population error of the flow's limit"
+set xlabel "α"
+set ylabel "population error"
+set logscale x
+set xrange [1.5e-5:2.2]
+set yrange [0:1]
+set xtics ("10^{-4}" 1e-4, "10^{-3}" 1e-3, "10^{-2}" 1e-2, "10^{-1}" 1e-1, "1" 1, "e^{-200}" 2.8e-5)
+set ytics 0.2
+set arrow 1 from graph 0, first min_l2 to graph 1, first min_l2 nohead lc rgb vermilion lw 1.4 dt (10,6)
+set arrow 2 from graph 0, first min_l1 to graph 1, first min_l1 nohead lc rgb green lw 1.4 dt (10,6)
+set label 1 "min-ℓ_2 interpolator" at 1.15e-4, min_l2 offset 0,0.75 tc rgb vermilion
+set label 2 "min-ℓ_1 interpolator" right at 1.6, min_l1 offset 0,0.75 tc rgb green
+set key at graph 0.06, graph 0.72 left top Left reverse
+plot "fig1a.csv" using "alpha":"error_q25":"error_q75" with filledcurves lc rgb blue, \
+     "" using "alpha":"error_median" with lines lw 2.8 lc rgb blue title "solved (quartiles shaded)", \
+     "" using "alpha":"error_flow" with points pt 6 ps 1.1 lw 1.8 lc rgb ink title "flow integrated", \
+     "+" using (2.8e-5):(far) every ::0::0 with points pt 7 ps 1.1 lc rgb blue title "solved at α = e^{-200}"
+unset arrow; unset label
+set lmargin at screen 0.363
+set rmargin at screen 0.612
+set title "(b) Norms beyond the smallest"
+set xrange [1e-6:10]
+set yrange [0:*]
+set y2range [0:*]
+set xtics 1e-6,100,1 format "10^{%T}"
+set ytics 1 nomirror tc rgb blue
+set y2tics 0.1 nomirror out scale 0.6 tc rgb vermilion
+set ylabel "‖{/:Italic β}‖_1 − ‖{/:Italic β}_{ℓ1}‖_1" tc rgb blue
+set y2label "‖{/:Italic β}‖_2 − ‖{/:Italic β}_{ℓ2}‖_2" tc rgb vermilion offset -0.5,0
+set border 11
+unset key
+plot "fig1b.csv" using "alpha":"excess_l1" with lines lw 2.8 lc rgb blue, \
+     "" using "alpha":"excess_l2" axes x1y2 with lines lw 2.8 lc rgb vermilion dt (14,6)
+set border 3
+unset y2tics; unset y2label
+set lmargin at screen 0.742
+set rmargin at screen 0.99
+set title "(c) Largest α with error at most 0.025"
+set xlabel "number of samples {/:Italic N}"
+set ylabel "largest α that learns" tc rgb ink
+set logscale xy
+set xrange [38:520]
+set yrange [1e-16:1]
+set xtics format "%g"
+set xtics (40, 50, 60, 80, 100, 150, 200, 300, 500)
+set ytics 1e-16,1e4,1 format "10^{%T}" tc rgb ink
+if (dashed > 0) { set arrow 1 from dashed, graph 0 to dashed, graph 1 nohead lc rgb ink lw 1.4 dt (8,5) }
+set key default
+set key inside bottom right Left reverse noautotitle samplen 2.5 spacing 1.25 tc rgb ink
+bottom(x) = x < 1e-16 ? 1e-16 : x
+plot "fig1c.csv" using "N":(bottom(column("alpha_q25"))):(bottom(column("alpha_q75"))) with filledcurves lc rgb blue, \
+     "" using "N":"alpha_median" with linespoints pt 7 ps 0.5 lw 2.4 lc rgb blue title "median (quartiles shaded)", \
+     "" using "N":(strcol("alpha_median") eq "" ? 1e-16 : NaN) with points pt 11 ps 1.1 lc rgb vermilion title "none, down to e^{-200}", \
+     NaN with lines lw 1.4 lc rgb ink dt (8,5) title sprintf("min-ℓ_1 learns: {/:Italic N} = %d", dashed)
+unset multiplot
+unset logscale
+)gp";
+  draw_picture(picture, folder);
+}
+
+}  // namespace richflow::examples

@@ -1,0 +1,28 @@
+#include <CLI/CLI.hpp>
+
+#include "fig1_sparse_regression.hpp"
+
+int main(int argc, char** argv) {
+  namespace ex = richflow::examples;
+  int num_seeds = 0;
+  ex::ProgramInfo info;
+  info.name = "fig1_sparse_regression";
+  info.description =
+      "Figure 1: sparse regression with the squared diagonal net. Population error, norms of the flow's limit, and "
+      "the largest initialization scale that learns from N samples.";
+  info.figures = ex::fig1_panels;
+  info.add_options = [&](CLI::App& app) {
+    app.add_option("--seeds", num_seeds, "Repetitions; 0 takes 4 (--quick), 12 or 48 (--full)")
+        ->check(CLI::Range(0, 100000))
+        ->capture_default_str();
+  };
+  return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
+    ex::Fig1Options options = ex::fig1_options(common.effort);
+    options.seed = common.seed;
+    options.threads = common.threads;
+    if (num_seeds > 0) options.num_seeds = num_seeds;
+    const ex::Fig1 figure = ex::fig1_sparse_regression(options);
+    ex::write_fig1(figure, common.out);
+    return figure.claims;
+  });
+}

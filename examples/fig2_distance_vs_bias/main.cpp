@@ -1,0 +1,22 @@
+#include "fig2_distance_vs_bias.hpp"
+#include "program.hpp"
+
+int main(int argc, char** argv) {
+  namespace ex = richflow::examples;
+  ex::ProgramInfo info;
+  info.name = "fig2_distance_vs_bias";
+  info.description =
+      "Figure 2: the regularizer q that gradient flow on the squared diagonal net minimizes, beside the squared "
+      "distance r from initialization, and how both approach the l1 norm as alpha goes to 0.";
+  info.figures = ex::fig2_panels;
+  return ex::run_program(argc, argv, info, [](const ex::CommonOptions& common) {
+    ex::Fig2Options options;
+    if (common.effort == ex::Effort::quick) {
+      options.num_z = 201;
+      options.num_alpha = 41;
+    }
+    const ex::Fig2 figure = ex::fig2_distance_vs_bias(options);
+    ex::write_fig2(figure, common.out);
+    return figure.claims;
+  });
+}

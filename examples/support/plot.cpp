@@ -1,0 +1,101 @@
+#include "plot.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <iostream>
+#include <system_error>
+
+#include "files.hpp"
+#include "text.hpp"
+
+namespace richflow::examples {
+
+namespace {
+
+constexpr int not_found = 127;
+
+/// The palette of Okabe and Ito, which colour-blind readers can tell apart.
+constexpr const char* style = R"(reset
+set encoding utf8
+set datafile separator comma
+set datafile missing ""
+blue = "#0072B2"; vermilion = "#D55E00"; green = "#009E73"; orange = "#E69F00"
+purple = "#CC79A7"; sky = "#56B4E9"; ink = "#222222"; grey = "#8A8A8A"; light = "#E6E6E6"
+set border 3 lc rgb "#666666" lw 1
+set tics nomirror out scale 0.6 tc rgb ink
+unset mxtics; unset mytics
+set grid back lt 1 lc rgb light lw 1, lt 1 lc rgb light lw 1
+set key noautotitle samplen 2.5 spacing 1.25 tc rgb ink
+set title tc rgb ink
+set xlabel tc rgb ink
+set ylabel tc rgb ink
+set style fill transparent solid 0.18 noborder
+)";
+
+struct Outcome {
+  int exit_code = 0;
+  std::string output = {};
+};
+
+Outcome run_gnuplot(const std::filesystem::path& folder, const std::string& script) {
+  std::array<int, 2> channel{};
+  if (::pipe(channel.data()) != 0) throw FileError("cannot start gnuplot: " + std::generic_category().message(errno));
+  std::array<char*, 3> arguments{const_cast<char*>("gnuplot"), const_cast<char*>(script.c_str()), nullptr};
+  const ::pid_t child = ::fork();
+  if (child < 0) throw FileError("cannot start gnuplot: " + std::generic_category().message(errno));
+  if (child == 0) {
+    ::dup2(channel[1], STDOUT_FILENO);
+    ::dup2(channel[1], STDERR_FILENO);
+    ::close(channel[0]);
+    if (::chdir(folder.c_str()) == 0) ::execvp(arguments[0], arguments.data());
+    ::_exit(not_found);
+  }
+  ::close(channel[1]);
+  Outcome outcome;
+  std::array<char, 4096> buffer{};
+  for (;;) {
+    const ::ssize_t got = ::read(channel[0], buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    outcome.output.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  ::close(channel[0]);
+  int state = 0;
+  while (::waitpid(child, &state, 0) < 0 && errno == EINTR) {
+  }
+  outcome.exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : -1;
+  return outcome;
+}
+
+}  // namespace
+
+std::string gnuplot_script(const Picture& picture) {
+  const auto size = [&](int factor) {
+    return std::to_string(factor * picture.width) + "," + std::to_string(factor * picture.height);
+  };
+  return "# Makes " + picture.name + ".svg and " + picture.name + ".png: run `gnuplot " + picture.name +
+         ".gp` in this folder.\n" + picture.setup + "do for [format in \"svg png\"] {\n" + style +
+         "if (format eq \"svg\") {\n  set terminal svg size " + size(1) +
+         " dynamic rounded enhanced font \"sans-serif,15\" background \"#ffffff\"\n} else {\n" +
+         "  set terminal pngcairo size " + size(2) +
+         " rounded enhanced font \"sans,15\" fontscale 1.5 linewidth 2 pointscale 2 background \"#ffffff\"\n}\n" +
+         "set output \"" + picture.name + ".\".format\n" + picture.commands + "unset output\n}\n";
+}
+
+bool draw_picture(const Picture& picture, const std::filesystem::path& folder) {
+  const std::string script = picture.name + ".gp";
+  write_file(folder / script, gnuplot_script(picture));
+  const Outcome outcome = run_gnuplot(folder, script);
+  if (outcome.exit_code == not_found) {
+    std::cerr << "gnuplot is not installed: no picture of " << picture.name
+              << ". The CSV files are written; later run `gnuplot " << script << "` in " << quoted(folder) << ".\n";
+    return false;
+  }
+  if (outcome.exit_code != 0) throw FileError("gnuplot failed on " + quoted(folder / script) + ": " + outcome.output);
+  return true;
+}
+
+}  // namespace richflow::examples

@@ -1,0 +1,51 @@
+#include "program.hpp"
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <iostream>
+
+#include "files.hpp"
+#include "text.hpp"
+
+namespace richflow::examples {
+
+int run_program(int argc, const char* const* argv, const ProgramInfo& info,
+                const std::function<std::vector<Claim>(const CommonOptions&)>& body) {
+  CommonOptions common;
+  bool quick = false;
+  bool full = false;
+  CLI::App app(info.description, info.name);
+  app.get_formatter()->column_width(34);
+  app.add_option("--seed", common.seed, "Seed of every random draw")->capture_default_str();
+  app.add_option("--out", common.out, "Folder for the results, made if it is missing")->capture_default_str();
+  app.add_option("--threads", common.threads, "Threads; 0 uses all cores")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  auto* quick_flag = app.add_flag("--quick", quick, "A reduced run of a few seconds");
+  app.add_flag("--full", full, "The paper's protocol, where it is larger than the default")->excludes(quick_flag);
+  if (info.add_options) info.add_options(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  common.effort = quick ? Effort::quick : full ? Effort::full : Effort::standard;
+
+  try {
+    const Stopwatch watch;
+    prepare_output_folder(common.out);
+    const std::filesystem::path claims_path = common.out / "claims.json";
+    static_cast<void>(read_claims(claims_path));  // find out before the work, not after it
+    const std::vector<Claim> claims = body(common);
+    print_claims(std::cout, claims);
+    write_claims(claims_path, claims, info.figures);
+    std::cout << info.name << ": results in " << quoted(common.out) << " after " << short_number(watch.seconds(), 3)
+              << " s\n";
+    return all_hold(claims) ? 0 : 1;
+  } catch (const std::exception& error) {
+    std::cerr << info.name << ": " << error.what() << "\n";
+    return 2;
+  }
+}
+
+}  // namespace richflow::examples

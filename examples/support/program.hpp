@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "claims.hpp"
+
+namespace CLI {
+class App;
+}
+
+/// @file
+/// The frame of every program: options that all of them share, errors, claims, exit code.
+
+namespace richflow::examples {
+
+/// How much work a program does: seconds, minutes, or the paper's own protocol.
+enum class Effort { quick, standard, full };
+
+/// Options of every program.
+struct CommonOptions {
+  std::uint64_t seed = 1;                 ///< every random draw follows from it
+  std::filesystem::path out = "figures";  ///< where the files go
+  int threads = 0;                        ///< 0: all cores
+  Effort effort = Effort::standard;
+};
+
+/// What a program is called and whose claims it makes.
+struct ProgramInfo {
+  std::string name = {};
+  std::string description = {};
+  std::set<std::string> figures = {};  ///< `figure` of its claims; replaced in claims.json on each run
+  std::function<void(CLI::App&)> add_options = {};
+};
+
+/// Parses the command line, makes the output folder, runs `body`, prints its claims and writes them to
+/// `claims.json`. Returns the exit code: 0 when all claims hold, 1 when one is violated, 2 after an error,
+/// which is printed in one line.
+[[nodiscard]] int run_program(int argc, const char* const* argv, const ProgramInfo& info,
+                              const std::function<std::vector<Claim>(const CommonOptions&)>& body);
+
+}  // namespace richflow::examples

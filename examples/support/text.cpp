@@ -1,0 +1,42 @@
+#include "text.hpp"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+
+namespace richflow::examples {
+
+namespace {
+
+std::string formatted(double value, int digits) {
+  std::array<char, 64> buffer{};
+  const auto result =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::general, digits);
+  return std::string(buffer.data(), result.ptr);
+}
+
+}  // namespace
+
+std::string exact_number(double value) { return formatted(value, 17); }
+
+std::string short_number(double value, int digits) { return formatted(value, digits); }
+
+std::string clock_time(double seconds) {
+  if (!(seconds < 359999.0)) return "--:--";
+  const long total = std::lround(seconds);
+  std::array<char, 32> buffer{};
+  if (total < 3600)
+    std::snprintf(buffer.data(), buffer.size(), "%ld:%02ld", total / 60, total % 60);
+  else
+    std::snprintf(buffer.data(), buffer.size(), "%ld:%02ld:%02ld", total / 3600, total / 60 % 60, total % 60);
+  return buffer.data();
+}
+
+std::string quoted(const std::filesystem::path& path) {
+  std::string result = "'";
+  result += path.string();
+  return result += "'";
+}
+
+}  // namespace richflow::examples

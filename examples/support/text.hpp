@@ -1,0 +1,35 @@
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+
+/// @file
+/// Numbers and names as text.
+
+namespace richflow::examples {
+
+/// `value` to 17 significant digits, from which the same double reads back.
+[[nodiscard]] std::string exact_number(double value);
+
+/// `value` to `digits` significant digits, for people.
+[[nodiscard]] std::string short_number(double value, int digits = 4);
+
+/// `2:05` or `1:02:05`.
+[[nodiscard]] std::string clock_time(double seconds);
+
+/// A path in single quotes.
+[[nodiscard]] std::string quoted(const std::filesystem::path& path);
+
+/// Seconds of wall clock since its construction.
+class Stopwatch {
+ public:
+  [[nodiscard]] double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace richflow::examples

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <sstream>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/integrate/solution.hpp"
+
+namespace richflow {
+
+/// What an observer answers.
+enum class Action { proceed, stop };
+
+/// What an observer sees after every accepted step. Valid during the call only.
+template <class Scalar>
+struct StepView {
+  Index step;                  ///< accepted steps so far, this one included
+  Scalar t_previous;           ///< where the step began
+  Scalar t;                    ///< where it ended
+  Scalar start;                ///< first time of this run
+  Scalar end;                  ///< last time of the span, possibly infinity
+  const Vector<Scalar>& y;     ///< state at t
+  std::optional<Scalar> loss;  ///< loss at t, if an event needed it
+  const Stats& stats;          ///< work so far
+};
+
+/// A callable on a step view that returns an `Action`.
+///
+///     auto stop_when_large = [](const StepView<double>& view) {
+///       return view.y.norm() > 10 ? Action::stop : Action::proceed;
+///     };
+template <class O, class Scalar>
+concept Observer = requires(O& observer, const StepView<Scalar>& view) {
+  { observer(view) } -> std::same_as<Action>;
+};
+
+/// A reference to an observer, of any type. The observer is not copied: what it counts is there after
+/// the run, and it must outlive the run, so a temporary does not compile.
+template <class Scalar>
+class ObserverRef {
+ public:
+  /// Refers to `observer`.
+  template <class O>
+  requires(!std::same_as<std::remove_cv_t<O>, ObserverRef>)
+      ObserverRef(O& observer)  // NOLINT(google-explicit-constructor): a list of observers is a list of names
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(observer)))),
+        call_([](void* object, const StepView<Scalar>& view) { return (*static_cast<O*>(object))(view); }) {
+    static_assert(Observer<O, Scalar>,
+                  "richflow: an observer must be callable as `Action (const StepView<Scalar>& view)`");
+  }
+
+  /// Calls the observer.
+  Action operator()(const StepView<Scalar>& view) const { return call_(object_, view); }
+
+ private:
+  void* object_;
+  Action (*call_)(void*, const StepView<Scalar>&);
+};
+
+/// An observer that reports how far the run is, at most once per `interval`. It is silent unless given
+/// somewhere to write.
+///
+///     Progress progress(std::cerr);
+///     integrate(flow, w, span, stepper, controller, {.observers = {progress}});
+class Progress {
+ public:
+  /// The clock of the interval.
+  using Clock = std::chrono::steady_clock;
+
+  /// Silent.
+  Progress() = default;
+
+  /// Writes one line per report to `stream`, which must outlive the observer.
+  explicit Progress(std::ostream& stream, std::chrono::milliseconds interval = std::chrono::milliseconds(500))
+      : Progress([&stream](const std::string& line) { stream << line << '\n'
+                                                             << std::flush; }, interval) {}
+
+  /// Hands one line per report, without line end, to `write`.
+  explicit Progress(std::function<void(const std::string&)> write,
+                    std::chrono::milliseconds interval = std::chrono::milliseconds(500))
+      : write_(std::move(write)), interval_(interval), last_(Clock::now()) {}
+
+  /// Reports if the interval has passed. Always proceeds.
+  template <class Scalar>
+  Action operator()(const StepView<Scalar>& view) {
+    if (!write_) return Action::proceed;
+    const Clock::time_point now = Clock::now();
+    if (now - last_ < interval_) return Action::proceed;
+    last_ = now;
+    write_(line(view));
+    return Action::proceed;
+  }
+
+ private:
+  template <class Scalar>
+  static std::string line(const StepView<Scalar>& view) {
+    using std::isfinite;
+    std::ostringstream text;
+    text.precision(4);
+    text << "step " << view.step << "  t " << view.t;
+    if (isfinite(view.end)) {
+      const double done = static_cast<double>((view.t - view.start) / (view.end - view.start));
+      text << " of " << view.end << " (" << static_cast<int>(100 * done) << " %)";
+    }
+    text << "  h " << view.t - view.t_previous;
+    if (view.loss) text << "  loss " << *view.loss;
+    return text.str();
+  }
+
+  std::function<void(const std::string&)> write_ = {};
+  std::chrono::milliseconds interval_ = std::chrono::milliseconds(500);
+  Clock::time_point last_ = {};
+};
+
+}  // namespace richflow

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/types.hpp"
+
+/// @file
+/// Derivatives against central differences, for any test framework: the functions measure, the caller judges.
+/// With two difference steps the error of a correct derivative falls like h^2, and that of a wrong one does
+/// not, whatever its size; so the measured order tells more than a small error.
+
+namespace richflow::testing {
+
+/// How a derivative compares with central differences of two steps.
+template <class Scalar>
+struct DerivativeCheck {
+  Scalar coarse_error = Scalar(0);  ///< with step h, relative to the size of the derivative
+  Scalar fine_error = Scalar(0);    ///< with step h / 2
+  /// What rounding contributes to `fine_error`: below it the error cannot fall further.
+  Scalar rounding = Scalar(0);
+  Scalar order = Scalar(0);  ///< log2(coarse_error / fine_error); 2 for a correct derivative
+
+  /// True if the error is at the level of rounding, or small and falling like h^2 (in 1.8 to 2.2; a
+  /// polynomial of degree 2 has no error but rounding).
+  [[nodiscard]] bool passed() const {
+    using std::isfinite;
+    if (!isfinite(coarse_error) || !isfinite(fine_error)) return false;
+    if (fine_error <= rounding) return true;
+    return fine_error <= Scalar(0.01) && order >= Scalar(1.8) && order <= Scalar(2.2);
+  }
+};
+
+/// Compares `derivative`, the derivative at 0 of the vector-valued `curve(s)`, with central differences of steps
+/// h and h / 2. The curve returns a `Vector<Scalar>`, with values of relative accuracy of a few ulp.
+template <class Scalar, class Curve>
+[[nodiscard]] DerivativeCheck<Scalar> check_derivative(const Curve& curve, const Vector<Scalar>& derivative, Scalar h) {
+  using std::isfinite;
+  using std::log2;
+  require(isfinite(h) && h > Scalar(0), "check_derivative: h must be positive and finite, got ", h);
+  Scalar values(0);
+  const auto difference = [&](Scalar step) {
+    const Vector<Scalar> ahead = curve(step);
+    const Vector<Scalar> behind = curve(-step);
+    require_size("the derivative", derivative.size(), ahead.size());
+    values = std::max(ahead.norm(), behind.norm());
+    return Vector<Scalar>((ahead - behind) / (Scalar(2) * step));
+  };
+  const Scalar size = std::max(derivative.norm(), std::numeric_limits<Scalar>::min());
+  DerivativeCheck<Scalar> check;
+  check.coarse_error = (difference(h) - derivative).norm() / size;
+  check.fine_error = (difference(h / Scalar(2)) - derivative).norm() / size;
+  check.rounding = Scalar(64) * std::numeric_limits<Scalar>::epsilon() * (Scalar(1) + values / (size * h));
+  check.order = log2(check.coarse_error / std::max(check.fine_error, std::numeric_limits<Scalar>::min()));
+  return check;
+}
+
+/// The gradient of a scalar function along one direction v: `function(x)` against `gradient` (at x), by
+/// central differences of steps h and h / 2 times |v|.
+template <class Scalar, class Function>
+[[nodiscard]] DerivativeCheck<Scalar> check_gradient(const Function& function, const Vector<Scalar>& x,
+                                                     const Vector<Scalar>& gradient, const Vector<Scalar>& direction,
+                                                     Scalar h) {
+  require_size("gradient", gradient.size(), x.size());
+  require_size("direction", direction.size(), x.size());
+  const Vector<Scalar> slope = Vector<Scalar>::Constant(1, gradient.dot(direction));
+  return check_derivative<Scalar>(
+      [&](Scalar s) -> Vector<Scalar> {
+        return Vector<Scalar>::Constant(1, function(Vector<Scalar>(x + s * direction)));
+      },
+      slope, h);
+}
+
+/// The whole `vjp` of a model at w, all P columns of the N x P Jacobian, against central differences of `predict`
+/// in each parameter (differences of step h and h / 2). Cost: 4 P predictions and N calls of `vjp`.
+template <Model M>
+[[nodiscard]] DerivativeCheck<typename M::Scalar> check_vjp(const M& model, const Vector<typename M::Scalar>& w,
+                                                            const Matrix<typename M::Scalar>& X, typename M::Scalar h) {
+  using Scalar = typename M::Scalar;
+  const Index samples = X.rows();
+  const Index parameters = model.num_parameters();
+  Matrix<Scalar> transposed(parameters, samples);
+  for (Index n = 0; n < samples; ++n) {
+    const Vector<Scalar> unit = Vector<Scalar>::Unit(samples, n);
+    model.vjp(w, X, unit, transposed.col(n));
+  }
+  const Matrix<Scalar> jacobian = transposed.transpose();
+  // All differences at once, as one long vector.
+  const Vector<Scalar> derivative = Eigen::Map<const Vector<Scalar>>(jacobian.data(), jacobian.size());
+  return check_derivative<Scalar>(
+      [&](Scalar s) -> Vector<Scalar> {
+        Vector<Scalar> values(samples * parameters);
+        Vector<Scalar> moved = w;
+        for (Index p = 0; p < parameters; ++p) {
+          moved[p] = w[p] + s;
+          model.predict(moved, X, values.segment(p * samples, samples));
+          moved[p] = w[p];
+        }
+        return values;
+      },
+      derivative, h);
+}
+
+/// `jvp` of a model at w in the direction v against central differences of `predict` along v.
+template <HasJvp M>
+[[nodiscard]] DerivativeCheck<typename M::Scalar> check_jvp(const M& model, const Vector<typename M::Scalar>& w,
+                                                            const Matrix<typename M::Scalar>& X,
+                                                            const Vector<typename M::Scalar>& v, typename M::Scalar h) {
+  using Scalar = typename M::Scalar;
+  Vector<Scalar> derivative(X.rows());
+  model.jvp(w, X, v, derivative);
+  return check_derivative<Scalar>(
+      [&](Scalar s) -> Vector<Scalar> {
+        Vector<Scalar> values(X.rows());
+        model.predict(Vector<Scalar>(w + s * v), X, values);
+        return values;
+      },
+      derivative, h);
+}
+
+}  // namespace richflow::testing

@@ -1,0 +1,199 @@
+#include "alpha_path.hpp"
+
+#include <cmath>
+#include <string>
+
+#include "csv.hpp"
+#include "files.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/data/sparse_regression.hpp"
+#include "richflow/minimizers/hypentropy_path.hpp"
+#include "support/catch.hpp"
+#include "temporary_folder.hpp"
+
+using namespace richflow::examples;
+using richflow::Dataset;
+using richflow::Index;
+using richflow::Matrix;
+using richflow::Scale;
+using richflow::Vector;
+using test_support::message_contains;
+using test_support::near;
+using test_support::TemporaryFolder;
+
+namespace {
+
+/// X and y as a user would save them.
+struct UserFiles {
+  UserFiles(const TemporaryFolder& folder, const Matrix<double>& X, const Vector<double>& y)
+      : x_path(folder.path() / "X.csv"), y_path(folder.path() / "y.csv") {
+    std::vector<std::string> names;
+    for (Index j = 0; j < X.cols(); ++j) names.push_back("x" + std::to_string(j));
+    CsvWriter x_file(names), y_file({"y"});
+    for (Index i = 0; i < X.rows(); ++i) {
+      std::vector<CsvCell> cells;
+      for (Index j = 0; j < X.cols(); ++j) cells.emplace_back(X(i, j));
+      x_file.row(cells);
+      y_file.row({y[i]});
+    }
+    x_file.write(x_path);
+    y_file.write(y_path);
+  }
+  std::filesystem::path x_path;
+  std::filesystem::path y_path;
+};
+
+richflow::SparseRegression small_problem() {
+  richflow::SparseRegressionOptions options;
+  options.num_samples = 15;
+  options.dimension = 40;
+  options.num_nonzero = 3;
+  options.seed = 5;
+  return richflow::sparse_regression(options);
+}
+
+std::string idx(unsigned magic, std::initializer_list<unsigned> shape, const std::string& values) {
+  std::string bytes;
+  const auto append = [&](unsigned value) {
+    for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>((value >> shift) & 0xFFU);
+  };
+  append(magic);
+  for (const unsigned size : shape) append(size);
+  return bytes + values;
+}
+
+}  // namespace
+
+TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to the rich end, and writes them") {
+  const TemporaryFolder folder;
+  const auto regression = small_problem();
+  const UserFiles files(folder, regression.dataset.X(), regression.dataset.y());
+  const AlphaPathProblem problem = csv_problem(files.x_path, files.y_path, {});
+  REQUIRE(problem.train.X() == regression.dataset.X());
+  REQUIRE(problem.train.y() == regression.dataset.y());
+
+  AlphaPathOptions options;
+  for (const double log_alpha : {-2.0, 4.0, -400.0, 4.0}) options.scales.push_back(Scale::from_log(log_alpha));
+  options.simulate = true;
+  const AlphaPath path = alpha_path(problem, options);
+  CHECK(all_hold(path.claims));
+  CHECK(path.claims.size() == 3);
+  REQUIRE(path.rows.size() == 6);
+  for (std::size_t k = 0; k < 6; ++k) {
+    const AlphaPathRow& row = path.rows[k];
+    CHECK(row.simulated == (k % 2 == 1));
+    CHECK(row.ok);
+    CHECK(row.scale.log() == std::vector<double>{4.0, -2.0, -400.0}[k / 2]);
+    const auto direct = richflow::minimize_hypentropy(problem.train.X(), problem.train.y(), row.scale);
+    // Solved to 1e-12; the integrated flow stops at a residual of 1e-8.
+    CHECK((row.beta - direct.beta).norm() <= (row.simulated ? 1e-6 : 1e-10) * direct.beta.norm());
+    CHECK(std::isnan(row.test_accuracy));
+  }
+  // Corrections are of relative order (beta / alpha^2)^2 = e^-16 and 1 / (2 * 400).
+  CHECK((path.rows[0].beta - path.kernel_end).norm() <= 1e-4 * path.kernel_end.norm());
+  CHECK((path.rows[4].beta - path.rich_end).norm() <= 2e-2 * path.rich_end.norm());
+  CHECK(path.rich_end.lpNorm<1>() < path.rows[4].l1 * (1.0 + 1e-12));
+
+  write_alpha_path(problem, path, folder.path());
+  const CsvTable beta = read_csv(folder.path() / "beta.csv");
+  CHECK(beta.columns == std::vector<std::string>{"log_alpha", "i", "beta"});
+  REQUIRE(beta.values.rows() == 3 * 40);
+  // With --simulate, beta comes from the flow.
+  for (Index i = 0; i < 40; ++i) CHECK(beta.values(40 + i, 2) == path.rows[3].beta[i]);
+  const std::string table = test_support::content_of(folder.path() / "path.csv");
+  CHECK(table.substr(0, table.find('\n')) ==
+        "log_alpha,alpha,l1,l2,primal_residual,kkt_residual,duality_gap,newton_steps,seconds,road,time,steps");
+  CHECK(table.find(",simulated,") != std::string::npos);
+  CHECK(std::filesystem::exists(folder.path() / "alpha_path.gp"));
+}
+
+TEST_CASE("without --simulate the tables have the plain columns, and scales follow from the data") {
+  const TemporaryFolder folder;
+  auto regression = small_problem();
+  // A unit of y a million times larger moves the kernel end by log(1000).
+  AlphaPathProblem problem{"large", Dataset(regression.dataset.X(), 1e6 * regression.dataset.y())};
+  AlphaPathOptions options;
+  options.num_scales = 5;
+  const AlphaPath path = alpha_path(problem, options);
+  CHECK(all_hold(path.claims));
+  REQUIRE(path.rows.size() == 5);
+  CHECK_THAT(path.rows[0].l2, near(path.kernel_end.norm(), 1e-3, 0.0));
+  write_alpha_path(problem, path, folder.path());
+  const CsvTable table = read_csv(folder.path() / "path.csv");
+  CHECK(table.columns == std::vector<std::string>{"log_alpha", "alpha", "l1", "l2", "primal_residual", "kkt_residual",
+                                                  "duality_gap", "newton_steps", "seconds"});
+  CHECK(table.values(4, 0) == path.rows[4].scale.log());
+}
+
+TEST_CASE("a shape changes the kernel end and not the rich one") {
+  const TemporaryFolder folder;
+  const auto regression = small_problem();
+  const UserFiles files(folder, regression.dataset.X(), regression.dataset.y());
+  std::string shape = "w0\n";
+  for (int j = 0; j < 40; ++j) shape += std::to_string(0.5 + 0.05 * j) + "\n";
+  const AlphaPathProblem problem = csv_problem(files.x_path, files.y_path, folder.file("w0.csv", shape));
+  const AlphaPathProblem plain = csv_problem(files.x_path, files.y_path, {});
+  AlphaPathOptions options;
+  options.scales = {Scale::from_log(6.0), Scale::from_log(-20.0)};
+  const AlphaPath shaped = alpha_path(problem, options);
+  const AlphaPath uniform = alpha_path(plain, options);
+  CHECK(all_hold(shaped.claims));
+  CHECK((shaped.rows[0].beta - shaped.kernel_end).norm() <= 1e-4 * shaped.kernel_end.norm());
+  CHECK((shaped.kernel_end - uniform.kernel_end).norm() > 1e-2 * uniform.kernel_end.norm());
+  CHECK(shaped.rich_end == uniform.rich_end);
+  const auto direct =
+      richflow::minimize_hypentropy(problem.train.X(), problem.train.y(), *problem.shape, Scale::from_log(-20.0));
+  CHECK((shaped.rows[1].beta - direct.beta).norm() <= 1e-10 * direct.beta.norm());
+}
+
+TEST_CASE("a user's data that do not fit together are refused") {
+  const TemporaryFolder folder;
+  const auto x = folder.file("X.csv", "a,b,c\n1,2,3\n4,5,6\n");
+  const auto y = folder.file("y.csv", "y\n1\n2\n");
+  CHECK_THROWS_MATCHES(csv_problem(x, folder.file("long.csv", "y\n1\n2\n3\n"), {}), richflow::DimensionError,
+                       message_contains("X is 2 x 3 but y has 3 entries"));
+  CHECK_THROWS_MATCHES(csv_problem(x, y, folder.file("w0.csv", "w\n1\n1\n")), FileError,
+                       message_contains("the shape has 2 entries but"));
+  AlphaPathOptions options;
+  options.scales = {Scale::from_log(0.0)};
+  for (const char* shape : {"w\n1\n0\n1\n", "w\n1\n1\n-2\n"})
+    CHECK_THROWS_AS(alpha_path(csv_problem(x, y, folder.file("w0.csv", shape)), options), richflow::ArgumentError);
+  const auto twice = folder.file("twice.csv", "a,b,c\n1,2,3\n1,2,3\n");
+  CHECK_THROWS_AS(alpha_path(csv_problem(twice, y, {}), options), richflow::InfeasibleError);
+  const AlphaPath path = alpha_path(csv_problem(twice, folder.file("same.csv", "y\n1\n1\n"), {}), options);
+  CHECK(path.rows[0].ok);
+}
+
+TEST_CASE("images of two classes become a problem with test data") {
+  const TemporaryFolder folder;
+  // 2 x 2 pixels: class 3 is bright above, class 8 below; class 5 is to be ignored.
+  const std::string above("\xFF\xF0\x00\x01", 4), below("\x02\x00\xFF\xEE", 4), other("\x80\x80\x80\x80", 4);
+  const std::string pixels = above + below + other + above + below;
+  const std::string labels("\x03\x08\x05\x03\x08", 5);
+  for (const char* part : {"train", "t10k"}) {
+    (void)folder.file(std::string(part) + "-images-idx3-ubyte", idx(0x803, {5, 2, 2}, pixels));
+    (void)folder.file(std::string(part) + "-labels-idx1-ubyte", idx(0x801, {5}, labels));
+  }
+  const AlphaPathProblem problem = image_problem(folder.path(), {3, 8}, 1, 1);
+  REQUIRE(problem.train.num_samples() == 2);
+  REQUIRE(problem.train.dimension() == 4);
+  CHECK(problem.train.y() == Vector<double>{{-1.0, 1.0}});
+  CHECK(problem.train.X()(0, 1) == 240.0 / 255.0);
+  CHECK(problem.train.X()(1, 2) == 1.0);
+  REQUIRE(problem.test);
+  CHECK(problem.test->num_samples() == 4);
+  AlphaPathOptions options;
+  options.scales = {Scale::from_log(-3.0)};
+  const AlphaPath path = alpha_path(problem, options);
+  CHECK(path.rows[0].test_accuracy == 1.0);
+  CHECK(path.kernel_accuracy == 1.0);
+  CHECK(path.rich_accuracy == 1.0);
+
+  CHECK_THROWS_MATCHES(image_problem(folder.path(), {3, 3}, 1, 1), richflow::ArgumentError,
+                       message_contains("two different classes"));
+  CHECK_THROWS_MATCHES(image_problem(folder.path(), {3, 10}, 1, 1), richflow::ArgumentError,
+                       message_contains("two different classes"));
+  CHECK_THROWS_MATCHES(image_problem(folder.path(), {3, 8}, 3, 1), richflow::ArgumentError,
+                       message_contains("class 3 has 2 training images, 3 were asked for"));
+  CHECK_THROWS_AS(image_problem(folder.path(), {3, 8}, 0, 1), richflow::ArgumentError);
+}

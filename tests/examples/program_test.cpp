@@ -1,0 +1,141 @@
+#include "program.hpp"
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "files.hpp"
+#include "plot.hpp"
+#include "progress.hpp"
+#include "richflow/core/error.hpp"
+#include "statistics.hpp"
+#include "support/catch.hpp"
+#include "temporary_folder.hpp"
+#include "text.hpp"
+
+using namespace richflow::examples;
+using test_support::content_of;
+using test_support::TemporaryFolder;
+
+namespace {
+
+template <class Body>
+int run(std::vector<std::string> arguments, Body body, std::function<void(CLI::App&)> add_options = {}) {
+  arguments.insert(arguments.begin(), "program");
+  std::vector<const char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  ProgramInfo info;
+  info.name = "program";
+  info.description = "A program under test.";
+  info.figures = {"f"};
+  info.add_options = std::move(add_options);
+  return run_program(static_cast<int>(argv.size()), argv.data(), info, body);
+}
+
+}  // namespace
+
+TEST_CASE("the exit code tells claims that hold, claims that do not, and errors apart") {
+  const TemporaryFolder folder;
+  const std::string out = (folder.path() / "out").string();
+  const auto claims_of = [](double measured) {
+    return [measured](const CommonOptions&) { return std::vector<Claim>{claim_at_most("f", "c", measured, 1.0)}; };
+  };
+  CHECK(run({"--out", out}, claims_of(0.0)) == 0);
+  CHECK(run({"--out", out}, claims_of(2.0)) == 1);
+  // A violated claim is on record, too.
+  REQUIRE(read_claims(folder.path() / "out" / "claims.json").size() == 1);
+  CHECK_FALSE(read_claims(folder.path() / "out" / "claims.json")[0].holds);
+  CHECK(run({"--out", out}, [](const CommonOptions&) -> std::vector<Claim> { throw std::runtime_error("broken"); }) ==
+        2);
+  bool ran = false;
+  const auto body = [&](const CommonOptions&) {
+    ran = true;
+    return std::vector<Claim>{};
+  };
+  CHECK(run({"--unknown"}, body) == 2);
+  CHECK(run({"--quick", "--full"}, body) == 2);
+  CHECK(run({"--threads", "-1"}, body) == 2);
+  CHECK(run({"--seed", "x"}, body) == 2);
+  CHECK(run({"--out", (folder.file("occupied", "") / "below").string()}, body) == 2);
+  CHECK(run({"--help"}, body) == 0);
+  CHECK_FALSE(ran);
+}
+
+TEST_CASE("a claims file that is none stops the program before its work") {
+  const TemporaryFolder folder;
+  (void)folder.file("claims.json", "something else");
+  bool ran = false;
+  CHECK(run({"--out", folder.path().string()}, [&](const CommonOptions&) {
+          ran = true;
+          return std::vector<Claim>{};
+        }) == 2);
+  CHECK_FALSE(ran);
+}
+
+TEST_CASE("the common options arrive") {
+  const TemporaryFolder folder;
+  const std::string out = folder.path().string();
+  CommonOptions seen;
+  int extra = 0;
+  const auto body = [&](const CommonOptions& common) {
+    seen = common;
+    return std::vector<Claim>{};
+  };
+  const auto add = [&](CLI::App& app) { app.add_option("--extra", extra); };
+  REQUIRE(run({"--seed", "12345678901234567890", "--threads", "3", "--quick", "--out", out, "--extra", "7"}, body,
+              add) == 0);
+  CHECK(seen.seed == 12345678901234567890ULL);
+  CHECK(seen.threads == 3);
+  CHECK(seen.effort == Effort::quick);
+  CHECK(seen.out == folder.path());
+  CHECK(extra == 7);
+  REQUIRE(run({"--full", "--out", out}, body) == 0);
+  CHECK(seen.effort == Effort::full);
+  REQUIRE(run({"--out", out}, body) == 0);
+  CHECK(seen.effort == Effort::standard);
+}
+
+TEST_CASE("the progress line has share, rate and remaining time") {
+  CHECK(progress_line("fig", 0.0, 0, 0.0) == "fig [                            ]   0 %");
+  CHECK(progress_line("fig", 0.25, 1, 2.0) == "fig [#######                     ]  25 %  0.5 tasks/s  0:06 left");
+  CHECK(progress_line("fig", 1.0, 4, 2.0) == "fig [############################] 100 %  2 tasks/s  0:00 left");
+  CHECK(clock_time(3725.4) == "1:02:05");
+}
+
+TEST_CASE("quartiles interpolate, but not with infinities") {
+  const Quartiles even = quartiles({4.0, 1.0, 3.0, 2.0});
+  CHECK(even.q25 == 1.75);
+  CHECK(even.median == 2.5);
+  CHECK(even.q75 == 3.25);
+  const double never = -std::numeric_limits<double>::infinity();
+  CHECK(quantile({never, never, 1.0, 2.0}, 0.5) == never);
+  CHECK(quantile({never, 1.0, 2.0}, 0.5) == 1.0);
+  CHECK_THROWS_AS(quantile({}, 0.5), richflow::ArgumentError);
+  CHECK_THROWS_AS(quantile({1.0}, 1.5), richflow::ArgumentError);
+}
+
+TEST_CASE("without gnuplot the script is still there; a broken script is an error") {
+  const TemporaryFolder folder;
+  const std::string path = std::getenv("PATH") == nullptr ? "" : std::getenv("PATH");
+  Picture picture;
+  picture.name = "curve";
+  picture.commands = "plot [0:1] x\n";
+  ::setenv("PATH", folder.path().c_str(), 1);
+  const bool drawn = draw_picture(picture, folder.path());
+  ::setenv("PATH", path.c_str(), 1);
+  CHECK_FALSE(drawn);
+  CHECK(content_of(folder.path() / "curve.gp").find("plot [0:1] x") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "curve.svg"));
+
+  if (draw_picture(picture, folder.path())) {
+    CHECK(content_of(folder.path() / "curve.svg").find("<svg") != std::string::npos);
+    CHECK(content_of(folder.path() / "curve.png").substr(1, 3) == "PNG");
+    picture.commands = "plot \"missing.csv\"\n";
+    CHECK_THROWS_AS(draw_picture(picture, folder.path()), FileError);
+  }
+}

@@ -1,0 +1,136 @@
+#include <cmath>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "richflow/core/random.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/testing/model_battery.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+constexpr double eps = std::numeric_limits<double>::epsilon();
+
+}  // namespace
+
+TEST_CASE("the squared net passes the model battery at random points and shapes") {
+  RandomStream random(11);
+  // 300 and 513 features cross the blocks in which predictions are summed.
+  for (const auto& [samples, features] : {std::pair<Index, Index>{1, 1}, {3, 2}, {5, 40}, {2, 300}, {3, 513}}) {
+    const Dataset data(random_matrix(random, samples, features), random_vector(random, samples));
+    const SquaredDiagonalNet<double> net(features);
+    const auto report =
+        testing::model_battery(net, random_vector(random, 2 * features), data, random_vector(random, 2 * features),
+                               random_vector(random, samples), 1e-4);
+    CAPTURE(samples, features, report);
+    CHECK(report.ok());
+    CHECK(report.checks.size() == 8);  // all refinements took part
+  }
+}
+
+TEST_CASE("predict and beta agree with the definition in long double") {
+  RandomStream random(12);
+  const Index features = 700;
+  const SquaredDiagonalNet<double> net(features);
+  const Vector<double> w = random_vector(random, 2 * features);
+  const Matrix<double> X = random_matrix(random, 4, features);
+  const Vector<long double> exact =
+      w.head(features).cast<long double>().array().square() - w.tail(features).cast<long double>().array().square();
+  Vector<double> beta(features);
+  net.beta(w, beta);
+  // (p - m)(p + m): two subtractions and a product, half an ulp each.
+  for (Index i = 0; i < features; ++i)
+    CHECK(std::abs(static_cast<double>(beta[i] - exact[i])) <= 2 * eps * std::abs(static_cast<double>(exact[i])));
+
+  Vector<double> out(4);
+  net.predict(w, X, out);
+  const Vector<double> expected = (X.cast<long double>() * exact).cast<double>();
+  // A sum of 700 terms: at most 700 roundings of the sum of magnitudes, in practice their square root.
+  CHECK((out - expected).norm() <= 100 * eps * X.norm() * beta.norm());
+}
+
+TEST_CASE("the squared net is homogeneous of degree two") {
+  RandomStream random(13);
+  const SquaredDiagonalNet<double> net(6);
+  const Vector<double> w = random_vector(random, 12);
+  const Matrix<double> X = random_matrix(random, 3, 6);
+  Vector<double> one(3);
+  Vector<double> scaled(3);
+  net.predict(w, X, one);
+  net.predict(Vector<double>(4.0 * w), X, scaled);  // a power of two: no rounding
+  CHECK((scaled - std::pow(4.0, net.homogeneity()) * one).norm() == 0.0);
+}
+
+TEST_CASE("initial parameters have the promised predictor and invariant") {
+  RandomStream random(14);
+  const Index features = 8;
+  const SquaredDiagonalNet<double> net(features);
+  const auto scale = Scale::from_value(0.3);
+  const Vector<double> a = random_positive_vector(random, features, 0.5, 2.0);
+  const Vector<double> b = random_positive_vector(random, features, 0.5, 2.0);
+  Vector<double> beta(features);
+
+  const Vector<double> uniform = net.initial_parameters(scale);
+  CHECK(uniform.size() == net.num_parameters());
+  CHECK((uniform.array() - 0.3).abs().maxCoeff() <= eps);
+  net.beta(uniform, beta);
+  CHECK(beta.norm() == 0.0);
+
+  const Vector<double> shaped = net.initial_parameters(scale, a);
+  CHECK((shaped.head(features) - 0.3 * a).norm() <= 4 * eps);
+  net.beta(shaped, beta);
+  CHECK(beta.norm() == 0.0);
+
+  const Vector<double> biased = net.initial_parameters(scale, a, b);
+  net.beta(biased, beta);
+  // Values of order one and a few roundings.
+  CHECK((beta.array() - 0.09 * (a.array().square() - b.array().square())).abs().maxCoeff() <= 16 * eps);
+  CHECK((net.invariant(biased).array() - 0.09 * a.array() * b.array()).abs().maxCoeff() <= 16 * eps);
+}
+
+TEST_CASE("the squared net refuses bad input by name and value") {
+  CHECK_THROWS_MATCHES(SquaredDiagonalNet<double>(0), DimensionError, message_contains("d > 0"));
+  const SquaredDiagonalNet<double> net(3);
+  const auto scale = Scale::from_value(1.0);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(-800.0)), ArgumentError, message_contains("-800"));
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(800.0)), ArgumentError, message_contains("800"));
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(-700.0), Vector<double>::Constant(3, 1e-200)),
+                       ArgumentError, message_contains("underflows"));
+  CHECK_THROWS_AS(net.initial_parameters(scale, Vector<double>::Ones(2)), DimensionError);
+  Vector<double> shape = Vector<double>::Ones(3);
+  shape[1] = 0.0;
+  CHECK_THROWS_MATCHES(net.initial_parameters(scale, shape), ArgumentError, message_contains("w0(1)"));
+  shape[1] = nan;
+  CHECK_THROWS_AS(net.initial_parameters(scale, shape), NonFiniteError);
+  CHECK_THROWS_MATCHES(net.initial_parameters(scale, Vector<double>::Ones(3), -Vector<double>::Ones(3)), ArgumentError,
+                       message_contains("b(0)"));
+
+  const Vector<double> w = net.initial_parameters(scale);
+  Vector<double> out(2);
+  CHECK_THROWS_AS(net.predict(w, Matrix<double>::Ones(2, 4), out), DimensionError);
+  CHECK_THROWS_AS(net.predict(w.head(3), Matrix<double>::Ones(2, 3), out), DimensionError);
+  CHECK_THROWS_AS(net.predict(w, Matrix<double>::Ones(3, 3), out), DimensionError);
+  CHECK_THROWS_AS(net.beta(w, out), DimensionError);
+  CHECK_THROWS_AS(net.vjp(w, Matrix<double>::Ones(2, 3), Vector<double>::Ones(2), out), DimensionError);
+}
+
+TEMPLATE_TEST_CASE("the squared net works in other precisions", "", float, long double) {
+  using S = TestType;
+  RandomStream random(15);
+  const SquaredDiagonalNet<S> net(5);
+  const BasicDataset<S> data(random_matrix(random, 3, 5).cast<S>(), random_vector(random, 3).cast<S>());
+  // A step near the cube root of the precision balances rounding and truncation.
+  const S h = std::is_same_v<S, float> ? S(1e-2) : S(1e-5);
+  const auto report = testing::model_battery(net, Vector<S>(random_vector(random, 10).cast<S>()), data,
+                                             Vector<S>(random_vector(random, 10).cast<S>()),
+                                             Vector<S>(random_vector(random, 3).cast<S>()), h);
+  CAPTURE(report);
+  CHECK(report.ok());
+}

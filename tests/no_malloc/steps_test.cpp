@@ -1,0 +1,117 @@
+// Proves that a step of every stepper allocates nothing. Eigen's switch is an assertion in its allocator, so
+// assertions are turned into exceptions before Eigen is seen.
+#include <stdexcept>
+
+#define EIGEN_RUNTIME_NO_MALLOC
+#define eigen_assert(condition)                                     \
+  do {                                                              \
+    if (!(condition)) throw std::logic_error("Eigen: " #condition); \
+  } while (false)
+
+#include <cmath>
+
+#include "richflow/core/random.hpp"
+#include "richflow/flow/dual_flow.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/exponential_rosenbrock.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/regularizers/hypentropy.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+/// While one lives, an allocation by Eigen throws.
+struct NoAllocation {
+  NoAllocation() { Eigen::internal::set_is_malloc_allowed(false); }
+  ~NoAllocation() { Eigen::internal::set_is_malloc_allowed(true); }
+  NoAllocation(const NoAllocation&) = delete;
+  NoAllocation& operator=(const NoAllocation&) = delete;
+};
+
+Dataset gaussian_data(Index n, Index d) {
+  RandomStream random(91);
+  Matrix<double> X = random_matrix(random, n, d);
+  return {std::move(X), random_vector(random, n)};
+}
+
+/// Two accepted steps and a rejected one, with everything the loop asks for.
+template <class Problem, class St>
+void check_steps(const Problem& problem, const Vector<double>& y0, double h, const St& stepper) {
+  auto ws = stepper.make_workspace(problem);
+  Vector<double> y = y0;
+  Vector<double> y_new = y0;
+  Vector<double> between = y0;
+  const auto run = [&] {
+    const NoAllocation guard;
+    stepper.begin(problem, 0.0, y, ws);
+    for (int i = 0; i < 2; ++i) {
+      stepper.step(problem, 0.0, 2 * h, y, y_new, ws);
+      stepper.step(problem, 0.0, h, y, y_new, ws);
+      stepper.end_derivative(problem, h, y_new, ws);
+      if constexpr (DenseStepper<St, Problem>) stepper.interpolate(ws, 0.5, h, y, y_new, between);
+      if constexpr (EmbeddedStepper<St, Problem> && HasErrorRatio<Problem>)
+        static_cast<void>(problem.error_ratio(y, y_new, stepper.error(ws), Tolerance<double>{1e-3, 1e-6}));
+      static_cast<void>(problem.loss(y_new));
+      stepper.accept(ws);
+      y.swap(y_new);
+    }
+  };
+  REQUIRE_NOTHROW(run());
+  CHECK(y.allFinite());
+  CHECK((y - y0).norm() > 0.0);
+}
+
+}  // namespace
+
+TEST_CASE("the switch works: an allocation is seen") {
+  const auto allocate = [] {
+    const NoAllocation guard;
+    const Vector<double> v = Vector<double>::Zero(1000);
+    return v.sum();
+  };
+  CHECK_THROWS_AS(allocate(), std::logic_error);
+}
+
+TEST_CASE("explicit steps of the gradient flow allocate nothing") {
+  const Dataset data = gaussian_data(40, 700);
+  const SquaredDiagonalNet<double> net(700);
+  const GradientFlow<SquaredDiagonalNet<double>> flow(net, data);
+  const Vector<double> w = net.initial_parameters(Scale::from_value(0.1));
+  check_steps(flow, w, 1e-5, Euler{});
+  check_steps(flow, w, 1e-5, RungeKutta4{});
+  check_steps(flow, w, 1e-5, DormandPrince{});
+
+  Vector<double> v = w;
+  Vector<double> r(40);
+  const auto call = [&] {
+    const NoAllocation guard;
+    flow.residual(w, r);
+    flow.jvp(w, v, r);
+    flow.vjp(w, r, v);
+  };
+  CHECK_NOTHROW(call());
+}
+
+TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothing") {
+  // 100 samples are several tiles of the Jacobian's assembly.
+  const Dataset data = gaussian_data(100, 500);
+  for (const double log_alpha : {2.0, 0.0, -5.0, -100.0}) {
+    CAPTURE(log_alpha);
+    const DualFlow<Hypentropy> flow(Hypentropy::uniform(500, Scale::from_log(log_alpha)), data);
+    const Vector<double> nu = flow.initial_state();
+    const double h = flow.first_step();
+    check_steps(flow, nu, h, DormandPrince{});
+    check_steps(flow, nu, h, Rodas3{});
+    check_steps(flow, nu, h, Rodas3{.jacobian_tolerance = 1e-3});
+    check_steps(flow, nu, h, Rodas4{});
+    check_steps(flow, nu, h, Ros34Pw2{.jacobian_tolerance = 1e-1});
+    check_steps(flow, nu, h, ExponentialRosenbrock{});
+    check_steps(flow, nu, h, ExponentialRosenbrock{.jacobian_tolerance = 1e-3});
+  }
+}
