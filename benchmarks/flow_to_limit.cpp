@@ -13,6 +13,7 @@
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/models/diagonal.hpp"
@@ -45,9 +46,10 @@ void dual_flow(benchmark::State& state, const Stiff& stepper, double relative) {
   Stats stats;
   for (auto _ : state) {
     const DualFlow flow(Hypentropy::uniform(data.dimension(), Scale::from_log(log_alpha(state))), data);
-    const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0, forever}, stepper,
-                                    PiController{.tolerance = {.relative = relative, .absolute = 1e-12}},
-                                    {.events = {loss_below(loss_goal).at_step_end()}});
+    const auto solution =
+        integrate(flow, flow.initial_state(), TimeSpan{0, forever}, stepper,
+                  PiController{.tolerance = {.relative = relative, .absolute = 1e-12}, .first_step = flow.first_step()},
+                  {.events = {loss_below(loss_goal).at_step_end()}});
     if (!solution.ok()) state.SkipWithError("the loss was not reached");
     flow.beta(solution.y, beta);
     stats = solution.stats;
@@ -198,11 +200,16 @@ BENCHMARK(odeint_dopri5_on_weights)->DenseRange(0, 3)->Unit(benchmark::kMillisec
 #endif
 BENCHMARK(dormand_prince_on_weights)->DenseRange(0, 3)->Unit(benchmark::kMillisecond);
 BENCHMARK(gradient_descent_on_weights)->DenseRange(0, 3)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(dual_flow, rodas3, Rodas3{}, 1e-3)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(dual_flow, rodas4, Rodas4{}, 1e-4)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(dual_flow, exponential, ExponentialRosenbrock{.jacobian_tolerance = 1e-4}, 1e-3)
+    ->DenseRange(0, 1)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(dual_flow, ros34pw2, Ros34Pw2{.jacobian_tolerance = 1e-2}, 1e-3)
     ->DenseRange(0, 7)
     ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(dual_flow, rodas3, Rodas3{.jacobian_tolerance = 1e-4}, 1e-3)
+    ->DenseRange(0, 7)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(dual_flow, rodas4, Rodas4{}, 1e-4)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 
