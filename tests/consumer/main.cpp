@@ -14,9 +14,9 @@ int main() {
   limit.require_ok();
 
   const richflow::DualFlow flow(richflow::Hypentropy::uniform(problem.dataset.dimension(), scale), problem.dataset);
-  const auto solution = richflow::integrate(
-      flow, flow.initial_state(), richflow::TimeSpan{0.0, 100.0}, richflow::DormandPrince{},
-      richflow::PiController{.tolerance = {.relative = 1e-9, .absolute = 1e-12}});
+  const auto solution =
+      richflow::integrate(flow, flow.initial_state(), richflow::TimeSpan{0.0, 100.0}, richflow::DormandPrince{},
+                          richflow::PiController{.tolerance = {.relative = 1e-9, .absolute = 1e-12}});
   solution.require_ok();
   richflow::Vector<double> beta(flow.dataset().dimension());
   flow.beta(solution.y, beta);
