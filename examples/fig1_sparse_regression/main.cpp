@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
       "the largest initialization scale that learns from N samples.";
   info.figures = ex::fig1_panels;
   info.add_options = [&](CLI::App& app) {
-    app.add_option("--seeds", num_seeds, "Repetitions; 0 takes 4 (--quick), 12 or 48 (--full)")
+    app.add_option("--seeds", num_seeds, "Repetitions; 0 chooses them, more where the results differ more")
         ->check(CLI::Range(0, 100000))
         ->capture_default_str();
   };
@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
     ex::Fig1Options options = ex::fig1_options(common.effort);
     options.seed = common.seed;
     options.threads = common.threads;
-    if (num_seeds > 0) options.num_seeds = num_seeds;
+    if (num_seeds > 0) options.num_seeds = options.num_seeds_cliff = options.num_seeds_seen = num_seeds;
     const ex::Fig1 figure = ex::fig1_sparse_regression(options);
     ex::write_fig1(figure, common.out);
     return figure.claims;

@@ -21,6 +21,8 @@ Fig1Options small_options() {
   Fig1Options options;
   options.seed = 3;
   options.num_seeds = 1;
+  options.num_seeds_cliff = 1;
+  options.num_seeds_seen = 1;
   options.dimension = 200;
   options.num_samples = 60;
   options.per_decade = 2;
@@ -89,6 +91,8 @@ TEST_CASE("figure 1c: the largest alpha passes and the next one does not, or non
 TEST_CASE("figure 1 does not depend on the number of threads") {
   Fig1Options options = small_options();
   options.num_seeds = 2;
+  options.num_seeds_cliff = 2;
+  options.num_seeds_seen = 2;
   options.threads = 1;
   const Fig1 one = fig1_sparse_regression(options);
   options.threads = 3;
