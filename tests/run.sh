@@ -21,7 +21,7 @@ esac
 
 needs="compiler cmake build_tool Eigen3 Catch2"
 case $preset in
-  asan) ;;
+  asan) needs="$needs CLI11 nlohmann_json ZLIB" ;;
   ci) needs="$needs CLI11 nlohmann_json ZLIB benchmark gnuplot fashion_mnist" ;;
   *) needs="$needs CLI11 nlohmann_json ZLIB gnuplot fashion_mnist" ;;
 esac

@@ -142,6 +142,57 @@ TEST_CASE("redundant rows, square systems, y = 0 and infeasible y", "[minimizers
   CHECK((min_l2_interpolator(overdetermined) - truth).norm() <= 1e-11 * truth.norm());
 }
 
+TEST_CASE("nearly dependent rows: the minimizers of l1 and Q are certified at every distance", "[minimizers]") {
+  RandomStream random(2022);
+  const Index n = 40;
+  const Index d = 120;
+  Matrix<double> X = random_matrix(random, n + 1, d);
+  const Vector<double> noise = random_vector(random, d);
+  const Vector<double> truth = random_vector(random, d);
+  for (int k = 1; k <= 16; ++k) {
+    CAPTURE(k);
+    X.row(n) = X.row(0) + std::pow(10.0, -k) * noise.transpose();
+    const Dataset data(X, X * truth);
+    const MinL1Result l1 = min_l1_interpolator(data);
+    CHECK(l1.ok());
+    // The labels of the close rows are rounded to 1e-16, which the rows' distance magnifies.
+    CHECK(l1.primal_residual <= 1e-13);
+    CHECK(l1.objective <= truth.lpNorm<1>());
+    CHECK(std::abs(l1.duality_gap) <= 1e-13 * std::pow(10.0, std::min(k, 13)));
+    HypentropyPath path(data, Hypentropy::uniform(d, Scale::from_log(0)));
+    for (const double log_alpha : {5.0, -5.0, -30.0}) {
+      CAPTURE(log_alpha);
+      const MinimizerResult q = path.solve(Scale::from_log(log_alpha));
+      CHECK(q.ok());
+      CHECK(q.certificate.primal_residual <= 1e-11);
+      CHECK(q.beta.lpNorm<1>() >= l1.objective * (1 - 1e-9));
+    }
+  }
+}
+
+TEST_CASE("badly conditioned features: powers of 12 points", "[minimizers]") {
+  const Index n = 12;
+  const Index d = 30;
+  Matrix<double> X(n, d);
+  Vector<double> y(n);
+  for (Index i = 0; i < n; ++i) {
+    const double x = (static_cast<double>(i) + 0.5) / static_cast<double>(n);
+    for (Index j = 0; j < d; ++j) X(i, j) = std::pow(x, static_cast<double>(j));
+    y(i) = std::exp(-x);
+  }
+  const Dataset data(X, y);
+  const MinL1Result l1 = min_l1_interpolator(data);
+  CHECK(l1.ok());
+  CHECK(l1.primal_residual <= 1e-12);
+  HypentropyPath path(data, Hypentropy::uniform(d, Scale::from_log(0)));
+  for (const double log_alpha : {5.0, -2.0, -10.0, -50.0}) {
+    CAPTURE(log_alpha);
+    const MinimizerResult q = path.solve(Scale::from_log(log_alpha));
+    CHECK(q.ok());
+    CHECK(q.certificate.primal_residual <= 1e-11);
+  }
+}
+
 TEST_CASE("minimum l2 is the pseudo-inverse solution", "[minimizers][property]") {
   for (std::uint64_t trial = 0; trial < 30; ++trial) {
     RandomStream random(106, trial);

@@ -14,6 +14,16 @@ namespace {
 std::size_t allocations = 0;  // NOLINT: counts for the whole program
 }  // namespace
 
+// The address sanitizer has an operator new of its own; under it, Eigen's switch watches alone.
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_COUNTS_ALLOCATIONS 0
+#elif defined(__has_feature)
+#define TEST_COUNTS_ALLOCATIONS !__has_feature(address_sanitizer)
+#else
+#define TEST_COUNTS_ALLOCATIONS 1
+#endif
+
+#if TEST_COUNTS_ALLOCATIONS
 // Not inlined: g++ would warn of the free() that it then sees beside a `new` of the library.
 [[gnu::noinline]] void* operator new(std::size_t size) {
   ++allocations;
@@ -22,6 +32,7 @@ std::size_t allocations = 0;  // NOLINT: counts for the whole program
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+#endif
 
 using namespace richflow;
 using namespace test_support;
@@ -74,6 +85,7 @@ void check(const St& stepper, const Controller& controller, IntegrateOptions<dou
 
 }  // namespace
 
+#if TEST_COUNTS_ALLOCATIONS
 TEST_CASE("the switches work: an allocation is seen") {
   const std::size_t before = allocations;
   void* const memory = ::operator new(100);  // a call, for a new-expression may be optimized away
@@ -81,6 +93,7 @@ TEST_CASE("the switches work: an allocation is seen") {
   ::operator delete(memory);
   CHECK(after == before + 1);
 }
+#endif
 
 TEST_CASE("no step of the loop allocates, whatever the stepper, controller and events") {
   const PiController adaptive{.tolerance = {.relative = 1e-8, .absolute = 1e-10}};

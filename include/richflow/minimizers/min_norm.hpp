@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,7 +16,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
-#include "richflow/minimizers/independent_rows.hpp"
+#include "richflow/minimizers/orthonormal_rows.hpp"
 
 namespace richflow {
 
@@ -30,8 +31,7 @@ template <class Scalar>
   if (data.num_samples() <= data.dimension()) {
     const Matrix<Scalar> gram = X * X.transpose();
     const Eigen::LLT<Matrix<Scalar>> cholesky(gram);
-    const auto pivots = cholesky.matrixLLT().diagonal().array().square();
-    if (cholesky.info() == Eigen::Success && pivots.minCoeff() > Scalar(1e-6) * pivots.maxCoeff()) {
+    if (is_well_conditioned(cholesky)) {
       Vector<Scalar> beta = X.transpose() * cholesky.solve(data.y());
       // One refinement makes up for the squared condition number of the Gram matrix.
       beta += X.transpose() * cholesky.solve(data.y() - X * beta);
@@ -90,6 +90,7 @@ class L1Simplex {
  public:
   L1Simplex(const Matrix<Scalar>& X, std::vector<Index> basis) : X_(X), basis_(std::move(basis)) {
     const Index m = X_.rows();
+    require(static_cast<Index>(basis_.size()) == m, "basis must have ", m, " columns, got ", basis_.size());
     is_basic_.assign(static_cast<std::size_t>(X_.cols()), false);
     for (const Index j : basis_) is_basic_[static_cast<std::size_t>(j)] = true;
     columns_.resize(m, m);
@@ -205,7 +206,7 @@ class L1Simplex {
   Index pivots_ = 0;
 };
 
-/// m independent columns of X, preferring those with large `weight`.
+/// m independent columns of X, whose rows are well-conditioned, preferring those with large `weight`.
 template <class Scalar>
 [[nodiscard]] std::vector<Index> heaviest_basis(const Matrix<Scalar>& X, const Vector<Scalar>& weight) {
   const Index m = X.rows();
@@ -218,7 +219,7 @@ template <class Scalar>
   Matrix<Scalar> kept(m, m);
   Vector<Scalar> column(m);
   std::vector<Index> basis;
-  for (const Scalar tolerance : {Scalar(1e-2), Scalar(1e-7)}) {
+  for (const Scalar tolerance : {Scalar(1e-2), Scalar(1e-7), Scalar(0)}) {
     for (const Index j : order) {
       if (static_cast<Index>(basis.size()) == m) break;
       if (std::find(basis.begin(), basis.end(), j) != basis.end()) continue;
@@ -267,11 +268,10 @@ template <class Scalar>
   BasicHypentropyPath<Scalar> path(data, BasicHypentropy<Scalar>::uniform(d, scale), rough);
   const Vector<Scalar> guess = path.solve(scale).beta.cwiseAbs();
 
-  const std::vector<Index> rows = independent_rows_if_needed(data);
-  const bool is_reduced = static_cast<Index>(rows.size()) < data.num_samples();
-  const Matrix<Scalar> reduced = is_reduced ? Matrix<Scalar>(data.X()(rows, Eigen::all)) : Matrix<Scalar>();
-  const Matrix<Scalar>& X = is_reduced ? reduced : data.X();
-  const Vector<Scalar> y = data.y()(rows);
+  std::optional<BasicOrthonormalRows<Scalar>> rows;
+  if (!has_well_conditioned_rows(data.X())) rows.emplace(data);
+  const Matrix<Scalar>& X = rows ? rows->X() : data.X();
+  const Vector<Scalar>& y = rows ? rows->y() : data.y();
 
   detail::L1Simplex<Scalar> simplex(X, detail::heaviest_basis(X, guess));
   const Index max_pivots = 50 * (X.rows() + 20);
@@ -293,7 +293,8 @@ template <class Scalar>
 
   for (Index k = 0; k < X.rows(); ++k) result.beta[simplex.basis()[static_cast<std::size_t>(k)]] = simplex.values()[k];
   const Scalar excess = (X.transpose() * simplex.dual()).cwiseAbs().maxCoeff();
-  result.nu(rows) = simplex.dual() / std::max(Scalar(1), excess);
+  const Vector<Scalar> dual = simplex.dual() / std::max(Scalar(1), excess);
+  result.nu = rows ? rows->original_multipliers(dual) : dual;
   result.objective = result.beta.template lpNorm<1>();
   result.primal_residual = (data.X() * result.beta - data.y()).norm() / size;
   result.duality_gap = (result.objective - data.y().dot(result.nu)) / result.objective;

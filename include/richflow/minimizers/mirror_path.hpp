@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/minimizers/certificate.hpp"
-#include "richflow/minimizers/independent_rows.hpp"
+#include "richflow/minimizers/orthonormal_rows.hpp"
 
 namespace richflow {
 
@@ -64,7 +65,7 @@ using MinimizerResult = BasicMinimizerResult<double>;
 /// jump; the Newton systems in between are solved by conjugate gradients preconditioned with it. Columns
 /// whose curvature cannot matter are left out of the factorization.
 ///
-/// Rank-deficient X is fine if y is consistent. Cost O(N^2 d) per factorization.
+/// Rank-deficient X is fine if y is consistent; nearly dependent rows cost one QR. Cost O(N^2 d) per factorization.
 template <class Mirror>
 requires(explain_mirror_map<Mirror>()) class MirrorPath {
  public:
@@ -84,7 +85,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     require(options_.max_factorizations > 0, "max_factorizations must be positive, got ", options_.max_factorizations);
     allocate(data_.num_samples());
     factorize_kernel();
-    if (is_ill_conditioned()) keep_independent_rows();
+    if (!is_well_conditioned(kernel_factor_)) orthonormalize_rows();
   }
 
   MirrorPath(const MirrorPath&) = delete;
@@ -128,11 +129,12 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
                          &bend_z_, &scratch_})
       v->setZero(d);
     H_.resize(rows, rows);
-    cholesky_ = Eigen::LLT<Matrix<S>>(rows);
+    H_.setIdentity();
+    cholesky_.compute(H_);
   }
 
-  [[nodiscard]] const Matrix<S>& X() const { return reduced_X_.size() > 0 ? reduced_X_ : data_.X(); }
-  [[nodiscard]] const Vector<S>& y() const { return reduced_X_.size() > 0 ? reduced_y_ : data_.y(); }
+  [[nodiscard]] const Matrix<S>& X() const { return rows_ ? rows_->X() : data_.X(); }
+  [[nodiscard]] const Vector<S>& y() const { return rows_ ? rows_->y() : data_.y(); }
 
   void set_scale(S log_alpha) {
     log_alpha_ = log_alpha;
@@ -193,19 +195,14 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     find_kernel_end();
   }
 
-  [[nodiscard]] bool is_ill_conditioned() const {
-    const auto pivots = cholesky_.matrixLLT().diagonal().array().square();
-    return !(pivots.minCoeff() > S(1e-10) * pivots.maxCoeff());
-  }
-
-  void keep_independent_rows() {
-    require_feasible(data_);
-    rows_ = independent_rows(data_.X());
-    const auto rank = static_cast<Index>(rows_.size());
+  void orthonormalize_rows() {
+    rows_.emplace(data_);
+    const Index rank = rows_->X().rows();
     require<InfeasibleError>(rank > 0 || data_.y().isZero(S(0)), "X is zero but y is not");
-    if (rank == data_.num_samples() || rank == 0) return;
-    reduced_X_ = data_.X()(rows_, Eigen::all);
-    reduced_y_ = data_.y()(rows_);
+    if (rank == 0) {
+      rows_.reset();
+      return;
+    }
     allocate(rank);
     factorize_kernel();
   }
@@ -408,12 +405,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     Result result;
     result.beta.resize(data_.dimension());
     at_scale_.mirror(z_, result.beta, scratch_);
-    result.nu = Vector<S>::Zero(data_.num_samples());
-    if (reduced_X_.size() > 0) {
-      result.nu(rows_) = nu_;
-    } else {
-      result.nu = nu_;
-    }
+    result.nu = rows_ ? rows_->original_multipliers(nu_) : nu_;
     result.scale = target.scale();
     result.status = status;
     result.certificate = certify(at_scale_, data_, result.beta, result.nu);
@@ -428,9 +420,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   Mirror at_scale_;  // mirror_ at log_alpha_
   Options options_;
 
-  std::vector<Index> rows_;  // the rows in use when X is rank-deficient
-  Matrix<S> reduced_X_;
-  Vector<S> reduced_y_;
+  std::optional<BasicOrthonormalRows<S>> rows_;  // in use when the rows of X are nearly dependent
   Vector<S> squared_norms_;
   Eigen::LLT<Matrix<S>> kernel_factor_;
   S kernel_lift_{0};
