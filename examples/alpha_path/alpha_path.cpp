@@ -133,6 +133,21 @@ AlphaPathRow simulate(const AlphaPathProblem& problem, Scale scale, double beta_
   return row;
 }
 
+/// As `simulate`; what one scale throws becomes the message of its row, so that the others are not lost.
+AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, Scale scale, double beta_size) {
+  try {
+    return simulate(problem, scale, beta_size);
+  } catch (const Error& error) {
+    AlphaPathRow row;
+    row.scale = scale;
+    row.simulated = true;
+    row.ok = false;
+    row.message = error.what();
+    row.beta = Vector<double>::Constant(problem.train.dimension(), std::numeric_limits<double>::quiet_NaN());
+    return row;
+  }
+}
+
 void check(const AlphaPathOptions& options, AlphaPath& path) {
   double residual = 0.0, gap = 0.0, difference = 0.0;
   bool all_solved = true, all_simulated = true;
@@ -209,13 +224,14 @@ AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& op
   HypentropyPath solver(problem.train, regularizer(problem, Scale::from_log(0.0)));
   path.kernel_end =
       problem.shape ? min_l2_interpolator(problem.train, *problem.shape) : min_l2_interpolator(problem.train);
+  path.rich_end = min_l1_interpolator(problem.train).require_ok().beta;
   std::vector<Scale> scales =
       options.scales.empty() ? default_scales(problem, path.kernel_end, options.num_scales) : options.scales;
   sort_and_deduplicate(scales);
 
   const std::size_t stride = options.simulate ? 2 : 1;
   path.rows.resize(stride * scales.size());
-  Progress progress("alpha_path", static_cast<double>(path.rows.size()) + 2.0);
+  Progress progress("alpha_path", static_cast<double>(path.rows.size()));
   for (std::size_t k = 0; k < scales.size(); ++k) {
     path.rows[stride * k] = solve(problem, solver, scales[k]);
     progress.finish();
@@ -225,12 +241,11 @@ AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& op
     parallel_for(static_cast<Index>(scales.size()),
                  [&](Index k) {
                    const auto slot = static_cast<std::size_t>(k);
-                   path.rows[2 * slot + 1] = simulate(problem, scales[slot], size);
+                   path.rows[2 * slot + 1] = try_to_simulate(problem, scales[slot], size);
                    progress.finish();
                  },
                  {.threads = options.threads});
   }
-  path.rich_end = min_l1_interpolator(problem.train).require_ok().beta;
   path.kernel_accuracy = accuracy(problem, path.kernel_end);
   path.rich_accuracy = accuracy(problem, path.rich_end);
   check(options, path);

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "alpha_path.hpp"
 #include "list.hpp"
@@ -18,8 +19,8 @@ struct Arguments {
   std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
   std::vector<int> classes = {7, 9};
   richflow::Index per_class = 100;
-  std::string alpha = {};
-  std::string log_alpha = {};
+  std::optional<std::string> alpha = {};
+  std::optional<std::string> log_alpha = {};
   bool simulate = false;
 };
 
@@ -48,11 +49,11 @@ void add_options(CLI::App& app, Arguments& arguments) {
 
 std::vector<richflow::Scale> scales_of(const Arguments& arguments) {
   std::vector<richflow::Scale> scales;
-  if (!arguments.alpha.empty())
-    for (const double alpha : parse_list("--alpha", arguments.alpha, Spacing::logarithmic))
+  if (arguments.alpha)
+    for (const double alpha : parse_list("--alpha", *arguments.alpha, Spacing::logarithmic))
       scales.push_back(richflow::Scale::from_value(alpha));
-  if (!arguments.log_alpha.empty())
-    for (const double log_alpha : parse_list("--log-alpha", arguments.log_alpha, Spacing::linear))
+  if (arguments.log_alpha)
+    for (const double log_alpha : parse_list("--log-alpha", *arguments.log_alpha, Spacing::linear))
       scales.push_back(richflow::Scale::from_log(log_alpha));
   return scales;
 }

@@ -22,13 +22,12 @@ inline const std::set<std::string> fig1_panels = {"fig1a", "fig1b", "fig1c"};
 /// noise of variance 0.01.
 struct Fig1Options {
   std::uint64_t seed = 1;
-  int num_seeds = 12;        ///< repetitions of panels a and b, and of panel c beyond N = 100
-  int num_seeds_cliff = 24;  ///< repetitions of panel c up to N = 100, where they differ by orders of magnitude
-  int num_seeds_seen = 200;  ///< the same at N = 80 and 100, whose medians are compared with known numbers
-  Index dimension = 1000;    ///< d
-  Index num_samples = 100;   ///< N of panels a and b
-  int per_decade = 8;        ///< values of alpha per factor 10 in panels a and b
-  int flow_every = 3;        ///< panel a integrates the flow at every so many values of alpha
+  int num_seeds = 12;         ///< repetitions of panels a and b, and of panel c beyond N = 100
+  int num_seeds_cliff = 100;  ///< repetitions of panel c up to N = 100, where they differ by orders of magnitude
+  Index dimension = 1000;     ///< d
+  Index num_samples = 100;    ///< N of panels a and b
+  int per_decade = 8;         ///< values of alpha per factor 10 in panels a and b
+  int flow_every = 3;         ///< panel a integrates the flow at every so many values of alpha
   std::vector<Index> samples_c = {};   ///< N of panel c, increasing
   std::vector<Index> samples_l1 = {};  ///< N at which the minimum-l1 solution is computed, increasing
   double threshold = 0.025;            ///< population error that counts as learned
@@ -55,6 +54,7 @@ struct Fig1bPoint {
 /// The largest alpha that learns from N samples. -infinity stands for: none down to alpha = e^-200.
 struct Fig1cPoint {
   Index num_samples = 0;
+  Index repetitions = 0;
   Quartiles log_alpha = {};
   double never_fraction = 0.0;
 };

@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
     ex::Fig1Options options = ex::fig1_options(common.effort);
     options.seed = common.seed;
     options.threads = common.threads;
-    if (num_seeds > 0) options.num_seeds = options.num_seeds_cliff = options.num_seeds_seen = num_seeds;
+    if (num_seeds > 0) options.num_seeds = options.num_seeds_cliff = num_seeds;
     const ex::Fig1 figure = ex::fig1_sparse_regression(options);
     ex::write_fig1(figure, common.out);
     return figure.claims;

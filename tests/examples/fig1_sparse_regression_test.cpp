@@ -22,7 +22,6 @@ Fig1Options small_options() {
   options.seed = 3;
   options.num_seeds = 1;
   options.num_seeds_cliff = 1;
-  options.num_seeds_seen = 1;
   options.dimension = 200;
   options.num_samples = 60;
   options.per_decade = 2;
@@ -92,7 +91,6 @@ TEST_CASE("figure 1 does not depend on the number of threads") {
   Fig1Options options = small_options();
   options.num_seeds = 2;
   options.num_seeds_cliff = 2;
-  options.num_seeds_seen = 2;
   options.threads = 1;
   const Fig1 one = fig1_sparse_regression(options);
   options.threads = 3;
