@@ -422,10 +422,10 @@ void write_fig1(const Fig1& figure, const std::filesystem::path& folder) {
   const auto alpha_cell = [](double log_alpha) {
     return log_alpha == never ? CsvCell::empty() : CsvCell(std::exp(log_alpha));
   };
-  CsvWriter c({"N", "repetitions", "alpha_median", "alpha_q25", "alpha_q75", "never_fraction"});
+  CsvWriter c({"N", "alpha_median", "alpha_q25", "alpha_q75", "never_fraction", "repetitions"});
   for (const Fig1cPoint& point : figure.panel_c)
-    c.row({point.num_samples, point.repetitions, alpha_cell(point.log_alpha.median), alpha_cell(point.log_alpha.q25),
-           alpha_cell(point.log_alpha.q75), point.never_fraction});
+    c.row({point.num_samples, alpha_cell(point.log_alpha.median), alpha_cell(point.log_alpha.q25),
+           alpha_cell(point.log_alpha.q75), point.never_fraction, point.repetitions});
   c.write(folder / "fig1c.csv");
   CsvWriter l1({"N", "l1_error_median"});
   for (const Fig1L1Point& point : figure.l1) l1.row({point.num_samples, point.l1_error_median});

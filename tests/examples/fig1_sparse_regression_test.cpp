@@ -112,7 +112,7 @@ TEST_CASE("figure 1 writes its tables") {
   };
   CHECK(header("fig1a.csv") == "alpha,error_median,error_q25,error_q75,error_flow");
   CHECK(header("fig1b.csv") == "alpha,excess_l1,excess_l2");
-  CHECK(header("fig1c.csv") == "N,alpha_median,alpha_q25,alpha_q75,never_fraction");
+  CHECK(header("fig1c.csv") == "N,alpha_median,alpha_q25,alpha_q75,never_fraction,repetitions");
   CHECK(header("fig1c_l1.csv") == "N,l1_error_median");
   CHECK(std::filesystem::exists(folder.path() / "fig1.gp"));
 }
