@@ -258,14 +258,20 @@ bool has_simulated(const AlphaPath& path) {
   return std::any_of(path.rows.begin(), path.rows.end(), [](const AlphaPathRow& row) { return row.simulated; });
 }
 
-void write_tables(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder) {
-  const bool both_roads = has_simulated(path);
-  CsvWriter beta({"log_alpha", "i", "beta"});
-  for (const AlphaPathRow& row : path.rows)
-    if (row.simulated == both_roads)
-      for (Index i = 0; i < row.beta.size(); ++i) beta.row({row.scale.log(), i, row.beta[i]});
-  beta.write(folder / "beta.csv");
+void write_coefficients(const AlphaPath& path, const std::filesystem::path& folder) {
+  const auto write = [&](bool simulated, const char* name) {
+    CsvWriter beta({"log_alpha", "i", "beta"});
+    for (const AlphaPathRow& row : path.rows)
+      if (row.simulated == simulated)
+        for (Index i = 0; i < row.beta.size(); ++i) beta.row({row.scale.log(), i, row.beta[i]});
+    beta.write(folder / name);
+  };
+  write(false, "beta.csv");
+  if (has_simulated(path)) write(true, "beta_simulated.csv");
+}
 
+void write_path(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder) {
+  const bool both_roads = has_simulated(path);
   std::vector<std::string> columns = {"log_alpha",    "alpha",       "l1",           "l2",     "primal_residual",
                                       "kkt_residual", "duality_gap", "newton_steps", "seconds"};
   if (both_roads) columns.insert(columns.end(), {"road", "time", "steps"});
@@ -320,11 +326,24 @@ std::string without_quotes(std::string name) {
   return name;
 }
 
+constexpr Index most_curves = 1500;  // more coefficients than that are not drawn
+
+/// The axis of log alpha: its ends, and the places of the limits beside them.
+struct Axis {
+  double high, low, span, left, right;
+};
+
+Axis axis_of(const AlphaPath& path) {
+  const double high = path.rows.front().scale.log();
+  const double low = path.rows.back().scale.log();
+  const double span = std::max(high - low, 1.0);
+  return {high, low, span, high + 0.055 * span, low - 0.055 * span};
+}
+
 /// Writes what the picture needs, coefficient by coefficient with blank lines between, those that are large at
 /// the rich end last (on top): the ends (kind 1), the path (0) and, for the largest, the integrated path (2).
-/// Returns how many coefficients are drawn.
-Index write_curves(const AlphaPath& path, const std::filesystem::path& folder, double left, double right) {
-  constexpr Index most_curves = 1500;
+void write_curves(const AlphaPath& path, const std::filesystem::path& folder) {
+  const Axis axis = axis_of(path);
   Vector<double> largest = path.kernel_end.cwiseAbs().cwiseMax(path.rich_end.cwiseAbs());
   std::vector<const AlphaPathRow*> rows;
   for (const AlphaPathRow& row : path.rows)
@@ -347,8 +366,8 @@ Index write_curves(const AlphaPath& path, const std::filesystem::path& folder, d
   };
   for (const Index i : order) {
     const Index colour = blended_colour(path.rich_end[i] / strongest);
-    point(left, path.kernel_end[i], colour, 1);
-    point(right, path.rich_end[i], colour, 1);
+    point(axis.left, path.kernel_end[i], colour, 1);
+    point(axis.right, path.rich_end[i], colour, 1);
     text += "\n";
     for (const AlphaPathRow* row : rows) point(row->scale.log(), row->beta[i], colour, 0);
     text += "\n";
@@ -358,19 +377,20 @@ Index write_curves(const AlphaPath& path, const std::filesystem::path& folder, d
     text += "\n";
   }
   write_file(folder / "alpha_path_curves.csv", text);
-  return static_cast<Index>(order.size());
 }
 
 }  // namespace
 
-void write_alpha_path(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder) {
-  write_tables(problem, path, folder);
-  const double high = path.rows.front().scale.log();
-  const double low = path.rows.back().scale.log();
-  const double span = std::max(high - low, 1.0);
-  const double left = high + 0.055 * span;
-  const double right = low - 0.055 * span;
-  const Index drawn = write_curves(path, folder, left, right);
+void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,
+                             const std::filesystem::path& folder) {
+  write_coefficients(path, folder);
+  write_path(problem, path, folder);
+  write_curves(path, folder);
+}
+
+Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& path) {
+  const auto [high, low, span, left, right] = axis_of(path);
+  const Index drawn = std::min(problem.train.dimension(), most_curves);
   const Index d = problem.train.dimension();
 
   const auto constant = [](const char* name, double value) { return name + (" = " + exact_number(value)) + "\n"; };
@@ -426,7 +446,7 @@ plot "path.csv" using "log_alpha":"test_accuracy" with lines lw 2.8 lc rgb blue,
 }
 unset multiplot
 )gp";
-  draw_picture(picture, folder);
+  return picture;
 }
 
 }  // namespace richflow::examples

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "claims.hpp"
+#include "plot.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
@@ -44,7 +45,7 @@ struct AlphaPathProblem {
 struct AlphaPathOptions {
   std::vector<Scale> scales = {};  ///< empty: `num_scales` from the kernel end of this data to 24 e-folds below
   int num_scales = 73;
-  bool simulate = false;  ///< also integrate the flow, and take beta from there
+  bool simulate = false;  ///< also integrate the flow
   int threads = 0;        ///< for the integrations; the solver follows one path
 };
 
@@ -80,7 +81,12 @@ struct AlphaPath {
 /// Computes the path. Equal scales are taken once. Throws InfeasibleError when nothing fits the data.
 [[nodiscard]] AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options);
 
-/// Writes `beta.csv`, `path.csv`, `alpha_path_curves.csv` (for the picture), the gnuplot script and the pictures.
-void write_alpha_path(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder);
+/// Writes `beta.csv` (the minimizers), `beta_simulated.csv` (where the flow was integrated), `path.csv` and
+/// `alpha_path_curves.csv` (what the picture draws).
+void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,
+                             const std::filesystem::path& folder);
+
+/// The picture of these tables.
+[[nodiscard]] Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& path);
 
 }  // namespace richflow::examples

@@ -95,7 +95,7 @@ int main(int argc, char** argv) {
                             : csv_problem(arguments.x, arguments.y, arguments.shape);
     const AlphaPath path = alpha_path(problem, options);
     print_table(problem, path);
-    write_alpha_path(problem, path, common.out);
-    return path.claims;
+    write_alpha_path_tables(problem, path, common.out);
+    return ProgramResult{path.claims, {alpha_path_picture(problem, path)}};
   });
 }

@@ -405,7 +405,7 @@ Fig1 fig1_sparse_regression(const Fig1Options& options) {
   return figure;
 }
 
-void write_fig1(const Fig1& figure, const std::filesystem::path& folder) {
+void write_fig1_tables(const Fig1& figure, const std::filesystem::path& folder) {
   CsvWriter a({"alpha", "error_median", "error_q25", "error_q75", "error_flow"});
   for (const Fig1aPoint& point : figure.panel_a)
     a.row({point.alpha, point.error.median, point.error.q25, point.error.q75, CsvCell::or_empty(point.error_flow)});
@@ -430,7 +430,9 @@ void write_fig1(const Fig1& figure, const std::filesystem::path& folder) {
   CsvWriter l1({"N", "l1_error_median"});
   for (const Fig1L1Point& point : figure.l1) l1.row({point.num_samples, point.l1_error_median});
   l1.write(folder / "fig1c_l1.csv");
+}
 
+Picture fig1_picture(const Fig1& figure) {
   Picture picture;
   picture.name = "fig1";
   picture.width = 1560;
@@ -501,7 +503,7 @@ plot "fig1c.csv" using "N":(bottom("alpha_q25")):(bottom("alpha_q75")) with fill
 unset multiplot
 unset logscale
 )gp";
-  draw_picture(picture, folder);
+  return picture;
 }
 
 }  // namespace richflow::examples

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "claims.hpp"
+#include "plot.hpp"
 #include "program.hpp"
 #include "richflow/core/types.hpp"
 #include "statistics.hpp"
@@ -86,8 +87,10 @@ struct Fig1 {
 /// Computes the figure. The result depends on the options alone, not on the number of threads.
 [[nodiscard]] Fig1 fig1_sparse_regression(const Fig1Options& options);
 
-/// Writes `fig1a.csv`, `fig1a_limits.csv`, `fig1b.csv`, `fig1c.csv`, `fig1c_l1.csv`, the gnuplot script and the
-/// pictures into `folder`.
-void write_fig1(const Fig1& figure, const std::filesystem::path& folder);
+/// Writes `fig1a.csv`, `fig1a_limits.csv`, `fig1b.csv`, `fig1c.csv` and `fig1c_l1.csv` into `folder`.
+void write_fig1_tables(const Fig1& figure, const std::filesystem::path& folder);
+
+/// The picture of these tables.
+[[nodiscard]] Picture fig1_picture(const Fig1& figure);
 
 }  // namespace richflow::examples

@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
     options.threads = common.threads;
     if (num_seeds > 0) options.num_seeds = options.num_seeds_cliff = num_seeds;
     const ex::Fig1 figure = ex::fig1_sparse_regression(options);
-    ex::write_fig1(figure, common.out);
-    return figure.claims;
+    ex::write_fig1_tables(figure, common.out);
+    return ex::ProgramResult{figure.claims, {ex::fig1_picture(figure)}};
   });
 }

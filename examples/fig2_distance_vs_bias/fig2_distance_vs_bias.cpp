@@ -88,7 +88,7 @@ Fig2 fig2_distance_vs_bias(const Fig2Options& options) {
   return figure;
 }
 
-void write_fig2(const Fig2& figure, const std::filesystem::path& folder) {
+void write_fig2_tables(const Fig2& figure, const std::filesystem::path& folder) {
   CsvWriter curve({"z", "q", "r", "q_rescaled", "r_rescaled"});
   for (const Fig2Point& point : figure.curve)
     curve.row({point.z, point.q, point.r, point.q_rescaled, point.r_rescaled});
@@ -96,7 +96,9 @@ void write_fig2(const Fig2& figure, const std::filesystem::path& folder) {
   CsvWriter to_l1({"alpha", "excess_q", "excess_r"});
   for (const Fig2L1Point& point : figure.to_l1) to_l1.row({point.alpha, point.excess_q, point.excess_r});
   to_l1.write(folder / "fig2_l1.csv");
+}
 
+Picture fig2_picture() {
   Picture picture;
   picture.name = "fig2";
   picture.width = 1080;
@@ -126,7 +128,7 @@ plot "fig2_l1.csv" using "alpha":"excess_q" with lines lw 2.8 lc rgb blue title 
 unset multiplot
 unset logscale
 )gp";
-  draw_picture(picture, folder);
+  return picture;
 }
 
 }  // namespace richflow::examples

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "claims.hpp"
+#include "plot.hpp"
 
 /// @file
 /// Figure 2: the distance to initialization is not what gradient flow minimizes.
@@ -51,7 +52,10 @@ struct Fig2 {
 /// Computes the figure; milliseconds.
 [[nodiscard]] Fig2 fig2_distance_vs_bias(const Fig2Options& options = {});
 
-/// Writes `fig2.csv`, `fig2_l1.csv`, the gnuplot script and the pictures into `folder`.
-void write_fig2(const Fig2& figure, const std::filesystem::path& folder);
+/// Writes `fig2.csv` and `fig2_l1.csv` into `folder`.
+void write_fig2_tables(const Fig2& figure, const std::filesystem::path& folder);
+
+/// The picture of these tables.
+[[nodiscard]] Picture fig2_picture();
 
 }  // namespace richflow::examples

@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
       options.num_alpha = 41;
     }
     const ex::Fig2 figure = ex::fig2_distance_vs_bias(options);
-    ex::write_fig2(figure, common.out);
-    return figure.claims;
+    ex::write_fig2_tables(figure, common.out);
+    return ex::ProgramResult{figure.claims, {ex::fig2_picture()}};
   });
 }

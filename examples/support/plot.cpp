@@ -95,6 +95,15 @@ bool draw_picture(const Picture& picture, const std::filesystem::path& folder) {
     return false;
   }
   if (outcome.exit_code != 0) throw FileError("gnuplot failed on " + quoted(folder / script) + ": " + outcome.output);
+  if (!outcome.output.empty()) std::cerr << "gnuplot on " << quoted(folder / script) << ": " << outcome.output;
+  for (const char* ending : {".svg", ".png"}) {
+    const std::filesystem::path file = folder / (picture.name + ending);
+    std::error_code error;
+    const auto size = std::filesystem::file_size(file, error);
+    if (error || size == 0)
+      throw FileError("gnuplot made no picture " + quoted(file) +
+                      (outcome.output.empty() ? "" : ": " + outcome.output));
+  }
   return true;
 }
 

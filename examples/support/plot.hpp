@@ -23,8 +23,8 @@ struct Picture {
 [[nodiscard]] std::string gnuplot_script(const Picture& picture);
 
 /// Writes `name.gp` into `folder` and lets gnuplot make `name.svg` and `name.png`. Where gnuplot is not
-/// installed, says so on stderr and returns false. Throws FileError when the script cannot be written or
-/// gnuplot fails on it, with gnuplot's message.
+/// installed, says so on stderr and returns false. Throws FileError when the script cannot be written, when
+/// gnuplot fails on it, with gnuplot's message, or when a picture is missing or empty afterwards.
 bool draw_picture(const Picture& picture, const std::filesystem::path& folder);
 
 }  // namespace richflow::examples

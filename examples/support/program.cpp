@@ -10,7 +10,7 @@
 namespace richflow::examples {
 
 int run_program(int argc, const char* const* argv, const ProgramInfo& info,
-                const std::function<std::vector<Claim>(const CommonOptions&)>& body) {
+                const std::function<ProgramResult(const CommonOptions&)>& body) {
   CommonOptions common;
   bool quick = false;
   bool full = false;
@@ -36,12 +36,13 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
     prepare_output_folder(common.out);
     const std::filesystem::path claims_path = common.out / "claims.json";
     static_cast<void>(read_claims(claims_path));  // find out before the work, not after it
-    const std::vector<Claim> claims = body(common);
-    print_claims(std::cout, claims);
-    write_claims(claims_path, claims, info.figures);
+    const ProgramResult result = body(common);
+    print_claims(std::cout, result.claims);
+    write_claims(claims_path, result.claims, info.figures);
+    for (const Picture& picture : result.pictures) draw_picture(picture, common.out);
     std::cout << info.name << ": results in " << quoted(common.out) << " after " << short_number(watch.seconds(), 3)
               << " s\n";
-    return all_hold(claims) ? 0 : 1;
+    return all_hold(result.claims) ? 0 : 1;
   } catch (const std::exception& error) {
     std::cerr << info.name << ": " << error.what() << "\n";
     return 2;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "claims.hpp"
+#include "plot.hpp"
 
 namespace CLI {
 class App;
@@ -37,10 +38,16 @@ struct ProgramInfo {
   std::function<void(CLI::App&)> add_options = {};
 };
 
+/// What a program has found: the claims it has checked, and the pictures to be drawn from the tables it has written.
+struct ProgramResult {
+  std::vector<Claim> claims = {};
+  std::vector<Picture> pictures = {};
+};
+
 /// Parses the command line, makes the output folder, runs `body`, prints its claims and writes them to
-/// `claims.json`. Returns the exit code: 0 when all claims hold, 1 when one is violated, 2 after an error,
-/// which is printed in one line.
+/// `claims.json`, and then draws its pictures, so that trouble with a picture costs no result. Returns the exit code: 0
+/// when all claims hold, 1 when one is violated, 2 after an error, which is printed in one line.
 [[nodiscard]] int run_program(int argc, const char* const* argv, const ProgramInfo& info,
-                              const std::function<std::vector<Claim>(const CommonOptions&)>& body);
+                              const std::function<ProgramResult(const CommonOptions&)>& body);
 
 }  // namespace richflow::examples

@@ -94,16 +94,22 @@ TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to 
   CHECK((path.rows[4].beta - path.rich_end).norm() <= 2e-2 * path.rich_end.norm());
   CHECK(path.rich_end.lpNorm<1>() < path.rows[4].l1 * (1.0 + 1e-12));
 
-  write_alpha_path(problem, path, folder.path());
-  const CsvTable beta = read_csv(folder.path() / "beta.csv");
-  CHECK(beta.columns == std::vector<std::string>{"log_alpha", "i", "beta"});
-  REQUIRE(beta.values.rows() == 3 * 40);
-  // With --simulate, beta comes from the flow.
-  for (Index i = 0; i < 40; ++i) CHECK(beta.values(40 + i, 2) == path.rows[3].beta[i]);
+  write_alpha_path_tables(problem, path, folder.path());
+  const CsvTable solved = read_csv(folder.path() / "beta.csv");
+  const CsvTable simulated = read_csv(folder.path() / "beta_simulated.csv");
+  CHECK(solved.columns == std::vector<std::string>{"log_alpha", "i", "beta"});
+  CHECK(simulated.columns == solved.columns);
+  REQUIRE(solved.values.rows() == 3 * 40);
+  REQUIRE(simulated.values.rows() == 3 * 40);
+  for (Index i = 0; i < 40; ++i) {
+    CHECK(solved.values(40 + i, 2) == path.rows[2].beta[i]);
+    CHECK(simulated.values(40 + i, 2) == path.rows[3].beta[i]);
+  }
   const std::string table = test_support::content_of(folder.path() / "path.csv");
   CHECK(table.substr(0, table.find('\n')) ==
         "log_alpha,alpha,l1,l2,primal_residual,kkt_residual,duality_gap,newton_steps,seconds,road,time,steps");
   CHECK(table.find(",simulated,") != std::string::npos);
+  CHECK_NOTHROW(draw_picture(alpha_path_picture(problem, path), folder.path()));
   CHECK(std::filesystem::exists(folder.path() / "alpha_path.gp"));
 }
 
@@ -118,7 +124,9 @@ TEST_CASE("without --simulate the tables have the plain columns, and scales foll
   CHECK(all_hold(path.claims));
   REQUIRE(path.rows.size() == 5);
   CHECK_THAT(path.rows[0].l2, near(path.kernel_end.norm(), 1e-3, 0.0));
-  write_alpha_path(problem, path, folder.path());
+  write_alpha_path_tables(problem, path, folder.path());
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "beta_simulated.csv"));
+  CHECK_NOTHROW(draw_picture(alpha_path_picture(problem, path), folder.path()));
   const CsvTable table = read_csv(folder.path() / "path.csv");
   CHECK(table.columns == std::vector<std::string>{"log_alpha", "alpha", "l1", "l2", "primal_residual", "kkt_residual",
                                                   "duality_gap", "newton_steps", "seconds"});

@@ -105,7 +105,8 @@ TEST_CASE("figure 1 does not depend on the number of threads") {
 
 TEST_CASE("figure 1 writes its tables") {
   const test_support::TemporaryFolder folder;
-  write_fig1(fig1_sparse_regression(small_options()), folder.path());
+  const Fig1 figure = fig1_sparse_regression(small_options());
+  write_fig1_tables(figure, folder.path());
   const auto header = [&](const char* name) {
     const std::string text = test_support::content_of(folder.path() / name);
     return text.substr(0, text.find('\n'));
@@ -114,6 +115,7 @@ TEST_CASE("figure 1 writes its tables") {
   CHECK(header("fig1b.csv") == "alpha,excess_l1,excess_l2");
   CHECK(header("fig1c.csv") == "N,alpha_median,alpha_q25,alpha_q75,never_fraction,repetitions");
   CHECK(header("fig1c_l1.csv") == "N,l1_error_median");
+  CHECK_NOTHROW(draw_picture(fig1_picture(figure), folder.path()));
   CHECK(std::filesystem::exists(folder.path() / "fig1.gp"));
 }
 

@@ -58,7 +58,8 @@ TEST_CASE("figure 2: the second panel goes from the squared l2 norm to the l1 no
 TEST_CASE("figure 2 writes its tables and refuses senseless resolutions") {
   const test_support::TemporaryFolder folder;
   const Fig2 figure = fig2_distance_vs_bias({.num_z = 11, .num_alpha = 5, .dimension = 4});
-  write_fig2(figure, folder.path());
+  write_fig2_tables(figure, folder.path());
+  CHECK_NOTHROW(draw_picture(fig2_picture(), folder.path()));
   const CsvTable table = read_csv(folder.path() / "fig2.csv");
   CHECK(table.columns == std::vector<std::string>{"z", "q", "r", "q_rescaled", "r_rescaled"});
   CHECK(table.values.rows() == 11);

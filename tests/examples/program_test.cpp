@@ -43,19 +43,18 @@ TEST_CASE("the exit code tells claims that hold, claims that do not, and errors 
   const TemporaryFolder folder;
   const std::string out = (folder.path() / "out").string();
   const auto claims_of = [](double measured) {
-    return [measured](const CommonOptions&) { return std::vector<Claim>{claim_at_most("f", "c", measured, 1.0)}; };
+    return [measured](const CommonOptions&) { return ProgramResult{{claim_at_most("f", "c", measured, 1.0)}, {}}; };
   };
   CHECK(run({"--out", out}, claims_of(0.0)) == 0);
   CHECK(run({"--out", out}, claims_of(2.0)) == 1);
   // A violated claim is on record, too.
   REQUIRE(read_claims(folder.path() / "out" / "claims.json").size() == 1);
   CHECK_FALSE(read_claims(folder.path() / "out" / "claims.json")[0].holds);
-  CHECK(run({"--out", out}, [](const CommonOptions&) -> std::vector<Claim> { throw std::runtime_error("broken"); }) ==
-        2);
+  CHECK(run({"--out", out}, [](const CommonOptions&) -> ProgramResult { throw std::runtime_error("broken"); }) == 2);
   bool ran = false;
   const auto body = [&](const CommonOptions&) {
     ran = true;
-    return std::vector<Claim>{};
+    return ProgramResult{};
   };
   CHECK(run({"--unknown"}, body) == 2);
   CHECK(run({"--quick", "--full"}, body) == 2);
@@ -72,7 +71,7 @@ TEST_CASE("a claims file that is none stops the program before its work") {
   bool ran = false;
   CHECK(run({"--out", folder.path().string()}, [&](const CommonOptions&) {
           ran = true;
-          return std::vector<Claim>{};
+          return ProgramResult{};
         }) == 2);
   CHECK_FALSE(ran);
 }
@@ -84,7 +83,7 @@ TEST_CASE("the common options arrive") {
   int extra = 0;
   const auto body = [&](const CommonOptions& common) {
     seen = common;
-    return std::vector<Claim>{};
+    return ProgramResult{};
   };
   const auto add = [&](CLI::App& app) { app.add_option("--extra", extra); };
   REQUIRE(run({"--seed", "12345678901234567890", "--threads", "3", "--quick", "--out", out, "--extra", "7"}, body,
@@ -137,5 +136,19 @@ TEST_CASE("without gnuplot the script is still there; a broken script is an erro
     CHECK(content_of(folder.path() / "curve.png").substr(1, 3) == "PNG");
     picture.commands = "plot \"missing.csv\"\n";
     CHECK_THROWS_AS(draw_picture(picture, folder.path()), FileError);
+    // gnuplot is content with this one, and makes no picture.
+    picture.name = "nothing";
+    picture.commands = "set output\n";
+    CHECK_THROWS_AS(draw_picture(picture, folder.path()), FileError);
   }
+}
+
+TEST_CASE("trouble with a picture costs no claim") {
+  const TemporaryFolder folder;
+  Picture picture;
+  picture.name = "occupied";
+  std::filesystem::create_directory(folder.path() / "occupied.gp");
+  const auto body = [&](const CommonOptions&) { return ProgramResult{{claim_at_most("f", "c", 0.0, 1.0)}, {picture}}; };
+  CHECK(run({"--out", folder.path().string()}, body) == 2);
+  CHECK(read_claims(folder.path() / "claims.json").size() == 1);
 }
