@@ -113,5 +113,3 @@ BENCHMARK_CAPTURE(from_scratch, noise_free, false)->DenseRange(0, 7)->Unit(bench
 BENCHMARK(warm_one_e_fold_away)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
 
 }  // namespace
-
-BENCHMARK_MAIN();

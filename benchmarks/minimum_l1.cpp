@@ -67,5 +67,3 @@ BENCHMARK_CAPTURE(richflow_min_l1, noisy, true)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(richflow_min_l1, noise_free, false)->Unit(benchmark::kMillisecond);
 
 }  // namespace
-
-BENCHMARK_MAIN();

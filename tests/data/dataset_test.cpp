@@ -38,6 +38,17 @@ TEST_CASE("a dataset rejects shapes that do not fit") {
                        message_contains("X is 2 x 3 but y has 3"));
 }
 
+TEST_CASE("a dataset rejects units in which squares leave the range") {
+  const Matrix<double> X = Matrix<double>::Ones(2, 3);
+  const Vector<double> y = Vector<double>::Ones(2);
+  CHECK_THROWS_MATCHES(Dataset(1e160 * X, y), richflow::ArgumentError, message_contains("squares of X overflow"));
+  CHECK_THROWS_MATCHES(Dataset(1e-160 * X, y), richflow::ArgumentError, message_contains("squares of X underflow"));
+  CHECK_THROWS_MATCHES(Dataset(X, 1e160 * y), richflow::ArgumentError, message_contains("squares of y overflow"));
+  CHECK_THROWS_MATCHES(Dataset(X, 1e-160 * y), richflow::ArgumentError, message_contains("squares of y underflow"));
+  CHECK_NOTHROW(Dataset(1e140 * X, 1e-140 * y));
+  CHECK_NOTHROW(Dataset(0.0 * X, 0.0 * y));
+}
+
 TEST_CASE("a dataset rejects NaN and infinity anywhere") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double inf = std::numeric_limits<double>::infinity();

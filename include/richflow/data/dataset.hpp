@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <utility>
 
 #include "richflow/core/error.hpp"
@@ -15,7 +16,8 @@ class BasicDataset {
   using Scalar = S;
 
   /// Takes over `X` and `y`. Throws DimensionError when N = 0, d = 0 or the shapes differ, and
-  /// NonFiniteError when an entry is NaN or infinite. Cost: one pass over the data.
+  /// NonFiniteError when an entry is NaN or infinite, and ArgumentError when X or y is in units so large or so
+  /// small that sums of their squares (losses, kernels) leave the range of S. Cost: two passes over the data.
   BasicDataset(Matrix<S> X, Vector<S> y) : X_(std::move(X)), y_(std::move(y)) {
     require<DimensionError>(X_.rows() > 0, "X has N = 0 rows (samples)");
     require<DimensionError>(X_.cols() > 0, "X has d = 0 columns (features)");
@@ -23,6 +25,8 @@ class BasicDataset {
                             " entries");
     require_finite("X", X_);
     require_finite("y", y_);
+    require_squares("X", X_.cwiseAbs().maxCoeff(), X_.size());
+    require_squares("y", y_.cwiseAbs().maxCoeff(), y_.size());
   }
 
   /// Samples, N x d.
@@ -35,6 +39,14 @@ class BasicDataset {
   [[nodiscard]] Index dimension() const { return X_.cols(); }
 
  private:
+  static void require_squares(const char* name, S largest, Index count) {
+    using Limits = std::numeric_limits<S>;
+    const bool overflow = largest > S(1) && largest > Limits::max() / largest / static_cast<S>(count);
+    const bool underflow = largest > S(0) && largest < S(1) && largest * largest < Limits::min() / Limits::epsilon();
+    require(!overflow && !underflow, "sums of squares of ", name, " ", overflow ? "overflow" : "underflow",
+            ": its largest entry is ", largest, "; choose other units");
+  }
+
   Matrix<S> X_;
   Vector<S> y_;
 };
