@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs what is missing (where that is possible), builds the programs and draws every figure.
 #
-#   sh examples/reproduce.sh [--quick | --full] [--out DIR] [--threads N] [--preset NAME]
+#   sh examples/reproduce.sh [--quick | --full] [--out DIR] [--seed S] [--threads N] [--preset NAME]
 #
 # --quick    a reduced run of all figures in about a minute; --full: the paper's own protocol
 # --out      the folder for pictures, tables and claims.json (default: figures)
+# --seed     of every random draw (default: that of the programs)
 # --threads  threads of each program (default: all cores)
 # --preset   the build to use (default: release)
 #
@@ -17,17 +18,19 @@ cd "$(dirname "$0")/.."
 preset=release
 out=$(pwd)/figures
 effort=
+seed=
 threads=
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help)
-      sed -n '2,11s/^# \{0,1\}//p' examples/reproduce.sh
+      sed -n '2,12s/^# \{0,1\}//p' examples/reproduce.sh
       exit 0
       ;;
     --quick | --full) effort=$1 ;;
-    --out | --threads | --preset)
+    --out | --seed | --threads | --preset)
       [ $# -ge 2 ] || fail "$1 needs a value"
       case $1 in
+        --seed) seed=$2 ;;
         --threads) threads=$2 ;;
         --preset) preset=$2 ;;
         --out)
@@ -76,7 +79,7 @@ for name in $programs; do
   fi
   say "[$number/$total] $name"
   status=0
-  "build/$preset/examples/$name" ${effort:+"$effort"} ${threads:+--threads "$threads"} --out "$out" || status=$?
+  "build/$preset/examples/$name" ${effort:+"$effort"} ${seed:+--seed "$seed"} ${threads:+--threads "$threads"} --out "$out" || status=$?
   # 1 says that a claim is violated, which claims.json tells; more than that, that the program could not finish.
   if [ "$status" -gt 1 ]; then broken="$broken $name"; fi
 done
