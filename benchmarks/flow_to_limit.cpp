@@ -180,7 +180,7 @@ CvodeEnd cvode_bdf(const Flow& flow, const Vector<double>& y0, double relative, 
   CVodeSetLinearSolver(memory, solver, matrix);
   double t = 0;
   for (; end.steps < 100'000 && !end.reached; ++end.steps) {
-    if (CVode(memory, 1e300, y, &t, CV_ONE_STEP) < 0) break;
+    if (CVode(memory, 1e9, y, &t, CV_ONE_STEP) < 0) break;
     end.reached = flow.loss(map(y)) <= loss_goal;
   }
   end.y = map(y);
