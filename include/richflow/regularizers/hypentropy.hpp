@@ -178,7 +178,8 @@ class BasicHypentropy {
     for (Index i = 0; i < dimension(); ++i) out[i] = coordinate(i).gradient(beta[i]) - offset(i);
   }
 
-  /// `beta = 2 c sinh(z + log(a / b))`, the inverse of `gradient`, and `curvature = d beta / d z`.
+  /// `beta = 2 c sinh(z + log(a / b))`, the inverse of `gradient`, and `curvature = d beta / d z`. What is
+  /// smaller than the normal numbers is 0.
   void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
     using std::abs;
     require_size("z", z.size(), dimension());
@@ -186,19 +187,19 @@ class BasicHypentropy {
     require_size("curvature", curvature.size(), dimension());
     const S base = S(2) * scale_.log();
     if (is_uniform()) {
-      curvature.array() = (z.array() + base).exp();
-      beta.array() = (base - z.array()).exp();
+      curvature.array() = normal_exp(z.array() + base);
+      beta.array() = normal_exp(base - z.array());
       combine(
           dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i]; }, [&](Index) { return alpha_; });
     } else if (!is_biased()) {
-      curvature.array() = (z.array() + (shape_->log_c.array() + base)).exp();
-      beta.array() = ((shape_->log_c.array() + base) - z.array()).exp();
+      curvature.array() = normal_exp(z.array() + (shape_->log_c.array() + base));
+      beta.array() = normal_exp((shape_->log_c.array() + base) - z.array());
       combine(
           dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i]; },
           [&](Index i) { return alpha_ * shape_->root_c[i]; });
     } else {
-      curvature.array() = ((z + shape_->offset).array() + (shape_->log_c.array() + base)).exp();
-      beta.array() = ((shape_->log_c.array() + base) - (z + shape_->offset).array()).exp();
+      curvature.array() = normal_exp((z + shape_->offset).array() + (shape_->log_c.array() + base));
+      beta.array() = normal_exp((shape_->log_c.array() + base) - (z + shape_->offset).array());
       combine(
           dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i] + shape_->offset[i]; },
           [&](Index i) { return alpha_ * shape_->root_c[i]; });
@@ -258,6 +259,13 @@ class BasicHypentropy {
     require_finite(name, values);
     for (Index i = 0; i < values.size(); ++i)
       require(values[i] > S(0), name, "(", i, ") must be positive, got ", values[i]);
+  }
+
+  /// exp, but 0 where that is below the normal numbers, which processors handle many times slower.
+  template <class Expression>
+  static auto normal_exp(const Expression& exponent) {
+    constexpr S lowest = std::numeric_limits<S>::min_exponent * S(0.693147180559945309417L);
+    return (exponent < lowest).select(S(0), exponent.max(lowest).exp());
   }
 
   /// From p = c e^z in `curvature` and m = c e^-z in `beta` to p - m and p + m; where |z| < 1 the
