@@ -165,12 +165,20 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     const S visible = (curvature_.array() * squared_norms_.array()).maxCoeff() * S(1e-3) *
                       Eigen::NumTraits<S>::epsilon() / static_cast<S>(curvature_.size());
     using std::sqrt;
-    columns_.resize(X().rows(), X().cols());
-    Index kept = 0;
-    for (Index i = 0; i < curvature_.size(); ++i)
-      if (curvature_[i] * squared_norms_[i] > visible) columns_.col(kept++) = sqrt(curvature_[i]) * X().col(i);
+    constexpr Index block = 256;  // a buffer of N x d would be fresh, cold memory
+    columns_.resize(X().rows(), std::min(block, X().cols()));
     H_.setZero();
-    H_.template selfadjointView<Eigen::Lower>().rankUpdate(columns_.leftCols(kept));
+    Index filled = 0;
+    const auto add = [&] {
+      H_.template selfadjointView<Eigen::Lower>().rankUpdate(columns_.leftCols(filled));
+      filled = 0;
+    };
+    for (Index i = 0; i < curvature_.size(); ++i) {
+      if (!(curvature_[i] * squared_norms_[i] > visible)) continue;
+      columns_.col(filled++) = sqrt(curvature_[i]) * X().col(i);
+      if (filled == columns_.cols()) add();
+    }
+    add();
     const S size = H_.diagonal().maxCoeff();
     lift_ = S(0);
     for (S lift = S(64) * Eigen::NumTraits<S>::epsilon();; lift *= S(100)) {

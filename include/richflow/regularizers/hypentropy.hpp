@@ -217,7 +217,9 @@ class BasicHypentropy {
       const auto q = coordinate(i);
       const S o = offset(i);
       if (abs(z[i]) < S(20)) {
-        sum += S(4) * (sinh(z[i] / S(2)) * q.root_c) * (sinh(z[i] / S(2) + o) * q.root_c);
+        const S sinh_half = sinh(z[i] / S(2));
+        const S sinh_shifted = o == S(0) ? sinh_half : sinh(z[i] / S(2) + o);
+        sum += S(4) * (sinh_half * q.root_c) * (sinh_shifted * q.root_c);
       } else {
         sum += (exp(z[i] + o + q.log_c) + exp(q.log_c - z[i] - o)) - (exp(o + q.log_c) + exp(q.log_c - o));
       }
