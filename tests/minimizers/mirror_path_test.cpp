@@ -217,6 +217,19 @@ TEST_CASE("a path visits scales in any order with the same results", "[minimizer
   }
 }
 
+TEST_CASE("numbers of columns around the blocks in which the Hessian is assembled", "[minimizers]") {
+  RandomStream random(88);
+  for (const Index d : {255, 256, 257, 512}) {
+    const Matrix<double> X = random_matrix(random, 3, d);
+    const Vector<double> y = random_vector(random, 3);
+    const MinimizerResult result = minimize_hypentropy(X, y, Scale::from_log(1.0));
+    CAPTURE(d, result.certificate.kkt_residual);
+    REQUIRE(result.ok());
+    CHECK((X * result.beta - y).norm() <= 1e-11 * y.norm());
+    CHECK(result.certificate.kkt_residual <= 1e-10);
+  }
+}
+
 TEST_CASE("redundant, square and overdetermined systems", "[minimizers]") {
   RandomStream random(31, 0);
   const Dataset data = gaussian_data(random, 6, 20);

@@ -170,6 +170,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     H_.setZero();
     Index filled = 0;
     const auto add = [&] {
+      if (filled == 0) return;  // Eigen divides by the number of columns
       H_.template selfadjointView<Eigen::Lower>().rankUpdate(columns_.leftCols(filled));
       filled = 0;
     };
