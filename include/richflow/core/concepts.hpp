@@ -8,8 +8,9 @@
 
 /// @file
 /// What richflow asks of the types that plug into it. No base classes and no registration: a plain
-/// class with the named members fits. Each concept has an `explain_...` function, one sentence per
-/// member, that richflow's entry points call first, so that a missing member costs one readable line.
+/// class with the named members fits. What richflow takes as a template argument (a model, a mirror map, a vector
+/// field, a stepper) has an `explain_...` function, one sentence per member, that the entry points call first,
+/// so that a missing member costs one readable line.
 
 namespace richflow {
 
