@@ -35,24 +35,4 @@ void prepare_output_folder(const std::filesystem::path& folder) {
   std::filesystem::remove(probe, error);
 }
 
-void write_file(const std::filesystem::path& path, std::string_view content) {
-  const std::filesystem::path part = temporary_name(path);
-  std::FILE* file = std::fopen(part.c_str(), "wb");
-  if (file == nullptr) throw FileError("cannot write " + quoted(path) + ": " + reason(errno));
-  errno = 0;
-  bool written = std::fwrite(content.data(), 1, content.size(), file) == content.size();
-  written = std::fclose(file) == 0 && written;
-  const int code = errno;
-  std::error_code error;
-  if (written) {
-    std::filesystem::rename(part, path, error);
-    if (!error) return;
-  } else {
-    error = std::error_code(code, std::generic_category());
-  }
-  std::error_code ignored;
-  std::filesystem::remove(part, ignored);
-  throw FileError("cannot write " + quoted(path) + ": " + error.message());
-}
-
 }  // namespace richflow::examples

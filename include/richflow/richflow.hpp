@@ -5,6 +5,7 @@
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/file.hpp"
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/portable_math.hpp"
 #include "richflow/core/random.hpp"
@@ -40,4 +41,8 @@
 #include "richflow/regularizers/distance_to_initialization.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "richflow/regularizers/norms.hpp"
+#include "richflow/sweep/critical_scale.hpp"
+#include "richflow/sweep/grid.hpp"
+#include "richflow/sweep/journal.hpp"
+#include "richflow/sweep/sweep.hpp"
 #include "richflow/version.hpp"

@@ -1,0 +1,317 @@
+#pragma once
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/file.hpp"
+#include "richflow/core/types.hpp"
+
+/// @file
+/// The file that a sweep's results are appended to. POSIX.
+
+namespace richflow {
+
+/// The outcome of one cell.
+struct SweepRow {
+  Index cell = 0;                   ///< `Cell::index()`
+  std::vector<double> values = {};  ///< one for each output; empty when the cell failed
+  std::string error = {};           ///< what the cell threw; empty when it did not
+  [[nodiscard]] bool ok() const { return error.empty(); }
+};
+
+namespace detail {
+
+/// The shortest text from which the same double reads back; `nan`, `inf`, `-inf`.
+[[nodiscard]] inline std::string shortest(double value) {
+  if (value != value) return "nan";
+  std::array<char, 32> buffer{};
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
+  return std::string(buffer.data(), end.ptr);
+}
+
+/// One line: no line break, no other control character, at most about 1000 bytes.
+[[nodiscard]] inline std::string one_line(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (result.size() >= 1000) return result + "...";
+    const auto code = static_cast<unsigned char>(c);
+    result += code < 0x20 || code == 0x7f ? ' ' : c;
+  }
+  return result.empty() ? "unknown error" : result;
+}
+
+/// FNV-1a of 32 bits, as eight hexadecimal digits.
+[[nodiscard]] inline std::string checksum(std::string_view text) {
+  std::uint32_t hash = 2166136261U;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
+  std::string digits(8, '0');
+  for (std::size_t k = 8; k-- > 0; hash >>= 4U) digits[k] = "0123456789abcdef"[hash & 15U];
+  return digits;
+}
+
+/// `checksum cell ok value value ...` or `checksum cell error message`, without the line break.
+[[nodiscard]] inline std::string to_line(const SweepRow& row) {
+  std::string text = std::to_string(row.cell);
+  if (row.ok()) {
+    text += " ok";
+    for (const double value : row.values) text += " " + shortest(value);
+  } else {
+    text += " error " + one_line(row.error);
+  }
+  return checksum(text) + " " + text;
+}
+
+/// What `to_line` wrote; nothing when the line is damaged.
+[[nodiscard]] inline std::optional<SweepRow> from_line(std::string_view line) {
+  if (line.size() < 9 || line[8] != ' ' || checksum(line.substr(9)) != line.substr(0, 8)) return std::nullopt;
+  const char* at = line.data() + 9;
+  const char* const end = line.data() + line.size();
+  SweepRow row;
+  const auto index = std::from_chars(at, end, row.cell);
+  if (index.ec != std::errc()) return std::nullopt;
+  std::string_view rest(index.ptr, static_cast<std::size_t>(end - index.ptr));
+  if (rest.starts_with(" error ")) {
+    row.error = std::string(rest.substr(7));
+    return row;
+  }
+  if (!rest.starts_with(" ok")) return std::nullopt;
+  for (at = index.ptr + 3; at < end;) {
+    if (*at != ' ') return std::nullopt;
+    double value = 0.0;
+    const auto number = std::from_chars(at + 1, end, value);
+    if (number.ec != std::errc()) return std::nullopt;
+    row.values.push_back(value);
+    at = number.ptr;
+  }
+  return row;
+}
+
+}  // namespace detail
+
+/// The file of a sweep's results: a header that says which sweep they belong to, then one line for each cell.
+///
+/// A line is appended by a single write as soon as its cell is done, so that a process that is killed loses no
+/// finished cell. The file is flushed to the disk (`fdatasync`) at most every `sync_seconds` and at the end: a
+/// power failure costs no more than the cells of that time. Each line carries a checksum. When a file is opened
+/// again, a torn last line is cut off, and damaged lines count as missing. While it is open the file is locked
+/// (`flock`): a second process that opens it is refused.
+class Journal {
+ public:
+  /// What becomes of an older file.
+  enum class Open {
+    resume,  ///< its rows are taken over if it belongs to the same sweep, and refused if not
+    replace  ///< it is kept as `path` + `.old` (one generation)
+  };
+
+  /// Opens or makes the file. `header` are lines of text that the rows depend on, without empty lines. Throws
+  /// FileError when the file cannot be opened or written, is in use by another process, is no journal, or (resume)
+  /// has another header; the message names the first line that differs.
+  Journal(std::filesystem::path path, const std::vector<std::string>& header, Open mode, double sync_seconds = 1.0)
+      : path_(std::move(path)), sync_seconds_(sync_seconds) {
+    std::string expected = std::string(magic) + "\n";
+    for (const std::string& line : header) expected += line + "\n";
+    expected += "\n";
+    open_and_lock();
+    try {
+      std::string content = read_all();
+      if (mode == Open::replace && !content.empty()) {
+        set_aside();
+        content.clear();
+      }
+      // A header that ends early was torn: nothing has been recorded yet.
+      if (content.size() < expected.size() && expected.starts_with(content)) {
+        truncate(0);
+        append_text(expected);
+        sync();
+      } else {
+        take_over(content, expected);
+      }
+    } catch (...) {
+      close();
+      throw;
+    }
+  }
+
+  ~Journal() { close(); }
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+
+  /// Rows that were in the file when it was opened, in the order of the file.
+  [[nodiscard]] const std::vector<SweepRow>& rows() const { return rows_; }
+
+  /// Lines that were torn or damaged then.
+  [[nodiscard]] Index num_damaged() const { return num_damaged_; }
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+  /// Appends a row. Throws FileError when it cannot be written (a full disk); the file then ends with the row
+  /// before it.
+  void append(const SweepRow& row) { append_line(detail::to_line(row)); }
+
+  /// Appends what `detail::to_line` made.
+  void append_line(const std::string& line) {
+    append_text(line + "\n");
+    const auto now = std::chrono::steady_clock::now();
+    if (std::chrono::duration<double>(now - last_sync_).count() >= sync_seconds_) {
+      sync();
+      last_sync_ = now;
+    }
+  }
+
+  /// Flushes to the disk. Throws FileError when that fails.
+  void sync() {
+    if (::fdatasync(file_) != 0 && errno != EINVAL && errno != ENOSYS) fail("cannot flush", errno);
+  }
+
+  /// Rows of a file that is not in use, for reading alone; throws as the constructor does, also when there is none.
+  [[nodiscard]] static std::vector<SweepRow> read(const std::filesystem::path& path,
+                                                  const std::vector<std::string>& header) {
+    if (!std::filesystem::exists(path)) throw FileError("there is no file " + detail::quoted(path));
+    return Journal(path, header, Open::resume).rows_;
+  }
+
+ private:
+  static constexpr std::string_view magic = "richflow sweep 1";
+
+  [[noreturn]] void fail(const char* what, int code) const {
+    throw FileError(std::string(what) + " " + detail::quoted(path_) + ": " + detail::system_message(code));
+  }
+
+  void open_and_lock() {
+    for (;;) {
+      file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+      if (file_ < 0) fail("cannot open", errno);
+      if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
+        const int code = errno;
+        close();
+        if (code == EWOULDBLOCK) throw FileError(detail::quoted(path_) + " is in use by another process");
+        fail("cannot lock", code);
+      }
+      // Between the two calls another process may have set the file aside.
+      struct ::stat opened {};
+      struct ::stat present {};
+      if (::fstat(file_, &opened) == 0 && ::stat(path_.c_str(), &present) == 0 && opened.st_ino == present.st_ino &&
+          opened.st_dev == present.st_dev)
+        return;
+      close();
+    }
+  }
+
+  void set_aside() {
+    std::filesystem::path old = path_;
+    old += ".old";
+    std::error_code error;
+    std::filesystem::rename(path_, old, error);
+    if (error) throw FileError("cannot rename " + detail::quoted(path_) + ": " + error.message());
+    close();
+    open_and_lock();
+    if (!read_all().empty()) throw FileError(detail::quoted(path_) + " is in use by another process");
+  }
+
+  void close() {
+    if (file_ >= 0) {
+      static_cast<void>(::fdatasync(file_));
+      ::close(file_);
+    }
+    file_ = -1;
+  }
+
+  [[nodiscard]] std::string read_all() {
+    std::string content;
+    std::vector<char> buffer(1U << 16U);
+    for (::off_t offset = 0;;) {
+      const ::ssize_t got = ::pread(file_, buffer.data(), buffer.size(), offset);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) fail("cannot read", errno);
+      if (got == 0) break;
+      content.append(buffer.data(), static_cast<std::size_t>(got));
+      offset += got;
+    }
+    size_ = content.size();
+    return content;
+  }
+
+  void take_over(const std::string& content, const std::string& expected) {
+    if (!content.starts_with(expected)) refuse(content, expected);
+    std::size_t begin = expected.size();
+    while (begin < content.size()) {
+      const std::size_t end = content.find('\n', begin);
+      if (end == std::string::npos) {
+        ++num_damaged_;
+        truncate(begin);
+        return;
+      }
+      if (auto row = detail::from_line(std::string_view(content).substr(begin, end - begin)))
+        rows_.push_back(std::move(*row));
+      else
+        ++num_damaged_;
+      begin = end + 1;
+    }
+  }
+
+  [[noreturn]] void refuse(const std::string& content, const std::string& expected) const {
+    if (!content.starts_with(std::string(magic) + "\n"))
+      throw FileError(detail::quoted(path_) + " is not a file of sweep results; move it away and run again");
+    std::size_t begin = 0;
+    const auto line_at = [&](const std::string& text) {
+      const std::size_t end = std::min(text.find('\n', begin), text.size());
+      return begin <= end ? text.substr(begin, end - begin) : std::string();
+    };
+    while (line_at(content) == line_at(expected)) begin += line_at(expected).size() + 1;
+    throw FileError(detail::quoted(path_) + " holds results of another sweep: it says\n  " + shown(line_at(content)) +
+                    "\nwhere this one has\n  " + shown(line_at(expected)) + "\nMove it away, or run without resuming.");
+  }
+
+  [[nodiscard]] static std::string shown(const std::string& line) {
+    if (line.empty()) return "(nothing)";
+    return line.size() <= 300 ? line : line.substr(0, 300) + "...";
+  }
+
+  void truncate(std::size_t size) {
+    while (::ftruncate(file_, static_cast<::off_t>(size)) != 0)
+      if (errno != EINTR) fail("cannot repair", errno);
+    size_ = size;
+  }
+
+  void append_text(const std::string& text) {
+    std::size_t written = 0;
+    while (written < text.size()) {
+      const ::ssize_t count = ::write(file_, text.data() + written, text.size() - written);
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) {
+        const int code = count < 0 ? errno : ENOSPC;
+        static_cast<void>(::ftruncate(file_, static_cast<::off_t>(size_)) == 0);
+        fail("cannot write", code);
+      }
+      written += static_cast<std::size_t>(count);
+    }
+    size_ += text.size();
+  }
+
+  std::filesystem::path path_;
+  double sync_seconds_;
+  int file_ = -1;
+  std::size_t size_ = 0;
+  std::vector<SweepRow> rows_ = {};
+  Index num_damaged_ = 0;
+  std::chrono::steady_clock::time_point last_sync_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace richflow
