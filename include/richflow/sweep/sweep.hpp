@@ -10,9 +10,12 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -309,11 +312,10 @@ template <class Function>
 class RowSet {
  public:
   explicit RowSet(const Sweep& sweep) : sweep_(&sweep) {
-    for (Index i = 0; i < sweep.grid.size(); ++i) position_.emplace(sweep.grid.cell(i).index(), rows_.size());
+    for (Index i = 0; i < sweep.grid.size(); ++i) cells_.insert(cells_.end(), sweep.grid.cell(i).index());
   }
   void add(SweepRow row) {
-    const auto found = position_.find(row.cell);
-    if (found == position_.end() || (row.ok() && row.values.size() != sweep_->outputs.size())) return;
+    if (!cells_.contains(row.cell) || (row.ok() && row.values.size() != sweep_->outputs.size())) return;
     // A later row of the same cell is a repetition of one that had failed.
     if (const auto known = known_.find(row.cell); known != known_.end())
       rows_[known->second] = std::move(row);
@@ -330,7 +332,7 @@ class RowSet {
 
  private:
   const Sweep* sweep_;
-  std::map<Index, std::size_t> position_ = {};
+  std::set<Index> cells_ = {};
   std::map<Index, std::size_t> known_ = {};
   std::vector<SweepRow> rows_ = {};
 };
