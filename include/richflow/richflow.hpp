@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// Every public header but those of `richflow/testing/`.
+/// Every public header but those of `richflow/testing/` and `richflow/sweep/mpi.hpp`, which needs MPI.
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"

@@ -9,7 +9,7 @@
 #include "richflow/data/sparse_regression.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "support/catch.hpp"
-#include "temporary_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
 using richflow::Dataset;

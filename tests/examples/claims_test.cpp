@@ -7,7 +7,7 @@
 
 #include "files.hpp"
 #include "support/catch.hpp"
-#include "temporary_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
 using test_support::content_of;

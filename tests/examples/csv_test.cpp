@@ -11,7 +11,7 @@
 #include "files.hpp"
 #include "richflow/core/random.hpp"
 #include "support/catch.hpp"
-#include "temporary_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
 using richflow::Index;

@@ -5,7 +5,7 @@
 #include "csv.hpp"
 #include "richflow/core/error.hpp"
 #include "support/catch.hpp"
-#include "temporary_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
 using test_support::near;

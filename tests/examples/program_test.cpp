@@ -15,7 +15,7 @@
 #include "richflow/core/error.hpp"
 #include "statistics.hpp"
 #include "support/catch.hpp"
-#include "temporary_folder.hpp"
+#include "support/temporary_folder.hpp"
 #include "text.hpp"
 
 using namespace richflow::examples;

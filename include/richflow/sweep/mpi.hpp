@@ -18,7 +18,8 @@
 #include "richflow/core/types.hpp"
 
 /// @file
-/// Sweeps over MPI. Not a part of `richflow/richflow.hpp`: it needs an MPI library (target `richflow::mpi`).
+/// Sweeps over MPI. Not a part of `richflow/richflow.hpp`: it needs an MPI library (in CMake: link
+/// `MPI::MPI_CXX` as well).
 
 namespace richflow {
 

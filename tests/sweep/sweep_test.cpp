@@ -1,0 +1,457 @@
+#include "richflow/sweep/sweep.hpp"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <limits>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/random.hpp"
+#include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace richflow;
+using test_support::content_of;
+using test_support::TemporaryFolder;
+
+namespace {
+
+Sweep small_sweep(Index seeds = 5) {
+  Sweep sweep{"small", Grid({Axis{"N", {40.0, 50.0, 60.0}}, seed_axis(seeds)}), {"mean", "wide"}};
+  sweep.settings = {{"seed", "7"}};
+  return sweep;
+}
+
+/// Random numbers of all magnitudes; one cell fails.
+NamedNumbers numbers_of(const Cell& cell) {
+  if (cell["N"] == 50.0 && cell["seed"] == 2.0) throw std::runtime_error("no \"luck\",\nhere");
+  RandomStream random(7, cell.stream());
+  const double wide = std::exp(random.uniform(-700.0, 700.0));
+  return {{"wide", cell["seed"] == 3.0 ? -std::numeric_limits<double>::infinity() : wide}, {"mean", random.normal()}};
+}
+
+std::string undisturbed(const Sweep& sweep) { return run_sweep(sweep, numbers_of).csv(); }
+
+std::set<std::string> files_in(const std::filesystem::path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.insert(entry.path().filename().string());
+  return names;
+}
+
+/// Runs `body` in a process of its own; its exit code, or 1000 + the signal that ended it.
+template <class Body>
+int in_child(Body body, int kill_after_microseconds = -1) {
+  const ::pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    int code = 99;
+    try {
+      code = body();
+    } catch (...) {
+    }
+    ::_exit(code);
+  }
+  if (kill_after_microseconds >= 0) {
+    std::this_thread::sleep_for(std::chrono::microseconds(kill_after_microseconds));
+    ::kill(child, SIGKILL);
+  }
+  int state = 0;
+  while (::waitpid(child, &state, 0) < 0) {
+  }
+  return WIFEXITED(state) ? WEXITSTATUS(state) : 1000 + WTERMSIG(state);
+}
+
+}  // namespace
+
+TEST_CASE("a sweep returns every cell in the order of the grid, failed ones with their message") {
+  const Sweep sweep = small_sweep();
+  const SweepResult result = run_sweep(sweep, numbers_of);
+  REQUIRE(result.rows().size() == 15);
+  CHECK(result.num_failed() == 1);
+  CHECK(result.num_missing() == 0);
+  CHECK_FALSE(result.ok());
+  CHECK_THROWS_AS(result.require_ok(), ConvergenceError);
+  CHECK(result.summary() ==
+        "sweep 'small': 15 of 15 cells done, 1 of them failed, the first at N = 50, seed = 2: no \"luck\", here");
+  for (std::size_t k = 0; k < 15; ++k) {
+    const SweepRow& row = result.rows()[k];
+    const Cell cell = result.cell(row);
+    REQUIRE(cell.index() == static_cast<Index>(k));
+    if (row.ok())
+      for (const auto& [name, number] : numbers_of(cell)) CHECK(result.value(row, name) == number);
+    else
+      CHECK(std::isnan(result.value(row, "mean")));
+  }
+  CHECK(result.values("mean", "N", 40.0).size() == 5);
+  CHECK(result.values("mean", "N", 50.0).size() == 4);
+  CHECK_THROWS_AS(result.value(result.rows()[0], "median"), ArgumentError);
+  CHECK(result.csv().starts_with("N,seed,mean,wide,error\n40,0,"));
+  CHECK(result.csv().find("50,2,,,\"no \"\"luck\"\", here\"\n") != std::string::npos);
+}
+
+TEST_CASE("threads, shards and orders do not change a byte") {
+  const Sweep sweep = small_sweep();
+  const std::string expected = undisturbed(sweep);
+  for (const int threads : {1, 2, 4}) {
+    const TemporaryFolder folder;
+    SweepOptions options;
+    options.folder = folder.path();
+    options.cost = [](const Cell& cell) { return std::sin(cell["seed"]); };
+    const SweepResult result = run_sweep(sweep, numbers_of, options, ThreadExecutor{{.threads = threads}});
+    CHECK(result.csv() == expected);
+    CHECK(content_of(folder.path() / "small.csv") == expected);
+  }
+
+  const TemporaryFolder folder;
+  Index together = 0;
+  for (const int index : {3, 1, 2}) {
+    SweepOptions options;
+    options.folder = folder.path();
+    options.shard = {index, 3};
+    const SweepResult part = run_sweep(sweep, numbers_of, options);
+    CHECK(part.rows().size() == 5);
+    CHECK(part.num_missing() == 10);
+    together += static_cast<Index>(part.rows().size());
+  }
+  CHECK(together == 15);
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "small.csv"));
+  CHECK(merge_sweep(sweep, folder.path(), 3).csv() == expected);
+  CHECK(content_of(folder.path() / "small.csv") == expected);
+  // What was merged is as good as an undivided run.
+  SweepOptions options;
+  options.folder = folder.path();
+  options.resume = true;
+  const auto never = [](const Cell&) -> NamedNumbers { throw std::logic_error("called"); };
+  CHECK(run_sweep(sweep, never, options).csv() == expected);
+}
+
+TEST_CASE("an unfinished shard is merged as it is, and the rest is computed by resuming the whole") {
+  const Sweep sweep = small_sweep();
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  options.shard = {1, 2};
+  (void)run_sweep(sweep, numbers_of, options);
+  CHECK_THROWS_AS(merge_sweep(sweep, folder.path(), 2), FileError);
+  CHECK_THROWS_AS(merge_sweep(sweep, folder.path(), 0), ArgumentError);
+  // The second shard has begun, and has no row.
+  (void)folder.file("small.2of2.journal", content_of(folder.path() / "small.1of2.journal").substr(0, 30));
+  const SweepResult merged = merge_sweep(sweep, folder.path(), 2);
+  CHECK(merged.num_missing() == 7);
+  options.shard = {};
+  options.resume = true;
+  std::atomic<int> calls = 0;
+  const auto counted = [&](const Cell& cell) {
+    ++calls;
+    return numbers_of(cell);
+  };
+  CHECK(run_sweep(sweep, counted, options).csv() == undisturbed(sweep));
+  CHECK(calls == 7);
+}
+
+TEST_CASE("a file torn at any byte is repaired, and the missing cells alone are computed") {
+  const Sweep sweep = small_sweep(2);
+  const std::string expected = undisturbed(sweep);
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  (void)run_sweep(sweep, numbers_of, options, ThreadExecutor{{.threads = 1}});
+  const std::string whole = content_of(folder.path() / "small.journal");
+  options.resume = true;
+  const std::size_t rows_begin = whole.find("\n\n") + 2;
+  for (std::size_t size = 0; size <= whole.size(); ++size) {
+    (void)folder.file("small.journal", whole.substr(0, size));
+    std::filesystem::remove(folder.path() / "small.csv");
+    int calls = 0;
+    const auto counted = [&](const Cell& cell) {
+      ++calls;
+      return numbers_of(cell);
+    };
+    (void)run_sweep(sweep, counted, options, ThreadExecutor{{.threads = 1}});
+    const auto done = size < rows_begin ? 0
+                                        : std::count(whole.begin() + static_cast<std::ptrdiff_t>(rows_begin),
+                                                     whole.begin() + static_cast<std::ptrdiff_t>(size), '\n');
+    REQUIRE(calls == 6 - done);
+    REQUIRE(content_of(folder.path() / "small.csv") == expected);
+    REQUIRE(content_of(folder.path() / "small.journal") == whole);
+  }
+}
+
+TEST_CASE("a damaged line in the middle counts as missing") {
+  const Sweep sweep = small_sweep(2);
+  const std::string expected = undisturbed(sweep);
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  (void)run_sweep(sweep, numbers_of, options, ThreadExecutor{{.threads = 1}});
+  const std::string whole = content_of(folder.path() / "small.journal");
+  options.resume = true;
+  for (std::size_t at = whole.find("\n\n") + 2; at < whole.size(); at += 7) {
+    if (whole[at] == '\n') continue;
+    std::string damaged = whole;
+    damaged[at] = damaged[at] == '3' ? '4' : '3';
+    (void)folder.file("small.journal", damaged);
+    CHECK(run_sweep(sweep, numbers_of, options).csv() == expected);
+  }
+}
+
+TEST_CASE("kill -9 at any moment loses at most the cells in flight") {
+  const Sweep sweep = small_sweep(40);
+  const auto slow = [](const Cell& cell) {
+    std::this_thread::sleep_for(std::chrono::microseconds(300));
+    return numbers_of(cell);
+  };
+  const std::string expected = undisturbed(sweep);
+  RandomStream random(11);
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  options.resume = true;
+  const auto rows_on_file = [&] {
+    const std::string text = std::filesystem::exists(folder.path() / "small.journal")
+                                 ? content_of(folder.path() / "small.journal")
+                                 : std::string();
+    const std::size_t begin = text.find("\n\n");
+    return begin == std::string::npos
+               ? 0
+               : std::count(text.begin() + static_cast<std::ptrdiff_t>(begin) + 2, text.end(), '\n');
+  };
+  int killed = 0;
+  std::ptrdiff_t before = 0;
+  for (int run = 0; run < 8; ++run) {
+    const int code = in_child(
+        [&] {
+          (void)run_sweep(sweep, slow, options, ThreadExecutor{{.threads = 2}});
+          return 0;
+        },
+        static_cast<int>(random.uniform(0.0, 20000.0)));
+    killed += code == 1000 + SIGKILL ? 1 : 0;
+    CHECK(rows_on_file() >= before);
+    before = rows_on_file();
+  }
+  CHECK(killed > 0);
+  std::atomic<int> calls = 0;
+  const auto counted = [&](const Cell& cell) {
+    ++calls;
+    return numbers_of(cell);
+  };
+  CHECK(run_sweep(sweep, counted, options).csv() == expected);
+  CHECK(content_of(folder.path() / "small.csv") == expected);
+  CHECK(calls == 120 - before);
+}
+
+TEST_CASE("the results of another sweep are refused, and stay as they are") {
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  (void)run_sweep(small_sweep(), numbers_of, options);
+  const std::string whole = content_of(folder.path() / "small.journal");
+  options.resume = true;
+  const auto refused = [&](const Sweep& sweep, const std::string& reason) {
+    CHECK_THROWS_WITH(run_sweep(sweep, numbers_of, options),
+                      test_support::text_contains("another sweep") && test_support::text_contains(reason));
+    CHECK(content_of(folder.path() / "small.journal") == whole);
+  };
+  refused(small_sweep(6), "axis seed 0 1 2 3 4 5");
+  Sweep other = small_sweep();
+  other.settings["seed"] = "8";
+  refused(other, "setting seed = 8");
+  other = small_sweep();
+  other.settings["alpha"] = "1";
+  refused(other, "setting alpha = 1");
+  other = small_sweep();
+  other.code_version = "2";
+  refused(other, "code 2");
+  other = small_sweep();
+  other.outputs = {"wide", "mean"};
+  refused(other, "outputs wide mean");
+  other = small_sweep();
+  other.grid = other.grid.where([](const Cell& cell) { return cell["seed"] > 0.0; });
+  refused(other, "cells 12");
+
+  (void)folder.file("small.journal", "something else\n");
+  CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options),
+                    test_support::text_contains("not a file of sweep results"));
+  CHECK(content_of(folder.path() / "small.journal") == "something else\n");
+}
+
+TEST_CASE("without resume the older results are set aside") {
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  (void)run_sweep(small_sweep(), numbers_of, options);
+  const std::string whole = content_of(folder.path() / "small.journal");
+  int calls = 0;
+  const auto counted = [&](const Cell& cell) {
+    ++calls;
+    return numbers_of(cell);
+  };
+  (void)run_sweep(small_sweep(), counted, options, ThreadExecutor{{.threads = 1}});
+  CHECK(calls == 15);
+  CHECK(content_of(folder.path() / "small.journal.old") == whole);
+  CHECK(files_in(folder.path()) == std::set<std::string>{"small.csv", "small.journal", "small.journal.old"});
+}
+
+TEST_CASE("failed cells are kept by resume, or tried again") {
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  (void)run_sweep(small_sweep(), numbers_of, options);
+  options.resume = true;
+  const auto lucky = [](const Cell&) -> NamedNumbers { return {{"mean", 1.0}, {"wide", 2.0}}; };
+  CHECK(run_sweep(small_sweep(), lucky, options).num_failed() == 1);
+  options.retry_failed = true;
+  CHECK(run_sweep(small_sweep(), lucky, options).num_failed() == 0);
+  options.retry_failed = false;
+  const SweepResult result = run_sweep(small_sweep(), lucky, options);
+  CHECK(result.ok());
+  CHECK(result.value(result.rows()[7], "wide") == 2.0);
+}
+
+TEST_CASE("a second process on the same results is refused") {
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  const Sweep sweep = small_sweep(1);
+  int code = -1;
+  std::mutex mutex;
+  const auto meanwhile = [&](const Cell& cell) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (code < 0)
+      code = in_child([&] {
+        for (const bool resume : {false, true}) {
+          SweepOptions second = options;
+          second.resume = resume;
+          try {
+            (void)run_sweep(sweep, numbers_of, second);
+            return 1;
+          } catch (const FileError& error) {
+            if (std::string(error.what()).find("in use by another process") == std::string::npos) return 2;
+          }
+        }
+        return 0;
+      });
+    return numbers_of(cell);
+  };
+  const SweepResult result = run_sweep(sweep, meanwhile, options);
+  CHECK(code == 0);
+  CHECK(result.num_missing() == 0);
+  CHECK(content_of(folder.path() / "small.csv") == undisturbed(sweep));
+}
+
+TEST_CASE("a full disk stops the sweep with an error, and what is on file is whole") {
+  const Sweep sweep = small_sweep(20);
+  const std::string expected = undisturbed(sweep);
+  for (const ::rlim_t room : {10U, 400U, 1000U, 1500U}) {
+    const TemporaryFolder folder;
+    SweepOptions options;
+    options.folder = folder.path();
+    const int code = in_child([&] {
+      // Writes beyond the limit fail as on a full disk.
+      ::signal(SIGXFSZ, SIG_IGN);
+      const ::rlimit limit{room, room};
+      if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 3;
+      try {
+        (void)run_sweep(sweep, numbers_of, options);
+        return 1;
+      } catch (const FileError& error) {
+        return std::string(error.what()).find("cannot write '") == 0 ? 0 : 2;
+      }
+    });
+    CHECK(code == 0);
+    const std::string text = content_of(folder.path() / "small.journal");
+    CHECK((text.empty() || text.back() == '\n'));
+    options.resume = true;
+    CHECK(run_sweep(sweep, numbers_of, options).csv() == expected);
+  }
+}
+
+TEST_CASE("a folder that cannot be written is an error before any work") {
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.file("occupied", "") / "below";
+  int calls = 0;
+  const auto counted = [&](const Cell& cell) {
+    ++calls;
+    return numbers_of(cell);
+  };
+  CHECK_THROWS_AS(run_sweep(small_sweep(), counted, options), FileError);
+  // Not even root may make files there.
+  options.folder = "/proc/self";
+  CHECK_THROWS_AS(run_sweep(small_sweep(), counted, options), FileError);
+  CHECK(calls == 0);
+}
+
+TEST_CASE("ill-formed sweeps and shards are refused") {
+  Sweep sweep = small_sweep();
+  sweep.outputs = {};
+  CHECK_THROWS_AS(run_sweep(sweep, numbers_of), ArgumentError);
+  sweep.outputs = {"mean", "N"};
+  CHECK_THROWS_WITH(run_sweep(sweep, numbers_of), test_support::text_contains("two columns 'N'"));
+  sweep = small_sweep();
+  sweep.name = "../up";
+  CHECK_THROWS_AS(run_sweep(sweep, numbers_of), ArgumentError);
+  sweep = small_sweep();
+  sweep.settings["seed"] = "1\n2";
+  CHECK_THROWS_AS(run_sweep(sweep, numbers_of), ArgumentError);
+  SweepOptions options;
+  options.shard = {4, 3};
+  CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options), test_support::text_contains("4/3"));
+  options.shard = {0, 3};
+  CHECK_THROWS_AS(run_sweep(small_sweep(), numbers_of, options), ArgumentError);
+  for (const char* text : {"", "1", "1/", "/2", "0/2", "3/2", "1/2/3", "a/2", "1/2 ", "-1/2", "99999999999/2"})
+    CHECK_THROWS_AS(parse_shard(text), ArgumentError);
+  CHECK(parse_shard("2/3").index == 2);
+  CHECK(parse_shard("2/3").count == 3);
+}
+
+TEST_CASE("a cell that returns other names than the outputs has failed") {
+  const Sweep sweep = small_sweep(1);
+  const auto message = [&](NamedNumbers numbers) {
+    return run_sweep(sweep, [&](const Cell&) { return numbers; }).rows()[0].error;
+  };
+  CHECK(message({{"mean", 1.0}}) == "the cell did not return the output 'wide'");
+  CHECK(message({{"mean", 1.0}, {"wide", 1.0}, {"x", 1.0}}) ==
+        "the cell returned 'x', which is no output of sweep 'small'");
+  CHECK(message({{"mean", 1.0}, {"mean", 1.0}, {"wide", 1.0}}) == "the cell returned 'mean' twice");
+  CHECK(run_sweep(sweep, [](const Cell&) -> NamedNumbers { throw 1; }).rows()[0].error ==
+        "an exception that is no std::exception");
+}
+
+TEST_CASE("progress counts cells, costs and failures, and may stop the sweep by throwing") {
+  const Sweep sweep = small_sweep();
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  options.cost = [](const Cell& cell) { return 1.0 + cell["seed"]; };
+  Index calls = 0;
+  SweepProgress last;
+  options.on_progress = [&](const SweepProgress& progress) {
+    ++calls;
+    last = progress;
+    if (calls == 6) throw std::runtime_error("enough");
+  };
+  CHECK_THROWS_WITH(run_sweep(sweep, numbers_of, options, ThreadExecutor{{.threads = 1}}), "enough");
+  CHECK(last.done == 6);
+  CHECK(last.total == 15);
+  CHECK(last.cost_total == 45.0);
+  // The dearest cells went first.
+  CHECK(last.cost_done == 5.0 * 3.0 + 4.0 * 3.0);
+  options.resume = true;
+  CHECK(run_sweep(sweep, numbers_of, options).csv() == undisturbed(sweep));
+  CHECK(calls == 15);
+  CHECK(last.failed == 1);
+  CHECK(last.cost_done == last.cost_total);
+}
