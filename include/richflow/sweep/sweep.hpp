@@ -372,6 +372,9 @@ std::string agree(Executor& executor, Action&& action) {
     } catch (const std::exception& caught) {
       text = std::string("-") + caught.what();
       error = std::current_exception();
+    } catch (...) {
+      text = "-an exception that is no std::exception";
+      error = std::current_exception();
     }
   }
   text = executor.broadcast(text);
@@ -435,19 +438,26 @@ template <class Function, SweepExecutor Executor = ThreadExecutor>
   }
   for (const Index i : todo) progress.cost_total += cost_of(sweep.grid.cell(i).index());
 
-  executor.map(
-      todo, [&](Index i) { return detail::to_line(detail::compute_row(sweep, function, sweep.grid.cell(i))); },
-      [&](const std::string& line) {
-        if (journal) journal->append_line(line);
-        SweepRow row = *detail::from_line(line);
-        ++progress.done;
-        progress.failed += row.ok() ? 0 : 1;
-        progress.cost_done += cost_of(row.cell);
-        rows.add(std::move(row));
-        if (options.on_progress) options.on_progress(progress);
-      });
+  // The root's trouble with a row must reach the others, which wait for the table.
+  std::exception_ptr error;
+  try {
+    executor.map(
+        todo, [&](Index i) { return detail::to_line(detail::compute_row(sweep, function, sweep.grid.cell(i))); },
+        [&](const std::string& line) {
+          if (journal) journal->append_line(line);
+          SweepRow row = *detail::from_line(line);
+          ++progress.done;
+          progress.failed += row.ok() ? 0 : 1;
+          progress.cost_done += cost_of(row.cell);
+          rows.add(std::move(row));
+          if (options.on_progress) options.on_progress(progress);
+        });
+  } catch (...) {
+    error = std::current_exception();
+  }
 
   const std::string table = detail::agree(executor, [&] {
+    if (error) std::rethrow_exception(error);
     if (journal) journal->sync();
     const SweepResult result(sweep, rows.rows());
     if (has_files && result.num_missing() == 0) write_file(options.folder / (sweep.name + ".csv"), result.csv());
