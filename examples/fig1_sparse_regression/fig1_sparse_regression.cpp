@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
+#include <map>
 #include <string>
 #include <utility>
 
 #include "csv.hpp"
 #include "list.hpp"
 #include "plot.hpp"
-#include "progress.hpp"
-#include "richflow/core/parallel.hpp"
 #include "richflow/data/sparse_regression.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
@@ -20,6 +18,9 @@
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/regularizers/norms.hpp"
+#include "richflow/sweep/critical_scale.hpp"
+#include "richflow/sweep/grid.hpp"
+#include "richflow/sweep/sweep.hpp"
 #include "text.hpp"
 
 namespace richflow::examples {
@@ -33,7 +34,7 @@ constexpr int decades_b = 7;                   // panel b: alpha from 1e-6 to 10
 constexpr Index cliff_samples = 100;           // up to here panel c has more repetitions
 constexpr int decades_a = 4;                   // panel a: from 1e-4 to 1, in the middle of them
 
-SparseRegression problem(const Fig1Options& options, Index num_samples, int repetition) {
+SparseRegression problem(const Fig1Options& options, Index num_samples, Index repetition) {
   SparseRegressionOptions data;
   data.num_samples = num_samples;
   data.dimension = options.dimension;
@@ -47,38 +48,33 @@ HypentropyPath uniform_path(const SparseRegression& regression) {
                         Hypentropy::uniform(regression.dataset.dimension(), Scale::from_value(1.0)));
 }
 
-/// One repetition of panels a and b.
-struct Repetition {
-  std::vector<double> error = {};       // of the solved limit, per alpha
-  std::vector<double> error_flow = {};  // of the integrated limit, per alpha of panel a; NaN where not asked
-  std::vector<char> flow_arrived = {};  // whether the integration reached its loss
-  std::vector<double> excess_l1 = {};
-  std::vector<double> excess_l2 = {};
-  Fig1Limits limits = {};
-};
-
-void solve_repetition(const Fig1Options& options, const std::vector<double>& alphas, int k, Repetition& out) {
-  const SparseRegression regression = problem(options, options.num_samples, k);
+NamedNumbers limit_numbers(const Fig1Options& options, const Cell& cell) {
+  const SparseRegression regression = problem(options, options.num_samples, cell.integer("seed"));
   const Vector<double> l1 = min_l1_interpolator(regression.dataset).require_ok().beta;
   const Vector<double> l2 = min_l2_interpolator(regression.dataset);
   HypentropyPath path = uniform_path(regression);
-  for (std::size_t j = alphas.size(); j-- > 0;) {
-    const Vector<double> beta = path.solve(Scale::from_value(alphas[j])).require_ok().beta;
-    out.error[j] = regression.population_error(beta);
-    out.excess_l1[j] = l1_norm(beta) - l1_norm(l1);
-    out.excess_l2[j] = l2_norm(beta) - l2_norm(l2);
-  }
-  out.limits.min_l1_error = regression.population_error(l1);
-  out.limits.min_l2_error = regression.population_error(l2);
-  out.limits.far_error = regression.population_error(path.solve(Scale::from_log(smallest_log_alpha)).require_ok().beta);
+  const Vector<double> far = path.solve(Scale::from_log(smallest_log_alpha)).require_ok().beta;
+  return {{"min_l1_error", regression.population_error(l1)},
+          {"min_l1_norm", l1_norm(l1)},
+          {"min_l2_error", regression.population_error(l2)},
+          {"min_l2_norm", l2_norm(l2)},
+          {"far_error", regression.population_error(far)}};
+}
+
+NamedNumbers solved_numbers(const Fig1Options& options, const Cell& cell) {
+  const SparseRegression regression = problem(options, options.num_samples, cell.integer("seed"));
+  HypentropyPath path = uniform_path(regression);
+  const Vector<double> beta = path.solve(Scale::from_value(cell["alpha"])).require_ok().beta;
+  return {{"error", regression.population_error(beta)}, {"l1_norm", l1_norm(beta)}, {"l2_norm", l2_norm(beta)}};
 }
 
 /// Gradient flow on the 2d weights themselves, without any use of the theory, until it fits the data.
-void integrate_repetition(const Fig1Options& options, double alpha, int k, double& error, char& arrived) {
+NamedNumbers flow_numbers(const Fig1Options& options, const Cell& cell) {
   constexpr double loss = 1e-12;  // |X beta - y| <= 1e-6: beta is then known to about 1e-7
+  const double alpha = cell["alpha"];
   // The loss that explicit steps can reach grows with the weights, like tolerance^2 alpha^4.
   const double tolerance = alpha < 0.3 ? 1e-9 : 1e-10;
-  const SparseRegression regression = problem(options, options.num_samples, k);
+  const SparseRegression regression = problem(options, options.num_samples, cell.integer("seed"));
   const SquaredDiagonalNet<double> model(options.dimension);
   const GradientFlow flow(model, regression.dataset);
   IntegrateOptions<> until_fit;
@@ -88,63 +84,37 @@ void integrate_repetition(const Fig1Options& options, double alpha, int k, doubl
       DormandPrince{}, PiController{.tolerance = {.relative = tolerance, .absolute = tolerance * alpha}}, until_fit);
   Vector<double> beta(options.dimension);
   model.beta(solution.y, beta);
-  error = regression.population_error(beta);
-  arrived = solution.ok() ? 1 : 0;
+  return {{"error", regression.population_error(beta)}, {"arrived", solution.ok() ? 1.0 : 0.0}};
 }
 
-/// Log of the largest alpha in [e^-200, e] whose limit has at most the threshold error, to 0.01. The error need not
-/// be monotone in alpha (the noise can make the limit alpha = 0 worse than a small alpha), so the bisection is
-/// between the first scale from above that passes and its neighbour that does not.
-double largest_log_alpha(const SparseRegression& regression, double threshold) {
+/// The error need not be monotone in alpha: the noise can make the limit alpha = 0 worse than a small alpha.
+NamedNumbers critical_numbers(const Fig1Options& options, const Cell& cell) {
+  const SparseRegression regression = problem(options, cell.integer("N"), cell.integer("seed"));
   HypentropyPath path = uniform_path(regression);
-  const auto passes = [&](double log_alpha) {
-    const MinimizerResult limit = path.solve(Scale::from_log(log_alpha));
-    return regression.population_error(limit.require_ok().beta) <= threshold;
-  };
-  double above = 1.0;
-  if (passes(above)) return above;
-  for (;;) {
-    if (above <= smallest_log_alpha) return never;
-    // Half e-folds where the curve is steep; the far tail depends on 1 / log alpha.
-    const double next = std::max(smallest_log_alpha, above - std::max(0.5, -0.125 * above));
-    if (passes(next)) {
-      double below = next;
-      while (above - below > 0.01) {
-        const double middle = 0.5 * (above + below);
-        (passes(middle) ? below : above) = middle;
-      }
-      return below;
-    }
-    above = next;
-  }
+  CriticalScaleOptions search;
+  search.low = Scale::from_log(smallest_log_alpha);
+  const CriticalScale critical = largest_scale(
+      [&](Scale scale) {
+        return regression.population_error(path.solve(scale).require_ok().beta) <= options.threshold;
+      },
+      search);
+  return {{"log_alpha", critical.kind == CriticalKind::never ? never : critical.scale.log()}};
 }
 
-/// A piece of work with a rough cost, in seconds.
-struct Task {
-  double cost = 0.0;
-  std::function<void()> run = {};
-};
-
-void run_tasks(const Fig1Options& options, std::vector<Task> tasks) {
-  // The costly ones first, so that the threads end together.
-  std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.cost > b.cost; });
-  double total = 0.0;
-  for (const Task& task : tasks) total += task.cost;
-  Progress progress("fig1_sparse_regression", total);
-  parallel_for(static_cast<Index>(tasks.size()),
-               [&](Index i) {
-                 const Task& task = tasks[static_cast<std::size_t>(i)];
-                 task.run();
-                 progress.finish(task.cost);
-               },
-               {.threads = options.threads});
+NamedNumbers l1_numbers(const Fig1Options& options, const Cell& cell) {
+  const SparseRegression regression = problem(options, cell.integer("N"), cell.integer("seed"));
+  return {{"error", regression.population_error(min_l1_interpolator(regression.dataset).require_ok().beta)}};
 }
 
-template <class Get>
-std::vector<double> gather(const std::vector<Repetition>& repetitions, Get get) {
-  std::vector<double> values;
-  for (const Repetition& repetition : repetitions) values.push_back(get(repetition));
-  return values;
+Axis samples_axis(const std::vector<Index>& samples) {
+  Axis axis{"N", {}};
+  for (const Index n : samples) axis.values.push_back(static_cast<double>(n));
+  return axis;
+}
+
+std::vector<double> differences(std::vector<double> a, const std::vector<double>& b) {
+  for (std::size_t k = 0; k < a.size(); ++k) a[k] -= b[k];
+  return a;
 }
 
 double median(const std::vector<double>& values) { return quantile(values, 0.5); }
@@ -152,7 +122,7 @@ double median(const std::vector<double>& values) { return quantile(values, 0.5);
 /// Limits are solved to a relative residual of 1e-12: smaller changes mean nothing.
 constexpr double solved_to = 1e-12;
 
-void check_a(const Fig1Options& options, const std::vector<Repetition>& repetitions, std::size_t first, Fig1& figure) {
+void check_a(const Fig1Options& options, const Fig1Sweeps& sweeps, Fig1& figure) {
   const std::vector<Fig1aPoint>& points = figure.panel_a;
   double largest_drop = 0.0;
   std::vector<double> slopes;
@@ -179,13 +149,13 @@ void check_a(const Fig1Options& options, const std::vector<Repetition>& repetiti
                                  0.95, 1.05));
   double largest_difference = 0.0;
   bool all_arrived = true;
-  for (const Repetition& repetition : repetitions)
-    for (std::size_t j = 0; j < points.size(); ++j) {
-      if (std::isnan(repetition.error_flow[j])) continue;
-      largest_difference =
-          std::max(largest_difference, std::abs(repetition.error_flow[j] - repetition.error[first + j]));
-      all_arrived = all_arrived && repetition.flow_arrived[j] != 0;
-    }
+  for (const double alpha : sweeps.flow.sweep().grid.axes()[0].values) {
+    for (const double difference :
+         differences(sweeps.flow.values("error", "alpha", alpha), sweeps.solved.values("error", "alpha", alpha)))
+      largest_difference = std::max(largest_difference, std::abs(difference));
+    for (const double arrived : sweeps.flow.values("arrived", "alpha", alpha))
+      all_arrived = all_arrived && arrived == 1.0;
+  }
   Claim agreement = claim_at_most("fig1a", "integrated and solved errors agree, all seeds: largest difference",
                                   largest_difference, 1e-6);
   agreement.holds = agreement.holds && all_arrived;
@@ -289,6 +259,17 @@ std::vector<Index> joined(std::vector<Index> a, const std::vector<Index>& b) {
   return a;
 }
 
+std::vector<double> alphas_b(const Fig1Options& options) {
+  return spaced(1e-6, 10.0, decades_b * options.per_decade + 1, Spacing::logarithmic);
+}
+
+/// The values of panel a are some of those of panel b.
+std::vector<double> alphas_a(const Fig1Options& options) {
+  const std::vector<double> all = alphas_b(options);
+  const auto first = all.begin() + 2 * options.per_decade;
+  return {first, first + decades_a * options.per_decade + 1};
+}
+
 }  // namespace
 
 Fig1Options fig1_options(Effort effort) {
@@ -317,89 +298,87 @@ Fig1Options fig1_options(Effort effort) {
   return options;
 }
 
-Fig1 fig1_sparse_regression(const Fig1Options& options) {
+Fig1Sweeps run_fig1_sweeps(const Fig1Options& options, const SweepRunner& runner) {
   require(options.num_seeds >= 1, "num_seeds must be at least 1, got ", options.num_seeds);
   require(options.num_seeds_cliff >= 1, "num_seeds_cliff must be at least 1, got ", options.num_seeds_cliff);
   require(options.per_decade >= 1 && options.flow_every >= 1, "per_decade and flow_every must be positive");
   require(options.num_samples < options.dimension, "num_samples = ", options.num_samples,
           " must be below dimension = ", options.dimension);
 
-  const std::vector<double> alphas = spaced(1e-6, 10.0, decades_b * options.per_decade + 1, Spacing::logarithmic);
-  const auto first = static_cast<std::size_t>(2 * options.per_decade);
-  const auto count_a = static_cast<std::size_t>(decades_a * options.per_decade + 1);
-  const auto seeds_c = [&](Index n) { return n <= cliff_samples ? options.num_seeds_cliff : options.num_seeds; };
-  const int seeds_l1 = 2 * options.num_seeds;
+  const std::map<std::string, std::string> every = {{"seed", std::to_string(options.seed)},
+                                                    {"d", std::to_string(options.dimension)}};
+  auto at_samples = every;
+  at_samples["N"] = std::to_string(options.num_samples);
+  auto at_threshold = every;
+  at_threshold["threshold"] = exact_number(options.threshold);
 
-  std::vector<Repetition> repetitions(static_cast<std::size_t>(options.num_seeds));
-  std::vector<std::vector<double>> log_alpha, l1_error;
-  for (const Index n : options.samples_c) log_alpha.emplace_back(seeds_c(n));
-  l1_error.assign(options.samples_l1.size(), std::vector<double>(static_cast<std::size_t>(seeds_l1)));
+  const Axis alphas{"alpha", alphas_b(options)};
+  Axis alphas_flow{"alpha", {}};
+  const std::vector<double> panel_a = alphas_a(options);
+  for (std::size_t j = 0; j < panel_a.size(); j += static_cast<std::size_t>(options.flow_every))
+    alphas_flow.values.push_back(panel_a[j]);
+  const Axis seeds = seed_axis(options.num_seeds);
+  const Axis seeds_c = seed_axis(std::max(options.num_seeds, options.num_seeds_cliff));
+  const Grid critical = Grid({samples_axis(options.samples_c), seeds_c}).where([&](const Cell& cell) {
+    return cell.integer("seed") < (cell.integer("N") <= cliff_samples ? options.num_seeds_cliff : options.num_seeds);
+  });
 
-  std::vector<Task> tasks;
-  for (int k = 0; k < options.num_seeds; ++k) {
-    Repetition& repetition = repetitions[static_cast<std::size_t>(k)];
-    repetition.error.resize(alphas.size());
-    repetition.excess_l1.resize(alphas.size());
-    repetition.excess_l2.resize(alphas.size());
-    repetition.error_flow.assign(count_a, nan);
-    repetition.flow_arrived.assign(count_a, 0);
-    tasks.push_back({0.4, [&, k] { solve_repetition(options, alphas, k, repetition); }});
-    for (std::size_t j = 0; j < count_a; j += static_cast<std::size_t>(options.flow_every)) {
-      const double alpha = alphas[first + j];
-      tasks.push_back({0.05 - 0.2 * std::log(alpha), [&, alpha, k, j] {
-                         integrate_repetition(options, alpha, k, repetition.error_flow[j], repetition.flow_arrived[j]);
-                       }});
-    }
-  }
-  for (std::size_t i = 0; i < options.samples_c.size(); ++i) {
-    const Index n = options.samples_c[i];
-    const double size = static_cast<double>(n) / 500.0;
-    for (int k = 0; k < seeds_c(n); ++k)
-      tasks.push_back({0.02 + size * size, [&, i, n, k] {
-                         log_alpha[i][static_cast<std::size_t>(k)] =
-                             largest_log_alpha(problem(options, n, k), options.threshold);
-                       }});
-  }
-  for (std::size_t i = 0; i < options.samples_l1.size(); ++i) {
-    const Index n = options.samples_l1[i];
-    const double size = static_cast<double>(n) / 500.0;
-    for (int k = 0; k < seeds_l1; ++k)
-      tasks.push_back({0.005 + 0.5 * size * size, [&, i, n, k] {
-                         const SparseRegression regression = problem(options, n, k);
-                         l1_error[i][static_cast<std::size_t>(k)] =
-                             regression.population_error(min_l1_interpolator(regression.dataset).require_ok().beta);
-                       }});
-  }
-  run_tasks(options, std::move(tasks));
+  // Costs in seconds, roughly.
+  const auto size = [](const Cell& cell) { return cell["N"] / 500.0; };
+  const auto with = [&](auto* numbers) {
+    return [&options, numbers](const Cell& cell) { return numbers(options, cell); };
+  };
+  return {
+      runner.run({"fig1_limits",
+                  Grid({seeds}),
+                  {"min_l1_error", "min_l1_norm", "min_l2_error", "min_l2_norm", "far_error"},
+                  at_samples},
+                 with(limit_numbers)),
+      runner.run({"fig1_solved", Grid({alphas, seeds}), {"error", "l1_norm", "l2_norm"}, at_samples},
+                 with(solved_numbers)),
+      runner.run({"fig1_flow", Grid({alphas_flow, seeds}), {"error", "arrived"}, at_samples}, with(flow_numbers),
+                 [](const Cell& cell) { return 0.05 - 0.2 * std::log(cell["alpha"]); }),
+      runner.run({"fig1_critical", critical, {"log_alpha"}, at_threshold}, with(critical_numbers),
+                 [&](const Cell& cell) { return 0.02 + size(cell) * size(cell); }),
+      runner.run(
+          {"fig1_l1", Grid({samples_axis(options.samples_l1), seed_axis(2 * options.num_seeds)}), {"error"}, every},
+          with(l1_numbers), [&](const Cell& cell) { return 0.005 + 0.5 * size(cell) * size(cell); }),
+  };
+}
+
+Fig1 make_fig1(const Fig1Options& options, const Fig1Sweeps& sweeps) {
+  for (const SweepResult* result : {&sweeps.limits, &sweeps.solved, &sweeps.flow, &sweeps.critical, &sweeps.l1})
+    static_cast<void>(result->require_ok());
 
   Fig1 figure;
-  for (std::size_t j = 0; j < count_a; ++j) {
+  const std::vector<double> panel_a = alphas_a(options);
+  for (std::size_t j = 0; j < panel_a.size(); ++j) {
     Fig1aPoint point;
-    point.alpha = alphas[first + j];
-    point.error = quartiles(gather(repetitions, [&](const Repetition& r) { return r.error[first + j]; }));
+    point.alpha = panel_a[j];
+    point.error = quartiles(sweeps.solved.values("error", "alpha", point.alpha));
     const bool integrated = j % static_cast<std::size_t>(options.flow_every) == 0;
-    point.error_flow =
-        integrated ? median(gather(repetitions, [&](const Repetition& r) { return r.error_flow[j]; })) : nan;
+    point.error_flow = integrated ? median(sweeps.flow.values("error", "alpha", point.alpha)) : nan;
     figure.panel_a.push_back(point);
   }
-  figure.limits.min_l1_error = median(gather(repetitions, [](const Repetition& r) { return r.limits.min_l1_error; }));
-  figure.limits.far_error = median(gather(repetitions, [](const Repetition& r) { return r.limits.far_error; }));
-  figure.limits.min_l2_error = median(gather(repetitions, [](const Repetition& r) { return r.limits.min_l2_error; }));
-  for (std::size_t j = 0; j < alphas.size(); ++j)
-    figure.panel_b.push_back({alphas[j],
-                              median(gather(repetitions, [&](const Repetition& r) { return r.excess_l1[j]; })),
-                              median(gather(repetitions, [&](const Repetition& r) { return r.excess_l2[j]; }))});
-  for (std::size_t i = 0; i < options.samples_c.size(); ++i) {
-    const auto count = std::count(log_alpha[i].begin(), log_alpha[i].end(), never);
-    figure.panel_c.push_back({options.samples_c[i], static_cast<Index>(log_alpha[i].size()), quartiles(log_alpha[i]),
-                              static_cast<double>(count) / static_cast<double>(log_alpha[i].size())});
+  figure.limits.min_l1_error = median(sweeps.limits.values("min_l1_error"));
+  figure.limits.far_error = median(sweeps.limits.values("far_error"));
+  figure.limits.min_l2_error = median(sweeps.limits.values("min_l2_error"));
+  const std::vector<double> min_l1 = sweeps.limits.values("min_l1_norm");
+  const std::vector<double> min_l2 = sweeps.limits.values("min_l2_norm");
+  for (const double alpha : alphas_b(options))
+    figure.panel_b.push_back({alpha, median(differences(sweeps.solved.values("l1_norm", "alpha", alpha), min_l1)),
+                              median(differences(sweeps.solved.values("l2_norm", "alpha", alpha), min_l2))});
+  for (const Index n : options.samples_c) {
+    const std::vector<double> log_alpha = sweeps.critical.values("log_alpha", "N", static_cast<double>(n));
+    const auto count = std::count(log_alpha.begin(), log_alpha.end(), never);
+    figure.panel_c.push_back({n, static_cast<Index>(log_alpha.size()), quartiles(log_alpha),
+                              static_cast<double>(count) / static_cast<double>(log_alpha.size())});
   }
-  for (std::size_t i = 0; i < options.samples_l1.size(); ++i) {
-    figure.l1.push_back({options.samples_l1[i], median(l1_error[i])});
-    if (figure.dashed_line == 0 && figure.l1.back().l1_error_median <= options.threshold)
-      figure.dashed_line = options.samples_l1[i];
+  for (const Index n : options.samples_l1) {
+    figure.l1.push_back({n, median(sweeps.l1.values("error", "N", static_cast<double>(n)))});
+    if (figure.dashed_line == 0 && figure.l1.back().l1_error_median <= options.threshold) figure.dashed_line = n;
   }
-  check_a(options, repetitions, first, figure);
+  check_a(options, sweeps, figure);
   check_b(figure);
   check_c(options, figure);
   return figure;

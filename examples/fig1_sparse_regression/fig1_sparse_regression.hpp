@@ -9,7 +9,9 @@
 #include "plot.hpp"
 #include "program.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/sweep/sweep.hpp"
 #include "statistics.hpp"
+#include "sweep_runner.hpp"
 
 /// @file
 /// Figure 1: the squared diagonal net on sparse regression, from the kernel to the rich regime.
@@ -32,7 +34,6 @@ struct Fig1Options {
   std::vector<Index> samples_c = {};   ///< N of panel c, increasing
   std::vector<Index> samples_l1 = {};  ///< N at which the minimum-l1 solution is computed, increasing
   double threshold = 0.025;            ///< population error that counts as learned
-  int threads = 0;
 };
 
 /// The options that belong to an effort.
@@ -84,8 +85,20 @@ struct Fig1 {
   std::vector<Claim> claims = {};
 };
 
-/// Computes the figure. The result depends on the options alone, not on the number of threads.
-[[nodiscard]] Fig1 fig1_sparse_regression(const Fig1Options& options);
+/// Everything that is computed, one number for each repetition.
+struct Fig1Sweeps {
+  SweepResult limits;    ///< of panels a and b, over `seed`: what alpha to 0 and to infinity approach
+  SweepResult solved;    ///< of panels a and b, over `alpha` and `seed`: the solved limit
+  SweepResult flow;      ///< of panel a, over `alpha` and `seed`: the integrated limit
+  SweepResult critical;  ///< of panel c, over `N` and `seed`: log of the largest alpha that learns
+  SweepResult l1;        ///< of panel c, over `N` and `seed`: the minimum-l1 interpolator
+};
+
+/// Runs the sweeps. Throws ArgumentError for senseless sizes.
+[[nodiscard]] Fig1Sweeps run_fig1_sweeps(const Fig1Options& options, const SweepRunner& runner);
+
+/// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.
+[[nodiscard]] Fig1 make_fig1(const Fig1Options& options, const Fig1Sweeps& sweeps);
 
 /// Writes `fig1a.csv`, `fig1a_limits.csv`, `fig1b.csv`, `fig1c.csv` and `fig1c_l1.csv` into `folder`.
 void write_fig1_tables(const Fig1& figure, const std::filesystem::path& folder);

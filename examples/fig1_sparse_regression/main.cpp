@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 
 #include "fig1_sparse_regression.hpp"
+#include "source_version.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -11,6 +12,8 @@ int main(int argc, char** argv) {
       "Figure 1: sparse regression with the squared diagonal net. Population error, norms of the flow's limit, and "
       "the largest initialization scale that learns from N samples.";
   info.figures = ex::fig1_panels;
+  info.sweeps = true;
+  info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
     app.add_option("--seeds", num_seeds, "Repetitions; 0 chooses them, more where the results differ more")
         ->check(CLI::Range(0, 100000))
@@ -19,10 +22,11 @@ int main(int argc, char** argv) {
   return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
     ex::Fig1Options options = ex::fig1_options(common.effort);
     options.seed = common.seed;
-    options.threads = common.threads;
     if (num_seeds > 0) options.num_seeds = options.num_seeds_cliff = num_seeds;
-    const ex::Fig1 figure = ex::fig1_sparse_regression(options);
-    ex::write_fig1_tables(figure, common.out);
+    const ex::Fig1Sweeps sweeps = ex::run_fig1_sweeps(options, common.sweeps);
+    if (common.sweeps.is_partial()) return ex::ProgramResult{};
+    const ex::Fig1 figure = ex::make_fig1(options, sweeps);
+    if (common.sweeps.is_root()) ex::write_fig1_tables(figure, common.out);
     return ex::ProgramResult{figure.claims, {ex::fig1_picture(figure)}};
   });
 }

@@ -9,6 +9,9 @@
 
 namespace richflow::examples {
 
+using richflow::FileError;
+using richflow::write_file;
+
 /// Makes `folder` and proves that files can be written into it; call it before a long computation.
 /// Throws FileError naming the folder and the reason.
 void prepare_output_folder(const std::filesystem::path& folder);

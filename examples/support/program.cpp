@@ -23,6 +23,8 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
       ->capture_default_str();
   auto* quick_flag = app.add_flag("--quick", quick, "A reduced run of a few seconds");
   app.add_flag("--full", full, "The paper's protocol, where it is larger than the default")->excludes(quick_flag);
+  SweepChoices sweep_choices;
+  if (info.sweeps) add_sweep_options(app, sweep_choices);
   if (info.add_options) info.add_options(app);
   try {
     app.parse(argc, argv);
@@ -31,12 +33,22 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
   }
   common.effort = quick ? Effort::quick : full ? Effort::full : Effort::standard;
 
+  const MpiSession mpi;
   try {
     const Stopwatch watch;
-    prepare_output_folder(common.out);
     const std::filesystem::path claims_path = common.out / "claims.json";
-    static_cast<void>(read_claims(claims_path));  // find out before the work, not after it
+    if (info.sweeps)
+      common.sweeps = SweepRunner(common.out / "sweeps", sweep_choices, common.threads, info.code_version, mpi);
+    if (mpi.is_root()) {
+      prepare_output_folder(common.out);
+      static_cast<void>(read_claims(claims_path));  // find out before the work, not after it
+    }
     const ProgramResult result = body(common);
+    if (!mpi.is_root()) return 0;
+    if (common.sweeps.is_partial()) {
+      std::cout << info.name << ": " << common.sweeps.advice() << "\n";
+      return 0;
+    }
     print_claims(std::cout, result.claims);
     write_claims(claims_path, result.claims, info.figures);
     for (const Picture& picture : result.pictures) draw_picture(picture, common.out);
@@ -44,7 +56,10 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
               << " s\n";
     return all_hold(result.claims) ? 0 : 1;
   } catch (const std::exception& error) {
-    std::cerr << info.name << ": " << error.what() << "\n";
+    if (mpi.is_root()) {
+      std::cerr << info.name << ": " << error.what() << "\n";
+      mpi.abort_others(2);
+    }
     return 2;
   }
 }

@@ -9,6 +9,7 @@
 
 #include "claims.hpp"
 #include "plot.hpp"
+#include "sweep_runner.hpp"
 
 namespace CLI {
 class App;
@@ -28,6 +29,7 @@ struct CommonOptions {
   std::filesystem::path out = "figures";  ///< where the files go
   int threads = 0;                        ///< 0: all cores
   Effort effort = Effort::standard;
+  SweepRunner sweeps = SweepRunner();  ///< for programs that sweep
 };
 
 /// What a program is called and whose claims it makes.
@@ -36,17 +38,21 @@ struct ProgramInfo {
   std::string description = {};
   std::set<std::string> figures = {};  ///< `figure` of its claims; replaced in claims.json on each run
   std::function<void(CLI::App&)> add_options = {};
+  bool sweeps = false;            ///< takes `--resume`, `--shard` and `--merge`, and may run under MPI
+  std::string code_version = {};  ///< of the program's sources: results of other code are not resumed
 };
 
 /// What a program has found: the claims it has checked, and the pictures to be drawn from the tables it has written.
+/// Empty when the sweeps are partial (a shard).
 struct ProgramResult {
   std::vector<Claim> claims = {};
   std::vector<Picture> pictures = {};
 };
 
 /// Parses the command line, makes the output folder, runs `body`, prints its claims and writes them to
-/// `claims.json`, and then draws its pictures, so that trouble with a picture costs no result. Returns the exit code: 0
-/// when all claims hold, 1 when one is violated, 2 after an error, which is printed in one line.
+/// `claims.json`, and then draws its pictures, so that trouble with a picture costs no result. Under MPI every process
+/// runs `body`, which leaves writing to the process where `sweeps.is_root()`. Returns the exit code: 0 when all claims
+/// hold, 1 when one is violated, 2 after an error, which is printed in one line.
 [[nodiscard]] int run_program(int argc, const char* const* argv, const ProgramInfo& info,
                               const std::function<ProgramResult(const CommonOptions&)>& body);
 

@@ -31,6 +31,10 @@ Fig1Options small_options() {
   return options;
 }
 
+Fig1 figure_of(const Fig1Options& options, int threads = 0) {
+  return make_fig1(options, run_fig1_sweeps(options, SweepRunner(threads)));
+}
+
 double limit_error(const Fig1Options& options, Index num_samples, double log_alpha) {
   richflow::SparseRegressionOptions data;
   data.num_samples = num_samples;
@@ -46,7 +50,7 @@ double limit_error(const Fig1Options& options, Index num_samples, double log_alp
 
 TEST_CASE("figure 1: points are the errors of the minimizers, and the integrated flow agrees") {
   const Fig1Options options = small_options();
-  const Fig1 figure = fig1_sparse_regression(options);
+  const Fig1 figure = figure_of(options);
   REQUIRE(figure.panel_a.size() == 9);
   CHECK_THAT(figure.panel_a.front().alpha, test_support::near(1e-4, 1e-12, 0.0));  // exp of a sum of logs
   CHECK_THAT(figure.panel_a.back().alpha, test_support::near(1.0, 1e-12, 0.0));
@@ -64,7 +68,7 @@ TEST_CASE("figure 1: points are the errors of the minimizers, and the integrated
 
 TEST_CASE("figure 1c: the largest alpha passes and the next one does not, or none passes") {
   const Fig1Options options = small_options();
-  const Fig1 figure = fig1_sparse_regression(options);
+  const Fig1 figure = figure_of(options);
   REQUIRE(figure.panel_c.size() == 3);
   int found = 0;
   for (const Fig1cPoint& point : figure.panel_c) {
@@ -91,10 +95,8 @@ TEST_CASE("figure 1 does not depend on the number of threads") {
   Fig1Options options = small_options();
   options.num_seeds = 2;
   options.num_seeds_cliff = 2;
-  options.threads = 1;
-  const Fig1 one = fig1_sparse_regression(options);
-  options.threads = 3;
-  const Fig1 three = fig1_sparse_regression(options);
+  const Fig1 one = figure_of(options, 1);
+  const Fig1 three = figure_of(options, 3);
   for (std::size_t i = 0; i < one.panel_a.size(); ++i) {
     CHECK(one.panel_a[i].error.median == three.panel_a[i].error.median);
     CHECK((std::isnan(one.panel_a[i].error_flow) || one.panel_a[i].error_flow == three.panel_a[i].error_flow));
@@ -105,7 +107,7 @@ TEST_CASE("figure 1 does not depend on the number of threads") {
 
 TEST_CASE("figure 1 writes its tables") {
   const test_support::TemporaryFolder folder;
-  const Fig1 figure = fig1_sparse_regression(small_options());
+  const Fig1 figure = figure_of(small_options());
   write_fig1_tables(figure, folder.path());
   const auto header = [&](const char* name) {
     const std::string text = test_support::content_of(folder.path() / name);
@@ -122,8 +124,8 @@ TEST_CASE("figure 1 writes its tables") {
 TEST_CASE("figure 1 refuses senseless sizes") {
   Fig1Options options = small_options();
   options.num_samples = 200;
-  CHECK_THROWS_AS(fig1_sparse_regression(options), richflow::ArgumentError);
+  CHECK_THROWS_AS(figure_of(options), richflow::ArgumentError);
   options = small_options();
   options.num_seeds = 0;
-  CHECK_THROWS_AS(fig1_sparse_regression(options), richflow::ArgumentError);
+  CHECK_THROWS_AS(figure_of(options), richflow::ArgumentError);
 }

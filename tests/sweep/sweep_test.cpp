@@ -97,7 +97,7 @@ TEST_CASE("a sweep returns every cell in the order of the grid, failed ones with
   CHECK(result.values("mean", "N", 40.0).size() == 5);
   CHECK(result.values("mean", "N", 50.0).size() == 4);
   CHECK_THROWS_AS(result.value(result.rows()[0], "median"), ArgumentError);
-  CHECK(result.csv().starts_with("N,seed,mean,wide,error\n40,0,"));
+  CHECK(result.csv().starts_with("N,seed,mean,wide,failure\n40,0,"));
   CHECK(result.csv().find("50,2,,,\"no \"\"luck\"\", here\"\n") != std::string::npos);
 }
 

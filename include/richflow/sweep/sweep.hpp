@@ -110,6 +110,14 @@ class SweepResult {
     return row.values[static_cast<std::size_t>(found - sweep_.outputs.begin())];
   }
 
+  /// An output of all rows, failed cells left out, in the order of the grid.
+  [[nodiscard]] std::vector<double> values(std::string_view output) const {
+    std::vector<double> result;
+    for (const SweepRow& row : rows_)
+      if (row.ok()) result.push_back(value(row, output));
+    return result;
+  }
+
   /// An output of all rows whose value on `axis` is `at`, failed cells left out, in the order of the grid.
   [[nodiscard]] std::vector<double> values(std::string_view output, std::string_view axis, double at) const {
     const std::size_t number = sweep_.grid.axis_number(axis);
@@ -149,13 +157,13 @@ class SweepResult {
     return text;
   }
 
-  /// The CSV text: axes, outputs and `error` (what a failed cell threw; its outputs are empty), sorted as the
+  /// The CSV text: axes, outputs and `failure` (what a failed cell threw; its outputs are empty), sorted as the
   /// grid is. The same bytes for any number of threads, shards and interruptions.
   [[nodiscard]] std::string csv() const {
     std::string text;
     for (const Axis& axis : sweep_.grid.axes()) text += axis.name + ",";
     for (const std::string& output : sweep_.outputs) text += output + ",";
-    text += "error\n";
+    text += "failure\n";
     for (const SweepRow& row : rows_) {
       const Cell at = cell(row);
       for (std::size_t k = 0; k < sweep_.grid.axes().size(); ++k) text += detail::shortest(at.value(k)) + ",";
@@ -215,7 +223,7 @@ inline void require_valid(const Sweep& sweep) {
   require(!sweep.outputs.empty(), "sweep '", sweep.name, "' has no outputs");
   std::vector<std::string> names = sweep.outputs;
   for (const Axis& axis : sweep.grid.axes()) names.push_back(axis.name);
-  names.emplace_back("error");
+  names.emplace_back("failure");
   for (std::size_t k = 0; k < names.size(); ++k) {
     require_name("the name of an output", names[k]);
     require(std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(k), names[k]) ==

@@ -1,0 +1,10 @@
+# Writes OUTPUT, a header that names the version of SOURCES by what they hold.
+set(hashes "")
+list(SORT SOURCES)
+foreach(source IN LISTS SOURCES)
+  file(SHA256 ${source} hash)
+  string(APPEND hashes ${hash})
+endforeach()
+string(SHA256 version "${hashes}")
+string(SUBSTRING ${version} 0 12 version)
+file(WRITE ${OUTPUT} "#pragma once\n\ninline constexpr const char* richflow_source_version = \"${version}\";\n")
