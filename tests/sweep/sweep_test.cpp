@@ -19,6 +19,7 @@
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/richflow.hpp"  // every name beside those of the sweep
 #include "support/catch.hpp"
 #include "support/temporary_folder.hpp"
 

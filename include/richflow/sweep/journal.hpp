@@ -58,7 +58,7 @@ namespace detail {
 }
 
 /// FNV-1a of 32 bits, as eight hexadecimal digits.
-[[nodiscard]] inline std::string checksum(std::string_view text) {
+[[nodiscard]] inline std::string line_checksum(std::string_view text) {
   std::uint32_t hash = 2166136261U;
   for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
   std::string digits(8, '0');
@@ -75,12 +75,12 @@ namespace detail {
   } else {
     text += " error " + one_line(row.error);
   }
-  return checksum(text) + " " + text;
+  return line_checksum(text) + " " + text;
 }
 
 /// What `to_line` wrote; nothing when the line is damaged.
 [[nodiscard]] inline std::optional<SweepRow> from_line(std::string_view line) {
-  if (line.size() < 9 || line[8] != ' ' || checksum(line.substr(9)) != line.substr(0, 8)) return std::nullopt;
+  if (line.size() < 9 || line[8] != ' ' || line_checksum(line.substr(9)) != line.substr(0, 8)) return std::nullopt;
   const char* at = line.data() + 9;
   const char* const end = line.data() + line.size();
   SweepRow row;

@@ -405,7 +405,7 @@ std::string agree(Executor& executor, Action&& action) {
 /// done; `resume` takes finished cells from there. When all cells of the grid are done, the sorted table is written to
 /// `folder/name.csv`. Throws ArgumentError for an ill-formed sweep or shard and FileError for the files (another
 /// sweep's results, another process on them, a full disk), in which case what was finished before is in the journal.
-/// Cost beside the function's: about 10 microseconds a cell.
+/// Cost beside the function: a few microseconds a cell.
 template <class Function, SweepExecutor Executor = ThreadExecutor>
 [[nodiscard]] SweepResult run_sweep(const Sweep& sweep, const Function& function, const SweepOptions& options = {},
                                     Executor&& executor = {}) {
