@@ -5,6 +5,8 @@ file(REMOVE_RECURSE ${FOLDER})
 set(ENV{OMPI_ALLOW_RUN_AS_ROOT} 1)
 set(ENV{OMPI_ALLOW_RUN_AS_ROOT_CONFIRM} 1)
 set(ENV{OMPI_MCA_rmaps_base_oversubscribe} 1)
+# It also keeps memory until the process ends, which the leak sanitizer would lay at our door.
+set(ENV{ASAN_OPTIONS} "detect_leaks=0:$ENV{ASAN_OPTIONS}")
 
 function(run processes folder)
   execute_process(COMMAND ${LAUNCHER} ${COUNT_FLAG} ${processes} ${PROGRAM} ${folder} ${THREADS} ${ARGN}
