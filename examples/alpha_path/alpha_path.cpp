@@ -397,6 +397,10 @@ Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& pat
   const auto word = [](const char* name, const std::string& value) { return name + (" = '" + value) + "'\n"; };
   Picture picture;
   picture.name = "alpha_path";
+  picture.alt =
+      "The coefficients of the flow's limit against log alpha, from the kernel end on the left to the rich end on the "
+      "right, with the minimum-l2 and minimum-l1 interpolators at the margins";
+  picture.alt += problem.test ? "; below, the test accuracy along the path." : ".";
   picture.width = 1000;
   picture.height = problem.test ? 760 : 560;
   picture.setup =

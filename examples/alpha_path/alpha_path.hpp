@@ -81,6 +81,9 @@ struct AlphaPath {
 /// Computes the path. Equal scales are taken once. Throws InfeasibleError when nothing fits the data.
 [[nodiscard]] AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options);
 
+/// Names of the tables that a user reads; the last one is there when the flow was integrated.
+inline const std::vector<std::string> alpha_path_tables = {"beta.csv", "path.csv", "beta_simulated.csv"};
+
 /// Writes `beta.csv` (the minimizers), `beta_simulated.csv` (where the flow was integrated), `path.csv` and
 /// `alpha_path_curves.csv` (what the picture draws).
 void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,

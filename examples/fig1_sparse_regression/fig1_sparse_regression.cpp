@@ -414,6 +414,13 @@ void write_fig1_tables(const Fig1& figure, const std::filesystem::path& folder) 
 Picture fig1_picture(const Fig1& figure) {
   Picture picture;
   picture.name = "fig1";
+  picture.alt =
+      "Three panels. (a) Population error of the flow's limit against alpha: an S-curve from the minimum-l1 error at "
+      "small alpha to the minimum-l2 error at large alpha, with circles where the flow was integrated. (b) The l1 norm "
+      "beyond its minimum rises from 0 with alpha while the l2 norm beyond its minimum falls to 0. (c) The largest "
+      "alpha that "
+      "learns against the number of samples: a cliff just right of the dashed line where minimum l1 learns, then slow "
+      "growth.";
   picture.width = 1560;
   picture.height = 470;
   picture.setup = "min_l1 = " + exact_number(figure.limits.min_l1_error) +

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "claims.hpp"
@@ -100,7 +101,11 @@ struct Fig1Sweeps {
 /// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.
 [[nodiscard]] Fig1 make_fig1(const Fig1Options& options, const Fig1Sweeps& sweeps);
 
-/// Writes `fig1a.csv`, `fig1a_limits.csv`, `fig1b.csv`, `fig1c.csv` and `fig1c_l1.csv` into `folder`.
+/// Names of the tables.
+inline const std::vector<std::string> fig1_tables = {"fig1a.csv", "fig1a_limits.csv", "fig1b.csv", "fig1c.csv",
+                                                     "fig1c_l1.csv"};
+
+/// Writes the tables into `folder`.
 void write_fig1_tables(const Fig1& figure, const std::filesystem::path& folder);
 
 /// The picture of these tables.

@@ -101,6 +101,10 @@ void write_fig2_tables(const Fig2& figure, const std::filesystem::path& folder) 
 Picture fig2_picture() {
   Picture picture;
   picture.name = "fig2";
+  picture.alt =
+      "Two panels. Left: q and r against z, rescaled to meet at the edges; r lies above q. Right: deviation from the "
+      "l1 "
+      "norm against alpha in logarithmic axes; that of R falls as a power of alpha, that of Q hardly falls.";
   picture.width = 1080;
   picture.height = 440;
   picture.commands = R"gp(set multiplot layout 1,2 margins 0.075,0.975,0.16,0.89 spacing 0.115

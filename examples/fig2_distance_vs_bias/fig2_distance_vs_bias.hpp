@@ -52,7 +52,10 @@ struct Fig2 {
 /// Computes the figure; milliseconds.
 [[nodiscard]] Fig2 fig2_distance_vs_bias(const Fig2Options& options = {});
 
-/// Writes `fig2.csv` and `fig2_l1.csv` into `folder`.
+/// Names of the tables.
+inline const std::vector<std::string> fig2_tables = {"fig2.csv", "fig2_l1.csv"};
+
+/// Writes the tables into `folder`.
 void write_fig2_tables(const Fig2& figure, const std::filesystem::path& folder);
 
 /// The picture of these tables.

@@ -17,6 +17,7 @@ struct Picture {
   int height = 520;
   std::string commands = {};
   std::string setup = {};
+  std::string alt = {};  ///< what it shows, for those who cannot see it
 };
 
 /// The script `name.gp`, which needs nothing but gnuplot 5 and the CSV files beside it.

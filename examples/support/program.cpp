@@ -5,9 +5,45 @@
 #include <iostream>
 
 #include "files.hpp"
+#include "report.hpp"
 #include "text.hpp"
 
 namespace richflow::examples {
+
+namespace {
+
+/// The command that made a result, for a shell; the program without its folder.
+std::string command_line(int argc, const char* const* argv) {
+  std::string text = std::filesystem::path(argv[0]).filename().string();
+  for (int k = 1; k < argc; ++k) {
+    const std::string word = argv[k];
+    const bool is_plain = !word.empty() && word.find_first_not_of(
+                                               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                               "_-+=.,:/@%") == std::string::npos;
+    text += is_plain ? " " + word : " '" + word + "'";
+  }
+  return text;
+}
+
+ReportSection section_of(const ProgramInfo& info, const CommonOptions& common, const ProgramResult& result,
+                         std::string command, double seconds) {
+  ReportSection section;
+  section.name = info.name;
+  section.title = info.title.empty() ? info.name : info.title;
+  section.paper = info.paper;
+  section.data = result.data.empty() ? info.data : result.data;
+  section.effort = common.effort == Effort::quick  ? "A quick run: a few seconds' worth, to see that everything works."
+                   : common.effort == Effort::full ? "The full protocol."
+                                                   : info.reduction;
+  section.command = std::move(command);
+  section.seconds = seconds;
+  section.figures = {info.figures.begin(), info.figures.end()};
+  for (const Picture& picture : result.pictures) section.pictures.push_back({picture.name, picture.alt});
+  section.tables = result.tables;
+  return section;
+}
+
+}  // namespace
 
 int run_program(int argc, const char* const* argv, const ProgramInfo& info,
                 const std::function<ProgramResult(const CommonOptions&)>& body) {
@@ -51,6 +87,7 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
     }
     print_claims(std::cout, result.claims);
     write_claims(claims_path, result.claims, info.figures);
+    write_section(common.out, section_of(info, common, result, command_line(argc, argv), watch.seconds()));
     for (const Picture& picture : result.pictures) draw_picture(picture, common.out);
     std::cout << info.name << ": results in " << quoted(common.out) << " after " << short_number(watch.seconds(), 3)
               << " s\n";

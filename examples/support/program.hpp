@@ -36,6 +36,10 @@ struct CommonOptions {
 struct ProgramInfo {
   std::string name = {};
   std::string description = {};
+  std::string title = {};              ///< heading of its section in the report; empty: the name
+  std::string paper = {};              ///< what the paper claims, one or two sentences
+  std::string data = {};               ///< what the numbers are computed from
+  std::string reduction = {};          ///< how the default run is smaller than `--full`
   std::set<std::string> figures = {};  ///< `figure` of its claims; replaced in claims.json on each run
   std::function<void(CLI::App&)> add_options = {};
   bool sweeps = false;            ///< takes `--resume`, `--shard` and `--merge`, and may run under MPI
@@ -47,10 +51,13 @@ struct ProgramInfo {
 struct ProgramResult {
   std::vector<Claim> claims = {};
   std::vector<Picture> pictures = {};
+  std::vector<std::string> tables = {};  ///< names of the CSV files
+  std::string data = {};                 ///< what they are computed from, where `ProgramInfo` cannot know it
 };
 
 /// Parses the command line, makes the output folder, runs `body`, prints its claims and writes them to
-/// `claims.json`, and then draws its pictures, so that trouble with a picture costs no result. Under MPI every process
+/// `claims.json`, what the report says of it to `<name>.json`, and then draws its pictures, so that trouble with a
+/// picture costs no result. Under MPI every process
 /// runs `body`, which leaves writing to the process where `sweeps.is_root()`. Returns the exit code: 0 when all claims
 /// hold, 1 when one is violated, 2 after an error, which is printed in one line.
 [[nodiscard]] int run_program(int argc, const char* const* argv, const ProgramInfo& info,
