@@ -36,7 +36,7 @@ a { color: var(--link); } a:focus-visible, summary:focus-visible, [tabindex]:foc
 .skip { position: absolute; left: -999rem; } .skip:focus { left: 1rem; top: .5rem; background: var(--panel); padding: .5rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0; margin: .75rem 0; }
 section { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; margin: 1rem 0; }
-.picture { overflow-x: auto; margin: .75rem 0; } .picture svg { display: block; width: 100%; min-width: 42rem; height: auto; }
+.picture { overflow-x: auto; margin: .75rem 0; padding: 0 .5rem; } .picture svg { display: block; width: 100%; min-width: 42rem; height: auto; overflow: visible; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 caption { text-align: left; font-weight: 600; padding: .5rem 0; }
@@ -157,6 +157,7 @@ void write_section(const std::filesystem::path& folder, const ReportSection& sec
 }
 
 std::vector<ReportSection> read_sections(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) throw FileError("there is no folder " + quoted(folder));
   std::vector<ReportSection> sections;
   for (const auto& file : std::filesystem::directory_iterator(folder)) {
     if (file.path().extension() != ".json" || file.path().filename() == "claims.json") continue;
