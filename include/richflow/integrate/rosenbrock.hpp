@@ -59,7 +59,7 @@ struct RosenbrockWorkspace {
 };
 
 /// The Rosenbrock method of a tableau: linearly implicit steps with the exact Jacobian, for stiff
-/// autonomous fields `y' = F(y)` with symmetric Jacobian -S (SymmetricStiffField), such as the dual flow.
+/// autonomous fields `dy/dt = F(y)` with symmetric Jacobian -S (SymmetricStiffField), such as the dual flow.
 /// `Rodas3`, `Rodas4`, `Ros34Pw2`. Not limited by stiffness; no iteration.
 ///
 ///     integrate(flow, nu, {0, inf}, Rodas3{.jacobian_tolerance = 1e-4}, PiController{...}, options)
