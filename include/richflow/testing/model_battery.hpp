@@ -3,45 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <ostream>
-#include <string>
-#include <vector>
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/flow/gradient_flow.hpp"
+#include "richflow/testing/battery.hpp"
 #include "richflow/testing/gradient_check.hpp"
 
 namespace richflow::testing {
-
-/// One property of a model, with the measured number and the bound it must keep.
-struct BatteryCheck {
-  std::string name = {};
-  double measured = 0;
-  double bound = 0;
-  bool passed = false;
-};
-
-/// What `model_battery` found.
-struct BatteryReport {
-  std::vector<BatteryCheck> checks = {};
-
-  /// True if every check passed, and there was one.
-  [[nodiscard]] bool ok() const {
-    return !checks.empty() &&
-           std::all_of(checks.begin(), checks.end(), [](const BatteryCheck& check) { return check.passed; });
-  }
-};
-
-/// One line per check.
-inline std::ostream& operator<<(std::ostream& stream, const BatteryReport& report) {
-  for (const BatteryCheck& check : report.checks)
-    stream << (check.passed ? "passed  " : "FAILED  ") << check.name << ": " << check.measured << ", at most "
-           << check.bound << '\n';
-  return stream;
-}
 
 /// What every model of richflow must satisfy, and a user's own as well: run it once per model in a test.
 ///
