@@ -118,6 +118,19 @@ concept MirrorMap = Regularizer<R> &&
   { regularizer.dual_rate() } -> std::convertible_to<typename R::Scalar>;
 };
 
+/// A mirror map whose z lives between bounds at which beta becomes infinite, so that near them only the distance
+/// from the bound has the digits that determine beta. With `below` = z - lower bound, `above` = upper bound - z:
+/// - `bounds(z, below, above)`: the distances of z
+/// - `mirror(z, below, above, beta, curvature)` and `gradient(beta, z, below, above)`: the members of a MirrorMap,
+///   working from and giving the distances, each accurate relative to itself
+template <class R>
+concept BoundedMirrorMap = MirrorMap<R> &&
+    requires(const R& regularizer, ConstVectorRef<typename R::Scalar> in, VectorRef<typename R::Scalar> out) {
+  regularizer.bounds(in, out, out);
+  regularizer.mirror(in, in, in, out, out);
+  regularizer.gradient(in, out, out, out);
+};
+
 /// True for a Model; otherwise does not compile, with one sentence per missing member.
 template <class M>
 consteval bool explain_model() {

@@ -17,10 +17,13 @@ namespace richflow {
 ///
 ///     nu' = -c (X beta(X^T nu) - y),     nu(0) = 0,     beta(z) = (grad Q)^{-1}(z)
 ///
-/// with `c = mirror.dual_rate()` (8 for the squared net), X of shape N x d and the plain-sum loss
-/// `L = |X beta - y|^2`. The same trajectory as the 2d weights, in N unknowns, and with a symmetric Jacobian
+/// with `c = mirror.dual_rate()` (8 for the squared net, 2 D (D-2) alpha^(D-2) at depth D >= 3), X of shape N x d and
+/// the plain-sum loss `L = |X beta - y|^2`. The same trajectory as the 2d weights, in N unknowns, and with a symmetric
+/// Jacobian
 /// `-S`, `S = c X diag(d beta / d z) X^T`: it is the gradient flow of the convex dual of "minimize Q subject
-/// to X beta = y". Works for any `log alpha` of the mirror map (-500 included).
+/// to X beta = y". For a map without bounds any `log alpha` works (-500 included). With bounds (depth >= 3) beta
+/// is determined by the distance of X^T nu from them, about alpha^(D-2), so that its relative error is the rounding of
+/// nu over that distance; the limit at smaller scales is MirrorPath's.
 ///
 /// A SymmetricStiffField with a loss. Refers to the dataset, which must outlive it. Calls allocate nothing;
 /// they share buffers, so give each thread its own copy. The evaluation at the latest nu is remembered: the
@@ -63,16 +66,19 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   [[nodiscard]] Vector<Scalar> initial_state() const { return Vector<Scalar>::Zero(dimension()); }
 
   /// A first step for adaptive integration from `initial_state()`: the time in which the fastest coordinate
-  /// of X^T nu moves by one, or the stiffest mode by an e-fold, whichever is shorter. Error estimates cannot
-  /// choose it, because for tiny alpha the predictor hardly moves long before it moves exponentially. Cost:
-  /// three products with X.
+  /// of X^T nu moves by one (or half the way to its bound), or the stiffest mode by an e-fold, whichever is shorter.
+  /// Error estimates cannot choose it, because for tiny alpha the predictor hardly moves long before it moves
+  /// exponentially. Cost: three products with X.
   [[nodiscard]] Scalar first_step() const {
     const Vector<Scalar> start = initial_state();
     evaluate(start);
     const Scalar rate = mirror_.dual_rate();
-    weight_.noalias() = dataset_->X().transpose() * residual_;
-    const Scalar fastest =
-        std::max(rate * weight_.template lpNorm<Eigen::Infinity>(), rate * squared_norm_ * start_curvature_.maxCoeff());
+    weight_.noalias() = -rate * (dataset_->X().transpose() * residual_);
+    // Half the way to a bound, where there is one.
+    const Scalar reach = std::min(Scalar(1), mirror_.max_step(Vector<Scalar>::Zero(weight_.size()), weight_) /
+                                                 Scalar(2) * weight_.template lpNorm<Eigen::Infinity>());
+    const Scalar fastest = std::max(weight_.template lpNorm<Eigen::Infinity>() / reach,
+                                    rate * squared_norm_ * start_curvature_.maxCoeff());
     return fastest > Scalar(0) ? Scalar(1) / fastest : Scalar(1);
   }
 

@@ -72,10 +72,13 @@ template <MirrorMap Mirror>
   }
   certificate.kkt_residual = worst / std::max(S(1), S(z.cwiseAbs().maxCoeff()));
 
+  // Weak duality holds for any multipliers in the domain; rounding may have put these on its edge or past it.
+  const S edge = mirror.max_step(Vector<S>::Zero(d), z);
+  const S inside = std::min(S(1), edge * (S(1) - S(8) * std::numeric_limits<S>::epsilon()));
   const S primal = mirror.value(beta);
-  const S conjugate = mirror.conjugate(z);
+  const S conjugate = mirror.conjugate(inside * z);
   const S size = std::max(abs(primal), abs(conjugate));
-  certificate.duality_gap = (primal + conjugate - data.y().dot(nu)) / (size > S(0) ? size : S(1));
+  certificate.duality_gap = (primal + conjugate - inside * data.y().dot(nu)) / (size > S(0) ? size : S(1));
   return certificate;
 }
 

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <Eigen/Cholesky>
+#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -15,6 +18,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/mirror_point.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 
 namespace richflow {
@@ -115,19 +119,22 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   // `corrected`. A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`. Measured on
   // Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each.
   static constexpr double neighbourhood = 0.5;
-  static constexpr double corrected = 1e-2;
+  static constexpr double corrected = BoundedMirrorMap<Mirror> ? 1e-4 : 1e-2;
   static constexpr Index max_inner = 16;
+  static constexpr double reach = 6;
+  static constexpr int passes = 2;
   // Newton steps that may pass without a smaller residual before the limit of rounding counts as reached.
   static constexpr Index patience = 12;
 
   void allocate(Index rows) {
     const Index d = data_.dimension();
     squared_norms_ = X().colwise().squaredNorm().transpose();
-    for (Vector<S>* v : {&nu_, &r_, &trial_r_, &step_, &tangent_, &bend_, &rhs_, &cg_r_, &cg_s_, &cg_p_, &cg_q_})
+    for (Vector<S>* v : {&nu_, &r_, &trial_r_, &step_, &tangent_, &rhs_, &cg_r_, &cg_s_, &cg_p_, &cg_q_})
       v->setZero(rows);
-    for (Vector<S>* v : {&z_, &beta_, &curvature_, &trial_z_, &trial_beta_, &trial_curvature_, &step_z_, &tangent_z_,
-                         &bend_z_, &scratch_})
+    for (Vector<S>* v :
+         {&beta_, &curvature_, &trial_beta_, &trial_curvature_, &step_z_, &tangent_z_, &aim_z_, &aim_beta_, &scratch_})
       v->setZero(d);
+    for (detail::MirrorPoint<Mirror>* point : {&point_, &trial_, &aim_}) point->resize(d);
     H_.resize(rows, rows);
     H_.setIdentity();
     cholesky_.compute(H_);
@@ -141,10 +148,11 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     at_scale_ = mirror_.with_scale(BasicScale<S>::from_log(log_alpha));
   }
 
-  /// Residual, relative to `residual_scale_`, at (z, mirror); infinite where it overflows.
-  S evaluate(const Mirror& mirror, const Vector<S>& z, Vector<S>& beta, Vector<S>& curvature, Vector<S>& r) const {
+  /// Residual, relative to `residual_scale_`, at (point, mirror); infinite where it overflows.
+  S evaluate(const Mirror& mirror, const detail::MirrorPoint<Mirror>& point, Vector<S>& beta, Vector<S>& curvature,
+             Vector<S>& r) const {
     using std::isfinite;
-    mirror.mirror(z, beta, curvature);
+    point.evaluate(mirror, beta, curvature);
     // What cannot be seen in X beta is dropped before it becomes subnormal and slows every product.
     const S invisible = curvature.maxCoeff() * S(1e-60);
     if (curvature.minCoeff() < invisible) {
@@ -157,7 +165,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     return isfinite(size) ? size : std::numeric_limits<S>::infinity();
   }
 
-  void evaluate_here() { residual_ = evaluate(at_scale_, z_, beta_, curvature_, r_); }
+  void evaluate_here() { residual_ = evaluate(at_scale_, point_, beta_, curvature_, r_); }
 
   /// Factors `X diag(curvature) X^T`, leaving out columns that are invisible at working precision, and
   /// lifting the diagonal where fewer than N columns count (sparse data at tiny alpha).
@@ -196,7 +204,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   /// The Hessian at z = 0, where every scale has the same one up to a factor.
   void factorize_kernel() {
     set_scale(S(0));
-    z_.setZero();
+    point_.set(at_scale_, Vector<S>::Zero(data_.dimension()));
     evaluate_here();
     factorize();
     kernel_factor_ = cholesky_;
@@ -236,7 +244,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     factor_scale_ = exp(-mirror_.homogeneity() * log_alpha_);
     is_fresh_ = true;
     nu_.setZero();
-    z_.setZero();
+    point_.set(at_scale_, Vector<S>::Zero(data_.dimension()));
     residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(log_alpha_));
     evaluate_here();
   }
@@ -281,19 +289,61 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     return false;
   }
 
+  /// The Newton step where the curvatures differ by more than working precision and yet all count (few active
+  /// columns at great depth): through QR of `diag(curvature)^(1/2) X^T`, rows sorted by size, whose error is relative
+  /// to each row, unlike that of any factorization of H. The step in z comes from Q, because `X^T step_` would cancel
+  /// in the active rows.
+  void solve_graded() {
+    using std::sqrt;
+    std::vector<Index> order;
+    for (Index i = 0; i < curvature_.size(); ++i)
+      if (curvature_[i] > S(0)) order.push_back(i);
+    scratch_ = curvature_.cwiseProduct(squared_norms_);
+    std::sort(order.begin(), order.end(), [&](Index i, Index j) { return scratch_[i] > scratch_[j]; });
+    const Index filled = static_cast<Index>(order.size());
+    const Index n = X().rows();
+    Matrix<S> rows = Matrix<S>::Zero(std::max(filled, n), n);
+    for (Index k = 0; k < filled; ++k) {
+      const Index i = order[static_cast<std::size_t>(k)];
+      rows.row(k) = sqrt(curvature_[i]) * X().col(i).transpose();
+    }
+    const Eigen::ColPivHouseholderQR<Matrix<S>> qr(rows);
+    ++factorizations_;
+    const Index rank = qr.nonzeroPivots();
+    const auto R = qr.matrixQR().topLeftCorner(rank, rank).template triangularView<Eigen::Upper>();
+    Vector<S> solution = (qr.colsPermutation().transpose() * r_).head(rank);
+    R.transpose().solveInPlace(solution);
+    Vector<S> in_rows = Vector<S>::Zero(rows.rows());
+    in_rows.head(rank) = solution;
+    in_rows.applyOnTheLeft(qr.householderQ());
+    R.solveInPlace(solution);
+    step_.setZero();
+    step_.head(rank) = solution;
+    step_ = qr.colsPermutation() * step_;
+    step_z_.noalias() = X().transpose() * step_;
+    for (Index k = 0; k < filled; ++k) {
+      const Index i = order[static_cast<std::size_t>(k)];
+      step_z_[i] = in_rows[k] / sqrt(curvature_[i]);
+    }
+  }
+
   /// One damped inexact Newton step; false if it made no progress.
   bool newton_step(S goal) {
     using std::max;
     using std::min;
     // Quadratic convergence needs a relative accuracy of the order of the residual, and no more than the goal.
     const S accuracy = max(min(S(0.1), residual_), S(0.3) * goal / residual_);
-    is_factor_good_ = solve_hessian(r_, accuracy, step_);
-    step_z_.noalias() = X().transpose() * step_;
+    if (is_graded_) {
+      solve_graded();
+    } else {
+      is_factor_good_ = solve_hessian(r_, accuracy, step_);
+      step_z_.noalias() = X().transpose() * step_;
+    }
     ++newton_steps_;
-    S t = min(S(1), S(0.9) * at_scale_.max_step(z_, step_z_));
+    S t = min(S(1), S(0.9) * point_.max_step(at_scale_, step_z_));
     for (int halvings = 0; halvings < 40; ++halvings, t /= S(2)) {
-      trial_z_ = z_ + t * step_z_;
-      const S trial = evaluate(at_scale_, trial_z_, trial_beta_, trial_curvature_, trial_r_);
+      trial_.set_to_step(point_, t, step_z_);
+      const S trial = evaluate(at_scale_, trial_, trial_beta_, trial_curvature_, trial_r_);
       // The slope of the convex dual along the step is -<step, r>: while it is downhill the dual decreases,
       // even where the residual of an inexact step does not.
       const bool is_downhill = trial < S(1) && step_.dot(trial_r_) > S(0);
@@ -307,7 +357,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
 
   void accept(S t, const Vector<S>& direction, S residual) {
     nu_ += t * direction;
-    z_.swap(trial_z_);
+    point_.swap(trial_);
     beta_.swap(trial_beta_);
     curvature_.swap(trial_curvature_);
     r_.swap(trial_r_);
@@ -323,17 +373,21 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       const bool progress = newton_step(goal);
       steps_without_gain = residual_ < S(0.9) * best ? 0 : steps_without_gain + 1;
       best = std::min(best, residual_);
-      if (steps_without_gain > patience) return Status::stalled;
       if (residual_ <= goal) break;
-      if (progress && is_factor_good_) continue;
-      if (!progress && is_fresh_) return Status::stalled;
       if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
-      factorize();
+      const bool is_stuck = steps_without_gain > patience || (!progress && (is_fresh_ || is_graded_));
+      if (is_stuck && is_graded_) return Status::stalled;
+      if (is_stuck) {
+        is_graded_ = true;
+        steps_without_gain = 0;
+      }
+      if (!is_graded_ && !(progress && is_factor_good_)) factorize();
     }
     return Status::tolerance_reached;
   }
 
   Status follow_to(BasicScale<S> scale) {
+    is_graded_ = false;
     const S target = scale.log();
     jump_ = std::numeric_limits<S>::infinity();
     while (true) {
@@ -342,59 +396,67 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       if (!is_success(status) || is_there) return status;
       if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
       if (!is_fresh_) factorize();
-      if (!jump_towards(target)) return Status::stalled;
+      while (!jump_towards(target)) {
+        // Small entries of beta may be far from the path although the residual is small: correct them first.
+        if (residual_ <= options_.primal_tolerance) return Status::stalled;
+        const Status closer = correct(std::max(options_.primal_tolerance, S(1e-2) * residual_));
+        if (!is_success(closer)) return closer;
+        if (!is_fresh_) factorize();
+      }
     }
   }
 
-  /// Moves along the path `nu(log alpha)` by its second-order expansion, as far as the residual allows.
+  /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows. If beta stayed as it is, z would
+  /// have to go to `aim_`; the step is the nearest to that in the row space of X, in the norm of the Hessian. To first
+  /// order that is the tangent of the path, and it is exact where beta no longer changes.
   bool jump_towards(S target) {
     using std::abs;
-    using std::min;
-    const S p = mirror_.homogeneity();
-    // X (p beta + curvature * z') = 0 gives the tangent; X beta = y - r.
-    rhs_ = -p * (y() - r_);
-    solve_hessian(rhs_, S(1e-2), tangent_);
-    tangent_z_.noalias() = X().transpose() * tangent_;
-    // The second derivative of X beta along the tangent, by a central difference: any mirror map, no formulas.
-    const S delta = S(1e-3) / std::max(S(1), S(tangent_z_.cwiseAbs().maxCoeff()));
-    rhs_ = -S(2) * (y() - r_);
-    for (const S side : {delta, -delta}) {
-      trial_z_ = z_ + side * tangent_z_;
-      evaluate(at(log_alpha_ + side), trial_z_, trial_beta_, trial_curvature_, trial_r_);
-      rhs_ += y() - trial_r_;
-    }
-    rhs_ /= -delta * delta;
-    if (rhs_.allFinite()) {
-      solve_hessian(rhs_, S(1e-1), bend_);
-    } else {
-      bend_.setZero();
-    }
-    bend_z_.noalias() = X().transpose() * bend_;
-    ++newton_steps_;
-
     const S distance = target - log_alpha_;
-    S step = abs(distance) <= S(6) * jump_ ? distance : (distance > S(0) ? S(6) * jump_ : -S(6) * jump_);
-    for (int tries = 0; tries < 60; ++tries, step *= S(0.6)) {
+    S step = abs(distance) <= S(reach) * jump_ ? distance : (distance > S(0) ? S(reach) * jump_ : -S(reach) * jump_);
+    for (int tries = 0; tries < 20; ++tries, step *= S(0.6)) {
       const S end = step == distance ? target : log_alpha_ + step;
       if (end == log_alpha_) return false;
-      for (const S bend : {step * step / S(2), S(0)}) {
-        scratch_ = step * tangent_z_ + bend * bend_z_;
-        if (!(at_scale_.max_step(z_, scratch_) > S(1.01))) continue;
-        trial_z_ = z_ + scratch_;
-        const S trial = evaluate(at(end), trial_z_, trial_beta_, trial_curvature_, trial_r_);
-        if (!(trial <= S(neighbourhood))) continue;
-        nu_ += bend * bend_;
-        accept(step, tangent_, trial);
-        residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(end));
-        set_scale(end);
+      const Mirror at_end = at(end);
+      if (!aim_at(at_end)) continue;
+      const S trial = evaluate(at_end, trial_, trial_beta_, trial_curvature_, trial_r_);
+      if (!(trial <= S(neighbourhood))) continue;
+      ++newton_steps_;
+      accept(S(1), tangent_, trial);
+      residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(end));
+      set_scale(end);
+      if (point_.is_determined_by_z()) {
         // Where |z| has shrunk, the rounding of the increments would outweigh what is left.
-        z_.noalias() = X().transpose() * nu_;
+        scratch_.noalias() = X().transpose() * nu_;
+        point_.set(at_scale_, scratch_);
         evaluate_here();
-        jump_ = abs(step);
-        return true;
       }
+      jump_ = abs(step);
+      return true;
     }
     return false;
+  }
+
+  /// Sets `trial_` to the predicted point at the scale of `at_end`. False when the prediction leaves the domain.
+  bool aim_at(const Mirror& at_end) {
+    aim_beta_ = beta_;
+    for (int pass = 0; pass < passes; ++pass) {
+      const bool is_last = pass + 1 == passes;
+      aim_.locate(at_end, aim_beta_);
+      aim_.difference(point_, aim_z_);
+      scratch_ = curvature_.cwiseProduct(aim_z_);
+      rhs_ = y();
+      rhs_.noalias() -= X() * (aim_beta_ - scratch_);
+      solve_hessian(rhs_, is_last && BoundedMirrorMap<Mirror> ? S(1e-12) : S(1e-2), tangent_);
+      tangent_z_.noalias() = X().transpose() * tangent_;
+      if (is_last) break;
+      scratch_ = curvature_.cwiseProduct(tangent_z_ - aim_z_);
+      for (Index i = 0; i < scratch_.size(); ++i) {
+        using std::abs;
+        if (abs(scratch_[i]) > S(0.9) * abs(aim_beta_[i])) scratch_[i] *= S(0.9) * abs(aim_beta_[i] / scratch_[i]);
+      }
+      aim_beta_ += scratch_;
+    }
+    return trial_.set_towards(point_, tangent_z_, aim_, aim_z_);
   }
 
   [[nodiscard]] bool is_kernel_end_nearer(BasicScale<S> scale) const {
@@ -413,7 +475,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   Result collect(const Mirror& target, Status status) {
     Result result;
     result.beta.resize(data_.dimension());
-    at_scale_.mirror(z_, result.beta, scratch_);
+    point_.evaluate(at_scale_, result.beta, scratch_);
     result.nu = rows_ ? rows_->original_multipliers(nu_) : nu_;
     result.scale = target.scale();
     result.status = status;
@@ -435,14 +497,15 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   S kernel_lift_{0};
   S kernel_log_alpha_{0};
 
-  // The present point: beta_ = beta(z_) at log_alpha_, r_ = y - X beta_. z_ is updated by increments, not
+  // The present point: beta_ = beta(point_) at log_alpha_, r_ = y - X beta_. point_ is updated by increments, not
   // recomputed from nu_, because at tiny alpha the rounding of X^T nu would show in beta.
   bool is_warm_ = false;
   S log_alpha_{0};
   S residual_scale_{1};
   S start_norm_{0};
   S residual_{0};
-  Vector<S> nu_, z_, beta_, curvature_, r_;
+  Vector<S> nu_, beta_, curvature_, r_;
+  detail::MirrorPoint<Mirror> point_;
 
   Matrix<S> H_;
   Matrix<S> columns_;
@@ -451,13 +514,15 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   S factor_scale_{1};  // cholesky_ factors H / factor_scale_
   bool is_fresh_ = false;
   bool is_factor_good_ = true;
+  bool is_graded_ = false;  // Newton steps go through `solve_graded`
   S jump_{0};
   Index newton_steps_ = 0;
   Index factorizations_ = 0;
   Index inner_iterations_ = 0;
 
-  Vector<S> trial_z_, trial_beta_, trial_curvature_, trial_r_;
-  Vector<S> step_, step_z_, tangent_, tangent_z_, bend_, bend_z_, rhs_, scratch_;
+  detail::MirrorPoint<Mirror> trial_, aim_;
+  Vector<S> trial_beta_, trial_curvature_, trial_r_;
+  Vector<S> step_, step_z_, tangent_, tangent_z_, aim_z_, aim_beta_, rhs_, scratch_;
   Vector<S> cg_r_, cg_s_, cg_p_, cg_q_;
 };
 

@@ -1,41 +1,50 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/models/linear_predictor.hpp"
 
 namespace richflow {
 
-/// The squared (depth-2) diagonal net, `f(w, x) = <beta(w), x>` with `beta(w) = w_+^2 - w_-^2`
-/// elementwise (Woodworth et al. 2020, equation (3)).
+/// The depth-D diagonal net, `f(w, x) = <beta(w), x>` with `beta(w) = w_+^D - w_-^D` elementwise, D >= 2
+/// (Woodworth et al. 2020, equations (3) and (9)).
 ///
 /// The parameters are one vector of P = 2d entries, `w = (w_+, w_-)`. `X` is N x d; the loss is the plain
-/// sum of squares, so the gradient flow is `w_+' = -4 w_+ * X^T r`, `w_-' = +4 w_- * X^T r`, and
-/// `w_+ * w_-` is constant along it. Started at `w(0) = alpha w0`, a limit that fits the data is the
-/// minimizer of the hypentropy of that scale and shape over `X beta = y` (Theorem 1).
+/// sum of squares, so the gradient flow is `w_+' = -2 D w_+^(D-1) * X^T r`, `w_-' = +2 D w_-^(D-1) * X^T r`. Along
+/// it `w_+ * w_-` is constant at D = 2 and `w_+^(2-D) + w_-^(2-D)` beyond. Started at `w(0) = alpha w0`, a limit that
+/// fits the data is the minimizer over `X beta = y` of the hypentropy (D = 2) or the depth hypentropy (D >= 3) of that
+/// scale and shape (Theorems 1 and 3).
+///
+/// `Depth` fixes D at compile time; with `Eigen::Dynamic`, the default, the constructor takes it.
 ///
 /// A Model, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
-/// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X.
-template <class S>
-class SquaredDiagonalNet {
+/// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and O(D d).
+template <class S, int Depth = Eigen::Dynamic>
+class DiagonalNet {
+  static_assert(Depth == Eigen::Dynamic || Depth >= 2, "richflow: the depth of a diagonal net is at least 2");
+
  public:
   using Scalar = S;
 
-  /// A net on inputs of d features. Throws DimensionError for d <= 0.
-  explicit SquaredDiagonalNet(Index d) : d_(d) {
-    require<DimensionError>(d > 0, "the diagonal net needs d > 0 features, got ", d);
+  /// A net of the compile-time depth on inputs of d features. Throws DimensionError for d <= 0.
+  explicit DiagonalNet(Index d) requires(Depth != Eigen::Dynamic) : depth_(Depth), d_(d) { check_dimension(); }
+
+  /// A net of depth D on inputs of d features. Throws ArgumentError for depth < 2, DimensionError for d <= 0.
+  DiagonalNet(Index depth, Index d) requires(Depth == Eigen::Dynamic) : depth_(depth), d_(d) {
+    require(depth >= 2, "depth must be at least 2, got ", depth);
+    check_dimension();
   }
 
   /// d.
   [[nodiscard]] Index input_dimension() const { return d_; }
   /// P = 2d.
   [[nodiscard]] Index num_parameters() const { return 2 * d_; }
-  /// The model is homogeneous of this degree: f(c w, x) = c^2 f(w, x).
-  [[nodiscard]] static constexpr int homogeneity() { return 2; }
+  /// D. The model is homogeneous of this degree: f(c w, x) = c^D f(w, x).
+  [[nodiscard]] Index homogeneity() const { return depth(); }
 
   /// `w_+ = w_- = alpha`: the uniform, unbiased start, f(w, .) = 0. Throws ArgumentError where alpha
   /// underflows to zero, at which the flow would stay (the dual flow has no such limit).
@@ -52,7 +61,7 @@ class SquaredDiagonalNet {
     return w;
   }
 
-  /// `w_+ = alpha a`, `w_- = alpha b`: a start biased to beta = alpha^2 (a^2 - b^2). Throws ArgumentError
+  /// `w_+ = alpha a`, `w_- = alpha b`: a start biased to beta = alpha^D (a^D - b^D). Throws ArgumentError
   /// unless every entry is positive and finite.
   [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& a, const Vector<S>& b) const {
     check_shape("a", a, scale);
@@ -62,63 +71,76 @@ class SquaredDiagonalNet {
     return w;
   }
 
-  /// `out = w_+^2 - w_-^2`, d values.
+  /// `out = w_+^D - w_-^D`, d values, accurate relative to the difference.
   void beta(ConstVectorRef<S> w, VectorRef<S> out) const {
     require_size("w", w.size(), 2 * d_);
     require_size("out", out.size(), d_);
-    // The factored form keeps the relative accuracy of a small difference.
-    out.array() = (w.head(d_) - w.tail(d_)).array() * (w.head(d_) + w.tail(d_)).array();
+    for (Index i = 0; i < d_; ++i) out[i] = difference(w[i], w[d_ + i]);
   }
 
   /// `out = X beta(w)`, N values.
   void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
     check(w, X, out.size());
-    apply(X, out, [&](Index j, Index n, auto block) {
-      block.array() =
-          (w.segment(j, n) - w.segment(d_ + j, n)).array() * (w.segment(j, n) + w.segment(d_ + j, n)).array();
-    });
+    detail::apply_entries<S>(X, out, [&](Index i) { return difference(w[i], w[d_ + i]); });
   }
 
-  /// `out = J(w)^T r`, P values: `(2 w_+ * X^T r, -2 w_- * X^T r)`.
+  /// `out = J(w)^T r`, P values: `(D w_+^(D-1) * X^T r, -D w_-^(D-1) * X^T r)`.
   void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
     check(w, X, r.size());
     require_size("out", out.size(), 2 * d_);
     auto plus = out.head(d_);
     plus.noalias() = X.transpose() * r;
-    out.tail(d_).array() = S(-2) * w.tail(d_).array() * plus.array();
-    plus.array() *= S(2) * w.head(d_).array();
+    for (Index i = 0; i < d_; ++i) {
+      out[d_ + i] = -slope(w[d_ + i]) * out[i];
+      out[i] *= slope(w[i]);
+    }
   }
 
-  /// `out = J(w) v`, N values: `X (2 w_+ * v_+ - 2 w_- * v_-)`.
+  /// `out = J(w) v`, N values: `X (D w_+^(D-1) * v_+ - D w_-^(D-1) * v_-)`.
   void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
     check(w, X, out.size());
     require_size("v", v.size(), 2 * d_);
-    apply(X, out, [&](Index j, Index n, auto block) {
-      block.array() = S(2) * (w.segment(j, n).array() * v.segment(j, n).array() -
-                              w.segment(d_ + j, n).array() * v.segment(d_ + j, n).array());
-    });
+    detail::apply_entries<S>(X, out, [&](Index i) { return slope(w[i]) * v[i] - slope(w[d_ + i]) * v[d_ + i]; });
   }
 
-  /// `w_+ * w_-`, d values: constant along every gradient flow, and drifting by O(step) under descent.
+  /// `w_+ * w_-` at depth 2, `w_+^(2-D) + w_-^(2-D)` beyond, d values: constant along every gradient flow, and drifting
+  /// by O(step) under descent.
   [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const {
     require_size("w", w.size(), 2 * d_);
-    return w.head(d_).cwiseProduct(w.tail(d_));
+    if (depth() == 2) return w.head(d_).cwiseProduct(w.tail(d_));
+    Vector<S> out(d_);
+    for (Index i = 0; i < d_; ++i) out[i] = S(1) / power(w[i], depth() - 2) + S(1) / power(w[d_ + i], depth() - 2);
+    return out;
   }
 
  private:
-  static constexpr int block_size = 256;
+  /// D, known to the compiler where it can be.
+  [[nodiscard]] Index depth() const { return Depth == Eigen::Dynamic ? depth_ : Index(Depth); }
 
-  /// `out = X u` for a u given piecewise by `fill(first, count, block)`, through a buffer on the stack.
-  template <class Fill>
-  void apply(ConstMatrixRef<S> X, VectorRef<S> out, const Fill& fill) const {
-    Eigen::Matrix<S, block_size, 1> buffer;
-    out.setZero();
-    for (Index j = 0; j < d_; j += block_size) {
-      const Index n = std::min<Index>(block_size, d_ - j);
-      fill(j, n, buffer.head(n));
-      out.noalias() += X.middleCols(j, n) * buffer.head(n);
+  [[nodiscard]] static S power(S base, Index exponent) {
+    S out(1);
+    for (; exponent > 0; exponent /= 2) {
+      if (exponent % 2 == 1) out *= base;
+      base *= base;
     }
+    return out;
   }
+
+  /// p^D - m^D as (p - m)(p^(D-1) + p^(D-2) m + ... + m^(D-1)), which keeps the digits of a small difference.
+  [[nodiscard]] S difference(S p, S m) const {
+    S sum = p + m;
+    S m_power = m;
+    for (Index k = 2; k < depth(); ++k) {
+      m_power *= m;
+      sum = sum * p + m_power;
+    }
+    return (p - m) * sum;
+  }
+
+  /// D w^(D-1).
+  [[nodiscard]] S slope(S w) const { return S(depth()) * power(w, depth() - 1); }
+
+  void check_dimension() const { require<DimensionError>(d_ > 0, "the diagonal net needs d > 0 features, got ", d_); }
 
   void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const {
     require_size("w", w.size(), 2 * d_);
@@ -144,11 +166,17 @@ class SquaredDiagonalNet {
     return alpha;
   }
 
+  Index depth_;
   Index d_;
 };
+
+/// The squared net, `beta(w) = w_+^2 - w_-^2`.
+template <class S>
+using SquaredDiagonalNet = DiagonalNet<S, 2>;
 
 static_assert(LinearPredictor<SquaredDiagonalNet<double>>);
 static_assert(HasJvp<SquaredDiagonalNet<double>>);
 static_assert(HasInvariant<SquaredDiagonalNet<double>>);
+static_assert(LinearPredictor<DiagonalNet<double>> && HasJvp<DiagonalNet<double>>);
 
 }  // namespace richflow

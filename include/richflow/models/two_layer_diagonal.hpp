@@ -1,0 +1,123 @@
+#pragma once
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/models/linear_predictor.hpp"
+
+namespace richflow {
+
+/// The two-layer diagonal net with untied layers, `f(w, x) = <beta(w), x>` with `beta(w) = u_+ v_+ - u_- v_-`
+/// elementwise (Azulay et al. 2021).
+///
+/// The parameters are one vector of P = 4d entries, `w = (u_+, v_+, u_-, v_-)`. `X` is N x d; the loss is the plain sum
+/// of squares, so the gradient flow is `u_+' = -2 v_+ * X^T r`, `v_+' = -2 u_+ * X^T r`, and with the other sign for
+/// the second pair; `u_+^2 - v_+^2` and `u_-^2 - v_-^2` are constant along it. Started at `alpha (u, v)` in both pairs,
+/// a limit that fits the data is the minimizer of `Hypentropy::two_layer(u, v, alpha)` over `X beta = y`. How
+/// unbalanced the layers are acts like the scale: the regularizer depends on `u^2 + v^2` alone, the predictor's speed
+/// on both.
+///
+/// A Model, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
+/// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X.
+template <class S>
+class TwoLayerDiagonalNet {
+ public:
+  using Scalar = S;
+
+  /// A net on inputs of d features. Throws DimensionError for d <= 0.
+  explicit TwoLayerDiagonalNet(Index d) : d_(d) {
+    require<DimensionError>(d > 0, "the two-layer diagonal net needs d > 0 features, got ", d);
+  }
+
+  /// d.
+  [[nodiscard]] Index input_dimension() const { return d_; }
+  /// P = 4d.
+  [[nodiscard]] Index num_parameters() const { return 4 * d_; }
+  /// The model is homogeneous of this degree: f(c w, x) = c^2 f(w, x).
+  [[nodiscard]] static constexpr Index homogeneity() { return 2; }
+
+  /// `u_+ = u_- = alpha u`, `v_+ = v_- = alpha v`: an unbiased start, f(w, .) = 0. Throws DimensionError for wrong
+  /// lengths, NonFiniteError for NaN or infinity, ArgumentError where a pair is or underflows to (0, 0), at which
+  /// the flow would stay, or overflows.
+  [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& u, const Vector<S>& v) const {
+    require_size("u", u.size(), d_);
+    require_size("v", v.size(), d_);
+    require_finite("u", u);
+    require_finite("v", v);
+    const S alpha = scale.value();
+    Vector<S> w(4 * d_);
+    w << alpha * u, alpha * v, alpha * u, alpha * v;
+    require(w.allFinite(), "log alpha = ", scale.log(), " puts the weights outside the range of the scalar type");
+    for (Index i = 0; i < d_; ++i)
+      require(w[i] != S(0) || w[d_ + i] != S(0), "alpha (u, v)(", i, ") is zero at log alpha = ", scale.log(),
+              "; there the flow would stay");
+    return w;
+  }
+
+  /// `out = u_+ v_+ - u_- v_-`, d values.
+  void beta(ConstVectorRef<S> w, VectorRef<S> out) const {
+    require_size("w", w.size(), 4 * d_);
+    require_size("out", out.size(), d_);
+    for (Index i = 0; i < d_; ++i) out[i] = entry(w, w, i) / S(2);
+  }
+
+  /// `out = X beta(w)`, N values.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+    check(w, X, out.size());
+    detail::apply_entries<S>(X, out, [&](Index i) { return entry(w, w, i) / S(2); });
+  }
+
+  /// `out = J(w)^T r`, P values: `(v_+ * g, u_+ * g, -v_- * g, -u_- * g)`, `g = X^T r`.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
+    check(w, X, r.size());
+    require_size("out", out.size(), 4 * d_);
+    auto g = out.head(d_);
+    g.noalias() = X.transpose() * r;
+    for (Index i = 0; i < d_; ++i) {
+      const S at = g[i];
+      out[i] = w[d_ + i] * at;
+      out[d_ + i] = w[i] * at;
+      out[2 * d_ + i] = -w[3 * d_ + i] * at;
+      out[3 * d_ + i] = -w[2 * d_ + i] * at;
+    }
+  }
+
+  /// `out = J(w) v`, N values.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
+    check(w, X, out.size());
+    require_size("v", v.size(), 4 * d_);
+    detail::apply_entries<S>(X, out, [&](Index i) { return entry(w, v, i); });
+  }
+
+  /// `(u_+^2 - v_+^2, u_-^2 - v_-^2)`, 2d values: constant along every gradient flow.
+  [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const {
+    require_size("w", w.size(), 4 * d_);
+    Vector<S> out(2 * d_);
+    for (Index i = 0; i < d_; ++i) {
+      out[i] = (w[i] - w[d_ + i]) * (w[i] + w[d_ + i]);
+      out[d_ + i] = (w[2 * d_ + i] - w[3 * d_ + i]) * (w[2 * d_ + i] + w[3 * d_ + i]);
+    }
+    return out;
+  }
+
+ private:
+  /// The derivative of beta_i at w along v; 2 beta_i for v = w.
+  [[nodiscard]] S entry(ConstVectorRef<S> w, ConstVectorRef<S> v, Index i) const {
+    const S plus = w[i] * v[d_ + i] + w[d_ + i] * v[i];
+    return plus - (w[2 * d_ + i] * v[3 * d_ + i] + w[3 * d_ + i] * v[2 * d_ + i]);
+  }
+
+  void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const {
+    require_size("w", w.size(), 4 * d_);
+    require<DimensionError>(X.cols() == d_, "X has ", X.cols(), " columns where the net has d = ", d_, " features");
+    require_size("the vector over samples", num_samples, X.rows());
+  }
+
+  Index d_;
+};
+
+static_assert(LinearPredictor<TwoLayerDiagonalNet<double>> && HasJvp<TwoLayerDiagonalNet<double>>);
+static_assert(HasInvariant<TwoLayerDiagonalNet<double>>);
+
+}  // namespace richflow
