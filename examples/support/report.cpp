@@ -36,7 +36,7 @@ a { color: var(--link); } a:focus-visible, summary:focus-visible, [tabindex]:foc
 .skip { position: absolute; left: -999rem; } .skip:focus { left: 1rem; top: .5rem; background: var(--panel); padding: .5rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0; margin: .75rem 0; }
 section { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; margin: 1rem 0; }
-.picture { overflow-x: auto; margin: .75rem 0; padding: 0 .5rem; } .picture svg { display: block; width: 100%; min-width: 42rem; height: auto; overflow: visible; }
+.picture { overflow-x: auto; margin: .75rem 0; padding: .5rem; } .picture svg { display: block; width: 100%; min-width: calc(.7 * var(--natural, 60rem)); height: auto; overflow: visible; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 caption { text-align: left; font-weight: 600; padding: .5rem 0; }
@@ -112,6 +112,17 @@ std::string claims_table(const std::vector<Claim>& claims) {
   return html + "</tbody></table></div>\n";
 }
 
+/// The width for which a picture was drawn, as a declaration for the style sheet: on a narrow screen a picture of three
+/// panels must not become as narrow as one of a single panel. Empty where the picture does not say.
+std::string natural_width(std::string_view svg) {
+  constexpr std::string_view box = "viewBox=\"0 0 ";
+  const std::size_t begin = svg.find(box);
+  if (begin == std::string_view::npos) return {};
+  const std::string_view number = svg.substr(begin + box.size(), 5);
+  const std::size_t digits = std::min(number.find_first_not_of("0123456789"), number.size());
+  return digits == 0 ? "" : " style=\"--natural: " + std::string(number.substr(0, digits)) + "px\"";
+}
+
 std::string fact(const char* name, const std::string& html) {
   return html.empty() ? "" : "<dt>" + std::string(name) + "</dt><dd>" + html + "</dd>\n";
 }
@@ -128,11 +139,14 @@ std::string section_html(const std::filesystem::path& folder, const ReportSectio
   };
   for (const auto& [name, alt] : section.pictures) {
     const std::filesystem::path svg = folder / (name + ".svg");
-    html += std::filesystem::exists(svg)
-                ? "<div class=\"picture\" tabindex=\"0\" role=\"group\" aria-label=\"Picture " + escaped(name) +
-                      ", may be scrolled\">\n" +
-                      inline_svg(content_of(svg), name + "-", alt.empty() ? section.title : alt) + "</div>\n"
-                : "<p>There is no picture: gnuplot was not installed.</p>\n";
+    if (std::filesystem::exists(svg)) {
+      const std::string picture = content_of(svg);
+      html += "<div class=\"picture\" tabindex=\"0\" role=\"group\" aria-label=\"Picture " + escaped(name) +
+              ", may be scrolled\"" + natural_width(picture) + ">\n" +
+              inline_svg(picture, name + "-", alt.empty() ? section.title : alt) + "</div>\n";
+    } else {
+      html += "<p>There is no picture: gnuplot was not installed.</p>\n";
+    }
     for (const char* ending : {".svg", ".png", ".gp"}) link(name + ending);
   }
   for (const std::string& table : section.tables) link(table);
