@@ -65,7 +65,8 @@ for program in "build/$preset/examples/"fig*_* "build/$preset/examples/alpha_pat
 done
 [ "$total" -gt 0 ] || fail "No programs in build/$preset/examples"
 
-# What was asked for, and then the programs that have finished: there only while a run is under way.
+# What was asked for, and then the programs that have finished, each with the checksum of the program that did: there
+# only while a run is under way.
 state=$out/.reproduce
 asked="effort=$effort seed=$seed preset=$preset"
 mkdir -p "$out" || fail "Cannot make the folder $out"
@@ -74,10 +75,43 @@ if [ -f "$state" ] && [ "$(sed -n 1p "$state")" = "$asked" ]; then
   resume=--resume
   say "Going on with the interrupted run in $out."
 else
-  # Claims of an earlier run do not count.
+  # Claims and sections of an earlier run do not count.
   rm -f "$out/claims.json"
+  for name in $programs; do rm -f "$out/$name.json"; done
   printf '%s\n' "$asked" >"$state" || fail "Cannot write into $out"
 fi
+done_line() { printf 'done %s %s\n' "$1" "$(cksum <"build/$preset/examples/$1")"; }
+
+# What each program took when it last ran with this effort here, and on how many seconds the rest can be guessed from.
+times=$out/.times
+seconds_of() { sed -n "s/^effort=$effort $1 //p" "$times" 2>/dev/null | tail -n 1; }
+note_seconds() {
+  { grep -v "^effort=$effort $1 " "$times" 2>/dev/null; printf 'effort=%s %s %s\n' "$effort" "$1" "$2"; } >"$times.new" &&
+    mv "$times.new" "$times"
+}
+
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+
+# How far the whole is: before program number $1. A program that never ran here counts as much as the mean of the
+# others; while none has, there is no guess.
+overall_progress() {
+  known=0
+  sum=0
+  left=0
+  unknown=0
+  position=0
+  for other in $programs; do
+    position=$((position + 1))
+    seconds=$(seconds_of "$other")
+    if [ -n "$seconds" ]; then
+      known=$((known + 1))
+      sum=$((sum + seconds))
+    fi
+    [ "$position" -lt "$1" ] || if [ -n "$seconds" ]; then left=$((left + seconds)); else unknown=$((unknown + 1)); fi
+  done
+  printf '%s elapsed' "$(clock $(($(date +%s) - begin)))"
+  [ "$known" -eq 0 ] || printf ', about %s left' "$(clock $((left + unknown * sum / known)))"
+}
 
 # run_program NAME [OPTION...]
 run_program() {
@@ -93,7 +127,7 @@ skipped=
 begin=$(date +%s)
 for name in $programs; do
   number=$((number + 1))
-  if [ -n "$resume" ] && sed 1d "$state" | grep -qx "$name"; then
+  if [ -n "$resume" ] && grep -qxF "$(done_line "$name")" "$state"; then
     say "[$number/$total] $name: done before the interruption"
     continue
   fi
@@ -102,7 +136,8 @@ for name in $programs; do
     skipped="$skipped $name"
     continue
   fi
-  say "[$number/$total] $name (after $(($(date +%s) - begin)) s)"
+  say "[$number/$total] $name ($(overall_progress "$number"))"
+  started=$(date +%s)
   if [ -n "$resume" ] && "build/$preset/examples/$name" --help | grep -q -e --resume; then
     run_program "$name" --resume
     if [ "$status" -eq 2 ]; then
@@ -115,7 +150,13 @@ for name in $programs; do
   # 1 says that a claim is violated, which claims.json tells; more than that, that the program could not finish. A
   # signal ends it all: the next run goes on from here.
   [ "$status" -lt 128 ] || fail "$name was interrupted; run this again to go on"
-  if [ "$status" -gt 1 ]; then broken="$broken $name"; else printf '%s\n' "$name" >>"$state"; fi
+  if [ "$status" -gt 1 ]; then
+    broken="$broken $name"
+  else
+    done_line "$name" >>"$state"
+    # What a resumed program takes says nothing about the whole.
+    [ -n "$resume" ] || note_seconds "$name" $(($(date +%s) - started))
+  fi
 done
 rm -f "$state"
 "build/$preset/examples/report" --out "$out" || broken="$broken report"
@@ -125,7 +166,7 @@ hold=$(count_claims true)
 violated=$(count_claims false)
 
 say ""
-say "Claims: $hold hold, $violated violated. Report: $out/index.html"
+say "All done after $(clock $(($(date +%s) - begin))). Claims: $hold of $((hold + violated)) hold. Report: $out/index.html"
 [ -z "$skipped" ] || say "Skipped:$skipped"
 [ -z "$broken" ] || fail "Did not finish:$broken"
 [ "$violated" -eq 0 ] || exit 1

@@ -36,12 +36,12 @@ a { color: var(--link); } a:focus-visible, summary:focus-visible, [tabindex]:foc
 .skip { position: absolute; left: -999rem; } .skip:focus { left: 1rem; top: .5rem; background: var(--panel); padding: .5rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0; margin: .75rem 0; }
 section { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; margin: 1rem 0; }
-.picture { overflow-x: auto; margin: .75rem 0; padding: 0 .5rem; } .picture svg { display: block; width: 100%; min-width: 42rem; height: auto; overflow: visible; }
+.picture { overflow-x: auto; margin: .75rem 0; padding: .5rem; } .picture svg { display: block; width: 100%; min-width: calc(.7 * var(--natural, 60rem)); height: auto; overflow: visible; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 caption { text-align: left; font-weight: 600; padding: .5rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; border-top: 1px solid var(--line); }
-th[scope=row] { font-weight: 400; } .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+th[scope=row] { font-weight: 400; } td { font-variant-numeric: tabular-nums; } td[data-name=Measured] { white-space: nowrap; }
 .holds, .violated { display: inline-block; padding: 0 .45rem; border-radius: .3rem; white-space: nowrap; }
 .holds { color: var(--good); background: var(--good-ground); }
 .violated { color: var(--bad); background: var(--bad-ground); font-weight: 600; }
@@ -91,20 +91,36 @@ std::string tally(const std::vector<Claim>& claims) {
          (violated == 1 ? " is violated" : " are violated");
 }
 
+/// The table, with its roles spelt out: the narrow layout turns rows into blocks, which would lose them.
 std::string claims_table(const std::vector<Claim>& claims) {
   if (claims.empty()) return "<p>No claims were checked.</p>\n";
-  std::string html =
-      "<div class=\"scroll\"><table>\n<caption>Claims: " + tally(claims) +
-      ".</caption>\n<thead><tr><th scope=\"col\">Claim</th><th scope=\"col\">Panel</th>"
-      "<th scope=\"col\">Measured</th><th scope=\"col\">Expected</th><th scope=\"col\">Result</th></tr></thead>\n"
-      "<tbody>\n";
+  std::string html = "<div class=\"scroll\"><table role=\"table\">\n<caption>Claims: " + tally(claims) +
+                     ".</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">";
+  for (const char* heading : {"Claim", "Panel", "Measured", "Expected", "Result"})
+    html += "<th scope=\"col\" role=\"columnheader\">" + std::string(heading) + "</th>";
+  html += "</tr></thead>\n<tbody role=\"rowgroup\">\n";
+  const auto cell = [](const char* name, const std::string& content) {
+    return "<td role=\"cell\" data-name=\"" + std::string(name) + "\">" + content + "</td>";
+  };
   for (const Claim& claim : claims)
-    html += "<tr><th scope=\"row\">" + escaped(claim.claim) + "</th><td data-name=\"Panel\">" + escaped(claim.figure) +
-            "</td><td class=\"number\" data-name=\"Measured\">" + short_number(claim.measured) +
-            "</td><td class=\"number\" data-name=\"Expected\">" + escaped(claim.expected) + "</td><td>" +
-            (claim.holds ? "<span class=\"holds\">holds</span>" : "<span class=\"violated\">violated</span>") +
-            "</td></tr>\n";
+    html += "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\">" + escaped(claim.claim) + "</th>" +
+            cell("Panel", escaped(claim.figure)) + cell("Measured", short_number(claim.measured)) +
+            cell("Expected", escaped(claim.expected)) +
+            cell("Result",
+                 claim.holds ? "<span class=\"holds\">holds</span>" : "<span class=\"violated\">violated</span>") +
+            "</tr>\n";
   return html + "</tbody></table></div>\n";
+}
+
+/// The width for which a picture was drawn, as a declaration for the style sheet: on a narrow screen a picture of three
+/// panels must not become as narrow as one of a single panel. Empty where the picture does not say.
+std::string natural_width(std::string_view svg) {
+  constexpr std::string_view box = "viewBox=\"0 0 ";
+  const std::size_t begin = svg.find(box);
+  if (begin == std::string_view::npos) return {};
+  const std::string_view number = svg.substr(begin + box.size(), 5);
+  const std::size_t digits = std::min(number.find_first_not_of("0123456789"), number.size());
+  return digits == 0 ? "" : " style=\"--natural: " + std::string(number.substr(0, digits)) + "px\"";
 }
 
 std::string fact(const char* name, const std::string& html) {
@@ -123,17 +139,21 @@ std::string section_html(const std::filesystem::path& folder, const ReportSectio
   };
   for (const auto& [name, alt] : section.pictures) {
     const std::filesystem::path svg = folder / (name + ".svg");
-    html += std::filesystem::exists(svg)
-                ? "<div class=\"picture\" tabindex=\"0\" role=\"group\" aria-label=\"Picture, may be scrolled\">\n" +
-                      inline_svg(content_of(svg), name + "-", alt.empty() ? section.title : alt) + "</div>\n"
-                : "<p>There is no picture: gnuplot was not installed.</p>\n";
+    if (std::filesystem::exists(svg)) {
+      const std::string picture = content_of(svg);
+      html += "<div class=\"picture\" tabindex=\"0\" role=\"group\" aria-label=\"Picture " + escaped(name) +
+              ", may be scrolled\"" + natural_width(picture) + ">\n" +
+              inline_svg(picture, name + "-", alt.empty() ? section.title : alt) + "</div>\n";
+    } else {
+      html += "<p>There is no picture: gnuplot was not installed.</p>\n";
+    }
     for (const char* ending : {".svg", ".png", ".gp"}) link(name + ending);
   }
   for (const std::string& table : section.tables) link(table);
   html += claims_table(claims);
   html += "<dl>\n" + fact("Data", escaped(section.data)) + fact("Size of this run", escaped(section.effort)) +
-          fact("Made by", "<code>" + escaped(section.command) + "</code>") +
-          fact("Time", short_number(section.seconds, 3) + " s") + fact("Files", files) + "</dl>\n";
+          fact("Made by", "<code>" + escaped(section.command) + "</code>") + fact("Time", duration(section.seconds)) +
+          fact("Files", files) + "</dl>\n";
   return html + "</section>\n";
 }
 

@@ -33,6 +33,14 @@ std::string clock_time(double seconds) {
   return buffer.data();
 }
 
+std::string duration(double seconds) {
+  if (seconds < 0.1) return "under 0.1 s";
+  if (seconds < 59.95) return short_number(std::round(10.0 * seconds) / 10.0, 3) + " s";
+  const long total = std::lround(seconds);
+  if (total < 3600) return std::to_string(total / 60) + " min " + std::to_string(total % 60) + " s";
+  return std::to_string(total / 3600) + " h " + std::to_string(total / 60 % 60) + " min";
+}
+
 std::string quoted(const std::filesystem::path& path) {
   std::string result = "'";
   result += path.string();

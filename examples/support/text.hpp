@@ -18,6 +18,9 @@ namespace richflow::examples {
 /// `2:05` or `1:02:05`.
 [[nodiscard]] std::string clock_time(double seconds);
 
+/// For people: `under 0.1 s`, `12.3 s`, `2 min 5 s` or `1 h 2 min`.
+[[nodiscard]] std::string duration(double seconds);
+
 /// A path in single quotes.
 [[nodiscard]] std::string quoted(const std::filesystem::path& path);
 

@@ -104,6 +104,11 @@ TEST_CASE("the progress line has share, rate and remaining time") {
   CHECK(progress_line("fig", 0.25, 1, 2.0) == "fig [#######                     ]  25 %  0.5 tasks/s  0:06 left");
   CHECK(progress_line("fig", 1.0, 4, 2.0) == "fig [############################] 100 %  2 tasks/s  0:00 left");
   CHECK(clock_time(3725.4) == "1:02:05");
+  CHECK(duration(0.002) == "under 0.1 s");
+  CHECK(duration(12.34) == "12.3 s");
+  CHECK(duration(59.97) == "1 min 0 s");
+  CHECK(duration(125.2) == "2 min 5 s");
+  CHECK(duration(7380.0) == "2 h 3 min");
 }
 
 TEST_CASE("quartiles interpolate, but not with infinities") {

@@ -93,7 +93,7 @@ TEST_CASE("the page shows every claim once, with its picture, command and files,
   write_report(folder.path());
   const std::string page = content_of(folder.path() / "index.html");
   for (const char* claim : {"first &lt;claim&gt;", "second claim", "third claim", "stray claim"})
-    CHECK(count(page, std::string("<th scope=\"row\">") + claim + "</th>") == 1);
+    CHECK(count(page, std::string("<th scope=\"row\" role=\"rowheader\">") + claim + "</th>") == 1);
   CHECK(count(page, ">holds</span>") == 3);
   CHECK(count(page, ">violated</span>") == 1);
   CHECK(page.find("3 claims hold, 1 is violated") != std::string::npos);

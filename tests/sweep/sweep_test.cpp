@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -299,10 +301,17 @@ TEST_CASE("without resume the older results are set aside") {
     ++calls;
     return numbers_of(cell);
   };
+  const std::string table = content_of(folder.path() / "small.csv");
+  options.on_progress = [&](const SweepProgress& progress) {
+    // No table stands beside results that are not its own.
+    CHECK((progress.done == 15 || !std::filesystem::exists(folder.path() / "small.csv")));
+  };
   (void)run_sweep(small_sweep(), counted, options, ThreadExecutor{{.threads = 1}});
   CHECK(calls == 15);
   CHECK(content_of(folder.path() / "small.journal.old") == whole);
-  CHECK(files_in(folder.path()) == std::set<std::string>{"small.csv", "small.journal", "small.journal.old"});
+  CHECK(content_of(folder.path() / "small.csv.old") == table);
+  CHECK(files_in(folder.path()) ==
+        std::set<std::string>{"small.csv", "small.csv.old", "small.journal", "small.journal.old"});
 }
 
 TEST_CASE("failed cells are kept by resume, or tried again") {
@@ -393,6 +402,102 @@ TEST_CASE("a folder that cannot be written is an error before any work") {
   options.folder = "/proc/self";
   CHECK_THROWS_AS(run_sweep(small_sweep(), counted, options), FileError);
   CHECK(calls == 0);
+}
+
+namespace {
+
+/// What `run_sweep` throws in a process whose user may not write where the permissions forbid it (root always may);
+/// empty when it throws nothing.
+std::string error_of_powerless_user(const Sweep& sweep, const SweepOptions& options) {
+  std::array<int, 2> channel{};
+  REQUIRE(::pipe(channel.data()) == 0);
+  const int code = in_child([&] {
+    if (::geteuid() == 0 && ::setuid(65534) != 0) return 3;
+    try {
+      (void)run_sweep(sweep, numbers_of, options, ThreadExecutor{{.threads = 1}});
+      return 1;
+    } catch (const FileError& error) {
+      const std::string text = error.what();
+      return ::write(channel[1], text.data(), text.size()) == static_cast<::ssize_t>(text.size()) ? 0 : 4;
+    }
+  });
+  ::close(channel[1]);
+  std::array<char, 4096> buffer{};
+  const ::ssize_t size = ::read(channel[0], buffer.data(), buffer.size());
+  ::close(channel[0]);
+  CHECK(code == 0);
+  return std::string(buffer.data(), static_cast<std::size_t>(std::max<::ssize_t>(size, 0)));
+}
+
+}  // namespace
+
+TEST_CASE("a read-only results file or folder is a clear error, and nothing on file changes") {
+  using std::filesystem::perms;
+  const TemporaryFolder folder;
+  const std::filesystem::path journal = folder.path() / "small.journal";
+  const std::filesystem::path table = folder.path() / "small.csv";
+  const Sweep sweep = small_sweep();
+  SweepOptions options;
+  options.folder = folder.path();
+  (void)run_sweep(sweep, numbers_of, options);
+  const std::string whole = content_of(journal);
+  const std::string expected = content_of(table);
+  for (const bool resume : {false, true}) {
+    options.resume = resume;
+    std::filesystem::permissions(journal, perms::owner_read | perms::group_read | perms::others_read);
+    CHECK_THAT(error_of_powerless_user(sweep, options),
+               test_support::text_contains("cannot open '" + journal.string()));
+    CHECK(content_of(journal) == whole);
+    CHECK(files_in(folder.path()) == std::set<std::string>{"small.csv", "small.journal"});
+  }
+
+  // The results may be written, the table beside them may not.
+  const std::string torn = whole.substr(0, whole.size() - 3);
+  std::filesystem::permissions(journal, perms::all);
+  (void)folder.file("small.journal", torn);
+  std::filesystem::permissions(folder.path(), perms::owner_read | perms::owner_exec | perms::group_exec |
+                                                  perms::others_read | perms::others_exec);
+  CHECK_THAT(error_of_powerless_user(sweep, options), test_support::text_contains("cannot write '" + table.string()));
+  std::filesystem::permissions(folder.path(), perms::owner_all);
+  CHECK(content_of(table) == expected);
+  // The missing cell was computed, and is not lost.
+  int calls = 0;
+  const auto counted = [&](const Cell& cell) {
+    ++calls;
+    return numbers_of(cell);
+  };
+  CHECK(run_sweep(sweep, counted, options).csv() == expected);
+  CHECK(calls == 0);
+}
+
+TEST_CASE("something else in the place of the results file is refused") {
+  const TemporaryFolder folder;
+  SweepOptions options;
+  options.folder = folder.path();
+  std::filesystem::create_directory(folder.path() / "small.journal");
+  CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options), test_support::text_contains("cannot open '"));
+  std::filesystem::remove(folder.path() / "small.journal");
+  // Reading a device need not end.
+  std::filesystem::create_symlink("/dev/full", folder.path() / "small.journal");
+  CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options), test_support::text_contains("not a regular file"));
+  CHECK(files_in(folder.path()) == std::set<std::string>{"small.journal"});
+  // A folder where the table goes costs no result.
+  std::filesystem::remove(folder.path() / "small.journal");
+  std::filesystem::create_directory(folder.path() / "small.csv");
+  CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options), test_support::text_contains("cannot write '"));
+  std::filesystem::remove(folder.path() / "small.csv");
+  options.resume = true;
+  const auto never = [](const Cell&) -> NamedNumbers { throw std::logic_error("called"); };
+  CHECK(run_sweep(small_sweep(), never, options).csv() == undisturbed(small_sweep()));
+}
+
+TEST_CASE("names of outputs may be made at run time") {
+  const Sweep sweep{"made", Grid({seed_axis(2)}), {"a_name_too_long_to_fit_into_a_small_string_1", "b"}};
+  const SweepResult result = run_sweep(sweep, [](const Cell& cell) -> NamedNumbers {
+    return {{"a_name_too_long_to_fit_into_a_small_string_" + std::to_string(1), cell["seed"]}, {"b", 2.0}};
+  });
+  CHECK(result.ok());
+  CHECK(result.values("a_name_too_long_to_fit_into_a_small_string_1") == std::vector<double>{0.0, 1.0});
 }
 
 TEST_CASE("ill-formed sweeps and shards are refused") {

@@ -71,9 +71,9 @@ namespace detail {
   std::string text = std::to_string(row.cell);
   if (row.ok()) {
     text += " ok";
-    for (const double value : row.values) text += " " + shortest(value);
+    for (const double value : row.values) text.append(" ").append(shortest(value));
   } else {
-    text += " error " + one_line(row.error);
+    text.append(" error ").append(one_line(row.error));
   }
   return line_checksum(text) + " " + text;
 }
@@ -207,6 +207,10 @@ class Journal {
       // Between the two calls another process may have set the file aside.
       struct ::stat opened {};
       struct ::stat present {};
+      if (::fstat(file_, &opened) == 0 && !S_ISREG(opened.st_mode)) {
+        close();
+        throw FileError(detail::quoted(path_) + " is not a regular file");
+      }
       if (::fstat(file_, &opened) == 0 && ::stat(path_.c_str(), &present) == 0 && opened.st_ino == present.st_ino &&
           opened.st_dev == present.st_dev)
         return;

@@ -34,7 +34,7 @@
 namespace richflow {
 
 /// What a cell's function returns: a number for each output of the sweep, in any order.
-using NamedNumbers = std::vector<std::pair<std::string_view, double>>;
+using NamedNumbers = std::vector<std::pair<std::string, double>>;
 
 /// What is computed. Together with the function this is everything that the results depend on; it is written into
 /// the results file, and a file that differs in any of it is refused.
@@ -80,7 +80,7 @@ struct SweepProgress {
 /// How it is computed; none of it changes the results.
 struct SweepOptions {
   std::filesystem::path folder = {};  ///< of the results files, made if missing; empty: no files
-  bool resume = false;                ///< take over the cells of an earlier run; without it, it is set aside as `.old`
+  bool resume = false;                ///< take over the cells of an earlier run; without it, they are kept as `.old`
   bool retry_failed = false;          ///< with resume: run cells again that threw
   Shard shard = {};                   ///< the part to compute
   double sync_seconds = 1.0;          ///< results reach the disk at least that often (see Journal); not negative
@@ -252,7 +252,7 @@ inline void require_valid(const Shard& shard) {
   for (const auto& [key, setting] : sweep.settings) lines.push_back("setting " + key + " = " + setting);
   for (const Axis& axis : sweep.grid.axes()) {
     std::string line = "axis " + axis.name;
-    for (const double value : axis.values) line += " " + shortest(value);
+    for (const double value : axis.values) line.append(" ").append(shortest(value));
     lines.push_back(std::move(line));
   }
   std::uint64_t hash = 0;
@@ -260,7 +260,7 @@ inline void require_valid(const Shard& shard) {
     hash = mix(hash ^ static_cast<std::uint64_t>(sweep.grid.cell(i).index()));
   lines.push_back(concat("cells ", sweep.grid.size(), ", which are ", hash));
   std::string line = "outputs";
-  for (const std::string& output : sweep.outputs) line += " " + output;
+  for (const std::string& output : sweep.outputs) line.append(" ").append(output);
   lines.push_back(std::move(line));
   return lines;
 }
@@ -352,10 +352,27 @@ inline void make_folder(const std::filesystem::path& folder) {
     throw FileError("cannot make the folder " + quoted(folder) + ": " + error.message());
 }
 
+/// Where the sorted table goes.
+[[nodiscard]] inline std::filesystem::path table_path(const Sweep& sweep, const std::filesystem::path& folder) {
+  return folder / (sweep.name + ".csv");
+}
+
+/// A table of older results must not lie beside the new ones: it is kept as `.old`, as they are.
+inline void set_table_aside(const std::filesystem::path& table) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(table, error)) return;
+  std::filesystem::path old = table;
+  old += ".old";
+  std::filesystem::rename(table, old, error);
+  // Another shard may have been faster.
+  if (error && std::filesystem::exists(table))
+    throw FileError("cannot rename " + quoted(table) + ": " + error.message());
+}
+
 /// Numbers as text, and back.
 [[nodiscard]] inline std::string joined(const std::vector<Index>& numbers) {
   std::string text;
-  for (const Index number : numbers) text += std::to_string(number) + " ";
+  for (const Index number : numbers) text.append(std::to_string(number)).append(" ");
   return text;
 }
 [[nodiscard]] inline std::vector<Index> split(std::string_view text) {
@@ -424,6 +441,7 @@ template <class Function, SweepExecutor Executor = ThreadExecutor>
       detail::make_folder(options.folder);
       journal.emplace(detail::journal_path(sweep, options.folder, options.shard), detail::identity(sweep),
                       options.resume ? Journal::Open::resume : Journal::Open::replace, options.sync_seconds);
+      if (!options.resume) detail::set_table_aside(detail::table_path(sweep, options.folder));
       for (const SweepRow& row : journal->rows())
         if (row.ok() || !options.retry_failed) rows.add(row);
     }
@@ -468,7 +486,7 @@ template <class Function, SweepExecutor Executor = ThreadExecutor>
     if (error) std::rethrow_exception(error);
     if (journal) journal->sync();
     const SweepResult result(sweep, rows.rows());
-    if (has_files && result.num_missing() == 0) write_file(options.folder / (sweep.name + ".csv"), result.csv());
+    if (has_files && result.num_missing() == 0) write_file(detail::table_path(sweep, options.folder), result.csv());
     std::string lines;
     for (const SweepRow& row : result.rows()) lines += detail::to_line(row) + "\n";
     return lines;
@@ -502,7 +520,7 @@ template <class Function, SweepExecutor Executor = ThreadExecutor>
     for (const SweepRow& row : result.rows()) journal.append(row);
     journal.sync();
   }
-  if (result.num_missing() == 0) write_file(folder / (sweep.name + ".csv"), result.csv());
+  if (result.num_missing() == 0) write_file(detail::table_path(sweep, folder), result.csv());
   return result;
 }
 
