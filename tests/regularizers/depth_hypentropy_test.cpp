@@ -161,6 +161,7 @@ TEST_CASE("gradient and mirror undo each other at any scale, through the distanc
     for (const double log_alpha_D : {-1000.0, -500.0, -40.0, -3.0, 0.0, 10.0})
       for (const Case& c : cases(random, depth, 30, Scale::from_log(log_alpha_D / static_cast<double>(depth)))) {
         CAPTURE(depth, log_alpha_D, c.name);
+        if (log_alpha_D * static_cast<double>(depth - 2) / static_cast<double>(depth) < -650) continue;
         Vector<double> beta(30);
         for (Index i = 0; i < 30; ++i) beta[i] = signed_log_uniform(random, 1e-8, 1e3);
         beta[0] = 0;
@@ -173,12 +174,11 @@ TEST_CASE("gradient and mirror undo each other at any scale, through the distanc
         // A few ulp; below the range of double through the logarithm, at an ulp per unit of it. In the biased case z
         // is a difference from the center, whose rounding is one of the width.
         const double width = (below + above).maxCoeff();
-        for (Index i = 0; i < 30; ++i)
-          CHECK(std::abs(back[i] - beta[i]) <=
-                (60 + 2 * std::abs(log_alpha_D)) * eps * std::abs(beta[i]) +
-                    8 * eps * width * c.map.scale().value() *
-                        (std::abs(z[i]) < 0.5 * width && log_alpha_D > -100 ? curvature[i] : 0) /
-                        c.map.scale().value());
+        for (Index i = 0; i < 30; ++i) {
+          const bool is_central = std::min(below[i], above[i]) > 0.25 * (below[i] + above[i]);
+          CHECK(std::abs(back[i] - beta[i]) <= (60 + 2 * std::abs(log_alpha_D)) * eps * std::abs(beta[i]) +
+                                                   (is_central ? 8 * eps * width * curvature[i] : 0.0));
+        }
         Vector<double> below_z(30), above_z(30);
         c.map.bounds(z, below_z, above_z);
         CHECK((below_z - below).cwiseAbs().maxCoeff() <= 8 * eps * width);

@@ -64,10 +64,11 @@ using MinimizerResult = BasicMinimizerResult<double>;
 ///
 /// The N dual variables solve `X beta(X^T nu) = y` (the stationarity of the convex dual
 /// `Q*(X^T nu) - <y, nu>`) by Newton's method, continued in `log alpha`: from the kernel end, or from the
-/// last solution, a second-order predictor jumps as far towards the wanted scale as the actual residual
+/// last solution, a primal-dual predictor jumps as far towards the wanted scale as the actual residual
 /// at the end of the jump allows. One factorization of the Hessian `X diag(d beta / d z) X^T` serves a whole
 /// jump; the Newton systems in between are solved by conjugate gradients preconditioned with it. Columns
-/// whose curvature cannot matter are left out of the factorization.
+/// whose curvature cannot matter are left out of the factorization. The line search stays within the bounds of a map
+/// that has them; where alpha is tiny the distances from the bounds, not z, carry the solution.
 ///
 /// Rank-deficient X is fine if y is consistent; nearly dependent rows cost one QR. Cost O(N^2 d) per factorization.
 template <class Mirror>
@@ -116,13 +117,14 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   using S = Scalar;
 
   // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
-  // `corrected`. A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`. Measured on
+  // `corrected`. A jump is at most `reach` times the one
+  // before. A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`. Measured on
   // Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each.
   static constexpr double neighbourhood = 0.5;
-  static constexpr double corrected = BoundedMirrorMap<Mirror> ? 1e-4 : 1e-2;
+  static constexpr double corrected = 1e-2;
   static constexpr Index max_inner = 16;
   static constexpr double reach = 6;
-  static constexpr int passes = 2;
+  static constexpr double graded_below = 1e-3;
   // Newton steps that may pass without a smaller residual before the limit of rounding counts as reached.
   static constexpr Index patience = 12;
 
@@ -224,14 +226,16 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     factorize_kernel();
   }
 
-  /// The scale at which the problem has become nearly linear: max |z| = 0.5 for the kernel solution.
+  /// The scale at which the problem has become nearly linear: max |z| = 0.5 for the kernel solution, and nowhere more
+  /// than half the way to a bound.
   void find_kernel_end() {
     using std::log;
     rhs_.noalias() = X() * beta_;
     start_norm_ = rhs_.norm();
     step_ = kernel_factor_.solve(y());
     step_z_.noalias() = X().transpose() * step_;
-    const S size = step_z_.cwiseAbs().maxCoeff() / S(0.5);
+    const S to_bound = at_scale_.max_step(Vector<S>::Zero(step_z_.size()), step_z_);
+    const S size = std::max(S(step_z_.cwiseAbs().maxCoeff()), S(1) / to_bound) / S(0.5);
     kernel_log_alpha_ = size > S(0) ? log(size) / mirror_.homogeneity() : -std::numeric_limits<S>::infinity();
   }
 
@@ -289,42 +293,66 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     return false;
   }
 
-  /// The Newton step where the curvatures differ by more than working precision and yet all count (few active
-  /// columns at great depth): through QR of `diag(curvature)^(1/2) X^T`, rows sorted by size, whose error is relative
-  /// to each row, unlike that of any factorization of H. The step in z comes from Q, because `X^T step_` would cancel
-  /// in the active rows.
-  void solve_graded() {
+  /// QR of `diag(curvature)^(1/2) X^T` with the rows sorted by size, where the curvatures differ by more than working
+  /// precision and yet all count (great depth, tiny alpha): its error is relative to each row, unlike that of any
+  /// factorization of H.
+  void factorize_graded() {
     using std::sqrt;
-    std::vector<Index> order;
+    order_.clear();
     for (Index i = 0; i < curvature_.size(); ++i)
-      if (curvature_[i] > S(0)) order.push_back(i);
+      if (curvature_[i] > S(0)) order_.push_back(i);
     scratch_ = curvature_.cwiseProduct(squared_norms_);
-    std::sort(order.begin(), order.end(), [&](Index i, Index j) { return scratch_[i] > scratch_[j]; });
-    const Index filled = static_cast<Index>(order.size());
+    std::sort(order_.begin(), order_.end(), [&](Index i, Index j) { return scratch_[i] > scratch_[j]; });
+    const Index filled = static_cast<Index>(order_.size());
     const Index n = X().rows();
     Matrix<S> rows = Matrix<S>::Zero(std::max(filled, n), n);
     for (Index k = 0; k < filled; ++k) {
-      const Index i = order[static_cast<std::size_t>(k)];
+      const Index i = order_[static_cast<std::size_t>(k)];
       rows.row(k) = sqrt(curvature_[i]) * X().col(i).transpose();
     }
-    const Eigen::ColPivHouseholderQR<Matrix<S>> qr(rows);
+    qr_.compute(rows);
+    // Not what Eigen takes for the rank: here small pivots are as good as large ones.
+    rank_ = 0;
+    while (rank_ < std::min(filled, n) && qr_.matrixQR()(rank_, rank_) != S(0)) ++rank_;
     ++factorizations_;
-    const Index rank = qr.nonzeroPivots();
-    const auto R = qr.matrixQR().topLeftCorner(rank, rank).template triangularView<Eigen::Upper>();
-    Vector<S> solution = (qr.colsPermutation().transpose() * r_).head(rank);
-    R.transpose().solveInPlace(solution);
-    Vector<S> in_rows = Vector<S>::Zero(rows.rows());
-    in_rows.head(rank) = solution;
-    in_rows.applyOnTheLeft(qr.householderQ());
-    R.solveInPlace(solution);
-    step_.setZero();
-    step_.head(rank) = solution;
-    step_ = qr.colsPermutation() * step_;
-    step_z_.noalias() = X().transpose() * step_;
-    for (Index k = 0; k < filled; ++k) {
-      const Index i = order[static_cast<std::size_t>(k)];
-      step_z_[i] = in_rows[k] / sqrt(curvature_[i]);
+  }
+
+  /// `H step = X diag(curvature) wish + rhs` by that QR, and `step_z = X^T step` from Q, because the product would
+  /// cancel in the rows close to a bound.
+  void solve_graded(const Vector<S>& wish, const Vector<S>& rhs, Vector<S>& step, Vector<S>& step_z) {
+    using std::abs;
+    using std::sqrt;
+    const auto& R = qr_.matrixQR();
+    Vector<S> in_rows = Vector<S>::Zero(R.rows());
+    for (std::size_t k = 0; k < order_.size(); ++k)
+      in_rows[static_cast<Index>(k)] = sqrt(curvature_[order_[k]]) * wish[order_[k]];
+    in_rows.applyOnTheLeft(qr_.householderQ().adjoint());
+    in_rows.tail(R.rows() - rank_).setZero();
+    // R^T solution = rhs, but what is left of it below its own rounding error is not to be fitted: in a direction that
+    // only invisible columns have, it would call for an endless step.
+    Vector<S> solution = (qr_.colsPermutation().transpose() * rhs).head(rank_);
+    const S rounding = S(64) * Eigen::NumTraits<S>::epsilon() * residual_scale_;
+    for (Index k = 0; k < rank_; ++k) {
+      const S left = solution[k] - R.col(k).head(k).dot(solution.head(k));
+      solution[k] = abs(left) <= rounding ? S(0) : left / R(k, k);
     }
+    in_rows.head(rank_) += solution;
+    solution = in_rows.head(rank_);
+    in_rows.applyOnTheLeft(qr_.householderQ());
+    R.topLeftCorner(rank_, rank_).template triangularView<Eigen::Upper>().solveInPlace(solution);
+    step.setZero();
+    step.head(rank_) = solution;
+    step = qr_.colsPermutation() * step;
+    step_z.noalias() = X().transpose() * step;
+    for (std::size_t k = 0; k < order_.size(); ++k)
+      step_z[order_[k]] = in_rows[static_cast<Index>(k)] / sqrt(curvature_[order_[k]]);
+  }
+
+  /// True where the lift of the diagonal is felt beside the smallest pivot, but that is not all lift: then the
+  /// directions it belongs to are invisible.
+  [[nodiscard]] bool is_lift_felt() const {
+    const S pivot = cholesky_.matrixLLT().diagonal().minCoeff();
+    return pivot * pivot < S(1e6) * lift_ && pivot * pivot > S(4) * lift_;
   }
 
   /// One damped inexact Newton step; false if it made no progress.
@@ -333,14 +361,22 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     using std::min;
     // Quadratic convergence needs a relative accuracy of the order of the residual, and no more than the goal.
     const S accuracy = max(min(S(0.1), residual_), S(0.3) * goal / residual_);
-    if (is_graded_) {
-      solve_graded();
-    } else {
+    if (!is_graded_) {
       is_factor_good_ = solve_hessian(r_, accuracy, step_);
       step_z_.noalias() = X().transpose() * step_;
+      room_ = point_.max_step(at_scale_, step_z_);
+      // A step that leaves the domain at once is the rounding of X^T step_ in a row much closer to its bound than
+      // others.
+      is_graded_ = room_ < S(graded_below);
+    }
+    if (is_graded_) {
+      factorize_graded();
+      scratch_.setZero();
+      solve_graded(scratch_, r_, step_, step_z_);
+      room_ = point_.max_step(at_scale_, step_z_);
     }
     ++newton_steps_;
-    S t = min(S(1), S(0.9) * point_.max_step(at_scale_, step_z_));
+    S t = min(S(1), S(0.9) * room_);
     for (int halvings = 0; halvings < 40; ++halvings, t /= S(2)) {
       trial_.set_to_step(point_, t, step_z_);
       const S trial = evaluate(at_scale_, trial_, trial_beta_, trial_curvature_, trial_r_);
@@ -365,15 +401,26 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     is_fresh_ = false;
   }
 
+  /// Near a bound the residual says nothing of the small entries of beta; that a Newton step moves no distance by more
+  /// than half does. At the final tolerance those entries are below rounding.
+  [[nodiscard]] bool is_close(S goal) const {
+    return residual_ <= goal && (room_ >= S(2) || goal <= options_.primal_tolerance);
+  }
+
   /// Newton steps at the present scale until the relative residual is at most `goal`.
   Status correct(S goal) {
     S best = residual_;
+    S best_room(0);
     Index steps_without_gain = 0;
-    while (!(residual_ <= goal)) {
+    is_graded_ = false;
+    while (!is_close(goal)) {
       const bool progress = newton_step(goal);
-      steps_without_gain = residual_ < S(0.9) * best ? 0 : steps_without_gain + 1;
+      // An entry far below its value climbs by factors, long before it shows in the residual.
+      const bool gains = residual_ < S(0.9) * best || room_ > S(2) * best_room;
+      steps_without_gain = gains ? 0 : steps_without_gain + 1;
       best = std::min(best, residual_);
-      if (residual_ <= goal) break;
+      best_room = std::max(best_room, room_);
+      if (is_close(goal)) break;
       if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
       const bool is_stuck = steps_without_gain > patience || (!progress && (is_fresh_ || is_graded_));
       if (is_stuck && is_graded_) return Status::stalled;
@@ -387,7 +434,6 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   }
 
   Status follow_to(BasicScale<S> scale) {
-    is_graded_ = false;
     const S target = scale.log();
     jump_ = std::numeric_limits<S>::infinity();
     while (true) {
@@ -406,12 +452,12 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     }
   }
 
-  /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows. If beta stayed as it is, z would
-  /// have to go to `aim_`; the step is the nearest to that in the row space of X, in the norm of the Hessian. To first
-  /// order that is the tangent of the path, and it is exact where beta no longer changes.
+  /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows.
   bool jump_towards(S target) {
     using std::abs;
     const S distance = target - log_alpha_;
+    is_jump_graded_ = BoundedMirrorMap<Mirror> && is_lift_felt();
+    if (is_jump_graded_) factorize_graded();
     S step = abs(distance) <= S(reach) * jump_ ? distance : (distance > S(0) ? S(reach) * jump_ : -S(reach) * jump_);
     for (int tries = 0; tries < 20; ++tries, step *= S(0.6)) {
       const S end = step == distance ? target : log_alpha_ + step;
@@ -422,6 +468,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       if (!(trial <= S(neighbourhood))) continue;
       ++newton_steps_;
       accept(S(1), tangent_, trial);
+      room_ = BoundedMirrorMap<Mirror> ? S(0) : room_;
       residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(end));
       set_scale(end);
       if (point_.is_determined_by_z()) {
@@ -436,27 +483,39 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     return false;
   }
 
-  /// Sets `trial_` to the predicted point at the scale of `at_end`. False when the prediction leaves the domain.
+  /// Sets `trial_` to the predicted point at the scale of `at_end`: if beta stayed as it is, z would have to go to
+  /// `aim_`; the step is the nearest to that in the row space of X, in the norm of the Hessian. To first order that is
+  /// the tangent of the path, and it is exact where beta no longer changes. What is left over tells how beta does
+  /// change; a second pass aims with that. False when the prediction leaves the domain.
   bool aim_at(const Mirror& at_end) {
     aim_beta_ = beta_;
-    for (int pass = 0; pass < passes; ++pass) {
-      const bool is_last = pass + 1 == passes;
-      aim_.locate(at_end, aim_beta_);
-      aim_.difference(point_, aim_z_);
-      scratch_ = curvature_.cwiseProduct(aim_z_);
-      rhs_ = y();
-      rhs_.noalias() -= X() * (aim_beta_ - scratch_);
-      solve_hessian(rhs_, is_last && BoundedMirrorMap<Mirror> ? S(1e-12) : S(1e-2), tangent_);
-      tangent_z_.noalias() = X().transpose() * tangent_;
-      if (is_last) break;
-      scratch_ = curvature_.cwiseProduct(tangent_z_ - aim_z_);
-      for (Index i = 0; i < scratch_.size(); ++i) {
-        using std::abs;
-        if (abs(scratch_[i]) > S(0.9) * abs(aim_beta_[i])) scratch_[i] *= S(0.9) * abs(aim_beta_[i] / scratch_[i]);
-      }
-      aim_beta_ += scratch_;
+    take_aim(at_end, S(1e-2));
+    scratch_ = curvature_.cwiseProduct(tangent_z_ - aim_z_);
+    for (Index i = 0; i < scratch_.size(); ++i) {
+      using std::abs;
+      // No entry changes its sign.
+      const S most = S(0.9) * abs(aim_beta_[i]);
+      if (abs(scratch_[i]) > most) scratch_[i] *= most / abs(scratch_[i]);
     }
+    aim_beta_ += scratch_;
+    // At a bound the aimed distance is all that counts, and it may be many orders below the step.
+    take_aim(at_end, BoundedMirrorMap<Mirror> ? S(1e-12) : S(1e-2));
     return trial_.set_towards(point_, tangent_z_, aim_, aim_z_);
+  }
+
+  void take_aim(const Mirror& at_end, S accuracy) {
+    aim_.locate(at_end, aim_beta_);
+    aim_.difference(point_, aim_z_);
+    rhs_ = y();
+    if (is_jump_graded_) {
+      rhs_.noalias() -= X() * aim_beta_;
+      solve_graded(aim_z_, rhs_, tangent_, tangent_z_);
+    } else {
+      scratch_ = aim_beta_ - curvature_.cwiseProduct(aim_z_);
+      rhs_.noalias() -= X() * scratch_;
+      solve_hessian(rhs_, accuracy, tangent_);
+      tangent_z_.noalias() = X().transpose() * tangent_;
+    }
   }
 
   [[nodiscard]] bool is_kernel_end_nearer(BasicScale<S> scale) const {
@@ -504,6 +563,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   S residual_scale_{1};
   S start_norm_{0};
   S residual_{0};
+  S room_ = std::numeric_limits<S>::infinity();  // how often the last Newton step fits between the bounds
   Vector<S> nu_, beta_, curvature_, r_;
   detail::MirrorPoint<Mirror> point_;
 
@@ -514,7 +574,11 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   S factor_scale_{1};  // cholesky_ factors H / factor_scale_
   bool is_fresh_ = false;
   bool is_factor_good_ = true;
-  bool is_graded_ = false;  // Newton steps go through `solve_graded`
+  bool is_graded_ = false;       // Newton steps go through `solve_graded`
+  bool is_jump_graded_ = false;  // jumps do
+  Eigen::ColPivHouseholderQR<Matrix<S>> qr_;
+  std::vector<Index> order_;  // rows of qr_
+  Index rank_ = 0;
   S jump_{0};
   Index newton_steps_ = 0;
   Index factorizations_ = 0;

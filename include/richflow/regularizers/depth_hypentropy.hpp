@@ -173,9 +173,9 @@ template <class Scalar>
 /// `grad Q(beta(t)) = X^T nu(t)`.
 ///
 /// A BoundedMirrorMap: z lives between bounds, and near them beta is determined by the distance from the
-/// bound, `(alpha w0)^(D-2) |beta / w0^D ...|` small, rather than by z; the members that take `below` and `above` work
-/// from it. Accurate for any `log alpha` in which alpha^D does not overflow, e^-500 included. Immutable; copies share
-/// their data. Each call costs O(d).
+/// bound, about `alpha^(D-2) |beta|^(-(D-2)/D)`, which has no digits in z itself; the members that take `below` and
+/// `above` work from it. Accurate for any `log alpha` in which alpha^D does not overflow and alpha^(D-2) does not
+/// underflow; alpha^D = e^-500 is an ordinary input. Immutable; copies share their shape. Each call costs O(d).
 template <class S>
 class BasicDepthHypentropy {
  public:
