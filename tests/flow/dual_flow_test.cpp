@@ -16,6 +16,7 @@
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/models/diagonal.hpp"
+#include "richflow/regularizers/depth_hypentropy.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "richflow/testing/gradient_check.hpp"
 #include "support/catch.hpp"
@@ -412,4 +413,104 @@ TEST_CASE("a mirror map and data that do not fit are refused") {
   CHECK_THROWS_AS(flow.loss(Vector<double>::Zero(4)), DimensionError);
   Matrix<double> S(3, 4);
   CHECK_THROWS_AS(flow.negative_jacobian(0.0, flow.initial_state(), S), DimensionError);
+}
+
+namespace {
+
+using DepthFlow = DualFlow<DepthHypentropy>;
+
+Vector<double> predictor(const DepthFlow& flow, const Vector<double>& nu) {
+  Vector<double> beta(flow.dataset().dimension());
+  flow.beta(nu, beta);
+  return beta;
+}
+
+}  // namespace
+
+TEST_CASE("at depth D the dual flow is the flow of the weights, for every start", "[depth]") {
+  RandomStream random(51);
+  const Index d = 10;
+  const Dataset data = gaussian_data(random, 4, d);
+  const Vector<double> a = random_positive_vector(random, d, 0.8, 1.25);
+  const Vector<double> b = random_positive_vector(random, d, 0.8, 1.25);
+  const PiController tight{.tolerance = {1e-11, 1e-14}};
+  for (const Index depth : {3, 4, 6})
+    for (const double alpha : {0.5, 1.5}) {
+      const Scale scale = Scale::from_value(alpha);
+      const DiagonalNet<double> net(depth, d);
+      const GradientFlow primal(net, data);
+      const DepthFlow dual(DepthHypentropy::biased(depth, a, b, scale), data);
+      // A few times the natural one, alpha^(2-D).
+      const double t = 0.1 * std::pow(alpha, 2.0 - static_cast<double>(depth));
+      const auto in_primal =
+          integrate(primal, net.initial_parameters(scale, a, b), TimeSpan{0.0, t}, DormandPrince{}, tight);
+      const auto in_dual = integrate(dual, dual.initial_state(), TimeSpan{0.0, t}, Rodas3{},
+                                     PiController{.tolerance = {1e-9, 1e-12}, .first_step = dual.first_step()});
+      Vector<double> beta(d), start(d);
+      net.beta(in_primal.y, beta);
+      net.beta(net.initial_parameters(scale, a, b), start);
+      CAPTURE(depth, alpha);
+      REQUIRE(in_primal.ok());
+      REQUIRE(in_dual.ok());
+      CHECK((beta - start).norm() > 0.05 * start.norm());  // something happened
+      // The tolerance of the Rosenbrock run, accumulated over some hundred steps.
+      CHECK((predictor(dual, in_dual.y) - beta).norm() <= 1e-7 * beta.norm());
+    }
+}
+
+TEST_CASE("at depth D the dual flow ends at the minimizer and carries the certificate at every saved time", "[depth]") {
+  RandomStream random(52);
+  const Index d = 30;
+  const Dataset data = gaussian_data(random, 6, d);
+  const Vector<double> w0 = random_positive_vector(random, d, 0.8, 1.25);
+  for (const Index depth : {3, 5, 10})
+    for (const double log_alpha_D : {-12.0, -3.0, 2.0}) {
+      const Scale scale = Scale::from_log(log_alpha_D / static_cast<double>(depth));
+      const auto mirror = DepthHypentropy::shaped(depth, w0, scale);
+      const DepthFlow flow(mirror, data);
+      IntegrateOptions<double> options;
+      options.events = {loss_below(1e-20).at_step_end()};
+      options.save_at = {.every = 1};
+      const PiController control{.tolerance = {1e-6, 1e-12}, .first_step = flow.first_step()};
+      const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0.0, infinity}, Rodas3{}, control, options);
+      CAPTURE(depth, log_alpha_D, solution.message);
+      REQUIRE(solution.ok());
+      REQUIRE(solution.values.size() > 3);
+      const double slack = std::exp(log_alpha_D * static_cast<double>(depth - 2) / static_cast<double>(depth));
+      Vector<double> gradient(d);
+      for (const Vector<double>& nu : solution.values) {
+        mirror.gradient(predictor(flow, nu), gradient);
+        // grad Q(beta(t)) in the row space: exact but for rounding, that of nu next to a bound.
+        CHECK(distance_from_row_space(data.X(), gradient) <= 1e-12);
+      }
+      MirrorPath<DepthHypentropy> path(data, mirror);
+      const Vector<double> minimizer = path.solve(scale).require_ok().beta;
+      // |X beta - y| <= 1e-10 and the rounding of nu over its distance from the bound.
+      CHECK((predictor(flow, solution.y) - minimizer).norm() <= (1e-8 + 1e-13 / slack) * minimizer.norm());
+    }
+}
+
+TEST_CASE("at depth D the limit of the simulated weights is the minimizer, balanced or not", "[depth]") {
+  RandomStream random(53);
+  const Index d = 12;
+  const Dataset data = gaussian_data(random, 4, d);
+  const Vector<double> a = random_positive_vector(random, d, 0.8, 1.25);
+  const Vector<double> b = random_positive_vector(random, d, 0.8, 1.25);
+  for (const Index depth : {3, 5}) {
+    const Scale scale = Scale::from_value(0.4);
+    const DiagonalNet<double> net(depth, d);
+    const GradientFlow flow(net, data);
+    IntegrateOptions<double> options;
+    options.events = {loss_below(1e-21)};
+    const auto solution = integrate(flow, net.initial_parameters(scale, a, b), TimeSpan{0.0, infinity}, DormandPrince{},
+                                    PiController{.tolerance = {1e-12, 1e-15}}, options);
+    CAPTURE(depth, solution.message);
+    REQUIRE(solution.ok());
+    Vector<double> beta(d);
+    net.beta(solution.y, beta);
+    MirrorPath<DepthHypentropy> path(data, DepthHypentropy::biased(depth, a, b, scale));
+    const Vector<double> minimizer = path.solve(scale).require_ok().beta;
+    // The rest of the residual, 3e-11, times the condition of the problem, and 1e-12 per step along the flow.
+    CHECK((beta - minimizer).norm() <= 1e-8 * minimizer.norm());
+  }
 }

@@ -1,5 +1,6 @@
 #include <cmath>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -133,4 +134,81 @@ TEMPLATE_TEST_CASE("the squared net works in other precisions", "", float, long 
                                              Vector<S>(random_vector(random, 3).cast<S>()), h);
   CAPTURE(report);
   CHECK(report.ok());
+}
+
+TEST_CASE("nets of any depth pass the model battery, and the depth of compile time is that of run time", "[depth]") {
+  RandomStream random(16);
+  for (const Index depth : {2, 3, 4, 7, 100})
+    for (const auto& [samples, features] : {std::pair<Index, Index>{3, 2}, {2, 300}}) {
+      // In long double, because w^100 amplifies rounding more than a difference quotient can bear; near 1, so that it
+      // stays in range.
+      using L = long double;
+      const BasicDataset<L> data(random_matrix(random, samples, features).cast<L>(),
+                                 random_vector(random, samples).cast<L>());
+      const DiagonalNet<L> net(depth, features);
+      const auto D = static_cast<L>(depth);
+      const Vector<L> w = Vector<L>::Ones(2 * features) + random_vector(random, 2 * features).cast<L>() / D;
+      const auto report = testing::model_battery(net, w, data, Vector<L>(random_vector(random, 2 * features).cast<L>()),
+                                                 Vector<L>(random_vector(random, samples).cast<L>()), 1e-2L / (D * D));
+      CAPTURE(depth, samples, features, report);
+      CHECK(report.ok());
+      CHECK(report.checks.size() == 8);
+      CHECK(net.homogeneity() == depth);
+    }
+  const DiagonalNet<double, 5> fixed(4);
+  const DiagonalNet<double> dynamic(5, 4);
+  const Vector<double> w = random_vector(random, 8);
+  const Matrix<double> X = random_matrix(random, 3, 4);
+  Vector<double> a(3), b(3), back_a(8), back_b(8);
+  fixed.predict(w, X, a);
+  dynamic.predict(w, X, b);
+  fixed.vjp(w, X, a, back_a);
+  dynamic.vjp(w, X, b, back_b);
+  CHECK(a == b);
+  CHECK(back_a == back_b);
+}
+
+TEST_CASE("beta at depth D agrees with the definition in long double, also where w_+ nearly equals w_-", "[depth]") {
+  RandomStream random(17);
+  for (const Index depth : {2, 3, 5, 10}) {
+    const DiagonalNet<double> net(depth, 50);
+    Vector<double> w(100), beta(50);
+    for (Index i = 0; i < 50; ++i) {
+      w[i] = random.uniform(0.5, 1.5);
+      w[50 + i] = i % 2 == 0 ? random.uniform(0.5, 1.5) : w[i] * (1 + 1e-9 * random.uniform());
+    }
+    net.beta(w, beta);
+    for (Index i = 0; i < 50; ++i) {
+      const auto p = static_cast<long double>(w[i]);
+      const auto m = static_cast<long double>(w[50 + i]);
+      const auto D = static_cast<long double>(depth);
+      const long double exact = std::pow(m, D) * std::expm1(D * std::log1p((p - m) / m));
+      // D terms of one sign.
+      CHECK(std::fabs(static_cast<long double>(beta[i]) - exact) <= 4 * D * eps * std::fabs(exact));
+    }
+  }
+}
+
+TEST_CASE("starts and invariants at depth D", "[depth]") {
+  RandomStream random(18);
+  const Index d = 6;
+  const auto scale = Scale::from_value(0.5);
+  const Vector<double> a = random_positive_vector(random, d, 0.5, 2.0);
+  const Vector<double> b = random_positive_vector(random, d, 0.5, 2.0);
+  for (const Index depth : {3, 4, 9}) {
+    const DiagonalNet<double> net(depth, d);
+    const auto D = static_cast<double>(depth);
+    Vector<double> beta(d);
+    net.beta(net.initial_parameters(scale, a), beta);
+    CHECK(beta.norm() == 0.0);
+    const Vector<double> w = net.initial_parameters(scale, a, b);
+    net.beta(w, beta);
+    const Vector<double> expected = std::pow(0.5, D) * (a.array().pow(D) - b.array().pow(D));
+    const double size = std::pow(0.5, D) * (a.array().pow(D) + b.array().pow(D)).maxCoeff();
+    CHECK((beta - expected).cwiseAbs().maxCoeff() <= 8 * D * eps * size);
+    const Vector<double> conserved = (0.5 * a.array()).pow(2 - D) + (0.5 * b.array()).pow(2 - D);
+    CHECK((net.invariant(w) - conserved).cwiseAbs().maxCoeff() <= 8 * D * eps * conserved.maxCoeff());
+  }
+  CHECK_THROWS_MATCHES(DiagonalNet<double>(1, 3), ArgumentError, message_contains("depth"));
+  CHECK_THROWS_MATCHES(DiagonalNet<double>(3, 0), DimensionError, message_contains("d > 0"));
 }

@@ -156,6 +156,7 @@ class BasicHypentropy {
   /// the lengths differ.
   [[nodiscard]] static BasicHypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale) {
     using std::hypot;
+    using std::sqrt;
     require<DimensionError>(u.size() > 0, "u is empty");
     require_size("v", v.size(), u.size());
     require_finite("u", u);
@@ -163,7 +164,7 @@ class BasicHypentropy {
     Shape shape;
     shape.dimension = u.size();
     shape.root_c.resize(u.size());
-    const S root_half(0.707106781186547524400844362104849039L);
+    const S root_half = sqrt(S(0.5));
     for (Index i = 0; i < u.size(); ++i) {
       require(u[i] != S(0) || v[i] != S(0), "u(", i, ") and v(", i, ") are both 0: the pair never moves");
       shape.root_c[i] = hypot(u[i], v[i]) * root_half;

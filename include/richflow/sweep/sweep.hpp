@@ -7,6 +7,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -120,10 +121,19 @@ class SweepResult {
 
   /// An output of all rows whose value on `axis` is `at`, failed cells left out, in the order of the grid.
   [[nodiscard]] std::vector<double> values(std::string_view output, std::string_view axis, double at) const {
-    const std::size_t number = sweep_.grid.axis_number(axis);
+    return values(output, {{axis, at}});
+  }
+
+  /// The same for rows that meet several such conditions `{axis, at}`.
+  [[nodiscard]] std::vector<double> values(
+      std::string_view output, std::initializer_list<std::pair<std::string_view, double>> conditions) const {
     std::vector<double> result;
-    for (const SweepRow& row : rows_)
-      if (row.ok() && cell(row).value(number) == at) result.push_back(value(row, output));
+    for (const SweepRow& row : rows_) {
+      const bool fits = std::all_of(conditions.begin(), conditions.end(), [&](const auto& condition) {
+        return cell(row).value(sweep_.grid.axis_number(condition.first)) == condition.second;
+      });
+      if (fits && row.ok()) result.push_back(value(row, output));
+    }
     return result;
   }
 
