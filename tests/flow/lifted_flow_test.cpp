@@ -6,7 +6,6 @@
 #include <cmath>
 #include <limits>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -235,21 +234,25 @@ TEST_CASE("the flow is where small-step descent at full width is, from the rich 
   // The error of descent is of first order in the step: it halves, and extrapolation to step 0 leaves the second order.
   const MatrixCompletion problem = matrix_completion({.rows = 4, .cols = 4, .num_observed = 10, .seed = 5});
   const Dataset& data = problem.observations.dataset;
-  for (const auto& [alpha, width, end] :
-       {std::tuple<double, Index, double>{1e-4, 3, 40.0}, {0.05, 30, 40.0}, {1.0, 12, 0.5}}) {
-    CAPTURE(alpha, width);
-    const Completion wide(4, 4, width);
+  struct Case {
+    double alpha;
+    Index width;
+    double end;
+  };
+  for (const Case& at : {Case{1e-4, 3, 40.0}, Case{0.05, 30, 40.0}, Case{1.0, 12, 0.5}}) {
+    CAPTURE(at.alpha, at.width);
+    const Completion wide(4, 4, at.width);
     RandomStream random(36);
-    const Vector<double> w = wide.random_parameters(Scale::from_value(alpha), random);
+    const Vector<double> w = wide.random_parameters(Scale::from_value(at.alpha), random);
     const LiftedFlow flow(wide.reduced(), data);
     const Vector<double> start = wide.reduce(w);
     const auto solution =
-        integrate(flow, start, TimeSpan{0.0, end}, Rodas4{}, accuracy(1e-7, flow.first_step(start))).require_ok();
+        integrate(flow, start, TimeSpan{0.0, at.end}, Rodas4{}, accuracy(1e-7, flow.first_step(start))).require_ok();
     const Matrix<double> M = flow.model().product(solution.y);
     CHECK((M - wide.product(w)).norm() > 0.5);
     const auto descent = [&](Index iterations) {
       return wide.product(
-          gradient_descent(wide, data, w, {.step = end / static_cast<double>(iterations), .iterations = iterations})
+          gradient_descent(wide, data, w, {.step = at.end / static_cast<double>(iterations), .iterations = iterations})
               .require_ok()
               .y);
     };
