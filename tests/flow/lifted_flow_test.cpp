@@ -38,8 +38,7 @@ PiController accuracy(double relative, double first_step) {
 /// To a loss of `goal`, along the stiff road.
 template <class Flow>
 Vector<double> to_limit(const Flow& flow, const Vector<double>& w0, double relative, double goal = 1e-20) {
-  const auto solution = integrate(flow, w0, TimeSpan{0.0, infinity}, Rodas4{}, accuracy(relative, flow.first_step(w0)),
-                                  {.events = {loss_below(goal).at_step_end()}, .max_steps = 20000});
+  const auto solution = integrate_to_loss(flow, w0, goal, relative);
   INFO(solution);
   REQUIRE(solution.ok());
   return solution.y;
