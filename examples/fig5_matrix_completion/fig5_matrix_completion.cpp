@@ -109,15 +109,22 @@ std::vector<Fig5Point> medians(const SweepResult& result, const Problems& proble
   return points;
 }
 
-/// Where a curve over log(alpha^2 k) first reaches `level`, rising or falling, between neighbours of which it does;
-/// NaN when it does nowhere.
-double crossing(std::vector<std::pair<double, double>> curve, double level) {
-  std::sort(curve.begin(), curve.end());
+/// The alpha^2 k, interpolated in its logarithm, at which a curve first reaches `level`, rising or falling; NaN when it
+/// does nowhere. Where several points have the same alpha^2 k, up to rounding, their mean counts.
+double crossing(std::vector<std::pair<double, double>> points, double level) {
+  std::sort(points.begin(), points.end());
+  std::vector<std::pair<double, double>> curve;
+  for (std::size_t j = 0; j < points.size();) {
+    std::size_t end = j;
+    double sum = 0.0;
+    for (; end < points.size() && points[end].first <= points[j].first * (1.0 + 1e-9); ++end) sum += points[end].second;
+    curve.emplace_back(points[j].first, sum / static_cast<double>(end - j));
+    j = end;
+  }
   for (std::size_t j = 1; j < curve.size(); ++j) {
     const auto [x0, y0] = curve[j - 1];
     const auto [x1, y1] = curve[j];
-    if ((y0 < level) == (y1 < level) || !(x1 > x0)) continue;
-    return std::exp(std::log(x0) + (level - y0) / (y1 - y0) * std::log(x1 / x0));
+    if ((y0 < level) != (y1 < level)) return std::exp(std::log(x0) + (level - y0) / (y1 - y0) * std::log(x1 / x0));
   }
   return nan;
 }
@@ -327,7 +334,7 @@ set colorbox user origin 0.281,0.16
 set cbrange [0:0.6]
 set cbtics 0.2
 set title "Nuclear norm beyond that of the truth, relative"
-set label 1 "α^2{/:Italic k} = 1" at 60,0.0055 rotate by -36 center tc rgb ink front
+set label 1 "α^2{/:Italic k} = 1" at 1500,1.1e-4 rotate by -38 center tc rgb ink front
 plot "fig5_map.csv" using "k":"alpha2":"k_low":"k_high":"alpha2_low":"alpha2_high":"relative_excess" with boxxyerror lc palette, \
      line(x) with lines lw 2 lc rgb ink dt (8,5)
 set lmargin at screen 0.385

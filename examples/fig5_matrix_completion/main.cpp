@@ -1,4 +1,6 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string>
 
 #include "fig5_matrix_completion.hpp"
 #include "list.hpp"
