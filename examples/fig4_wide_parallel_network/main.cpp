@@ -1,5 +1,3 @@
-#include <CLI/CLI.hpp>
-
 #include "fig4_wide_parallel_network.hpp"
 #include "source_version.hpp"
 
@@ -25,11 +23,7 @@ int main(int argc, char** argv) {
   info.figures = ex::fig4_panels;
   info.sweeps = true;
   info.code_version = richflow_source_version;
-  info.add_options = [&](CLI::App& app) {
-    app.add_option("--seeds", num_seeds, "Repetitions; 0 chooses them")
-        ->check(CLI::Range(0, 100000))
-        ->capture_default_str();
-  };
+  info.add_options = [&](CLI::App& app) { ex::add_seeds_option(app, num_seeds); };
   return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
     ex::Fig4Options options = ex::fig4_options(common.effort);
     options.seed = common.seed;

@@ -72,16 +72,18 @@ Axis width_axis(const std::vector<double>& widths) { return {"k", widths}; }
 
 std::vector<double> as_numbers(const std::vector<Index>& values) { return {values.begin(), values.end()}; }
 
-std::vector<double> map_widths(const Fig5Options& options) {
-  const auto [low, high] = std::minmax_element(options.widths.begin(), options.widths.end());
-  return as_numbers(fig5_widths(
-      spaced(static_cast<double>(*low), static_cast<double>(*high), options.resolution, Spacing::logarithmic)));
+/// The range of `values` in even steps of the logarithm; one value is its own range.
+std::vector<double> refined(const std::vector<double>& values, int resolution) {
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  if (*low == *high) return {*low};
+  return spaced(*low, *high, resolution, Spacing::logarithmic);
 }
 
-std::vector<double> map_alpha2(const Fig5Options& options) {
-  const auto [low, high] = std::minmax_element(options.alpha2.begin(), options.alpha2.end());
-  return spaced(*low, *high, options.resolution, Spacing::logarithmic);
+std::vector<double> map_widths(const Fig5Options& options) {
+  return as_numbers(fig5_widths(refined(as_numbers(options.widths), options.resolution)));
 }
+
+std::vector<double> map_alpha2(const Fig5Options& options) { return refined(options.alpha2, options.resolution); }
 
 double median(const std::vector<double>& values) { return quantile(values, 0.5); }
 
@@ -166,8 +168,9 @@ void check(const Problems& problems, Fig5& figure) {
       "fig5", "no limit is below the minimum nuclear norm: largest median shortfall over |Y*|_*", below_minimum, 1e-6));
 }
 
-/// Borders half-way, in logarithm, between the values.
+/// Borders half-way, in logarithm, between the values; a decade around a single one.
 std::vector<double> borders(const std::vector<double>& values) {
+  if (values.size() == 1) return {values[0] / std::sqrt(10.0), values[0] * std::sqrt(10.0)};
   std::vector<double> result(values.size() + 1);
   for (std::size_t k = 1; k < values.size(); ++k) result[k] = std::sqrt(values[k - 1] * values[k]);
   result.front() = values.front() * values.front() / result[1];

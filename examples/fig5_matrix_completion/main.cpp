@@ -34,9 +34,7 @@ int main(int argc, char** argv) {
   info.sweeps = true;
   info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
-    app.add_option("--seeds", num_seeds, "Repetitions of the paper's points; 0 chooses them")
-        ->check(CLI::Range(0, 100000))
-        ->capture_default_str();
+    ex::add_seeds_option(app, num_seeds);
     app.add_option("--grid", resolution, "Points along each axis of the heatmaps; 0 chooses them")
         ->check(CLI::Range(0, 1000))
         ->capture_default_str();

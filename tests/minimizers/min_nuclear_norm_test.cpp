@@ -22,13 +22,7 @@ void check_certificate(const FactorShape& shape, const Dataset& data, const Spec
   INFO(result.status << " after " << result.iterations << ", gap " << result.duality_gap << ", residual "
                      << result.primal_residual);
   REQUIRE(result.ok());
-  Matrix<double> Z = Matrix<double>::Zero(shape.rows(), shape.cols());
-  Vector<double> fit(data.num_samples());
-  for (Index n = 0; n < data.num_samples(); ++n) {
-    const Matrix<double> X_n = measurement_matrix<Kind>(shape, data.X(), n);
-    fit(n) = X_n.cwiseProduct(result.matrix).sum();
-    Z += result.nu(n) * X_n;
-  }
+  const auto [fit, Z] = measured<Kind>(shape, data.X(), result.matrix, result.nu);
   CHECK((fit - data.y()).norm() <= 1e-12 * data.y().norm());
   CHECK(spectral_norm(Z) <= 1.0 + 1e-13);
   CHECK_THAT(result.objective, near(nuclear_norm(result.matrix), 1e-13, 0.0));

@@ -23,13 +23,7 @@ template <class Kind>
 void check_optimality(const FactorShape& shape, const Dataset& data, Scale mu, const SpectralResult& result) {
   INFO(result.status << " after " << result.iterations);
   REQUIRE(result.ok());
-  Matrix<double> Z = Matrix<double>::Zero(shape.rows(), shape.cols());
-  Vector<double> fit(data.num_samples());
-  for (Index n = 0; n < data.num_samples(); ++n) {
-    const Matrix<double> X_n = measurement_matrix<Kind>(shape, data.X(), n);
-    fit(n) = X_n.cwiseProduct(result.matrix).sum();
-    Z += result.nu(n) * X_n;
-  }
+  const auto [fit, Z] = measured<Kind>(shape, data.X(), result.matrix, result.nu);
   CHECK((fit - data.y()).norm() <= 1.1e-11 * data.y().norm());
   const SchattenHypentropy schatten(shape.rows(), shape.cols(), mu);
   // A singular value known to eps of the largest gives its gradient to eps of the largest over 2 mu^2.

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "richflow/core/random.hpp"
 #include "richflow/data/dataset.hpp"
@@ -53,6 +53,24 @@ richflow::Matrix<double> measurement_matrix(const richflow::FactorShape& shape, 
     for (Index f = 0; f < X.cols(); ++f) matrix(f % shape.rows(), f / shape.rows()) = X(n, f);
   }
   return matrix;
+}
+
+/// The measurements of a matrix, and the combination of the X_n with multipliers, written out.
+struct Measured {
+  richflow::Vector<double> fit = {};          ///< `<M, X_n>`
+  richflow::Matrix<double> combination = {};  ///< `sum_n nu_n X_n`
+};
+
+template <class Kind>
+Measured measured(const richflow::FactorShape& shape, const richflow::Matrix<double>& X,
+                  const richflow::Matrix<double>& M, const richflow::Vector<double>& nu) {
+  Measured result{richflow::Vector<double>(X.rows()), richflow::Matrix<double>::Zero(shape.rows(), shape.cols())};
+  for (richflow::Index n = 0; n < X.rows(); ++n) {
+    const richflow::Matrix<double> X_n = measurement_matrix<Kind>(shape, X, n);
+    result.fit(n) = X_n.cwiseProduct(M).sum();
+    result.combination += nu(n) * X_n;
+  }
+  return result;
 }
 
 }  // namespace test_support
