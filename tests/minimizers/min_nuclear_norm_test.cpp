@@ -28,7 +28,7 @@ void check_certificate(const FactorShape& shape, const Dataset& data, const Spec
   CHECK_THAT(result.objective, near(nuclear_norm(result.matrix), 1e-13, 0.0));
   const double gap = (nuclear_norm(result.matrix) - data.y().dot(result.nu)) / nuclear_norm(result.matrix);
   CHECK(gap >= -1e-12);
-  CHECK(gap <= 1.01e-8);
+  CHECK(gap <= 1.01e-7);
   CHECK_THAT(result.duality_gap, near(gap, 0.0, 1e-12));
 }
 
@@ -46,7 +46,7 @@ TEST_CASE("minimum-nuclear-norm completions come with a proof") {
     const Dataset& data = problem.observations.dataset;
     const auto result = min_nuclear_norm_interpolator<MatrixEntries>(shape, data);
     check_certificate<MatrixEntries>(shape, data, result);
-    CHECK(result.objective <= nuclear_norm(problem.truth) * (1.0 + 1e-8));
+    CHECK(result.objective <= nuclear_norm(problem.truth) * (1.0 + 1e-7));
   }
 }
 
@@ -68,8 +68,8 @@ TEST_CASE("diagonal measurements: the smallest nuclear norm is the smallest l1 n
   const auto result = min_nuclear_norm_interpolator<DiagonalMeasurements>(shape, data);
   check_certificate<DiagonalMeasurements>(shape, data, result);
   const auto l1 = min_l1_interpolator(data).require_ok();
-  CHECK_THAT(result.objective, near(l1.objective, 1e-7, 0.0));
-  CHECK((result.matrix.diagonal() - l1.beta).norm() <= 1e-5 * l1.beta.norm());
+  CHECK_THAT(result.objective, near(l1.objective, 2e-7, 0.0));
+  CHECK((result.matrix.diagonal() - l1.beta).norm() <= 1e-4 * l1.beta.norm());
 }
 
 TEST_CASE("2 x 2 completions in closed form") {
@@ -82,7 +82,7 @@ TEST_CASE("2 x 2 completions in closed form") {
     const Dataset data = completion(2, 2, {{0, 0, a}, {0, 1, b}, {1, 0, c}});
     const auto result = min_nuclear_norm_interpolator<MatrixEntries>(FactorShape::general(2, 2), data);
     check_certificate<MatrixEntries>(FactorShape::general(2, 2), data, result);
-    CHECK_THAT(result.matrix(1, 1), near(x, 1e-3, 0.0));  // the norm is flat there: to some roots of the gap
+    CHECK_THAT(result.matrix(1, 1), near(x, 3e-3, 0.0));  // the norm is flat there: to some roots of the gap
   }
 }
 
@@ -91,8 +91,8 @@ TEST_CASE("the unit of the data does not matter, an empty row and zero labels ar
   std::vector<ObservedEntry> entries = {{0, 0, 1.0}, {0, 1, -2.0}, {2, 1, 1.5}, {2, 3, 0.3}};
   const auto one = min_nuclear_norm_interpolator<MatrixEntries>(shape, completion(3, 4, entries));
   check_certificate<MatrixEntries>(shape, completion(3, 4, entries), one);
-  CHECK(one.matrix.row(1).norm() <= 1e-6 * one.matrix.norm());  // nothing is known of it: zero is least
-  CHECK(one.matrix.col(2).norm() <= 1e-6 * one.matrix.norm());
+  CHECK(one.matrix.row(1).norm() <= 1e-5 * one.matrix.norm());  // nothing is known of it: zero is least
+  CHECK(one.matrix.col(2).norm() <= 1e-5 * one.matrix.norm());
   for (const double unit : {1e-8, 1e8}) {
     auto scaled = entries;
     for (ObservedEntry& entry : scaled) entry.value *= unit;
@@ -161,5 +161,5 @@ TEST_CASE("the interpolators refuse bad input, and tell when they stop early") {
   CHECK_THROWS_MATCHES(early.require_ok(), ConvergenceError, message_contains("after 2 Newton steps"));
   // Below rounding the gap is met or not as the last digits fall; either way the result is there.
   const auto too_much = min_nuclear_norm_interpolator<MatrixEntries>(shape, data, {.gap_tolerance = 1e-30});
-  CHECK(std::abs(too_much.duality_gap) <= 1e-9);
+  CHECK(std::abs(too_much.duality_gap) <= 1e-7);
 }
