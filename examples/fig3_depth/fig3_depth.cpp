@@ -325,9 +325,9 @@ set title "(c) Largest α^{/:Italic D} with error at most 0.025"
 set xlabel "number of samples {/:Italic N}"
 set ylabel "largest α^{/:Italic D} that learns"
 set logscale xy
-set xrange [42:520]
+set xrange [38:520]
 set yrange [1e-16:1]
-set xtics (50, 60, 80, 100, 150, 200, 300, 500)
+set xtics (40, 50, 60, 80, 100, 150, 200, 300, 500)
 set ytics 1e-16,1e4,1 format "10^{%T}"
 set key inside bottom right Left reverse noautotitle samplen 2.5 spacing 1.25
 depth_c(k) = word("2 3 5 8", k)

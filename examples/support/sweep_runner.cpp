@@ -25,6 +25,12 @@ void add_sweep_options(CLI::App& app, SweepChoices& choices) {
       ->excludes(resume);
 }
 
+void add_seeds_option(CLI::App& app, int& num_seeds) {
+  app.add_option("--seeds", num_seeds, "Repetitions; 0 chooses them")
+      ->check(CLI::Range(0, 100000))
+      ->capture_default_str();
+}
+
 MpiSession::MpiSession() {
 #ifdef RICHFLOW_WITH_MPI
   // MPI_Init without a launcher takes a third of a second, and fails on some machines.

@@ -25,6 +25,9 @@ struct SweepChoices {
 /// Adds `--resume`, `--shard` and `--merge`.
 void add_sweep_options(CLI::App& app, SweepChoices& choices);
 
+/// Adds `--seeds`, the repetitions of what a program repeats; 0, the default, leaves them to the effort.
+void add_seeds_option(CLI::App& app, int& num_seeds);
+
 /// Starts MPI when the program runs under an MPI launcher and was built with MPI; ends it on destruction.
 class MpiSession {
  public:

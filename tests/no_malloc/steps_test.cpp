@@ -13,12 +13,14 @@
 #include "richflow/core/random.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
+#include "richflow/flow/lifted_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "support/catch.hpp"
+#include "support/factorizations.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
@@ -114,4 +116,30 @@ TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothin
     check_steps(flow, nu, h, ExponentialRosenbrock{});
     check_steps(flow, nu, h, ExponentialRosenbrock{.jacobian_tolerance = 1e-3});
   }
+}
+
+namespace {
+
+template <class M>
+void check_factorization(const M& model, Index samples) {
+  RandomStream random(92);
+  const Dataset data = random_measured_data<typename M::Measurements>(random, model.shape(), samples);
+  const Vector<double> w = model.random_parameters(Scale::from_value(0.1), random);
+  const GradientFlow<M> plain(model, data);
+  const LiftedFlow<M> lifted(model, data);
+  const double h = lifted.first_step(w);
+  check_steps(plain, w, h, DormandPrince{});
+  check_steps(lifted, w, h, DormandPrince{});
+  check_steps(lifted, w, h, Rodas4{});
+  check_steps(lifted, w, h, Ros34Pw2{});
+}
+
+}  // namespace
+
+TEST_CASE("explicit and linearly implicit steps of factorizations allocate nothing") {
+  check_factorization(MatrixFactorization<double, MatrixEntries>(10, 10, 20), 60);
+  check_factorization(MatrixFactorization<double, MatrixEntries>(30, 20, 4), 100);
+  check_factorization(MatrixFactorization<double>(10, 8, 18), 30);
+  check_factorization(MatrixFactorization<double, DiagonalMeasurements>(10, 10, 20), 4);
+  check_factorization(SymmetricFactorization<double>(10, 10), 30);
 }

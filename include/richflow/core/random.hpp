@@ -218,6 +218,25 @@ template <class Scalar = double>
   return out;
 }
 
+/// A lower trapezoidal `size` x min(size, degrees) matrix L for which `L L^T` has the Wishart law: that of `G G^T` for
+/// a `size` x `degrees` matrix G of independent standard normals. L itself has the law of `G O`, O the orthogonal
+/// matrix that makes `G O` trapezoidal with a nonnegative diagonal. Bartlett's decomposition: the diagonal entry i is
+/// the root of a chi-square variable with `degrees - i` degrees of freedom, what is left of it standard normal; drawn
+/// row by row. Throws DimensionError unless size > 0 and degrees > 0. Cost: O(size min(size, degrees)), whatever
+/// `degrees`.
+template <class Scalar = double>
+[[nodiscard]] Matrix<Scalar> wishart_factor(RandomStream& random, Index size, Index degrees) {
+  require<DimensionError>(size > 0 && degrees > 0, "a Wishart factor needs size > 0 and degrees > 0, got ", size,
+                          " and ", degrees);
+  const Index cols = size < degrees ? size : degrees;
+  Matrix<Scalar> L = Matrix<Scalar>::Zero(size, cols);
+  for (Index i = 0; i < size; ++i) {
+    for (Index j = 0; j < i && j < cols; ++j) L(i, j) = static_cast<Scalar>(random.normal());
+    if (i < cols) L(i, i) = static_cast<Scalar>(std::sqrt(random.chi_square(static_cast<double>(degrees - i))));
+  }
+  return L;
+}
+
 /// Puts `values` (a std::vector, an Eigen vector, ...) in a uniformly random order (Fisher-Yates).
 template <class Sequence>
 void shuffle(RandomStream& random, Sequence& values) {

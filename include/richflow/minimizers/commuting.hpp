@@ -1,0 +1,102 @@
+#pragma once
+
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <utility>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/models/measurements.hpp"
+
+namespace richflow {
+
+/// Symmetric measurements that commute, in their common basis: `X_n = Q diag(x_n) Q^T`.
+template <class S>
+struct BasicCommutingMeasurements {
+  /// Q, size x size, orthogonal.
+  Matrix<S> basis = {};
+  /// Row n of X holds the eigenvalues x_n (N x size), as DiagonalMeasurements reads them; y as given.
+  BasicDataset<S> spectra;
+};
+
+/// Commuting measurements in double precision.
+using CommutingMeasurements = BasicCommutingMeasurements<double>;
+
+/// Diagonalizes symmetric size x size measurements `vec(X_n)` (rows of X) together. Throws ArgumentError where an X_n
+/// is not symmetric, or two do not commute, beyond `tolerance` relative to their norms; DimensionError unless X has
+/// size^2 columns. The flow of `U V^T` on such measurements is that of `Q^T U`, `Q^T V` on diagonal ones. Cost O(N
+/// size^3).
+template <class S>
+[[nodiscard]] BasicCommutingMeasurements<S> commuting_measurements(Index size, const BasicDataset<S>& data,
+                                                                   S tolerance = S(1e6) *
+                                                                                 Eigen::NumTraits<S>::epsilon()) {
+  const FactorShape shape = FactorShape::symmetric(size);
+  DenseMeasurements::check<S>(shape, data.X());
+  const Index N = data.num_samples();
+  const auto matrix = [&](Index n) {
+    const Vector<S> entries = data.X().row(n).transpose();
+    return Matrix<S>(Eigen::Map<const Matrix<S>>(entries.data(), size, size));
+  };
+  // In generic position a weighted sum has a simple spectrum within every joint eigenspace but one.
+  RandomStream random(20190613);
+  Matrix<S> mixture = Matrix<S>::Zero(size, size);
+  for (Index n = 0; n < N; ++n) {
+    const Matrix<S> X = matrix(n);
+    const S norm = X.norm();
+    require((X - X.transpose()).norm() <= tolerance * norm, "measurement ", n,
+            " is not symmetric: |X - X^T| = ", (X - X.transpose()).norm(), " where |X| = ", norm);
+    if (norm > S(0)) mixture += (static_cast<S>(random.normal()) / norm) * X;
+  }
+  const Eigen::SelfAdjointEigenSolver<Matrix<S>> solver(S(0.5) * (mixture + mixture.transpose()));
+  const Matrix<S>& Q = solver.eigenvectors();
+  Matrix<S> spectra(N, size);
+  bool commute = true;
+  for (Index n = 0; n < N; ++n) {
+    Matrix<S> rotated = Q.transpose() * matrix(n) * Q;
+    spectra.row(n) = rotated.diagonal().transpose();
+    const S norm = rotated.norm();
+    rotated.diagonal().setZero();
+    commute = commute && rotated.norm() <= tolerance * norm;
+  }
+  if (!commute) {
+    S worst(-1);
+    std::pair<Index, Index> pair;
+    for (Index n = 0; n < N; ++n)
+      for (Index m = 0; m < n; ++m) {
+        const Matrix<S> a = matrix(m), b = matrix(n);
+        const S size_of_both = a.norm() * b.norm();
+        const S commutator = size_of_both > S(0) ? S((a * b - b * a).norm() / size_of_both) : S(0);
+        if (commutator <= worst) continue;
+        worst = commutator;
+        pair = {m, n};
+      }
+    throw ArgumentError(detail::concat("measurements ", pair.first, " and ", pair.second,
+                                       " do not commute: |[X_n, X_m]| / (|X_n| |X_m|) = ", worst));
+  }
+  return {Q, BasicDataset<S>(std::move(spectra), data.y())};
+}
+
+/// `argmin Q_mu(M)` (Schatten-Q_mu) subject to `<M, X_n> = y_n` for symmetric commuting measurements: through the
+/// spectrum, `M = Q diag(s) Q^T` with s the hypentropy minimizer, whose certificate is that of M. For any log mu.
+/// Throws as `commuting_measurements` and HypentropyPath.
+template <class S>
+struct BasicCommutingMinimizer {
+  Matrix<S> matrix = {};                  ///< M, size x size.
+  BasicMinimizerResult<S> spectrum = {};  ///< s, with its status and certificate.
+};
+
+/// See BasicCommutingMinimizer.
+template <class S>
+[[nodiscard]] BasicCommutingMinimizer<S> minimize_schatten_commuting(Index size, const BasicDataset<S>& data,
+                                                                     BasicScale<S> mu) {
+  const BasicCommutingMeasurements<S> commuting = commuting_measurements(size, data);
+  BasicMinimizerResult<S> spectrum = minimize_hypentropy(commuting.spectra.X(), commuting.spectra.y(), mu);
+  Matrix<S> matrix = commuting.basis * spectrum.beta.asDiagonal() * commuting.basis.transpose();
+  return {std::move(matrix), std::move(spectrum)};
+}
+
+}  // namespace richflow

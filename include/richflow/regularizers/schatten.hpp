@@ -1,0 +1,89 @@
+#pragma once
+
+#include <Eigen/SVD>
+#include <algorithm>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/regularizers/hypentropy.hpp"
+
+/// @file
+/// Regularizers of a matrix through its singular values: what wide factorizations minimize, and its two ends.
+
+namespace richflow {
+
+/// The sum of the singular values, the rich end. Cost: one SVD.
+template <class Derived>
+[[nodiscard]] typename Derived::Scalar nuclear_norm(const Eigen::MatrixBase<Derived>& M) {
+  using S = typename Derived::Scalar;
+  return Eigen::JacobiSVD<Matrix<S>>(M).singularValues().sum();
+}
+
+/// The largest singular value. Cost: one SVD.
+template <class Derived>
+[[nodiscard]] typename Derived::Scalar spectral_norm(const Eigen::MatrixBase<Derived>& M) {
+  using S = typename Derived::Scalar;
+  return Eigen::JacobiSVD<Matrix<S>>(M).singularValues().maxCoeff();
+}
+
+/// `sqrt(sum_ij M_ij^2)`, the kernel end, without intermediate overflow or underflow.
+template <class Derived>
+[[nodiscard]] typename Derived::Scalar frobenius_norm(const Eigen::MatrixBase<Derived>& M) {
+  return M.stableNorm();
+}
+
+/// Schatten-Q_mu, the hypentropy of the singular values (Woodworth et al. 2020, Section 6):
+///
+///     Q_mu(M) = sum_i mu^2 q(s_i / mu^2),     grad Q_mu(M) = P diag(arcsinh(s_i / (2 mu^2))) Q^T,     M = P diag(s)
+///     Q^T
+///
+/// For commuting measurements, width k -> infinity and entries N(0, alpha^2) with `alpha^2 k -> 2 mu^2`, a limit of the
+/// flow on `U V^T` that fits the data minimizes it. Convex; `mu -> 0` gives the nuclear norm, `mu -> infinity` the
+/// squared Frobenius norm, each up to a factor.
+template <class S>
+class BasicSchattenHypentropy {
+ public:
+  /// Number type.
+  using Scalar = S;
+
+  /// For rows x cols matrices. Throws DimensionError unless both are positive, ArgumentError where mu^2 overflows.
+  BasicSchattenHypentropy(Index rows, Index cols, BasicScale<S> mu)
+      : rows_(rows),
+        cols_(cols),
+        spectral_(BasicHypentropy<S>::uniform(std::max<Index>(std::min(rows, cols), 0), mu)) {}
+
+  /// mu.
+  [[nodiscard]] BasicScale<S> scale() const { return spectral_.scale(); }
+
+  /// `Q_mu(M)`; nonnegative, 0 at M = 0. Cost: one SVD.
+  [[nodiscard]] S value(const Matrix<S>& M) const {
+    check(M);
+    return spectral_.value(Eigen::JacobiSVD<Matrix<S>>(M).singularValues());
+  }
+
+  /// `grad Q_mu(M)`, rows x cols. Cost: one SVD.
+  [[nodiscard]] Matrix<S> gradient(const Matrix<S>& M) const {
+    check(M);
+    const Eigen::JacobiSVD<Matrix<S>> svd(M, Eigen::ComputeThinU | Eigen::ComputeThinV);
+    Vector<S> z(svd.singularValues().size());
+    spectral_.gradient(svd.singularValues(), z);
+    return svd.matrixU() * z.asDiagonal() * svd.matrixV().transpose();
+  }
+
+ private:
+  void check(const Matrix<S>& M) const {
+    require<DimensionError>(M.rows() == rows_ && M.cols() == cols_, "M is ", M.rows(), " x ", M.cols(), " where ",
+                            rows_, " x ", cols_, " is needed");
+    require_finite("M", M);
+  }
+
+  Index rows_;
+  Index cols_;
+  BasicHypentropy<S> spectral_;
+};
+
+/// Schatten-Q_mu in double precision.
+using SchattenHypentropy = BasicSchattenHypentropy<double>;
+
+}  // namespace richflow
