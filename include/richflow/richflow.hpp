@@ -33,6 +33,7 @@
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/integrate/tableau.hpp"
 #include "richflow/kernel/tangent.hpp"
+#include "richflow/losses/squared_loss.hpp"
 #include "richflow/minimizers/certificate.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_norm.hpp"

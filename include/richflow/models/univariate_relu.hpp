@@ -11,10 +11,11 @@
 
 namespace richflow {
 
-/// Memory in which a UnivariateRelu evaluates N samples: two k x N matrices.
+/// Memory in which a UnivariateRelu evaluates N samples: the point of linearization, and two blocks of units x N.
 template <class S>
 struct UnivariateReluWorkspace {
-  Matrix<S> active = {};  // [u_i x_n + b_i]_+
+  Vector<S> point = {};   // where the tangent members are
+  Matrix<S> active = {};  // [u_i x_n + b_i]_+ of the units of a block
   Matrix<S> slopes = {};  // a_i where the unit is active, else 0
 };
 
@@ -69,60 +70,101 @@ class UnivariateRelu {
   /// Memory for N = X.rows() samples.
   [[nodiscard]] Workspace make_workspace(ConstMatrixRef<S> X) const {
     check_features(X);
-    return {Matrix<S>::Zero(k_, X.rows()), Matrix<S>::Zero(k_, X.rows())};
+    const Index rows = std::min<Index>(k_, block_size);
+    return {Vector<S>::Zero(num_parameters()), Matrix<S>::Zero(rows, X.rows()), Matrix<S>::Zero(rows, X.rows())};
   }
 
   /// `out = f(w, X)`, N values.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& ws) const {
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& /*ws*/) const {
     check(w, X, out.size());
-    for (Index n = 0; n < X.rows(); ++n) {
-      auto active = ws.active.col(n);
-      active = (second(w) * X(n, 0) + third(w)).cwiseMax(S(0));
-      out[n] = first(w).dot(active) + w[3 * k_];
+    out.setConstant(w[3 * k_]);
+    Block block;
+    for (Index i = 0; i < k_; i += block_size) {
+      load(w, i, block);
+      for (Index n = 0; n < X.rows(); ++n) out[n] += (block.a * (block.u * X(n, 0) + block.b).max(S(0))).sum();
     }
   }
 
   /// `out = J(w)^T r`, P values, at the w of the last `predict` with this workspace.
-  void pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out, Workspace& ws) const {
-    find_slopes(w, ws);
-    tangent_vjp(X, r, out, ws);
+  void pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out,
+                Workspace& /*ws*/) const {
+    check(w, X, r.size());
+    require_size("out", out.size(), num_parameters());
+    Block block;
+    BlockArray sum_active;
+    BlockArray sum;
+    BlockArray sum_x;
+    for (Index i = 0; i < k_; i += block_size) {
+      const Index count = load(w, i, block);
+      sum_active.setZero();
+      sum.setZero();
+      sum_x.setZero();
+      for (Index n = 0; n < X.rows(); ++n) {
+        const BlockArray z = block.u * X(n, 0) + block.b;
+        sum_active += r[n] * z.max(S(0));
+        sum += (z > S(0)).select(BlockArray::Constant(r[n]), S(0));
+        sum_x += (z > S(0)).select(BlockArray::Constant(r[n] * X(n, 0)), S(0));
+      }
+      out.segment(i, count) = sum_active.head(count);
+      out.segment(k_ + i, count) = (block.a * sum_x).head(count);
+      out.segment(2 * k_ + i, count) = (block.a * sum).head(count);
+    }
+    out[3 * k_] = r.sum();
   }
 
   /// `out = f(w, X)`; from here on `tangent_vjp`, `tangent_jvp` and `tangent_kernel` are at w.
   void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& ws) const {
     predict(w, X, out, ws);
-    find_slopes(w, ws);
+    ws.point = w;
   }
 
   /// `out = J^T r`, P values, where the workspace was linearized.
   void tangent_vjp(ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out, Workspace& ws) const {
-    require_size("r", r.size(), X.rows());
-    require_size("out", out.size(), num_parameters());
-    out.setZero();
-    for (Index n = 0; n < X.rows(); ++n) {
-      out.segment(0, k_) += r[n] * ws.active.col(n);
-      out.segment(k_, k_) += (r[n] * X(n, 0)) * ws.slopes.col(n);
-      out.segment(2 * k_, k_) += r[n] * ws.slopes.col(n);
-    }
-    out[3 * k_] = r.sum();
+    pullback(ws.point, X, r, out, ws);
   }
 
   /// `out = J v`, N values, where the workspace was linearized.
   void tangent_jvp(ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out, Workspace& ws) const {
     require_size("v", v.size(), num_parameters());
     require_size("out", out.size(), X.rows());
-    for (Index n = 0; n < X.rows(); ++n)
-      out[n] = ws.active.col(n).dot(first(v)) + ws.slopes.col(n).dot(second(v) * X(n, 0) + third(v)) + v[3 * k_];
+    out.setConstant(v[3 * k_]);
+    Block block;
+    Block moved;
+    for (Index i = 0; i < k_; i += block_size) {
+      load(ws.point, i, block);
+      load(v, i, moved);
+      for (Index n = 0; n < X.rows(); ++n) {
+        const BlockArray z = block.u * X(n, 0) + block.b;
+        const BlockArray change = z * moved.a + block.a * (moved.u * X(n, 0) + moved.b);
+        const BlockArray active = (z > S(0)).select(change, S(0));  // apart from the sum, which would not vectorize
+        out[n] += active.sum();
+      }
+    }
   }
 
   /// `K = J J^T`, N x N, where the workspace was linearized.
   void tangent_kernel(ConstMatrixRef<S> X, MatrixRef<S> K, Workspace& ws) const {
-    const Index n = X.rows();
-    require<DimensionError>(K.rows() == n && K.cols() == n, "K is ", K.rows(), " x ", K.cols(), " where N = ", n);
-    K.noalias() = ws.slopes.transpose() * ws.slopes;
-    for (Index j = 0; j < n; ++j) K.col(j).array() *= X(j, 0) * X.col(0).array() + S(1);
-    K.noalias() += ws.active.transpose() * ws.active;
-    K.array() += S(1);
+    const Index samples = X.rows();
+    require<DimensionError>(K.rows() == samples && K.cols() == samples, "K is ", K.rows(), " x ", K.cols(),
+                            " where N = ", samples);
+    K.setOnes();
+    Block block;
+    for (Index i = 0; i < k_; i += block_size) {
+      load(ws.point, i, block);
+      const Index rows = ws.active.rows();  // units beyond the last are zero
+      for (Index n = 0; n < samples; ++n) {
+        const BlockArray z = block.u * X(n, 0) + block.b;
+        const BlockArray slopes = (z > S(0)).select(block.a, S(0));
+        ws.active.col(n) = z.max(S(0)).matrix().head(rows);
+        ws.slopes.col(n) = slopes.matrix().head(rows);
+      }
+      // Entry by entry: matrix products of so few columns cost more.
+      for (Index n = 0; n < samples; ++n)
+        for (Index m = n; m < samples; ++m)
+          K(m, n) += ws.active.col(m).dot(ws.active.col(n)) +
+                     (X(m, 0) * X(n, 0) + S(1)) * ws.slopes.col(m).dot(ws.slopes.col(n));
+    }
+    K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
   }
 
   /// `out = f(w, X)`, N values. Allocates a workspace.
@@ -168,9 +210,24 @@ class UnivariateRelu {
   auto second(const ConstVectorRef<S>& w) const { return w.segment(k_, k_); }
   auto third(const ConstVectorRef<S>& w) const { return w.segment(2 * k_, k_); }
 
-  void find_slopes(ConstVectorRef<S> w, Workspace& ws) const {
-    for (Index n = 0; n < ws.active.cols(); ++n)
-      ws.slopes.col(n) = (ws.active.col(n).array() > S(0)).select(first(w), S(0));
+  static constexpr int block_size = 128;
+  using BlockArray = Eigen::Array<S, block_size, 1>;
+
+  // The parameters of a block of units.
+  struct Block {
+    BlockArray a = BlockArray::Zero();
+    BlockArray u = BlockArray::Zero();
+    BlockArray b = BlockArray::Zero();
+  };
+
+  /// The units from `i` on, and zeros beyond the last; returns how many there are.
+  Index load(const ConstVectorRef<S>& w, Index i, Block& block) const {
+    const Index count = std::min<Index>(block_size, k_ - i);
+    if (count < block_size) block = Block();
+    block.a.head(count) = w.segment(i, count).array();
+    block.u.head(count) = w.segment(k_ + i, count).array();
+    block.b.head(count) = w.segment(2 * k_ + i, count).array();
+    return count;
   }
 
   static void check_features(ConstMatrixRef<S> X) {
