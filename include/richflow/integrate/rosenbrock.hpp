@@ -123,11 +123,14 @@ struct TangentStiffness {
   void update(const Problem& problem, Scalar /*t*/, const Vector<Scalar>& y, const Vector<Scalar>& dy) {
     tangent.kernel(kernel);
     // Gradient descent is stable up to 2 / (c |K|), and follows the growth of the units only if its steps are short
-    // against that; what it can do without looking at errors, so can this.
-    constexpr int steps_per_growth = 20;
+    // against that; what it can do without looking at errors, so can this. At kinks such steps are first-order
+    // accurate: the fractions make their error a few thousandths where units grow by factors of thousands.
+    constexpr int steps_per_stable_step = 4;
+    constexpr int steps_per_growth = 80;
     const Scalar norm = kernel.cwiseAbs().rowwise().sum().maxCoeff();
+    const Scalar stability = Scalar(steps_per_stable_step) * curvature * norm / Scalar(2);
     const Scalar growth = Scalar(steps_per_growth) * problem.growth_rate(y, dy);
-    floor = Scalar(1) / std::max({curvature * norm / Scalar(2), growth, std::numeric_limits<Scalar>::min()});
+    floor = Scalar(1) / std::max({stability, growth, std::numeric_limits<Scalar>::min()});
   }
 
   bool factorize(Scalar new_shift) {
@@ -200,9 +203,9 @@ struct RosenbrockWorkspace {
 /// Jacobian and the first stage. A step allocates nothing unless N is in the hundreds, when Eigen's factorization
 /// does. An attempt in which the factorization fails yields NaN, so that the controller rejects it.
 ///
-/// On a gradient flow `step_floor` is the stable step of gradient descent, or a twentieth of the time in which the
-/// fastest unit grows by its own size if that is shorter: a step never has to be smaller, whatever its error estimate,
-/// which stays large where a kink of the network sticks to a data point.
+/// On a gradient flow `step_floor` is a quarter of the stable step of gradient descent, or an eightieth of the time in
+/// which the fastest unit grows by its own size if that is shorter: a step never has to be smaller, whatever its error
+/// estimate, which stays large where a kink of the network sticks to a data point.
 template <class Tableau>
 class Rosenbrock {
  public:

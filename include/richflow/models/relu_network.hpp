@@ -200,6 +200,90 @@ class ReluNetwork {
     }
   }
 
+  /// `K = J(w) J(w)^T`, N x N, for large N and P, in little memory: beside K one layer's activations, a byte per sample
+  /// and hidden neuron and, for depth D > 3, D - 3 further N x N matrices. The Gram matrices of the activations are
+  /// formed on the way forward (that of the first hidden layer in the other triangle of K), those of the sensitivities
+  /// on the way back. Cost: 4 N P for the two ways and N^2 per neuron and Gram matrix, nearly all in matrix products.
+  void tangent_kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> K) const {
+    const Index n = X.rows();
+    check(w, X, n);
+    require<DimensionError>(K.rows() == n && K.cols() == n, "K is ", K.rows(), " x ", K.cols(), " where N = ", n);
+    const std::size_t hidden = layers_.size() - 1;
+    Index widest = 1;
+    for (std::size_t l = 0; l < hidden; ++l) widest = std::max(widest, layers_[l].outputs);
+    Matrix<S> values(n, widest);  // A_l on the way forward, B_l on the way back
+    Matrix<S> block(block_rows, widest);
+    std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic>> active;
+    Vector<S> first_diagonal = Vector<S>::Zero(n);
+    std::vector<Matrix<S>> grams;
+    const S one = has_biases_ ? S(1) : S(0);
+    K.setZero();
+    for (std::size_t l = 0; l < hidden; ++l) {
+      const Index width = layers_[l].outputs;
+      const auto W = map(w, layers_[l]);
+      active.emplace_back(n, width);
+      for_row_blocks(n, [&](Index i, Index rows) {
+        auto z = block.topLeftCorner(rows, width);
+        if (l == 0)
+          z.noalias() = X.middleRows(i, rows) * W;
+        else
+          z.noalias() = values.block(i, 0, rows, layers_[l].inputs) * W;
+        if (has_biases_) z.rowwise() += w.segment(layers_[l].biases, width).transpose();
+        active.back().middleRows(i, rows) = z.array() > S(0);
+        values.block(i, 0, rows, width) = z.cwiseMax(S(0));
+      });
+      const auto A = values.leftCols(width);
+      if (l + 1 == hidden) {
+        K.template selfadjointView<Eigen::Lower>().rankUpdate(A);
+        for (Index j = 0; j < n; ++j) K.col(j).tail(n - j).array() += one;
+      } else if (l == 0) {
+        K.template selfadjointView<Eigen::Upper>().rankUpdate(A);
+        first_diagonal = K.diagonal();
+        K.diagonal().setZero();
+      } else {
+        grams.emplace_back(Matrix<S>::Zero(n, n));
+        grams.back().template selfadjointView<Eigen::Lower>().rankUpdate(A);
+      }
+    }
+    for (std::size_t l = hidden; l-- > 0;) {
+      const Index width = layers_[l].outputs;
+      const auto W = map(w, layers_[l + 1]);
+      for_row_blocks(n, [&](Index i, Index rows) {
+        auto back = block.topLeftCorner(rows, width);
+        if (l + 1 == hidden)
+          back.rowwise() = W.col(0).transpose();
+        else
+          back.noalias() = values.block(i, 0, rows, layers_[l + 1].outputs) * W.transpose();
+        values.block(i, 0, rows, width) = active[l].middleRows(i, rows).select(back.array(), S(0)).matrix();
+      });
+      const auto B = values.leftCols(width);
+      // Below the diagonal only, in blocks of columns: K += (A_{l-1} A_{l-1}^T + 1) * (B_l B_l^T).
+      Matrix<S> product(n, std::min<Index>(n, block_rows));
+      Matrix<S> inputs(l == 0 ? n : 0, product.cols());
+      for_row_blocks(n, [&](Index j, Index count) {
+        const Index rows = n - j;
+        auto gram = product.topLeftCorner(rows, count);
+        gram.noalias() = B.bottomRows(rows) * B.middleRows(j, count).transpose();
+        if (l == 0)
+          inputs.topLeftCorner(rows, count).noalias() = X.bottomRows(rows) * X.middleRows(j, count).transpose();
+        for (Index c = 0; c < count; ++c) {
+          const Index below = rows - c;
+          auto column = K.col(j + c).tail(below).array();
+          const auto factor = gram.col(c).tail(below).array();
+          if (l == 0) {
+            column += (inputs.col(c).segment(c, below).array() + one) * factor;
+          } else if (l == 1) {
+            column[0] += (first_diagonal[j + c] + one) * factor[0];
+            column.tail(below - 1) += (K.row(j + c).tail(below - 1).transpose().array() + one) * factor.tail(below - 1);
+          } else {
+            column += (grams[l - 2].col(j + c).tail(below).array() + one) * factor;
+          }
+        }
+      });
+    }
+    K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
+  }
+
   /// `out = f(w, X)`, N values. Allocates a workspace.
   void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
     Workspace ws = make_workspace(X);
@@ -243,6 +327,14 @@ class ReluNetwork {
     Index weights = 0;  // where W_l begins in w
     Index biases = 0;   // where b_l begins, if there are any
   };
+
+  static constexpr Index block_rows = 64;
+
+  /// `action(first, count)` for one block of rows after the other.
+  template <class Action>
+  static void for_row_blocks(Index n, const Action& action) {
+    for (Index i = 0; i < n; i += block_rows) action(i, std::min<Index>(block_rows, n - i));
+  }
 
   static Eigen::Map<const Matrix<S>> map(ConstVectorRef<S> w, const Layer& layer) {
     return {w.data() + layer.weights, layer.inputs, layer.outputs};
