@@ -43,6 +43,7 @@
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/minimizers/mirror_path.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
+#include "richflow/models/autodiff.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/linearized.hpp"
