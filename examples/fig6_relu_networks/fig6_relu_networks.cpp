@@ -30,7 +30,8 @@ constexpr Index test_points = 720;
 
 double rms(const Vector<double>& v) { return v.norm() / std::sqrt(static_cast<double>(v.size())); }
 
-/// Where descent with a constant step ends: 0.01, halved as long as it diverges.
+/// Where descent with a constant step ends: 0.01, halved as long as it diverges or throws the network into a state
+/// where every unit is dead.
 Solution<double> descend(const GradientFlow<ReluNetwork<double>>& flow, const Vector<double>& w0,
                          const Fig6Options& options) {
   constexpr double paper_step = 0.01;
@@ -41,7 +42,10 @@ Solution<double> descend(const GradientFlow<ReluNetwork<double>>& flow, const Ve
     descent.iterations = options.max_descent;
     descent.loss_below = options.loss;
     auto solution = gradient_descent(flow, w0, descent);
-    const bool diverged = solution.status == Status::non_finite || !(flow.loss(solution.y) <= start);
+    Vector<double> velocity(w0.size());
+    flow(0.0, solution.y, velocity);
+    const bool is_dead = solution.status != Status::event && velocity.norm() == 0.0;
+    const bool diverged = solution.status == Status::non_finite || !(flow.loss(solution.y) <= start) || is_dead;
     if (!diverged) return solution;
   }
 }
