@@ -15,7 +15,6 @@
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
-#include "richflow/integrate/exponential_tangent.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/relu_network.hpp"
@@ -126,7 +125,6 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
     check_steps(flow, w, 1e-3, DormandPrince{});
     check_steps(flow, w, 1e-3, Ros2{});
     check_steps(flow, w, 1e-3, Ros34Pw2{});
-    check_steps(flow, w, 1e-3, ExponentialTangent{});
   };
   RandomStream random(92);
   const Dataset data = gaussian_data(10, 2);
