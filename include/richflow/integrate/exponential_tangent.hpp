@@ -43,31 +43,6 @@ struct ExponentialTangentWorkspace {
 /// An EmbeddedStepper; Y has order 1. Cost per accepted step: one eigendecomposition of K, and per attempt one
 /// evaluation and four products with J. `step_floor` as for the W-methods (Rosenbrock). Nothing of P
 /// entries is allocated; Eigen's eigendecomposition takes scratch of N numbers once per accepted step.
-struct ExponentialTangentWorkspace {
-  using Scalar = typename Problem::Scalar;
-
-  detail::TangentStiffness<Problem> stiffness;
-  StepCounters counters = {};
-  Eigen::SelfAdjointEigenSolver<Matrix<Scalar>> eigen = {};
-  Vector<Scalar> start = {};      // F(t, y)
-  Vector<Scalar> remainder = {};  // what the linearization misses at the end of the step
-  Vector<Scalar> error = {};
-  Vector<Scalar> coefficients = {};  // slope in the eigenbasis of K
-  Vector<Scalar> damped = {};        // scratch, N
-  Vector<Scalar> samples = {};       // scratch, N
-  bool has_start = false;
-};
-
-/// The exponential method of order 2(1) for the gradient flow of any model (GaussNewtonFlow): the flow of the tangent
-/// model is exact, for any step, and what it misses enters by a second stage (the method ETD2RK of Cox and Matthews
-/// 2002 with the Gauss-Newton matrix `S = c J^T J` as its linear part, which need not be the Jacobian). In the kernel
-/// regime a handful of steps reaches any loss. With `K = J J^T`, `F = -J^T s`:
-///
-///     Y = y - h J^T phi_1(-c h K) s,    D = F(Y) + J^T exp(-c h K) s,    y_new = Y + h phi_2(-h S) D
-///
-/// An EmbeddedStepper; Y has order 1. Cost per accepted step: one eigendecomposition of K, and per attempt one
-/// evaluation and four products with J. `step_floor` as for the W-methods (Rosenbrock). Allocates nothing unless N is
-/// in the hundreds.
 struct ExponentialTangent {
   /// Order of the propagated solution.
   static constexpr int order = 2;

@@ -159,10 +159,17 @@ struct TangentStiffness {
   }
 };
 
+/// For a problem that a Rosenbrock method refuses.
+template <class Problem>
+struct NoStiffness {
+  explicit NoStiffness(const Problem& /*problem*/) {}
+};
+
 /// What a Rosenbrock method solves its stages with.
 template <class Problem>
 using StiffnessOf =
-    std::conditional_t<SymmetricStiffField<Problem>, DenseStiffness<Problem>, TangentStiffness<Problem>>;
+    std::conditional_t<SymmetricStiffField<Problem>, DenseStiffness<Problem>,
+                       std::conditional_t<GaussNewtonFlow<Problem>, TangentStiffness<Problem>, NoStiffness<Problem>>>;
 
 }  // namespace detail
 
