@@ -18,6 +18,9 @@
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/models/diagonal.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/models/unbiased.hpp"
+#include "richflow/models/univariate_relu.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
@@ -55,7 +58,7 @@ void check_steps(const Problem& problem, const Vector<double>& y0, double h, con
     for (int i = 0; i < 2; ++i) {
       stepper.step(problem, 0.0, 2 * h, y, y_new, ws);
       stepper.step(problem, 0.0, h, y, y_new, ws);
-      stepper.end_derivative(problem, h, y_new, ws);
+      if constexpr (DerivativeStepper<St, Problem>) stepper.end_derivative(problem, h, y_new, ws);
       if constexpr (DenseStepper<St, Problem>) stepper.interpolate(ws, 0.5, h, y, y_new, between);
       if constexpr (EmbeddedStepper<St, Problem> && HasErrorRatio<Problem>)
         static_cast<void>(problem.error_ratio(y, y_new, stepper.error(ws), Tolerance<double>{1e-3, 1e-6}));
@@ -142,4 +145,25 @@ TEST_CASE("explicit and linearly implicit steps of factorizations allocate nothi
   check_factorization(MatrixFactorization<double>(10, 8, 18), 30);
   check_factorization(MatrixFactorization<double, DiagonalMeasurements>(10, 10, 20), 4);
   check_factorization(SymmetricFactorization<double>(10, 10), 30);
+}
+
+TEST_CASE("steps of ReLU networks allocate nothing") {
+  // Short, for the widest net is stiff.
+  const auto check_all = [](const auto& flow, const Vector<double>& w) {
+    check_steps(flow, w, 1e-5, Euler{});
+    check_steps(flow, w, 1e-5, DormandPrince{});
+    check_steps(flow, w, 1e-5, Ros2{});
+    check_steps(flow, w, 1e-5, Ros34Pw2{});
+  };
+  RandomStream random(92);
+  const Dataset data = gaussian_data(10, 2);
+  for (const Index depth : {2, 3, 5}) {
+    const auto net = ReluNetwork<double>::uniform_width(2, depth, 30, depth == 3);
+    check_all(GradientFlow(net, data), net.initial_parameters(random, Scale::from_value(1.0)));
+  }
+  const Dataset line = gaussian_data(9, 1);
+  const UnivariateRelu<double> wide(1000);
+  const Vector<double> start = wide.initial_parameters(random, Scale::from_value(0.5));
+  check_all(GradientFlow(Unbiased(wide, start), line), start);
+  check_all(GradientFlow(Doubled(wide), line), Doubled(wide).initial_parameters(start));
 }

@@ -51,6 +51,48 @@ concept HasInvariant = Model<M> && requires(const M& model, ConstVectorRef<typen
   { model.invariant(w) } -> std::convertible_to<Vector<typename M::Scalar>>;
 };
 
+/// A model that evaluates in memory of its own, made once for the data X, so that a run allocates nothing.
+/// `X` in the calls must be the one that the workspace was made for.
+///
+/// - `Workspace`, `make_workspace(X)`
+/// - `predict(w, X, out, ws)`: `out` = f(w, X), and `ws` holds what `pullback` needs
+/// - `pullback(w, X, r, out, ws)`: `out` = J(w)^T r, at the w of the last `predict` with this workspace
+template <class M>
+concept HasWorkspace = Model<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+             ConstVectorRef<typename M::Scalar> r, VectorRef<typename M::Scalar> out, typename M::Workspace& ws) {
+  { model.make_workspace(X) } -> std::same_as<typename M::Workspace>;
+  model.predict(w, X, out, ws);
+  model.pullback(w, X, r, out, ws);
+};
+
+/// A model that knows the structure of its tangent space: products with the Jacobian J at one point, many times.
+///
+/// - `linearize(w, X, out, ws)`: `out` = f(w, X); from here on the members below are at this w
+/// - `tangent_vjp(X, r, out, ws)`: `out` = J^T r, P values
+/// - `tangent_jvp(X, v, out, ws)`: `out` = J v, N values
+/// - `tangent_kernel(X, K, ws)`: `K` = J J^T, N x N, both triangles
+template <class M>
+concept HasTangent = HasWorkspace<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+             VectorRef<typename M::Scalar> out, MatrixRef<typename M::Scalar> K, typename M::Workspace& ws) {
+  model.linearize(w, X, out, ws);
+  model.tangent_vjp(X, w, out, ws);
+  model.tangent_jvp(X, w, out, ws);
+  model.tangent_kernel(X, K, ws);
+};
+
+/// A model made of units (neurons) that can grow from almost nothing, each by its own rate: errors of a step must be
+/// small relative to the unit they are in. `num_units()`, and `unit_square_norms(v, out)`, which writes for every unit
+/// the sum of the squares of those entries of v (P values) that belong to it. A parameter may belong to two units
+/// (the weight between two neurons) or to none (a bias of the output).
+template <class M>
+concept HasUnits = Model<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> v, VectorRef<typename M::Scalar> out) {
+  { model.num_units() } -> std::convertible_to<Index>;
+  model.unit_square_norms(v, out);
+};
+
 /// An ordinary differential equation `y' = F(t, y)`: `dimension()`, and a call that writes `dy`.
 template <class P>
 concept VectorField = requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,

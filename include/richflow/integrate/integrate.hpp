@@ -212,8 +212,10 @@ class Run {
         ratio = error_ratio(problem_, state_.y, y_new_, stepper_.error(ws_), controller_.tolerance);
         using std::isfinite;
         if (!isfinite(ratio)) bad_error = first_non_finite(stepper_.error(ws_));
+        if (isfinite(ratio) && plan.h <= floor()) ratio = std::min(ratio, Scalar(1));
       }
       accepted = controller_.judge(ratio, plan.h, St::error_order, state_.control) && accepted;
+      if (accepted || bad < 0) state_.control.step = std::max(state_.control.step, std::min(plan.h, floor()));
       if (!accepted) {
         ++rejected_;
         state_.bad_index = bad >= 0 ? bad : bad_error;
@@ -228,6 +230,14 @@ class Run {
     }
     state_.bad_index = -1;
     return true;
+  }
+
+  /// The longest step that is taken whatever its error.
+  [[nodiscard]] Scalar floor() const {
+    if constexpr (HasStepFloor<St, Problem>)
+      return stepper_.step_floor(ws_);
+    else
+      return Scalar(0);
   }
 
   /// Makes the attempt the state, at the end of the step or where an event fired, and saves what is due.

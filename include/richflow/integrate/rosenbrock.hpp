@@ -1,12 +1,14 @@
 #pragma once
 
 #include <Eigen/Cholesky>
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
@@ -47,23 +49,6 @@ concept HasLinearSolver = VectorField<P> &&
 
 namespace detail {
 
-/// S as a dense matrix and the Cholesky factor of the shifted one: for fields without a solver of their own.
-template <class Scalar>
-struct DenseLinearSolver {
-  Matrix<Scalar> jacobian = {};  // lower triangle of S
-  Vector<Scalar> diagonal = {};  // of S
-  Eigen::LLT<Matrix<Scalar>> factor = {};
-};
-
-template <class Problem>
-struct LinearSolverOf {
-  using type = DenseLinearSolver<typename Problem::Scalar>;
-};
-template <HasLinearSolver Problem>
-struct LinearSolverOf<Problem> {
-  using type = typename Problem::LinearSolver;
-};
-
 template <class Tableau>
 concept HasRosenbrockInterpolant = requires {
   Tableau::dense;
@@ -75,12 +60,189 @@ constexpr bool is_new_argument(std::size_t i) {
   return i > 0 && Tableau::a[i] != Tableau::a[i - 1];
 }
 
+/// Solves `(shift I + S) u = v` by a dense factorization, for a field with the N x N Jacobian -S.
+template <class Problem>
+struct DenseStiffness {
+  using Scalar = typename Problem::Scalar;
+
+  Matrix<Scalar> jacobian = {};  // lower triangle of S
+  Eigen::LLT<Matrix<Scalar>> factor = {};
+  Vector<Scalar> diagonal = {};
+
+  explicit DenseStiffness(const Problem& problem) {
+    const Index n = problem.dimension();
+    jacobian.setZero(n, n);
+    factor = Eigen::LLT<Matrix<Scalar>>(n);
+    diagonal.setZero(n);
+  }
+
+  void start(const Problem& problem, Scalar t, const Vector<Scalar>& y, Vector<Scalar>& dy) { problem(t, y, dy); }
+
+  void update(const Problem& problem, Scalar t, const Vector<Scalar>& y, Scalar shift, Scalar relative) {
+    if constexpr (HasApproximateJacobian<Problem>)
+      problem.negative_jacobian(t, y, relative, relative * shift, jacobian);
+    else
+      problem.negative_jacobian(t, y, jacobian);
+  }
+
+  /// False if `shift I + S` is not positive definite or not finite.
+  bool factorize(Scalar shift) {
+    // S carries rounding errors of this size, which for h -> infinity would leave it indefinite where
+    // the field hardly depends on y. As errors of the Jacobian they are below those of the step.
+    const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * jacobian.diagonal().sum();
+    diagonal = jacobian.diagonal();
+    jacobian.diagonal().array() += shift + rounding;
+    factor.compute(jacobian);
+    jacobian.diagonal() = diagonal;
+    return factor.info() == Eigen::Success;
+  }
+
+  /// `u = F(y) = dy`, solved in place.
+  void solve_start(const Vector<Scalar>& dy, Vector<Scalar>& u) {
+    u = dy;
+    solve(u);
+  }
+
+  void solve(Vector<Scalar>& u) { factor.solveInPlace(u); }
+};
+
+/// The same through the structure of the field itself.
+template <class Problem>
+struct OwnStiffness {
+  using Scalar = typename Problem::Scalar;
+
+  typename Problem::LinearSolver solver;
+  const Problem* field = nullptr;  // of the last update
+
+  explicit OwnStiffness(const Problem& problem) : solver(problem.make_linear_solver()) {}
+
+  void start(const Problem& problem, Scalar t, const Vector<Scalar>& y, Vector<Scalar>& dy) { problem(t, y, dy); }
+
+  void update(const Problem& problem, Scalar t, const Vector<Scalar>& y, Scalar /*shift*/, Scalar /*relative*/) {
+    field = &problem;
+    problem.linearize(t, y, solver);
+  }
+
+  bool factorize(Scalar shift) { return field->factorize(shift, solver); }
+
+  void solve_start(const Vector<Scalar>& dy, Vector<Scalar>& u) {
+    u = dy;
+    solve(u);
+  }
+
+  void solve(Vector<Scalar>& u) { field->solve(solver, u); }
+};
+
+/// The same for a gradient flow of P parameters with `S = c J^T J` (GaussNewtonFlow), through the N x N tangent kernel:
+/// `(s I + c J^T J)^-1 v = (v - J^T (s / c I + K)^-1 J v) / s`.
+template <class Problem>
+struct TangentStiffness {
+  using Scalar = typename Problem::Scalar;
+  using TangentType = decltype(std::declval<const Problem&>().make_tangent());
+
+  TangentType tangent;
+  Matrix<Scalar> kernel = {};
+  Eigen::LLT<Matrix<Scalar>> factor = {};
+  Vector<Scalar> slope = {};      // dL/df at the start of the step
+  Vector<Scalar> diagonal = {};   // scratch, N
+  Vector<Scalar> projected = {};  // scratch, N
+  Vector<Scalar> pulled = {};     // scratch, P
+  Scalar shift = Scalar(1);
+  Scalar curvature = Scalar(1);
+  Scalar floor = Scalar(0);
+
+  explicit TangentStiffness(const Problem& problem) : tangent(problem.make_tangent()) {
+    const Index n = problem.num_residuals();
+    kernel.setZero(n, n);
+    factor = Eigen::LLT<Matrix<Scalar>>(n);
+    for (Vector<Scalar>* v : {&slope, &diagonal, &projected}) v->setZero(n);
+    pulled.setZero(problem.dimension());
+    curvature = problem.curvature();
+    // What a first call makes, so that no later one allocates.
+    tangent.linearize(pulled);
+    tangent.kernel(kernel);
+  }
+
+  void start(const Problem& problem, Scalar /*t*/, const Vector<Scalar>& y, Vector<Scalar>& dy) {
+    problem.linearize(y, tangent, slope, dy);
+  }
+
+  void update(const Problem& problem, Scalar /*t*/, const Vector<Scalar>& y, const Vector<Scalar>& dy) {
+    tangent.kernel(kernel);
+    // Gradient descent is stable up to 2 / (c |K|), and follows the growth of the units only if its steps are short
+    // against that; what it can do without looking at errors, so can this. At kinks such steps are first-order
+    // accurate: the fractions make their error a few thousandths where units grow by factors of thousands.
+    constexpr int steps_per_stable_step = 4;
+    constexpr int steps_per_growth = 80;
+    const Scalar norm = kernel.cwiseAbs().rowwise().sum().maxCoeff();
+    const Scalar stability = Scalar(steps_per_stable_step) * curvature * norm / Scalar(2);
+    const Scalar growth = Scalar(steps_per_growth) * problem.growth_rate(y, dy);
+    floor = Scalar(1) / std::max({stability, growth, std::numeric_limits<Scalar>::min()});
+  }
+
+  bool factorize(Scalar new_shift) {
+    shift = new_shift;
+    const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * kernel.diagonal().sum();
+    diagonal = kernel.diagonal();
+    kernel.diagonal().array() += shift / curvature + rounding;
+    factor.compute(kernel);
+    kernel.diagonal() = diagonal;
+    return factor.info() == Eigen::Success;
+  }
+
+  /// For `F = -J^T slope` both factors of J^T merge: `u = -J^T (s I + c K)^-1 slope`.
+  void solve_start(const Vector<Scalar>& /*dy*/, Vector<Scalar>& u) {
+    projected = slope;
+    factor.solveInPlace(projected);
+    projected *= Scalar(-1) / curvature;
+    tangent.vjp(projected, u);
+  }
+
+  void solve(Vector<Scalar>& u) {
+    tangent.jvp(u, projected);
+    factor.solveInPlace(projected);
+    tangent.vjp(projected, pulled);
+    u = (u - pulled) / shift;
+  }
+};
+
+/// For a problem that a Rosenbrock method refuses.
+template <class Problem>
+struct NoStiffness {
+  explicit NoStiffness(const Problem& /*problem*/) {}
+};
+
+/// True where the Jacobian is exact, and the field all that a step needs.
+template <class Problem>
+inline constexpr bool has_exact_jacobian = SymmetricStiffField<Problem> || HasLinearSolver<Problem>;
+
+/// What a Rosenbrock method solves its stages with.
+template <class Problem>
+struct StiffnessOf {
+  using type = NoStiffness<Problem>;
+};
+template <SymmetricStiffField Problem>
+struct StiffnessOf<Problem> {
+  using type = DenseStiffness<Problem>;
+};
+template <HasLinearSolver Problem>
+requires(!SymmetricStiffField<Problem>) struct StiffnessOf<Problem> {
+  using type = OwnStiffness<Problem>;
+};
+template <GaussNewtonFlow Problem>
+requires(!has_exact_jacobian<Problem>) struct StiffnessOf<Problem> {
+  using type = TangentStiffness<Problem>;
+};
+
 }  // namespace detail
 
-/// Everything that changes during a run of a Rosenbrock method: the Jacobian and its factor, the stages and a few
-/// vectors of the length of y.
-template <class Scalar, std::size_t stages, class LinearSolver>
+/// Everything that changes during a run of a Rosenbrock method: N x N Jacobian and factor, the stages and
+/// a few vectors of the length of y.
+template <class Problem, std::size_t stages>
 struct RosenbrockWorkspace {
+  using Scalar = typename Problem::Scalar;
+
+  typename detail::StiffnessOf<Problem>::type stiffness;
   StepCounters counters = {};
   std::array<Vector<Scalar>, stages> u = {};
   Vector<Scalar> start = {};     // F(t, y)
@@ -88,23 +250,33 @@ struct RosenbrockWorkspace {
   Vector<Scalar> argument = {};  // where a stage evaluates
   Vector<Scalar> stage = {};     // F there
   Vector<Scalar> error = {};
-  LinearSolver solver = {};
   bool has_start = false;
   bool has_end = false;
   bool has_jacobian = false;
 };
 
-/// The Rosenbrock method of a tableau: linearly implicit steps with the exact Jacobian, for stiff
-/// autonomous fields `dy/dt = F(y)` with symmetric Jacobian -S, such as the dual flow (SymmetricStiffField, dense S)
-/// and the lifted flow (HasLinearSolver). `Rodas3`, `Rodas4`, `Ros34Pw2`. Not limited by stiffness; no iteration.
+/// The Rosenbrock method of a tableau: linearly implicit steps, not limited by stiffness, without iteration.
+/// `Rodas3`, `Rodas4`, `Ros34Pw2`, `Ros2`. Three kinds of stiff autonomous fields `dy/dt = F(y)` fit:
+///
+/// - fields with a symmetric Jacobian -S (SymmetricStiffField), such as the dual flow;
+/// - fields that solve with such a Jacobian by a structure of their own (HasLinearSolver), such as the lifted flow;
+/// - the gradient flow of any model (GaussNewtonFlow), through its tangent kernel: `S = 2 J^T J` has rank N, so that a
+///   stage costs an N x N solve and two products with J, and nothing P x P is ever formed. S is not the exact
+///   Jacobian, so that the tableau must be a W-method: `Ros34Pw2` or `Ros2`. Errors should be judged per unit
+///   (HasUnits).
 ///
 ///     integrate(flow, nu, {0, inf}, Rodas3{.jacobian_tolerance = 1e-4}, PiController{...}, options)
+///     integrate(GradientFlow(net, data), w, {0, inf}, Ros34Pw2{}, PiController{...}, options)
 ///
 /// An EmbeddedStepper, DerivativeStepper, and DenseStepper where the tableau has an interpolant. Cost per
-/// accepted step: one Jacobian, and per attempt one Cholesky factorization of `I / (gamma h) + S`, a solve per
-/// stage and the evaluations of the tableau. A rejected attempt keeps the Jacobian and the first stage. A step
-/// allocates nothing unless N is in the hundreds, when Eigen's factorization does. An attempt in
-/// which the factorization fails yields NaN, so that the controller rejects it.
+/// accepted step: one Jacobian (or tangent kernel), and per attempt one Cholesky factorization of `I / (gamma h) + S`
+/// (or of `I / (2 gamma h) + K`), a solve per stage and the evaluations of the tableau. A rejected attempt keeps the
+/// Jacobian and the first stage. A step allocates nothing unless N is in the hundreds, when Eigen's factorization
+/// does. An attempt in which the factorization fails yields NaN, so that the controller rejects it.
+///
+/// On a gradient flow `step_floor` is a quarter of the stable step of gradient descent, or an eightieth of the time in
+/// which the fastest unit grows by its own size if that is shorter: a step never has to be smaller, whatever its error
+/// estimate, which stays large where a kink of the network sticks to a data point.
 template <class Tableau>
 class Rosenbrock {
  public:
@@ -114,36 +286,32 @@ class Rosenbrock {
   static constexpr int error_order = Tableau::error_order;
 
   template <class Problem>
-  using Workspace =
-      RosenbrockWorkspace<typename Problem::Scalar, Tableau::stages, typename detail::LinearSolverOf<Problem>::type>;
+  using Workspace = RosenbrockWorkspace<Problem, Tableau::stages>;
 
   /// Relative error allowed in the matrix `I / (gamma h) + S`, in [0, 1), for problems that save work by it
   /// (HasApproximateJacobian). A W-method (Ros34Pw2) keeps its order with any value, 1e-2 is good; for the
   /// others choose a tenth of the relative step tolerance. 0, the default: the exact Jacobian.
   double jacobian_tolerance = 0;
 
-  /// All memory of a run: the solver (dense: two N x N matrices) and stages + 5 vectors. Throws ArgumentError when
+  /// All memory of a run: two N x N matrices and stages + 5 vectors (and a Tangent). Throws ArgumentError when
   /// `jacobian_tolerance` is outside [0, 1).
   template <class Problem>
   [[nodiscard]] Workspace<Problem> make_workspace(const Problem& problem) const {
-    static_assert(SymmetricStiffField<Problem> || HasLinearSolver<Problem>,
-                  "richflow: a Rosenbrock stepper needs a field with a symmetric Jacobian: "
-                  "`problem.negative_jacobian(t, y, S)`, which writes the lower triangle of S = -dF/dy, or a solver of "
-                  "its own (HasLinearSolver)");
+    static_assert(
+        detail::has_exact_jacobian<Problem> || GaussNewtonFlow<Problem>,
+        "richflow: a Rosenbrock stepper needs a field with a symmetric Jacobian: "
+        "`problem.negative_jacobian(t, y, S)`, which writes the lower triangle of S = -dF/dy, or a solver of its own "
+        "(HasLinearSolver); or the gradient flow of a model");
+    static_assert(detail::has_exact_jacobian<Problem> || Tableau::is_w_method,
+                  "richflow: on the gradient flow of a model the stepper must be a W-method (Ros34Pw2, Ros2), for "
+                  "2 J^T J is not the exact Jacobian");
     using Scalar = typename Problem::Scalar;
     require(jacobian_tolerance >= 0 && jacobian_tolerance < 1,
             "Rosenbrock: jacobian_tolerance must lie in [0, 1), got ", jacobian_tolerance);
     const Index n = problem.dimension();
-    Workspace<Problem> ws;
+    Workspace<Problem> ws{typename detail::StiffnessOf<Problem>::type(problem)};
     for (Vector<Scalar>& u : ws.u) u.setZero(n);
     for (Vector<Scalar>* v : {&ws.start, &ws.end, &ws.argument, &ws.stage, &ws.error}) v->setZero(n);
-    if constexpr (HasLinearSolver<Problem>) {
-      ws.solver = problem.make_linear_solver();
-    } else {
-      ws.solver.jacobian.setZero(n, n);
-      ws.solver.diagonal.setZero(n);
-      ws.solver.factor = Eigen::LLT<Matrix<Scalar>>(n);
-    }
     return ws;
   }
 
@@ -160,13 +328,16 @@ class Rosenbrock {
   void step(const Problem& problem, Scalar t, Scalar h, const Vector<Scalar>& y, Vector<Scalar>& y_new,
             Workspace<Problem>& ws) const {
     ws.has_end = false;
-    const Vector<Scalar>* f = &start_derivative(problem, t, y, ws);
+    start_derivative(problem, t, y, ws);
     if (!factorize(problem, t, h, y, ws)) {
       y_new.setConstant(std::numeric_limits<Scalar>::quiet_NaN());
       ws.error = y_new;
       return;
     }
-    for (std::size_t i = 0; i < Tableau::stages; ++i) {
+    ws.stiffness.solve_start(ws.start, ws.u[0]);
+    ++ws.counters.solves;
+    const Vector<Scalar>* f = &ws.start;
+    for (std::size_t i = 1; i < Tableau::stages; ++i) {
       if (detail::is_new_argument<Tableau>(i)) {
         ws.argument = y;
         accumulate(Tableau::a[i], i, Scalar(1), ws, ws.argument);
@@ -176,10 +347,7 @@ class Rosenbrock {
       }
       ws.u[i] = *f;
       accumulate(Tableau::c[i], i, Scalar(1) / h, ws, ws.u[i]);
-      if constexpr (HasLinearSolver<Problem>)
-        problem.solve(ws.solver, ws.u[i]);
-      else
-        ws.solver.factor.solveInPlace(ws.u[i]);
+      ws.stiffness.solve(ws.u[i]);
       ++ws.counters.solves;
     }
     y_new = y;
@@ -189,19 +357,27 @@ class Rosenbrock {
   }
 
   /// The last attempt was taken.
-  template <class Scalar, class LinearSolver>
-  void accept(RosenbrockWorkspace<Scalar, Tableau::stages, LinearSolver>& ws) const {
+  template <class Problem>
+  void accept(RosenbrockWorkspace<Problem, Tableau::stages>& ws) const {
     if (ws.has_end) ws.start.swap(ws.end);
-    ws.has_start = ws.has_end;
+    // The tangent space of a gradient flow has to move anyway.
+    ws.has_start = ws.has_end && detail::has_exact_jacobian<Problem>;
     ws.has_end = false;
     ws.has_jacobian = false;
   }
 
   /// `y_new - y_embedded` of the last attempt.
-  template <class Scalar, class LinearSolver>
-  [[nodiscard]] const Vector<Scalar>& error(
-      const RosenbrockWorkspace<Scalar, Tableau::stages, LinearSolver>& ws) const {
+  template <class Problem>
+  [[nodiscard]] const Vector<typename Problem::Scalar>& error(
+      const RosenbrockWorkspace<Problem, Tableau::stages>& ws) const {
     return ws.error;
+  }
+
+  /// The step that is taken whatever its error; on a gradient flow only.
+  template <class Problem>
+  requires(!detail::has_exact_jacobian<Problem>) [[nodiscard]] typename Problem::Scalar
+      step_floor(const RosenbrockWorkspace<Problem, Tableau::stages>& ws) const {
+    return ws.stiffness.floor;
   }
 
   /// `F(t, y)` at the start of the step.
@@ -209,7 +385,7 @@ class Rosenbrock {
   const Vector<Scalar>& start_derivative(const Problem& problem, Scalar t, const Vector<Scalar>& y,
                                          Workspace<Problem>& ws) const {
     if (!ws.has_start) {
-      problem(t, y, ws.start);
+      ws.stiffness.start(problem, t, y, ws.start);
       ++ws.counters.evaluations;
       ws.has_start = true;
     }
@@ -229,9 +405,9 @@ class Rosenbrock {
   }
 
   /// `out` = the solution at `t + theta h`, theta in [0, 1], from the stages of the last attempt.
-  template <class Scalar, class LinearSolver>
+  template <class Problem, class Scalar = typename Problem::Scalar>
   void interpolate(
-      const RosenbrockWorkspace<Scalar, Tableau::stages, LinearSolver>& ws, std::type_identity_t<Scalar> theta,
+      const RosenbrockWorkspace<Problem, Tableau::stages>& ws, std::type_identity_t<Scalar> theta,
       std::type_identity_t<Scalar> /*h*/, const Vector<Scalar>& y, const Vector<Scalar>& /*y_new*/,
       VectorRef<std::type_identity_t<Scalar>> out) const requires detail::HasRosenbrockInterpolant<Tableau> {
     out = y;
@@ -245,9 +421,10 @@ class Rosenbrock {
 
  private:
   /// `target += scale * sum_{j < count} weights_j u_j`.
-  template <class Scalar, class LinearSolver>
-  static void accumulate(const std::array<long double, Tableau::stages>& weights, std::size_t count, Scalar scale,
-                         const RosenbrockWorkspace<Scalar, Tableau::stages, LinearSolver>& ws, Vector<Scalar>& target) {
+  template <class Problem, class Scalar = typename Problem::Scalar>
+  static void accumulate(const std::array<long double, Tableau::stages>& weights, std::size_t count,
+                         std::type_identity_t<Scalar> scale, const RosenbrockWorkspace<Problem, Tableau::stages>& ws,
+                         Vector<Scalar>& target) {
     for (std::size_t j = 0; j < count; ++j)
       if (weights[j] != 0) target += (scale * static_cast<Scalar>(weights[j])) * ws.u[j];
   }
@@ -256,32 +433,16 @@ class Rosenbrock {
   template <class Problem, class Scalar = typename Problem::Scalar>
   bool factorize(const Problem& problem, Scalar t, Scalar h, const Vector<Scalar>& y, Workspace<Problem>& ws) const {
     const Scalar inverse = Scalar(1) / (static_cast<Scalar>(Tableau::gamma) * h);
-    ++ws.counters.factorizations;
     if (!ws.has_jacobian) {
-      if constexpr (HasLinearSolver<Problem>) {
-        problem.linearize(t, y, ws.solver);
-      } else if constexpr (HasApproximateJacobian<Problem>) {
-        const Scalar relative = static_cast<Scalar>(jacobian_tolerance);
-        problem.negative_jacobian(t, y, relative, relative * inverse, ws.solver.jacobian);
-      } else {
-        problem.negative_jacobian(t, y, ws.solver.jacobian);
-      }
+      if constexpr (detail::has_exact_jacobian<Problem>)
+        ws.stiffness.update(problem, t, y, inverse, static_cast<Scalar>(jacobian_tolerance));
+      else
+        ws.stiffness.update(problem, t, y, ws.start);
       ++ws.counters.jacobians;
       ws.has_jacobian = true;
     }
-    if constexpr (HasLinearSolver<Problem>) {
-      return problem.factorize(inverse, ws.solver);
-    } else {
-      auto& [jacobian, diagonal, factor] = ws.solver;
-      // S carries rounding errors of this size, which for h -> infinity would leave it indefinite where
-      // the field hardly depends on y. As errors of the Jacobian they are below those of the step.
-      const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * jacobian.diagonal().sum();
-      diagonal = jacobian.diagonal();
-      jacobian.diagonal().array() += inverse + rounding;
-      factor.compute(jacobian);
-      jacobian.diagonal() = diagonal;
-      return factor.info() == Eigen::Success;
-    }
+    ++ws.counters.factorizations;
+    return ws.stiffness.factorize(inverse);
   }
 };
 
@@ -289,7 +450,10 @@ class Rosenbrock {
 using Rodas3 = Rosenbrock<Rodas3Tableau>;
 /// Order 4(3), five evaluations: for tighter tolerances.
 using Rodas4 = Rosenbrock<Rodas4Tableau>;
-/// Order 3(2), four evaluations, keeps its order with an approximate Jacobian.
+/// Order 2(1), two evaluations, keeps its order with an approximate Jacobian.
+using Ros2 = Rosenbrock<Ros2Tableau>;
+/// Order 3(2), four evaluations, keeps its order with an approximate Jacobian: the first choice for the gradient flow
+/// of a model.
 using Ros34Pw2 = Rosenbrock<Ros34Pw2Tableau>;
 
 }  // namespace richflow

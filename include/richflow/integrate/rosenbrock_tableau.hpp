@@ -23,6 +23,20 @@ namespace richflow {
 template <std::size_t rows, std::size_t columns>
 using CoefficientTable = std::array<std::array<long double, columns>, rows>;
 
+/// Order 2 with an embedded order 1, two evaluations, L-stable (Verwer et al. 1999; Hundsdorfer and Verwer 2003, IV.5).
+/// A W-method: it keeps its order with any approximation of the Jacobian. No interpolant.
+struct Ros2Tableau {
+  static constexpr std::size_t stages = 2;
+  static constexpr int order = 2;
+  static constexpr int error_order = 1;
+  static constexpr bool is_w_method = true;
+  static constexpr long double gamma = 0.292893218813452475599155637895150961L;  // 1 - 1 / sqrt(2)
+  static constexpr CoefficientTable<2, 2> a = {{{}, {1 / gamma}}};
+  static constexpr CoefficientTable<2, 2> c = {{{}, {-2 / gamma}}};
+  static constexpr std::array<long double, 2> m = {1.5L / gamma, 0.5L / gamma};
+  static constexpr std::array<long double, 2> e = {0.5L / gamma, 0.5L / gamma};
+};
+
 /// Order 3 with an embedded order 2, three evaluations, L-stable and stiffly accurate (Sandu et al. 1997),
 /// with an interpolant of order 2 whose weights stay bounded for stiff components.
 struct Rodas3Tableau {

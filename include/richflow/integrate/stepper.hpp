@@ -141,6 +141,33 @@ concept HasLossFromDerivative = HasLoss<P> && requires(const P& problem, const V
   { problem.loss_from_derivative(y, y) } -> std::convertible_to<typename P::Scalar>;
 };
 
+/// A gradient flow whose stiffness is a Gauss-Newton matrix `S = c J^T J` of rank N, N much smaller than the dimension
+/// P: linear systems with `I / h + S` and functions of it cost N x N work.
+///
+/// - `make_tangent()`: memory with `jvp(v, out)`, `vjp(r, out)` and `kernel(K)` = J J^T at the point it was moved to
+/// - `linearize(w, tangent, slope, dw)`: moves it to w; `slope` = dL/df (N values), `dw` = F(w) = -J^T slope
+/// - `curvature()` = c
+/// - `growth_rate(w, dw)`: how fast the smallest parts of w grow, relative to themselves
+template <class P>
+concept GaussNewtonFlow = TangentFlow<P> &&
+    requires(const P& problem, ConstVectorRef<typename P::Scalar> w, VectorRef<typename P::Scalar> out,
+             decltype(problem.make_tangent())& tangent, MatrixRef<typename P::Scalar> K) {
+  problem.linearize(w, tangent, out, out);
+  tangent.jvp(w, out);
+  tangent.vjp(w, out);
+  tangent.kernel(K);
+  { problem.curvature() } -> std::convertible_to<typename P::Scalar>;
+  { problem.growth_rate(w, w) } -> std::convertible_to<typename P::Scalar>;
+};
+
+/// A stepper that knows a step length below which errors need not be judged, `step_floor(ws)` for the step that begins
+/// where the last attempt did. The loop takes such a step whatever its error estimate says: where a right-hand side
+/// jumps (a kink that sticks to a data point) no step has a small one.
+template <class St, class P>
+concept HasStepFloor = Stepper<St, P> && requires(const St& stepper, const WorkspaceOf<St, P>& ws) {
+  { stepper.step_floor(ws) } -> std::convertible_to<typename P::Scalar>;
+};
+
 /// One sentence per missing member, at compile time, for a problem used as a vector field.
 template <class P>
 constexpr void explain_vector_field() {

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <utility>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/models/relu_network.hpp"
+
+namespace richflow {
+
+/// Size and seed of a teacher problem on the circle; the defaults are those of Woodworth et al. 2020, Figure 6 (a, b).
+struct CircleTeacherOptions {
+  Index num_samples = 10;    ///< N
+  Index teacher_units = 3;   ///< hidden units of the teacher
+  std::uint64_t seed = 0;    ///< of everything random
+  std::uint64_t stream = 0;  ///< the repetition
+};
+
+/// Points on the circle, labelled by a small ReLU network.
+struct CircleTeacher {
+  Dataset dataset;              ///< X is N x 2, uniform on the unit circle
+  ReluNetwork<double> network;  ///< the teacher, without biases
+  Vector<double> weights;       ///< its parameters; its root mean square on the circle is 1
+
+  /// `count` points evenly spread on the circle, count x 2.
+  [[nodiscard]] static Matrix<double> grid(Index count) {
+    constexpr double turn = 6.283185307179586476925;
+    Matrix<double> X(count, 2);
+    for (Index i = 0; i < count; ++i) {
+      const double angle = turn * static_cast<double>(i) / static_cast<double>(count);
+      X(i, 0) = std::cos(angle);
+      X(i, 1) = std::sin(angle);
+    }
+    return X;
+  }
+
+  /// The labels of any points, N x 2.
+  [[nodiscard]] Vector<double> labels(const Matrix<double>& X) const {
+    Vector<double> y(X.rows());
+    network.predict(weights, X, y);
+    return y;
+  }
+};
+
+/// Draws the problem: angles uniform, teacher weights normal by the rule of He, then its outgoing weights divided by
+/// its root mean square on the circle, so that the zero function always has the error 1. Throws DimensionError unless
+/// both sizes are positive.
+[[nodiscard]] inline CircleTeacher circle_teacher(const CircleTeacherOptions& options) {
+  require<DimensionError>(options.num_samples > 0, "circle_teacher: num_samples must be positive, got ",
+                          options.num_samples);
+  RandomStream random(options.seed, options.stream);
+  const ReluNetwork<double> network(2, {options.teacher_units});
+  constexpr double turn = 6.283185307179586476925;
+  Matrix<double> X(options.num_samples, 2);
+  for (Index n = 0; n < options.num_samples; ++n) {
+    const double angle = random.uniform(0.0, turn);
+    X(n, 0) = std::cos(angle);
+    X(n, 1) = std::sin(angle);
+  }
+  const Matrix<double> circle = CircleTeacher::grid(360);
+  Vector<double> values(circle.rows());
+  Vector<double> weights = network.initial_parameters(random, Scale::from_value(1.0), HeInitialization::normal);
+  network.predict(weights, circle, values);
+  weights.tail(options.teacher_units) /= values.norm() / std::sqrt(static_cast<double>(circle.rows()));
+  Vector<double> y(options.num_samples);
+  network.predict(weights, X, y);
+  return {Dataset(std::move(X), std::move(y)), network, std::move(weights)};
+}
+
+}  // namespace richflow

@@ -1,0 +1,431 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+
+namespace richflow {
+
+/// How the weights of a network are drawn; in both cases the layers preserve the size of their input (He et al. 2015).
+enum class HeInitialization {
+  uniform,  ///< on [-sqrt(6 / n_in), +sqrt(6 / n_in)]
+  normal,   ///< N(0, 2 / n_in)
+};
+
+/// Memory in which a ReluNetwork evaluates N samples: per hidden layer two N x n_l matrices, and one N x max n_l.
+template <class S>
+struct ReluNetworkWorkspace {
+  std::vector<Matrix<S>> activations = {};    // A_l, l = 1 .. D - 1
+  std::vector<Matrix<S>> sensitivities = {};  // B_l: derivatives of the outputs, times the seed, by Z_l
+  Matrix<S> scratch = {};                     // N x the largest number of outputs of a layer
+  Matrix<S> gram = {};                        // N x N, made by the first tangent_kernel
+};
+
+/// The fully connected ReLU network of depth D >= 2 with one output (Woodworth et al. 2020, section 6, Figure 6),
+///
+///     A_0 = X,   Z_l = A_{l-1} W_l (+ 1 b_l^T),   A_l = max(Z_l, 0) for l < D,   f(w, X) = Z_D
+///
+/// `W_l` is n_{l-1} x n_l (n_0 = d, n_D = 1): column j holds the incoming weights of neuron j. The parameters are one
+/// vector, `w = (W_1, [b_1], W_2, [b_2], ...)`, matrices column by column. The derivative of max(z, 0) at z = 0 is 0.
+/// Without biases f is homogeneous of degree D in w, so that the scale of the predictor is alpha^D, and in x of
+/// degree 1.
+///
+/// The flow conserves, for every hidden neuron, the squared norm of its incoming parameters minus that of its outgoing
+/// ones (`invariant`). The units (HasUnits) are the hidden neurons, each with its incoming and outgoing parameters.
+///
+/// A Model, HasJvp, HasInvariant, HasWorkspace, HasTangent, HasUnits. Immutable. With a workspace nothing allocates for
+/// layers of up to about a hundred neurons (beyond, Eigen's matrix product does). With B_l the derivatives of
+/// the N outputs by Z_l, everything at one point follows from A and B: `J^T r = A_{l-1}^T diag(r) B_l` per layer,
+/// `J v = sum_l rowsum((A_{l-1} V_l) * B_l)` and `K = sum_l (A_{l-1} A_{l-1}^T) * (B_l B_l^T)`. Cost: 2 N P operations
+/// for `predict` and each product with J, 6 N P for a gradient.
+template <class S>
+class ReluNetwork {
+ public:
+  using Scalar = S;
+  using Workspace = ReluNetworkWorkspace<S>;
+
+  /// A net on d inputs with the given widths of its hidden layers, `{30, 30}` for depth 3. Throws DimensionError
+  /// unless there is a hidden layer (depth >= 2) and d and all widths are positive.
+  ReluNetwork(Index d, const std::vector<Index>& hidden_widths, bool has_biases = false) : has_biases_(has_biases) {
+    require<DimensionError>(d > 0, "the ReLU network needs d > 0 features, got ", d);
+    require<DimensionError>(!hidden_widths.empty(),
+                            "the ReLU network needs a hidden layer (depth >= 2), got depth 1: no hidden widths");
+    Index inputs = d;
+    for (std::size_t l = 0; l <= hidden_widths.size(); ++l) {
+      const Index outputs = l < hidden_widths.size() ? hidden_widths[l] : 1;
+      require<DimensionError>(outputs > 0, "hidden layer ", l + 1, " of the ReLU network has width ", outputs,
+                              "; widths must be positive");
+      layers_.push_back({inputs, outputs, num_parameters_, num_parameters_ + inputs * outputs});
+      num_parameters_ += (inputs + (has_biases ? 1 : 0)) * outputs;
+      if (l < hidden_widths.size()) num_units_ += outputs;
+      inputs = outputs;
+    }
+  }
+
+  /// A net of `depth` >= 2 layers whose hidden layers all have the same width.
+  [[nodiscard]] static ReluNetwork uniform_width(Index d, Index depth, Index width, bool has_biases = false) {
+    require<DimensionError>(depth >= 2, "the ReLU network needs depth >= 2, got ", depth);
+    return ReluNetwork(d, std::vector<Index>(static_cast<std::size_t>(depth - 1), width), has_biases);
+  }
+
+  /// d.
+  [[nodiscard]] Index input_features() const { return layers_.front().inputs; }
+  /// D, the number of weight matrices.
+  [[nodiscard]] Index depth() const { return static_cast<Index>(layers_.size()); }
+  /// Whether every layer has biases.
+  [[nodiscard]] bool has_biases() const { return has_biases_; }
+  /// P.
+  [[nodiscard]] Index num_parameters() const { return num_parameters_; }
+  /// D: `f(c w, x) = c^D f(w, x)` for c > 0. Throws ArgumentError for a net with biases, which is not homogeneous.
+  [[nodiscard]] Index homogeneity() const {
+    require(!has_biases_, "a ReLU network with biases is not homogeneous");
+    return depth();
+  }
+
+  /// `W_l`, l from 1 to depth(), as a view of the parameters.
+  [[nodiscard]] Eigen::Map<const Matrix<S>> weights(ConstVectorRef<S> w, Index l) const {
+    require_size("w", w.size(), num_parameters_);
+    require(l >= 1 && l <= depth(), "the layers count from 1 to ", depth(), ", got ", l);
+    return map(w, layers_[static_cast<std::size_t>(l - 1)]);
+  }
+
+  /// `alpha w0` with w0 drawn by the rule of He, layer by layer; biases start at zero. Throws ArgumentError where alpha
+  /// is outside the range of the scalar type.
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
+                                             HeInitialization rule = HeInitialization::uniform) const {
+    using std::isfinite;
+    using std::sqrt;
+    const S alpha = scale.value();
+    require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
+            " puts alpha outside the range of the scalar type");
+    Vector<S> w = Vector<S>::Zero(num_parameters_);
+    for (const Layer& layer : layers_) {
+      const bool is_uniform = rule == HeInitialization::uniform;
+      const S size = alpha * sqrt(S(is_uniform ? 6 : 2) / S(layer.inputs));
+      for (Index i = 0; i < layer.inputs * layer.outputs; ++i)
+        w[layer.weights + i] = size * static_cast<S>(is_uniform ? random.uniform(-1.0, 1.0) : random.normal());
+    }
+    return w;
+  }
+
+  /// Memory for N = X.rows() samples.
+  [[nodiscard]] Workspace make_workspace(ConstMatrixRef<S> X) const {
+    check_features(X);
+    Workspace ws;
+    Index widest = 1;
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+      ws.activations.emplace_back(Matrix<S>::Zero(X.rows(), layers_[l].outputs));
+      ws.sensitivities.emplace_back(Matrix<S>::Zero(X.rows(), layers_[l].outputs));
+      widest = std::max(widest, layers_[l].outputs);
+    }
+    ws.scratch.setZero(X.rows(), widest);
+    return ws;
+  }
+
+  /// `out = f(w, X)`, N values.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& ws) const {
+    check(w, X, out.size());
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+      Matrix<S>& A = ws.activations[l];
+      apply(w, l, X, ws, A);
+      A = A.cwiseMax(S(0));
+    }
+    apply(w, layers_.size() - 1, X, ws, out);
+  }
+
+  /// `out = J(w)^T r`, P values, at the w of the last `predict` with this workspace.
+  void pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out, Workspace& ws) const {
+    check(w, X, r.size());
+    require_size("out", out.size(), num_parameters_);
+    backpropagate(w, r, ws);
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) write_gradient(l, X, ws.sensitivities[l], out, ws);
+    write_gradient(layers_.size() - 1, X, r, out, ws);
+  }
+
+  /// `out = f(w, X)`; from here on `tangent_vjp`, `tangent_jvp` and `tangent_kernel` are at w.
+  void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& ws) const {
+    predict(w, X, out, ws);
+    backpropagate(w, Vector<S>(), ws);
+  }
+
+  /// `out = J^T r`, P values, where the workspace was linearized.
+  void tangent_vjp(ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out, Workspace& ws) const {
+    require_size("r", r.size(), X.rows());
+    require_size("out", out.size(), num_parameters_);
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+      auto scaled = ws.scratch.leftCols(layers_[l].outputs);
+      scaled.noalias() = r.asDiagonal() * ws.sensitivities[l];
+      write_gradient(l, X, scaled, out, ws);
+    }
+    write_gradient(layers_.size() - 1, X, r, out, ws);
+  }
+
+  /// `out = J v`, N values, where the workspace was linearized.
+  void tangent_jvp(ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out, Workspace& ws) const {
+    require_size("v", v.size(), num_parameters_);
+    require_size("out", out.size(), X.rows());
+    apply(v, layers_.size() - 1, X, ws, out);
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+      auto moved = ws.scratch.leftCols(layers_[l].outputs);
+      apply(v, l, X, ws, moved);
+      for (Index j = 0; j < layers_[l].outputs; ++j)
+        out.array() += moved.col(j).array() * ws.sensitivities[l].col(j).array();
+    }
+  }
+
+  /// `K = J J^T`, N x N, where the workspace was linearized. Cost: 4 N^2 per neuron. The first call with a workspace
+  /// allocates N^2.
+  void tangent_kernel(ConstMatrixRef<S> X, MatrixRef<S> K, Workspace& ws) const {
+    const Index n = X.rows();
+    require<DimensionError>(K.rows() == n && K.cols() == n, "K is ", K.rows(), " x ", K.cols(), " where N = ", n);
+    if (ws.gram.rows() != n) ws.gram.resize(n, n);
+    gram(layers_.size() - 1, X, ws, K);
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+      gram(l, X, ws, ws.gram);
+      const Matrix<S>& B = ws.sensitivities[l];
+      // Column by column: K needs no second N x N product.
+      for (Index j = 0; j < n; ++j) {
+        auto pulled = ws.scratch.col(0);
+        pulled.noalias() = B * B.row(j).transpose();
+        K.col(j).array() += ws.gram.col(j).array() * pulled.array();
+      }
+    }
+  }
+
+  /// `K = J(w) J(w)^T`, N x N, for large N and P, in little memory: beside K one layer's activations, a byte per sample
+  /// and hidden neuron and, for depth D > 3, D - 3 further N x N matrices. The Gram matrices of the activations are
+  /// formed on the way forward (that of the first hidden layer in the other triangle of K), those of the sensitivities
+  /// on the way back. Cost: 4 N P for the two ways and N^2 per neuron and Gram matrix, nearly all in matrix products.
+  void tangent_kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> K) const {
+    const Index n = X.rows();
+    check(w, X, n);
+    require<DimensionError>(K.rows() == n && K.cols() == n, "K is ", K.rows(), " x ", K.cols(), " where N = ", n);
+    const std::size_t hidden = layers_.size() - 1;
+    Index widest = 1;
+    for (std::size_t l = 0; l < hidden; ++l) widest = std::max(widest, layers_[l].outputs);
+    Matrix<S> values(n, widest);  // A_l on the way forward, B_l on the way back
+    Matrix<S> block(block_rows, widest);
+    std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic>> active;
+    Vector<S> first_diagonal = Vector<S>::Zero(n);
+    std::vector<Matrix<S>> grams;
+    const S one = has_biases_ ? S(1) : S(0);
+    K.setZero();
+    for (std::size_t l = 0; l < hidden; ++l) {
+      const Index width = layers_[l].outputs;
+      const auto W = map(w, layers_[l]);
+      active.emplace_back(n, width);
+      for_row_blocks(n, [&](Index i, Index rows) {
+        auto z = block.topLeftCorner(rows, width);
+        if (l == 0)
+          z.noalias() = X.middleRows(i, rows) * W;
+        else
+          z.noalias() = values.block(i, 0, rows, layers_[l].inputs) * W;
+        if (has_biases_) z.rowwise() += w.segment(layers_[l].biases, width).transpose();
+        active.back().middleRows(i, rows) = z.array() > S(0);
+        values.block(i, 0, rows, width) = z.cwiseMax(S(0));
+      });
+      const auto A = values.leftCols(width);
+      if (l + 1 == hidden) {
+        K.template selfadjointView<Eigen::Lower>().rankUpdate(A);
+        for (Index j = 0; j < n; ++j) K.col(j).tail(n - j).array() += one;
+      } else if (l == 0) {
+        K.template selfadjointView<Eigen::Upper>().rankUpdate(A);
+        first_diagonal = K.diagonal();
+        K.diagonal().setZero();
+      } else {
+        grams.emplace_back(Matrix<S>::Zero(n, n));
+        grams.back().template selfadjointView<Eigen::Lower>().rankUpdate(A);
+      }
+    }
+    for (std::size_t l = hidden; l-- > 0;) {
+      const Index width = layers_[l].outputs;
+      const auto W = map(w, layers_[l + 1]);
+      for_row_blocks(n, [&](Index i, Index rows) {
+        auto back = block.topLeftCorner(rows, width);
+        if (l + 1 == hidden)
+          back.rowwise() = W.col(0).transpose();
+        else
+          back.noalias() = values.block(i, 0, rows, layers_[l + 1].outputs) * W.transpose();
+        values.block(i, 0, rows, width) = active[l].middleRows(i, rows).select(back.array(), S(0)).matrix();
+      });
+      const auto B = values.leftCols(width);
+      // Below the diagonal only, in blocks of columns: K += (A_{l-1} A_{l-1}^T + 1) * (B_l B_l^T).
+      Matrix<S> product(n, std::min<Index>(n, block_rows));
+      Matrix<S> inputs(l == 0 ? n : 0, product.cols());
+      for_row_blocks(n, [&](Index j, Index count) {
+        const Index rows = n - j;
+        auto gram = product.topLeftCorner(rows, count);
+        gram.noalias() = B.bottomRows(rows) * B.middleRows(j, count).transpose();
+        if (l == 0)
+          inputs.topLeftCorner(rows, count).noalias() = X.bottomRows(rows) * X.middleRows(j, count).transpose();
+        for (Index c = 0; c < count; ++c) {
+          const Index below = rows - c;
+          auto column = K.col(j + c).tail(below).array();
+          const auto factor = gram.col(c).tail(below).array();
+          if (l == 0) {
+            column += (inputs.col(c).segment(c, below).array() + one) * factor;
+          } else if (l == 1) {
+            column[0] += (first_diagonal[j + c] + one) * factor[0];
+            column.tail(below - 1) += (K.row(j + c).tail(below - 1).transpose().array() + one) * factor.tail(below - 1);
+          } else {
+            column += (grams[l - 2].col(j + c).tail(below).array() + one) * factor;
+          }
+        }
+      });
+    }
+    K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
+  }
+
+  /// `out = f(w, X)`, N values. Allocates a workspace.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+    Workspace ws = make_workspace(X);
+    predict(w, X, out, ws);
+  }
+
+  /// `out = J(w)^T r`, P values. Allocates a workspace.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
+    Workspace ws = make_workspace(X);
+    Vector<S> ignored(X.rows());
+    predict(w, X, ignored, ws);
+    pullback(w, X, r, out, ws);
+  }
+
+  /// `out = J(w) v`, N values. Allocates a workspace.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
+    Workspace ws = make_workspace(X);
+    linearize(w, X, out, ws);
+    tangent_jvp(X, v, out, ws);
+  }
+
+  /// Hidden neurons.
+  [[nodiscard]] Index num_units() const { return num_units_; }
+
+  /// For every hidden neuron, layer by layer, the squared norm of the entries of v at its incoming parameters (bias
+  /// included) and outgoing weights.
+  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const { neuron_sums(v, S(1), out); }
+
+  /// For every hidden neuron, layer by layer, the squared norm of its incoming parameters (bias included) minus that of
+  /// its outgoing weights: constant along every gradient flow, and drifting by O(step) under descent.
+  [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const {
+    Vector<S> out(num_units_);
+    neuron_sums(w, S(-1), out);
+    return out;
+  }
+
+ private:
+  struct Layer {
+    Index inputs = 0;
+    Index outputs = 0;
+    Index weights = 0;  // where W_l begins in w
+    Index biases = 0;   // where b_l begins, if there are any
+  };
+
+  static constexpr Index block_rows = 64;
+
+  /// `action(first, count)` for one block of rows after the other.
+  template <class Action>
+  static void for_row_blocks(Index n, const Action& action) {
+    for (Index i = 0; i < n; i += block_rows) action(i, std::min<Index>(block_rows, n - i));
+  }
+
+  static Eigen::Map<const Matrix<S>> map(ConstVectorRef<S> w, const Layer& layer) {
+    return {w.data() + layer.weights, layer.inputs, layer.outputs};
+  }
+
+  /// `out = A_{l-1} W_l + 1 b_l^T` for the layer of index l (from 0), with weights and biases taken from `w`.
+  template <class Out>
+  void apply(ConstVectorRef<S> w, std::size_t l, ConstMatrixRef<S> X, const Workspace& ws, Out&& out) const {
+    const auto W = map(w, layers_[l]);
+    if (l == 0)
+      out.noalias() = X * W;
+    else
+      out.noalias() = ws.activations[l - 1] * W;
+    if (has_biases_) out.rowwise() += w.segment(layers_[l].biases, layers_[l].outputs).transpose();
+  }
+
+  /// Sensitivities from the activations, each sample's times its entry of `seed`; an empty seed is all ones.
+  void backpropagate(ConstVectorRef<S> w, ConstVectorRef<S> seed, Workspace& ws) const {
+    for (std::size_t l = layers_.size() - 1; l-- > 0;) {
+      Matrix<S>& B = ws.sensitivities[l];
+      const auto W = map(w, layers_[l + 1]);
+      if (l + 2 < layers_.size())
+        B.noalias() = ws.sensitivities[l + 1] * W.transpose();
+      else if (seed.size() == 0)
+        B.rowwise() = W.col(0).transpose();
+      else
+        B.noalias() = seed * W.transpose();
+      B.array() = (ws.activations[l].array() > S(0)).select(B.array(), S(0));
+    }
+  }
+
+  /// The part of J^T r that belongs to a layer: `A_{l-1}^T G`, `1^T G`.
+  template <class G>
+  void write_gradient(std::size_t l, ConstMatrixRef<S> X, const G& g, VectorRef<S> out, const Workspace& ws) const {
+    const Layer& layer = layers_[l];
+    Eigen::Map<Matrix<S>> W(out.data() + layer.weights, layer.inputs, layer.outputs);
+    if (l == 0)
+      W.noalias() = X.transpose() * g;
+    else
+      W.noalias() = ws.activations[l - 1].transpose() * g;
+    if (has_biases_) out.segment(layer.biases, layer.outputs) = g.colwise().sum().transpose();
+  }
+
+  /// `out = A_{l-1} A_{l-1}^T`, plus one for the bias.
+  template <class Out>
+  void gram(std::size_t l, ConstMatrixRef<S> X, const Workspace& ws, Out& out) const {
+    if (l == 0)
+      out.noalias() = X * X.transpose();
+    else
+      out.noalias() = ws.activations[l - 1] * ws.activations[l - 1].transpose();
+    if (has_biases_) out.array() += S(1);
+  }
+
+  /// Per hidden neuron: squares of v over its incoming parameters plus `sign` times those over its outgoing ones.
+  void neuron_sums(ConstVectorRef<S> v, S sign, VectorRef<S> out) const {
+    require_size("the parameter vector", v.size(), num_parameters_);
+    require_size("out", out.size(), num_units_);
+    Index first = 0;
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+      const Index width = layers_[l].outputs;
+      auto sums = out.segment(first, width);
+      const auto next = map(v, layers_[l + 1]);
+      sums.setZero();
+      for (Index k = 0; k < next.cols(); ++k) sums.array() += next.col(k).array().square();
+      sums *= sign;
+      sums += map(v, layers_[l]).colwise().squaredNorm().transpose();
+      if (has_biases_) sums.array() += v.segment(layers_[l].biases, width).array().square();
+      first += width;
+    }
+  }
+
+  void check_features(ConstMatrixRef<S> X) const {
+    require<DimensionError>(X.cols() == input_features(), "X has ", X.cols(),
+                            " columns where the net has d = ", input_features(), " features");
+  }
+
+  void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const {
+    require_size("w", w.size(), num_parameters_);
+    check_features(X);
+    require_size("the vector over samples", num_samples, X.rows());
+  }
+
+  std::vector<Layer> layers_ = {};
+  Index num_parameters_ = 0;
+  Index num_units_ = 0;
+  bool has_biases_ = false;
+};
+
+static_assert(HasJvp<ReluNetwork<double>>);
+static_assert(HasInvariant<ReluNetwork<double>>);
+static_assert(HasTangent<ReluNetwork<double>>);
+static_assert(HasUnits<ReluNetwork<double>>);
+
+}  // namespace richflow

@@ -1,0 +1,122 @@
+#include "richflow/kernel/tangent_kernel.hpp"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "richflow/core/random.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/models/unbiased.hpp"
+#include "richflow/models/univariate_relu.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+constexpr double eps = std::numeric_limits<double>::epsilon();
+
+/// J by N calls of vjp on all samples.
+template <class M>
+Matrix<double> jacobian(const M& model, const Vector<double>& w, const Matrix<double>& X) {
+  Matrix<double> transposed(model.num_parameters(), X.rows());
+  for (Index n = 0; n < X.rows(); ++n) model.vjp(w, X, Vector<double>::Unit(X.rows(), n), transposed.col(n));
+  return transposed.transpose();
+}
+
+template <class M>
+void check_kernels(const M& model, RandomStream& random, Index samples, Index features) {
+  const Matrix<double> X = random_matrix(random, samples, features);
+  const Matrix<double> X2 = random_matrix(random, 3, features);
+  const Vector<double> w = random_vector(random, model.num_parameters());
+  const Matrix<double> J = jacobian(model, w, X);
+  const Matrix<double> J2 = jacobian(model, w, X2);
+  // Sums of P products, in different orders.
+  const double rounding = 8 * eps * static_cast<double>(model.num_parameters());
+  CAPTURE(samples, features, model.num_parameters());
+  const Matrix<double> K = tangent_kernel(model, w, X);
+  CHECK((K - J * J.transpose()).norm() <= rounding * J.squaredNorm());
+  CHECK(K == K.transpose());
+  CHECK((tangent_kernel(model, w, X, X2) - J * J2.transpose()).norm() <= rounding * J.norm() * J2.norm());
+  Tangent tangent(model, X);
+  tangent.linearize(w);
+  const Vector<double> v = random_vector(random, samples);
+  CHECK((tangent_kernel_product(tangent, v) - K * v).norm() <= rounding * K.norm() * v.norm());
+}
+
+}  // namespace
+
+TEST_CASE("the tangent kernel is J J^T for every road to it") {
+  RandomStream random(51);
+  // 150 samples cross the blocks of rows; depths 2 to 5 cross the ways in which Gram matrices are kept.
+  for (const bool has_biases : {false, true})
+    for (const Index samples : {1, 7, 150}) {
+      check_kernels(ReluNetwork<double>(3, {5}, has_biases), random, samples, 3);
+      check_kernels(ReluNetwork<double>(2, {70, 4}, has_biases), random, samples, 2);
+      check_kernels(ReluNetwork<double>(2, {4, 6, 5}, has_biases), random, samples, 2);
+      check_kernels(ReluNetwork<double>(2, {3, 5, 4, 6}, has_biases), random, samples, 2);
+    }
+  check_kernels(UnivariateRelu<double>(300), random, 9, 1);
+  check_kernels(Doubled(ReluNetwork<double>(2, {4, 3})), random, 6, 2);
+  check_kernels(SquaredDiagonalNet<double>(5), random, 6, 5);
+}
+
+TEST_CASE("the kernel of the squared net is 4 X diag(w_+^2 + w_-^2) X^T") {
+  RandomStream random(52);
+  const SquaredDiagonalNet<double> net(6);
+  const Matrix<double> X = random_matrix(random, 4, 6);
+  const Vector<double> w = random_vector(random, 12);
+  const Vector<double> weights = 4.0 * (w.head(6).array().square() + w.tail(6).array().square());
+  const Matrix<double> expected = X * weights.asDiagonal() * X.transpose();
+  CHECK((tangent_kernel(net, w, X) - expected).norm() <= 100 * eps * expected.norm());
+}
+
+TEST_CASE("kernel distance is the cosine distance of the gradients, to the accuracy of small angles") {
+  RandomStream random(53);
+  const ReluNetwork<double> net(2, {6, 4});
+  const Matrix<double> X = random_matrix(random, 5, 2);
+  const Vector<double> a = random_vector(random, net.num_parameters());
+  const Vector<double> b = random_vector(random, net.num_parameters());
+  const Matrix<double> Ja = jacobian(net, a, X);
+  const Matrix<double> Jb = jacobian(net, b, X);
+  const double cosine = Ja.cwiseProduct(Jb).sum() / (Ja.norm() * Jb.norm());
+  CHECK_THAT(kernel_distance(net, a, b, X), near(1.0 - cosine, 0.0, 100 * eps));
+  CHECK(kernel_distance(net, a, Vector<double>(3.0 * a), X) <= eps);  // J is homogeneous
+  // Quadratic in the distance of the points: a quarter at half of it, where 1 - cosine has no digit left.
+  const double h = 1e-9;
+  const double far = kernel_distance(net, a, Vector<double>(a + h * b), X);
+  const double close = kernel_distance(net, a, Vector<double>(a + 0.5 * h * b), X);
+  CHECK(far > 0.0);
+  // Rounding of a relative to h.
+  CHECK_THAT(far / close, near(4.0, 1e-5, 0.0));
+  CHECK_THROWS_MATCHES(kernel_distance(net, a, Vector<double>::Zero(a.size()).eval(), X), ArgumentError,
+                       message_contains("at b"));
+}
+
+TEST_CASE("kernel alignment is one for proportional kernels and less for others") {
+  RandomStream random(54);
+  const Matrix<double> A = random_matrix(random, 4, 6);
+  const Matrix<double> B = random_matrix(random, 4, 6);
+  const Matrix<double> K = A * A.transpose();
+  const Matrix<double> L = B * B.transpose();
+  CHECK_THAT(kernel_alignment<double>(K, 5.0 * K), near(1.0, 0.0, 10 * eps));
+  CHECK_THAT(kernel_alignment(K, L), near((K * L).trace() / (K.norm() * L.norm()), 1e-14, 0.0));
+  CHECK(kernel_alignment(K, L) < 1.0);
+  CHECK_THROWS_AS(kernel_alignment<double>(K, Matrix<double>::Zero(4, 4)), ArgumentError);
+  CHECK_THROWS_AS(kernel_alignment<double>(K, Matrix<double>::Ones(3, 3)), DimensionError);
+}
+
+TEST_CASE("tangent kernels refuse bad input by name") {
+  const ReluNetwork<double> net(2, {3});
+  const Matrix<double> X = Matrix<double>::Ones(2, 2);
+  Vector<double> w = Vector<double>::Ones(9);
+  CHECK_THROWS_MATCHES(tangent_kernel(net, Vector<double>::Ones(8).eval(), X), DimensionError, message_contains("w"));
+  CHECK_THROWS_MATCHES(tangent_kernel(net, w, Matrix<double>(0, 2)), DimensionError, message_contains("N = 0"));
+  CHECK_THROWS_AS(tangent_kernel(net, w, Matrix<double>::Ones(2, 3).eval()), DimensionError);
+  CHECK_THROWS_AS(tangent_kernel(net, w, X, Matrix<double>::Ones(2, 3).eval()), DimensionError);
+  w[4] = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_MATCHES(tangent_kernel(net, w, X), NonFiniteError, message_contains("w(4)"));
+}

@@ -1,0 +1,135 @@
+#include "richflow/models/unbiased.hpp"
+
+#include <limits>
+
+#include "richflow/core/random.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/linearized.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/testing/model_battery.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+constexpr double eps = std::numeric_limits<double>::epsilon();
+
+/// Battery, and every workspace member against the plain ones.
+template <class M>
+void check_model(const M& model, RandomStream& random, const Matrix<double>& X, std::size_t checks) {
+  const Index samples = X.rows();
+  const Index parameters = model.num_parameters();
+  const Vector<double> w = 2.0 * random_vector(random, parameters);
+  const Vector<double> v = random_vector(random, parameters);
+  const Vector<double> r = random_vector(random, samples);
+  const Dataset data(X, random_vector(random, samples));
+  const auto report = testing::model_battery(model, w, data, v, r, 1e-5);
+  CAPTURE(report);
+  CHECK(report.ok());
+  CHECK(report.checks.size() == checks);
+
+  auto ws = model.make_workspace(X);
+  Vector<double> f(samples);
+  Vector<double> expected_f(samples);
+  Vector<double> g(parameters);
+  Vector<double> expected_g(parameters);
+  model.predict(w, X, f, ws);
+  model.predict(w, X, expected_f);
+  // The same sums, perhaps in another order.
+  CHECK((f - expected_f).norm() <= 1000 * eps * (1.0 + w.norm()));
+  model.pullback(w, X, r, g, ws);
+  model.vjp(w, X, r, expected_g);
+  CHECK((g - expected_g).norm() <= 1000 * eps * g.norm());
+  if constexpr (HasTangent<M>) {
+    model.linearize(w, X, f, ws);
+    CHECK((f - expected_f).norm() <= 1000 * eps * (1.0 + w.norm()));
+    model.tangent_vjp(X, r, g, ws);
+    CHECK((g - expected_g).norm() <= 1000 * eps * g.norm());
+    Matrix<double> K(samples, samples);
+    model.tangent_kernel(X, K, ws);
+    model.tangent_jvp(X, g, f, ws);
+    // K r = J (J^T r).
+    CHECK((K * r - f).norm() <= 1000 * eps * K.norm() * r.norm());
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Unbiased, Doubled and Linearized are models, of networks and of models without structure") {
+  RandomStream random(41);
+  const ReluNetwork<double> net(2, {5, 4});
+  const SquaredDiagonalNet<double> diagonal(2);
+  const Matrix<double> X = random_matrix(random, 4, 2);
+  const Vector<double> w0 = random_vector(random, net.num_parameters());
+  check_model(Unbiased(net, w0), random, X, 7);
+  check_model(Doubled(net), random, X, 7);
+  check_model(Linearized(net, w0), random, X, 6);
+  const Vector<double> diagonal_w0 = random_vector(random, 4);
+  check_model(Unbiased(diagonal, diagonal_w0), random, X, 7);
+  check_model(Doubled(diagonal), random, X, 7);
+  check_model(Linearized(diagonal, diagonal_w0), random, X, 6);
+  // They nest.
+  check_model(Linearized(Unbiased(net, w0), w0), random, X, 6);
+}
+
+TEST_CASE("Unbiased and Doubled start from the zero function; doubling doubles the kernel") {
+  RandomStream random(42);
+  const ReluNetwork<double> net(2, {6});
+  const Matrix<double> X = random_matrix(random, 5, 2);
+  const Vector<double> w0 = random_vector(random, net.num_parameters());
+  Vector<double> f(5);
+  const Unbiased unbiased(net, w0);
+  unbiased.predict(w0, X, f);
+  CHECK(f.norm() == 0.0);
+  const Doubled doubled(net);
+  const Vector<double> both = doubled.initial_parameters(w0);
+  doubled.predict(both, X, f);
+  CHECK(f.norm() == 0.0);
+
+  Tangent once(net, X);
+  Tangent twice(doubled, X);
+  Matrix<double> K(5, 5);
+  Matrix<double> K2(5, 5);
+  once.linearize(w0);
+  once.kernel(K);
+  twice.linearize(both);
+  twice.kernel(K2);
+  CHECK((K2 - 2.0 * K).norm() == 0.0);
+  Vector<double> units(12);
+  doubled.unit_square_norms(both, units);
+  CHECK((units.head(6) - units.tail(6)).norm() == 0.0);
+}
+
+TEST_CASE("the linearized model touches its model to first order") {
+  RandomStream random(43);
+  const ReluNetwork<double> net(2, {5, 4});
+  const Matrix<double> X = random_matrix(random, 4, 2);
+  const Vector<double> w0 = random_vector(random, net.num_parameters());
+  const Vector<double> v = random_vector(random, net.num_parameters());
+  const Linearized linear(net, w0);
+  Vector<double> exact(4);
+  Vector<double> tangent(4);
+  double previous = 0.0;
+  for (const double h : {1e-3, 5e-4}) {
+    net.predict(w0 + h * v, X, exact);
+    linear.predict(w0 + h * v, X, tangent);
+    const double error = (exact - tangent).norm();
+    // A second-order remainder: a quarter at half the distance, up to the third order (h relative).
+    if (previous > 0.0) CHECK_THAT(previous / error, near(4.0, 0.02, 0.0));
+    previous = error;
+  }
+}
+
+TEST_CASE("Unbiased, Doubled and Linearized refuse bad input") {
+  const ReluNetwork<double> net(2, {3});
+  CHECK_THROWS_MATCHES(Unbiased(net, Vector<double>::Ones(8).eval()), DimensionError, message_contains("start"));
+  CHECK_THROWS_AS(Unbiased(net, Vector<double>::Constant(9, std::numeric_limits<double>::infinity()).eval()),
+                  NonFiniteError);
+  CHECK_THROWS_MATCHES(Linearized(net, Vector<double>::Ones(8).eval()), DimensionError, message_contains("w0"));
+  CHECK_THROWS_AS(Doubled(net).initial_parameters(Vector<double>::Ones(8)), DimensionError);
+  Vector<double> out(2);
+  CHECK_THROWS_AS(Doubled(net).predict(Vector<double>::Ones(9), Matrix<double>::Ones(2, 2), out), DimensionError);
+}
