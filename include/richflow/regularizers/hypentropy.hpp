@@ -163,7 +163,7 @@ class BasicHypentropy {
     Shape shape;
     shape.dimension = u.size();
     shape.root_c.resize(u.size());
-    const S root_half(0.707106781186547524400844362104849039L);
+    const S root_half = S(0.707106781186547524400844362104849039L);
     for (Index i = 0; i < u.size(); ++i) {
       require(u[i] != S(0) || v[i] != S(0), "u(", i, ") and v(", i, ") are both 0: the pair never moves");
       shape.root_c[i] = hypot(u[i], v[i]) * root_half;
