@@ -43,19 +43,22 @@ Vector<double> plain_dual_newton(const Dataset& data, const Mirror& mirror, Inde
   const double log_alpha = mirror.scale().log();
   const double e_fold = 2 / mirror.homogeneity();
   double at = std::max(log_alpha, e_fold);
-  Vector<double> nu = Vector<double>::Zero(data.num_samples()), beta(d), curvature(d), trial_beta(d);
+  Vector<double> nu = Vector<double>::Zero(data.num_samples()), beta(d), curvature(d), trial_beta(d), r, trial_r;
   while (true) {
     const Mirror Q = mirror.with_scale(Scale::from_log(at));
     for (int step = 0; step < 200; ++step) {
       Q.mirror(X.transpose() * nu, beta, curvature);
-      const Vector<double> r = y - X * beta;
+      r = y;
+      r.noalias() -= X * beta;
       if (r.norm() <= 1e-12 * y.norm()) break;
       const Vector<double> direction = (X * curvature.asDiagonal() * X.transpose()).llt().solve(r);
       ++factorizations;
       double t = 1;
       for (; t > 1e-12; t /= 2) {
         Q.mirror(X.transpose() * (nu + t * direction), trial_beta, curvature);
-        if ((y - X * trial_beta).norm() < (1 - t / 4) * r.norm()) break;
+        trial_r = y;
+        trial_r.noalias() -= X * trial_beta;
+        if (trial_r.norm() < (1 - t / 4) * r.norm()) break;
       }
       if (t <= 1e-12) break;
       nu += t * direction;
