@@ -1,6 +1,6 @@
-// Gradient flow on the squared diagonal net until L <= 1e-10: plain gradient descent, explicit Runge-Kutta and
-// CVODE on the 2d weights (the roads that people take), and the dual flow in N unknowns. Each row reports the
-// distance of its end from the certified limit.
+// Gradient flow on the squared diagonal net, and on those of depth 3 and 5, until L <= 1e-10: plain gradient descent,
+// explicit Runge-Kutta and CVODE on the 2d weights (the roads that people take), and the dual flow in N unknowns. Each
+// row reports the distance of its end from the certified limit.
 
 #include <benchmark/benchmark.h>
 
@@ -39,15 +39,15 @@ constexpr double forever = std::numeric_limits<double>::infinity();
 
 /// The dual flow by the stiff stepper. The trajectory is controlled to `relative` in the predictor; its limit does
 /// not depend on it.
-template <class Stiff>
-void dual_flow(benchmark::State& state, const Stiff& stepper, double relative) {
+template <class Mirror, class Stiff>
+void dual_flow_of(benchmark::State& state, const Mirror& mirror, const Stiff& stepper, double relative) {
   const SparseRegression regression = problem();
   const Dataset& data = regression.dataset;
-  const Vector<double> limit = certified_limit(data, log_alpha(state));
+  const Vector<double> limit = certified_limit(data, mirror);
   Vector<double> beta(data.dimension());
   Stats stats;
   for (auto _ : state) {
-    const DualFlow flow(Hypentropy::uniform(data.dimension(), Scale::from_log(log_alpha(state))), data);
+    const DualFlow flow(mirror, data);
     const auto solution =
         integrate(flow, flow.initial_state(), TimeSpan{0, forever}, stepper,
                   PiController{.tolerance = {.relative = relative, .absolute = 1e-12}, .first_step = flow.first_step()},
@@ -56,56 +56,98 @@ void dual_flow(benchmark::State& state, const Stiff& stepper, double relative) {
     flow.beta(solution.y, beta);
     stats = solution.stats;
   }
-  report(state, beta, limit);
+  report(state, mirror.scale().log(), beta, limit);
   state.counters["steps"] = static_cast<double>(stats.accepted);
   state.counters["jacobians"] = static_cast<double>(stats.jacobians);
 }
 
-void dormand_prince_on_weights(benchmark::State& state) {
+template <class Stiff>
+void dual_flow(benchmark::State& state, const Stiff& stepper, double relative) {
+  dual_flow_of(state, Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))), stepper, relative);
+}
+
+template <class Net, class Mirror>
+void dormand_prince_of(benchmark::State& state, const Net& model, const Mirror& mirror, double relative) {
   const SparseRegression regression = problem();
   const Dataset& data = regression.dataset;
-  const Vector<double> limit = certified_limit(data, log_alpha(state));
-  const SquaredDiagonalNet<double> model(data.dimension());
+  const Vector<double> limit = certified_limit(data, mirror);
   const GradientFlow flow(model, data);
   Vector<double> beta(data.dimension());
   Stats stats;
   bool reached = true;
   for (auto _ : state) {
-    const Vector<double> w0 = model.initial_parameters(Scale::from_log(log_alpha(state)));
-    const auto solution = integrate(flow, w0, TimeSpan{0, forever}, DormandPrince{},
-                                    PiController{.tolerance = {.relative = 1e-7, .absolute = 1e-12}},
-                                    {.events = {loss_below(loss_goal).at_step_end()}, .max_steps = 200000});
+    const auto solution =
+        integrate(flow, model.initial_parameters(mirror.scale()), TimeSpan{0, forever}, DormandPrince{},
+                  PiController{.tolerance = {.relative = relative, .absolute = 1e-12}},
+                  {.events = {loss_below(loss_goal).at_step_end()}, .max_steps = 200000});
     reached = solution.ok();
     model.beta(solution.y, beta);
     stats = solution.stats;
   }
-  report(state, beta, limit);
+  report(state, mirror.scale().log(), beta, limit);
   state.counters["steps"] = static_cast<double>(stats.accepted);
   state.counters["reached"] = reached ? 1 : 0;
 }
 
+void dormand_prince_on_weights(benchmark::State& state) {
+  dormand_prince_of(state, SquaredDiagonalNet<double>(1000),
+                    Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))), 1e-7);
+}
+
 /// Plain descent, the step a fraction of the largest stable one at the limit: a hundredth of it follows the flow.
-void gradient_descent_on_weights(benchmark::State& state, double fraction) {
+template <class Net, class Mirror>
+void gradient_descent_of(benchmark::State& state, const Net& model, const Mirror& mirror, double fraction,
+                         Index max_steps) {
   const SparseRegression regression = problem();
   const Dataset& data = regression.dataset;
-  const Vector<double> limit = certified_limit(data, log_alpha(state));
-  const SquaredDiagonalNet<double> model(data.dimension());
+  const Vector<double> limit = certified_limit(data, mirror);
   const GradientFlow flow(model, data);
-  const Vector<double> curvature = (limit.array().square() + 4 * std::exp(4 * log_alpha(state))).sqrt();
-  const Matrix<double> K = 8 * data.X() * curvature.asDiagonal() * data.X().transpose();
+  // The tangent kernel, through the mirror map's curvature.
+  Vector<double> w, dw(2 * data.dimension()), beta(data.dimension()), z(data.dimension()), curvature(data.dimension());
+  mirror.gradient(limit, z);
+  mirror.mirror(z, beta, curvature);
+  const Matrix<double> K = mirror.dual_rate() * data.X() * curvature.asDiagonal() * data.X().transpose();
   const double stable = 2 / K.operatorNorm();
-  Vector<double> w, dw(2 * data.dimension()), beta(data.dimension());
   Index steps = 0;
   for (auto _ : state) {
-    w = model.initial_parameters(Scale::from_log(log_alpha(state)));
-    for (steps = 0; steps < 1'000'000 && flow.loss(w) > loss_goal; ++steps) {
+    w = model.initial_parameters(mirror.scale());
+    for (steps = 0; steps < max_steps && flow.loss(w) > loss_goal; ++steps) {
       flow(0.0, w, dw);
       w += fraction * stable * dw;
     }
   }
   model.beta(w, beta);
-  report(state, beta, limit);
+  report(state, mirror.scale().log(), beta, limit);
   state.counters["steps"] = static_cast<double>(steps);
+  state.counters["reached"] = flow.loss(w) <= loss_goal ? 1 : 0;
+}
+
+void gradient_descent_on_weights(benchmark::State& state, double fraction) {
+  gradient_descent_of(state, SquaredDiagonalNet<double>(1000),
+                      Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))), fraction, 1'000'000);
+}
+
+/// From alpha^D = 1e-6.
+template <int Depth>
+DepthHypentropy deep_regularizer() {
+  return DepthHypentropy::uniform(Depth, 1000, Scale::from_log(std::log(1e-6) / Depth));
+}
+
+/// With 1e-7 it would stall above the loss at depth 3. At depth 5 its steps do not suffice.
+template <int Depth>
+void deep_dormand_prince(benchmark::State& state) {
+  dormand_prince_of(state, DiagonalNet<double, Depth>(1000), deep_regularizer<Depth>(), 1e-9);
+}
+
+/// Descent that does not arrive within its steps says so; its time is that of these steps.
+template <int Depth>
+void deep_gradient_descent(benchmark::State& state) {
+  gradient_descent_of(state, DiagonalNet<double, Depth>(1000), deep_regularizer<Depth>(), 0.1, 100'000);
+}
+
+template <class Stiff>
+void deep_dual_flow(benchmark::State& state, const DepthHypentropy& mirror, const Stiff& stepper, double relative) {
+  dual_flow_of(state, mirror, stepper, relative);
 }
 
 #ifdef HAVE_ODEINT
@@ -242,5 +284,15 @@ BENCHMARK_CAPTURE(dual_flow, rodas3, Rodas3{.jacobian_tolerance = 1e-4}, 1e-3)
     ->DenseRange(0, 7)
     ->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(dual_flow, rodas4, Rodas4{}, 1e-4)->DenseRange(0, 7)->Unit(benchmark::kMillisecond);
+BENCHMARK(deep_dormand_prince<3>)->Unit(benchmark::kMillisecond);
+BENCHMARK(deep_dormand_prince<5>)->Unit(benchmark::kMillisecond);
+BENCHMARK(deep_gradient_descent<3>)->Unit(benchmark::kMillisecond);
+BENCHMARK(deep_gradient_descent<5>)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(deep_dual_flow, ros34pw2_depth_3, deep_regularizer<3>(), Ros34Pw2{.jacobian_tolerance = 1e-2}, 1e-3)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(deep_dual_flow, ros34pw2_depth_5, deep_regularizer<5>(), Ros34Pw2{.jacobian_tolerance = 1e-2}, 1e-3)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(deep_dual_flow, rodas4_depth_3, deep_regularizer<3>(), Rodas4{}, 1e-4)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(deep_dual_flow, rodas4_depth_5, deep_regularizer<5>(), Rodas4{}, 1e-4)->Unit(benchmark::kMillisecond);
 
 }  // namespace

@@ -52,6 +52,7 @@ void report(benchmark::State& state, const Case& c, const Solution<double>& solu
   const auto reference = c.steps(tight);
   state.counters["error"] = (solution.y - reference.y).norm() / reference.y.norm();
   state.counters["loss"] = c.flow.loss(solution.y);
+  state.counters["arrived"] = solution.status == Status::event ? 1 : 0;
   state.counters["steps"] = static_cast<double>(solution.step);
   state.counters["t"] = solution.t;
 }
@@ -69,8 +70,12 @@ void descent(benchmark::State& state) {
   double step = 0.01;
   for (; step > 1e-9; step /= 2) {
     // A stable step first: what is timed is one descent with it.
-    const auto trial = gradient_descent(c.flow, c.start, {.step = step, .iterations = 2000});
-    if (trial.ok() && c.flow.loss(trial.y) <= c.flow.loss(c.start)) break;
+    const auto trial = gradient_descent(c.flow, c.start, {.step = step, .iterations = 2000, .loss_below = loss_goal});
+    // A long step may also end with every unit dead, at a loss below that of a large start.
+    Vector<double> velocity(trial.y.size());
+    c.flow(0.0, trial.y, velocity);
+    const bool is_dead = c.flow.loss(trial.y) > loss_goal && velocity.norm() == 0.0;
+    if (trial.ok() && !is_dead && c.flow.loss(trial.y) <= c.flow.loss(c.start)) break;
   }
   for (auto _ : state)
     solution = gradient_descent(c.flow, c.start, {.step = step, .iterations = 6000000, .loss_below = loss_goal});

@@ -18,8 +18,9 @@
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/minimizers/certificate.hpp"
-#include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_norm.hpp"
+#include "richflow/minimizers/mirror_path.hpp"
+#include "richflow/regularizers/depth_hypentropy.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "richflow/regularizers/norms.hpp"
 #include "text.hpp"
@@ -50,9 +51,19 @@ std::vector<Index> images_of_class(const LabelledImages& images, int label) {
   return which;
 }
 
-Hypentropy regularizer(const AlphaPathProblem& problem, Scale scale) {
+Hypentropy hypentropy_of(const AlphaPathProblem& problem, Scale scale) {
   return problem.shape ? Hypentropy::shaped(*problem.shape, scale)
                        : Hypentropy::uniform(problem.train.dimension(), scale);
+}
+
+DepthHypentropy depth_hypentropy_of(const AlphaPathProblem& problem, Index depth, Scale scale) {
+  return problem.shape ? DepthHypentropy::shaped(depth, *problem.shape, scale)
+                       : DepthHypentropy::uniform(depth, problem.train.dimension(), scale);
+}
+
+/// w0 to this power, elementwise; only where there is a shape.
+Vector<double> shape_power(const AlphaPathProblem& problem, Index exponent) {
+  return problem.shape->array().pow(static_cast<double>(exponent));
 }
 
 double accuracy(const AlphaPathProblem& problem, const Vector<double>& beta) {
@@ -64,14 +75,20 @@ double accuracy(const AlphaPathProblem& problem, const Vector<double>& beta) {
   return static_cast<double>(right) / static_cast<double>(prediction.size());
 }
 
-/// From well inside the kernel regime, alpha^2 w0^2 several times the kernel solution, downwards.
-std::vector<Scale> default_scales(const AlphaPathProblem& problem, const Vector<double>& kernel_end, int count) {
+/// From well inside the kernel regime, (alpha w0)^D several times the kernel solution, downwards. At depth 2 the
+/// minimizer approaches its rich end as 1 / log(1 / alpha) and no scale is too small. Beyond it does so as alpha^(D-2),
+/// which is also the room that the dual variables keep from their bounds: e^-12 is rich to five digits, and leaves the
+/// integrated flow ten.
+std::vector<Scale> default_scales(const AlphaPathProblem& problem, Index depth, const Vector<double>& kernel_end,
+                                  int count) {
   Vector<double> size = kernel_end.cwiseAbs();
-  if (problem.shape) size = size.cwiseQuotient(problem.shape->cwiseAbs2());
+  if (problem.shape) size = size.cwiseQuotient(shape_power(problem, depth));
   const double largest = size.maxCoeff();
-  const double top = largest > 0.0 ? std::ceil(0.5 * std::log(2.0 * largest) + 1.0) : 1.0;
+  const double folds = largest > 0.0 ? std::ceil(0.5 * std::log(2.0 * largest) + 1.0) : 1.0;
+  const double top = 2.0 * folds / static_cast<double>(depth);
+  const double span = depth == 2 ? 24.0 : 12.0 / static_cast<double>(depth - 2);
   std::vector<Scale> scales;
-  for (const double log_alpha : spaced(top, top - 24.0, count, Spacing::linear))
+  for (const double log_alpha : spaced(top, top - span, count, Spacing::linear))
     scales.push_back(Scale::from_log(log_alpha));
   return scales;
 }
@@ -90,7 +107,8 @@ void describe(const AlphaPathProblem& problem, const Certificate& certificate, A
   row.test_accuracy = accuracy(problem, row.beta);
 }
 
-AlphaPathRow solve(const AlphaPathProblem& problem, HypentropyPath& path, Scale scale) {
+template <class Mirror>
+AlphaPathRow solve(const AlphaPathProblem& problem, MirrorPath<Mirror>& path, Scale scale) {
   const Stopwatch watch;
   AlphaPathRow row;
   MinimizerResult result = path.solve(scale);
@@ -107,12 +125,12 @@ AlphaPathRow solve(const AlphaPathProblem& problem, HypentropyPath& path, Scale 
 
 /// The flow in its N dual variables, until the loss is 1e-16 of |y|^2: a residual of 1e-8 of |y|. The tolerance
 /// decides how exact the time is; the end, where X beta = y and grad Q is in the row space of X, is not at stake.
-AlphaPathRow simulate(const AlphaPathProblem& problem, Scale scale, double beta_size) {
+template <class Mirror>
+AlphaPathRow simulate(const AlphaPathProblem& problem, const Mirror& mirror, double beta_size) {
   const Stopwatch watch;
   AlphaPathRow row;
-  row.scale = scale;
+  row.scale = mirror.scale();
   row.simulated = true;
-  const Hypentropy mirror = regularizer(problem, scale);
   const DualFlow flow(mirror, problem.train);
   const double loss = std::max(1e-16 * problem.train.y().squaredNorm(), std::numeric_limits<double>::min());
   IntegrateOptions<> until_fit;
@@ -134,9 +152,10 @@ AlphaPathRow simulate(const AlphaPathProblem& problem, Scale scale, double beta_
 }
 
 /// As `simulate`; what one scale throws becomes the message of its row, so that the others are not lost.
-AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, Scale scale, double beta_size) {
+template <class Mirror>
+AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, const Mirror& mirror, Scale scale, double beta_size) {
   try {
-    return simulate(problem, scale, beta_size);
+    return simulate(problem, mirror.with_scale(scale), beta_size);
   } catch (const Error& error) {
     AlphaPathRow row;
     row.scale = scale;
@@ -146,6 +165,30 @@ AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, Scale scale, doubl
     row.beta = Vector<double>::Constant(problem.train.dimension(), std::numeric_limits<double>::quiet_NaN());
     return row;
   }
+}
+
+/// Rows of `scales`, from the regularizer at any scale.
+template <class Mirror>
+std::vector<AlphaPathRow> rows_of(const AlphaPathProblem& problem, const Mirror& mirror,
+                                  const std::vector<Scale>& scales, double beta_size, const AlphaPathOptions& options) {
+  MirrorPath<Mirror> solver(problem.train, mirror);
+  const std::size_t stride = options.simulate ? 2 : 1;
+  std::vector<AlphaPathRow> rows(stride * scales.size());
+  Progress progress("alpha_path", static_cast<double>(rows.size()));
+  for (std::size_t k = 0; k < scales.size(); ++k) {
+    rows[stride * k] = solve(problem, solver, scales[k]);
+    progress.finish();
+  }
+  if (options.simulate) {
+    parallel_for(static_cast<Index>(scales.size()),
+                 [&](Index k) {
+                   const auto slot = static_cast<std::size_t>(k);
+                   rows[2 * slot + 1] = try_to_simulate(problem, mirror, scales[slot], beta_size);
+                   progress.finish();
+                 },
+                 {.threads = options.threads});
+  }
+  return rows;
 }
 
 void check(const AlphaPathOptions& options, AlphaPath& path) {
@@ -165,7 +208,8 @@ void check(const AlphaPathOptions& options, AlphaPath& path) {
     }
   }
   const auto add = [&](const char* text, double measured, double bound, bool complete, const char* otherwise) {
-    Claim claim = claim_at_most("alpha_path", text, measured, bound);
+    Claim claim =
+        claim_at_most("alpha_path", "at depth " + std::to_string(options.depth) + " " + text, measured, bound);
     if (!complete) claim.claim += otherwise;
     claim.holds = claim.holds && complete;
     path.claims.push_back(claim);
@@ -220,32 +264,24 @@ AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesyst
 }
 
 AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options) {
+  const Index depth = options.depth;
+  require(depth >= 2, "depth must be at least 2, got ", depth);
   AlphaPath path;
-  HypentropyPath solver(problem.train, regularizer(problem, Scale::from_log(0.0)));
-  path.kernel_end =
-      problem.shape ? min_l2_interpolator(problem.train, *problem.shape) : min_l2_interpolator(problem.train);
-  path.rich_end = min_l1_interpolator(problem.train).require_ok().beta;
+  path.depth = depth;
+  // Before powers of the shape hide what is wrong with it.
+  if (problem.shape) (void)hypentropy_of(problem, Scale::from_log(0.0));
+  path.kernel_end = problem.shape ? min_l2_interpolator(problem.train, shape_power(problem, depth - 1))
+                                  : min_l2_interpolator(problem.train);
+  path.rich_end = (problem.shape ? min_l1_interpolator(problem.train, shape_power(problem, 2 - depth))
+                                 : min_l1_interpolator(problem.train))
+                      .require_ok()
+                      .beta;
   std::vector<Scale> scales =
-      options.scales.empty() ? default_scales(problem, path.kernel_end, options.num_scales) : options.scales;
+      options.scales.empty() ? default_scales(problem, depth, path.kernel_end, options.num_scales) : options.scales;
   sort_and_deduplicate(scales);
-
-  const std::size_t stride = options.simulate ? 2 : 1;
-  path.rows.resize(stride * scales.size());
-  Progress progress("alpha_path", static_cast<double>(path.rows.size()));
-  for (std::size_t k = 0; k < scales.size(); ++k) {
-    path.rows[stride * k] = solve(problem, solver, scales[k]);
-    progress.finish();
-  }
-  if (options.simulate) {
-    const double size = path.kernel_end.norm();
-    parallel_for(static_cast<Index>(scales.size()),
-                 [&](Index k) {
-                   const auto slot = static_cast<std::size_t>(k);
-                   path.rows[2 * slot + 1] = try_to_simulate(problem, scales[slot], size);
-                   progress.finish();
-                 },
-                 {.threads = options.threads});
-  }
+  const double size = path.kernel_end.norm();
+  path.rows = depth == 2 ? rows_of(problem, hypentropy_of(problem, scales.front()), scales, size, options)
+                         : rows_of(problem, depth_hypentropy_of(problem, depth, scales.front()), scales, size, options);
   path.kernel_accuracy = accuracy(problem, path.kernel_end);
   path.rich_accuracy = accuracy(problem, path.rich_end);
   check(options, path);
@@ -326,6 +362,12 @@ std::string without_quotes(std::string name) {
   return name;
 }
 
+/// The weights 1 / w0^exponent of a norm, for gnuplot.
+std::string over_shape(const AlphaPathProblem& problem, Index exponent) {
+  if (!problem.shape || exponent == 0) return "";
+  return "/{/:Italic w}_0" + (exponent == 1 ? "" : "^{" + std::to_string(exponent) + "}");
+}
+
 constexpr Index most_curves = 1500;  // more coefficients than that are not drawn
 
 /// The axis of log alpha: its ends, and the places of the limits beside them.
@@ -397,9 +439,9 @@ Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& pat
   const auto word = [](const char* name, const std::string& value) { return name + (" = '" + value) + "'\n"; };
   Picture picture;
   picture.name = "alpha_path";
-  picture.alt =
-      "The coefficients of the flow's limit against log alpha, from the kernel end on the left to the rich end on the "
-      "right, with the minimum-l2 and minimum-l1 interpolators at the margins";
+  picture.alt = "The coefficients of the flow's limit at depth " + std::to_string(path.depth) +
+                " against log alpha, from the kernel end on the left to the rich end on the "
+                "right, with the minimum-l2 and minimum-l1 interpolators at the margins";
   picture.alt += problem.test ? "; below, the test accuracy along the path." : ".";
   picture.width = 1000;
   picture.height = problem.test ? 760 : 560;
@@ -411,9 +453,10 @@ Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& pat
       constant("rich_accuracy", problem.test ? path.rich_accuracy : 0.0) +
       constant("accuracy_step", problem.test ? accuracy_step(path) : 1.0) + constant("line", d > 100 ? 1.1 : 2.0) +
       constant("dot", d > 100 ? 0.35 : 0.6) + constant("with_simulated", has_simulated(path) ? 1 : 0) +
-      word("kernel_label", problem.shape ? "min ℓ_2/{/:Italic w}_0" : "min ℓ_2") +
+      word("kernel_label", "min ℓ_2" + over_shape(problem, path.depth - 1)) +
+      word("rich_label", "min ℓ_1" + over_shape(problem, path.depth - 2)) +
       word("heading", without_quotes(problem.name) + ": N = " + std::to_string(problem.train.num_samples()) +
-                          ", d = " + std::to_string(d) +
+                          ", d = " + std::to_string(d) + ", depth " + std::to_string(path.depth) +
                           (drawn < d ? " (the " + std::to_string(drawn) + " largest coefficients)" : ""));
   picture.commands = R"gp(set multiplot
 set lmargin at screen 0.105
@@ -427,7 +470,7 @@ set ylabel "coefficients of the flow's limit, {/:Italic β}_i"
 set arrow 1 from high, graph 0 to high, graph 1 nohead lc rgb grey lw 1
 set arrow 2 from low, graph 0 to low, graph 1 nohead lc rgb grey lw 1
 set label 1 kernel_label center at left, graph 1.03 tc rgb ink
-set label 2 "min ℓ_1" center at right, graph 1.03 tc rgb ink
+set label 2 rich_label center at right, graph 1.03 tc rgb ink
 if (with_accuracy) { set format x "" } else { set xlabel "log α   (kernel → rich)" }
 set key top left Left reverse at high, graph 0.99
 circles = with_simulated ? "flow integrated (twelve largest coefficients)" : ""

@@ -15,7 +15,7 @@
 #include "richflow/data/dataset.hpp"
 
 /// @file
-/// Where gradient flow on the squared diagonal net ends, for one data set and many initialization scales.
+/// Where gradient flow on a diagonal net of any depth ends, for one data set and many initialization scales.
 
 namespace richflow::examples {
 
@@ -43,7 +43,8 @@ struct AlphaPathProblem {
 
 /// What to compute.
 struct AlphaPathOptions {
-  std::vector<Scale> scales = {};  ///< empty: `num_scales` from the kernel end of this data to 24 e-folds below
+  Index depth = 2;                 ///< D >= 2
+  std::vector<Scale> scales = {};  ///< empty: `num_scales` from the kernel end of this data well into the rich regime
   int num_scales = 73;
   bool simulate = false;  ///< also integrate the flow
   int threads = 0;        ///< for the integrations; the solver follows one path
@@ -70,15 +71,17 @@ struct AlphaPathRow {
 
 /// The path: rows from the largest alpha to the smallest, the simulated row of a scale after the solved one.
 struct AlphaPath {
+  Index depth = 2;
   std::vector<AlphaPathRow> rows = {};
-  Vector<double> kernel_end = {};  ///< minimum-l2 interpolator (weighted by 1/w0^2 where there is a shape)
-  Vector<double> rich_end = {};    ///< minimum-l1 interpolator
+  Vector<double> kernel_end = {};  ///< interpolator of minimum `sum beta_i^2 / w0_i^(2D-2)`
+  Vector<double> rich_end = {};    ///< interpolator of minimum `sum |beta_i| / w0_i^(D-2)`
   double kernel_accuracy = 0.0;    ///< test accuracies of these two; NaN without test data
   double rich_accuracy = 0.0;
   std::vector<Claim> claims = {};
 };
 
-/// Computes the path. Equal scales are taken once. Throws InfeasibleError when nothing fits the data.
+/// Computes the path. Equal scales are taken once. Throws InfeasibleError when nothing fits the data, ArgumentError
+/// for a depth below 2 or a shape that is not positive.
 [[nodiscard]] AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options);
 
 /// Names of the tables that a user reads; the last one is there when the flow was integrated.

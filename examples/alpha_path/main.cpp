@@ -19,6 +19,7 @@ struct Arguments {
   std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
   std::vector<int> classes = {7, 9};
   richflow::Index per_class = 100;
+  richflow::Index depth = 2;
   std::optional<std::string> alpha = {};
   std::optional<std::string> log_alpha = {};
   bool simulate = false;
@@ -30,6 +31,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
   x->needs(y);
   y->needs(x);
   app.add_option("--shape", arguments.shape, "Shape w0 of the initialization: CSV file, one column, d rows")->needs(x);
+  app.add_option("--depth", arguments.depth, "Depth D of the net, beta = w_+^D - w_-^D, D >= 2")->capture_default_str();
   auto* alpha = app.add_option("--alpha", arguments.alpha, "Initialization scales: a,b,c or from:to:count, log-spaced");
   app.add_option("--log-alpha", arguments.log_alpha, "Their natural logarithms: a,b,c or from:to:count, evenly spaced")
       ->excludes(alpha);
@@ -59,7 +61,8 @@ std::vector<richflow::Scale> scales_of(const Arguments& arguments) {
 }
 
 void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
-  std::printf("%s: N = %td, d = %td\n", problem.name.c_str(), problem.train.num_samples(), problem.train.dimension());
+  std::printf("%s: N = %td, d = %td, depth %td\n", problem.name.c_str(), problem.train.num_samples(),
+              problem.train.dimension(), path.depth);
   std::printf("%10s  %-9s %12s %12s %10s %10s%s\n", "log alpha", "road", "|beta|_1", "|beta|_2", "residual", "gap",
               problem.test ? "  test accuracy" : "");
   for (const AlphaPathRow& row : path.rows) {
@@ -78,8 +81,8 @@ int main(int argc, char** argv) {
   ProgramInfo info;
   info.name = "alpha_path";
   info.description =
-      "Where gradient flow on the squared diagonal net ends, for your data (X, y) and any initialization scales, from "
-      "the kernel to the rich regime, each with a proof of optimality. Without --x: two classes of Fashion-MNIST.";
+      "Where gradient flow on the diagonal net of any depth ends, for your data (X, y) and any initialization scales, "
+      "from the kernel to the rich regime, each with a proof of optimality. Without --x: two classes of Fashion-MNIST.";
   info.title = "Coefficient paths of a data set";
   info.paper =
       "Between the kernel and the rich regime the limit of gradient flow moves from the minimum-l2 to the minimum-l1 "
@@ -89,6 +92,7 @@ int main(int argc, char** argv) {
   info.add_options = [&](CLI::App& app) { add_options(app, arguments); };
   return run_program(argc, argv, info, [&](const CommonOptions& common) {
     AlphaPathOptions options;
+    options.depth = arguments.depth;
     options.scales = scales_of(arguments);
     options.simulate = arguments.simulate;
     options.threads = common.threads;
@@ -101,6 +105,9 @@ int main(int argc, char** argv) {
     const AlphaPath path = alpha_path(problem, options);
     print_table(problem, path);
     write_alpha_path_tables(problem, path, common.out);
-    return ProgramResult{path.claims, {alpha_path_picture(problem, path)}, alpha_path_tables, problem.name};
+    return ProgramResult{path.claims,
+                         {alpha_path_picture(problem, path)},
+                         alpha_path_tables,
+                         problem.name + ", depth " + std::to_string(arguments.depth)};
   });
 }

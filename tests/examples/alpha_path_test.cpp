@@ -1,14 +1,21 @@
 #include "alpha_path.hpp"
 
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "csv.hpp"
 #include "files.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/data/sparse_regression.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/integrate.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/minimizers/min_norm.hpp"
+#include "richflow/models/diagonal.hpp"
 #include "support/catch.hpp"
+#include "support/reference.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
@@ -154,6 +161,90 @@ TEST_CASE("a shape changes the kernel end and not the rich one") {
   CHECK((shaped.rows[1].beta - direct.beta).norm() <= 1e-10 * direct.beta.norm());
 }
 
+TEST_CASE("alpha_path at depth 3 gives the tabulated limits, uniform and shaped, by both roads") {
+  std::vector<std::string> names;
+  for (int j = 0; j < 9; ++j) names.push_back("x" + std::to_string(j));
+  const Dataset data(test_support::reference_matrix("limit_X.csv", names),
+                     test_support::reference_matrix("limit_y.csv", {"y"}));
+  const Vector<double> shape = test_support::reference_matrix("limit_shape.csv", {"w0"});
+  const auto table = test_support::reference_table("limit_beta.csv");
+  for (const std::string init : {"uniform", "shape"}) {
+    AlphaPathProblem problem{init, data};
+    if (init == "shape") problem.shape = shape;
+    AlphaPathOptions options;
+    options.depth = 3;
+    options.simulate = true;
+    for (const double log_alpha : {3.0, 0.0, -1.0, -3.0, -6.0, -10.0})
+      options.scales.push_back(Scale::from_log(log_alpha));
+    const AlphaPath path = alpha_path(problem, options);
+    CHECK(all_hold(path.claims));
+    REQUIRE(path.rows.size() == 12);
+    int compared = 0;
+    for (std::size_t k = 0; k < table.size(); ++k) {
+      if (table.text(k, "D") != "3" || table.text(k, "init") != init) continue;
+      const auto i = static_cast<Index>(table.number(k, "i"));
+      for (const AlphaPathRow& row : path.rows) {
+        if (row.scale.log() != table.number(k, "log_alpha")) continue;
+        CAPTURE(init, row.scale.log(), row.simulated, i);
+        // The residuals of both roads, 1e-12 and 1e-8, times the condition of this problem, below 10.
+        const double tolerance = row.simulated ? 1e-7 : 1e-11;
+        CHECK_THAT(row.beta[i], near(table.number(k, "beta"), 0.0, tolerance * row.beta.cwiseAbs().maxCoeff()));
+        ++compared;
+      }
+    }
+    CHECK(compared == 12 * 9);
+    // Corrections at alpha = e^3 are of relative order (beta / alpha^3)^2 = e^-18, at e^-10 of order alpha^(D-2) =
+    // e^-10.
+    CHECK((path.rows[0].beta - path.kernel_end).norm() <= 1e-6 * path.kernel_end.norm());
+    CHECK((path.rows[10].beta - path.rich_end).norm() <= 1e-3 * path.rich_end.norm());
+  }
+}
+
+TEST_CASE("alpha_path at depth 5 ends where the weights end, on scales of its own") {
+  const TemporaryFolder folder;
+  const auto regression = small_problem();
+  AlphaPathProblem problem{"deep", regression.dataset};
+  problem.shape = Vector<double>::LinSpaced(40, 0.8, 1.3);
+  AlphaPathOptions options;
+  options.depth = 5;
+  options.simulate = true;
+  options.num_scales = 5;
+  const AlphaPath path = alpha_path(problem, options);
+  CHECK(all_hold(path.claims));
+  REQUIRE(path.rows.size() == 10);
+  // The ends are near: (beta / alpha^5)^2 / 20 at the top, alpha^3 = e^-12 relative to it at the bottom.
+  CHECK((path.rows[0].beta - path.kernel_end).norm() <= 1e-2 * path.kernel_end.norm());
+  CHECK((path.rows[8].beta - path.rich_end).norm() <= 1e-2 * path.rich_end.norm());
+
+  // The shape survives: the rich end is another vertex than the plain minimum, better by its own weights.
+  const Vector<double> plain = richflow::min_l1_interpolator(problem.train).require_ok().beta;
+  const auto weighted = [&](const Vector<double>& beta) {
+    return (beta.cwiseAbs().array() / problem.shape->array().cube()).sum();
+  };
+  CHECK(weighted(path.rich_end) < weighted(plain) * (1.0 - 1e-6));
+
+  const AlphaPathRow& row = path.rows[2];
+  const richflow::DiagonalNet<double, 5> net(40);
+  const richflow::GradientFlow flow(net, problem.train);
+  const auto solution =
+      richflow::integrate(flow, net.initial_parameters(row.scale, *problem.shape),
+                          richflow::TimeSpan{0.0, std::numeric_limits<double>::infinity()}, richflow::DormandPrince{},
+                          richflow::PiController{.tolerance = {.relative = 1e-9, .absolute = 1e-12}},
+                          {.events = {richflow::loss_below(1e-14)}});
+  REQUIRE(solution.ok());
+  Vector<double> beta(40);
+  net.beta(solution.y, beta);
+  // The weights are integrated to 1e-9 a step, over some thousand steps.
+  CHECK((beta - row.beta).norm() <= 1e-6 * row.beta.norm());
+
+  write_alpha_path_tables(problem, path, folder.path());
+  const auto picture = alpha_path_picture(problem, path);
+  CHECK(picture.setup.find("depth 5") != std::string::npos);
+  CHECK(picture.setup.find("^{4}") != std::string::npos);
+  CHECK(picture.setup.find("^{3}") != std::string::npos);
+  CHECK_NOTHROW(draw_picture(picture, folder.path()));
+}
+
 TEST_CASE("a user's data that do not fit together are refused") {
   const TemporaryFolder folder;
   const auto x = folder.file("X.csv", "a,b,c\n1,2,3\n4,5,6\n");
@@ -166,6 +257,12 @@ TEST_CASE("a user's data that do not fit together are refused") {
   options.scales = {Scale::from_log(0.0)};
   for (const char* shape : {"w\n1\n0\n1\n", "w\n1\n1\n-2\n"})
     CHECK_THROWS_AS(alpha_path(csv_problem(x, y, folder.file("w0.csv", shape)), options), richflow::ArgumentError);
+  for (const Index depth : {Index{1}, Index{0}, Index{-3}}) {
+    AlphaPathOptions shallow;
+    shallow.depth = depth;
+    CHECK_THROWS_MATCHES(alpha_path(csv_problem(x, y, {}), shallow), richflow::ArgumentError,
+                         message_contains("depth must be at least 2, got " + std::to_string(depth)));
+  }
   const auto twice = folder.file("twice.csv", "a,b,c\n1,2,3\n1,2,3\n");
   CHECK_THROWS_AS(alpha_path(csv_problem(twice, y, {}), options), richflow::InfeasibleError);
   const AlphaPath path = alpha_path(csv_problem(twice, folder.file("same.csv", "y\n1\n1\n"), {}), options);
