@@ -427,6 +427,19 @@ Vector<double> predictor(const DepthFlow& flow, const Vector<double>& nu) {
 
 }  // namespace
 
+TEST_CASE("beyond the bounds, or where beta overflows, field and loss are not finite", "[depth]") {
+  RandomStream random(50);
+  const Dataset data = gaussian_data(random, 4, 100);
+  const Vector<double> far = Vector<double>::Constant(4, 1e4);
+  Vector<double> field(4);
+  const DepthFlow deep(DepthHypentropy::uniform(3, 100, Scale::from_value(0.5)), data);
+  CHECK_FALSE(std::isfinite(deep.loss(far)));
+  deep(0.0, far, field);
+  CHECK_FALSE(field.allFinite());
+  const Flow squared(Hypentropy::uniform(100, Scale::from_value(0.5)), data);
+  CHECK_FALSE(std::isfinite(squared.loss(far)));
+}
+
 TEST_CASE("at depth D the dual flow is the flow of the weights, for every start", "[depth]") {
   RandomStream random(51);
   const Index d = 10;

@@ -44,7 +44,8 @@ Dataset noise_free(Index n, Index d, Index active, std::uint64_t seed) {
 }
 
 /// The three numbers at the level that the solver promises (1e-12 for the residual) or that rounding leaves:
-/// the entries of z = X^T nu carry the rounding of some hundred increments; the gap is the residual times |nu|, relative to Q.
+/// the entries of z = X^T nu carry the rounding of some hundred increments; the gap is the residual times |nu|,
+/// relative to Q.
 void check_certified(const MinimizerResult& result) {
   CAPTURE(result.scale.log(), result.factorizations);
   CHECK(result.status == Status::tolerance_reached);
@@ -395,8 +396,8 @@ TEST_CASE("random problems at depth D are certified for uniform, shaped and bias
     const Index depth = 3 + static_cast<Index>(random.uniform_integer(8));
     const Dataset data = gaussian_data(random, n, d);
     const Scale scale = Scale::from_log(random.uniform(-40.0, 6.0) / static_cast<double>(depth));
-    const Vector<double> a = random_positive_vector(random, d, 0.8, 1.25);
-    const Vector<double> b = random_positive_vector(random, d, 0.8, 1.25);
+    const Vector<double> a = random_positive_vector(random, d, 0.5, 2.0);
+    const Vector<double> b = random_positive_vector(random, d, 0.5, 2.0);
     for (const DepthHypentropy& Q :
          {DepthHypentropy::uniform(depth, d, scale), DepthHypentropy::shaped(depth, a, scale),
           DepthHypentropy::biased(depth, a, b, scale)}) {

@@ -117,6 +117,7 @@ TEST_CASE("q_D has the limits of theory", "[regularizers]") {
     for (double z = 1e20; z < 1e300; z *= 1e40)
       CHECK_THAT(depth_hypentropy(depth, -z), near(z, 1e-14 + 2 * static_cast<double>(depth) * std::pow(z, -1 / p), 0));
     CHECK(depth_hypentropy(depth, 0.0) == 0.0);
+    CHECK(depth_hypentropy(depth, -std::numeric_limits<double>::infinity()) == std::numeric_limits<double>::infinity());
     CHECK(depth_hypentropy_gradient(depth, 0.0) == 0.0);
     CHECK(depth_hypentropy_mirror(depth, 1.0) == std::numeric_limits<double>::infinity());
     CHECK(depth_hypentropy_mirror(depth, -2.0) == -std::numeric_limits<double>::infinity());

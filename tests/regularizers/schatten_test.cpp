@@ -91,3 +91,13 @@ TEST_CASE("Schatten-Q refuses bad input") {
   CHECK_THROWS_AS(schatten.value(M), NonFiniteError);
   CHECK_THROWS_AS(schatten.gradient(M), NonFiniteError);
 }
+
+TEST_CASE("norms of a matrix that is not finite are refused, not invented", "[schatten]") {
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    Matrix<double> M = Matrix<double>::Ones(4, 3);
+    M(1, 2) = bad;
+    CHECK_THROWS_AS(nuclear_norm(M), NonFiniteError);
+    CHECK_THROWS_AS(spectral_norm(M), NonFiniteError);
+  }
+  CHECK_THROWS_AS(spectral_norm(Matrix<double>(0, 0)), DimensionError);
+}

@@ -188,7 +188,9 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
     const Index d = dataset_->dimension();
     const Scalar negligible =
         std::numeric_limits<Scalar>::epsilon() / Scalar(8 * d) * beta_.template lpNorm<Eigen::Infinity>();
-    if (8 * (beta_.array().abs() > negligible).count() > d) {
+    using std::isfinite;
+    // An infinite beta (beyond a bound, or an overflow) must reach the residual, so that the step is refused.
+    if (!isfinite(negligible) || 8 * (beta_.array().abs() > negligible).count() > d) {
       residual_.noalias() += dataset_->X() * beta_;
     } else {
       for (Index i = 0; i < d; ++i)

@@ -275,8 +275,9 @@ struct RosenbrockWorkspace {
 /// does. An attempt in which the factorization fails yields NaN, so that the controller rejects it.
 ///
 /// On a gradient flow `step_floor` is a quarter of the stable step of gradient descent, or an eightieth of the time in
-/// which the fastest unit grows by its own size if that is shorter: a step never has to be smaller, whatever its error
-/// estimate, which stays large where a kink of the network sticks to a data point.
+/// which the fastest unit grows by its own size if that is shorter: no shorter step is tried, because the
+/// error estimate stays large where a kink of the network sticks to a data point. A tolerance too tight for a kink thus
+/// costs some five times the steps of descent at its stable step, not more.
 template <class Tableau>
 class Rosenbrock {
  public:
@@ -450,10 +451,9 @@ class Rosenbrock {
 using Rodas3 = Rosenbrock<Rodas3Tableau>;
 /// Order 4(3), five evaluations: for tighter tolerances.
 using Rodas4 = Rosenbrock<Rodas4Tableau>;
-/// Order 2(1), two evaluations, keeps its order with an approximate Jacobian.
+/// Order 2(1), two evaluations, keeps its order with an approximate Jacobian: the first choice for networks with kinks.
 using Ros2 = Rosenbrock<Ros2Tableau>;
-/// Order 3(2), four evaluations, keeps its order with an approximate Jacobian: the first choice for the gradient flow
-/// of a model.
+/// Order 3(2), four evaluations, keeps its order with an approximate Jacobian: for smooth models and tight tolerances.
 using Ros34Pw2 = Rosenbrock<Ros34Pw2Tableau>;
 
 }  // namespace richflow

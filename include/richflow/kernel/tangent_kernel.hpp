@@ -125,8 +125,9 @@ template <Model M>
 
 /// Kernel distance of two parameter vectors: the cosine distance of their tangent features on X,
 /// `1 - <J_a, J_b> / (|J_a| |J_b|)` in the Frobenius inner product (the "grad distance" of Woodworth et al. 2020,
-/// Figure 6 b). 0 in the kernel regime; never negative. Throws ArgumentError where all gradients vanish. Cost: two
-/// gradients per sample.
+/// Figure 6 b). 0 in the kernel regime; never negative. Throws DimensionError unless a and b have P entries and N > 0,
+/// NonFiniteError where a, b or X is not finite, ArgumentError where all gradients vanish. Cost: four gradients per
+/// sample.
 template <Model M>
 [[nodiscard]] typename M::Scalar kernel_distance(const M& model, const Vector<typename M::Scalar>& a,
                                                  const Vector<typename M::Scalar>& b,
@@ -137,6 +138,8 @@ template <Model M>
   require_size("b", b.size(), model.num_parameters());
   require_finite("a", a);
   require_finite("b", b);
+  require<DimensionError>(X.rows() > 0, "X has N = 0 rows (samples)");
+  require_finite("X", X);
   Vector<Scalar> at_a(model.num_parameters());
   Vector<Scalar> at_b(model.num_parameters());
   Scalar squares_a(0);

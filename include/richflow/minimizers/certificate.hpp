@@ -18,7 +18,8 @@ struct BasicCertificate {
   /// `|X beta - y|_2 / max(|y|_2, |X beta(0)|_2)`, the absolute norm where that maximum is 0.
   Scalar primal_residual = std::numeric_limits<Scalar>::infinity();
   /// `max_i |grad Q(beta) - X^T nu|_i / max(1, |X^T nu|_inf)`: an upper bound on the relative distance
-  /// of `grad Q(beta)` from the row space of X. Coordinates that underflow on both sides agree.
+  /// of `grad Q(beta)` from the row space of X, absolute where |X^T nu| < 1 (large alpha), where the gap is the sharper
+  /// judge. Coordinates that underflow on both sides agree.
   Scalar kkt_residual = std::numeric_limits<Scalar>::infinity();
   /// `(Q(beta) + Q*(X^T nu) - <y, nu>) / max(Q(beta), Q*(X^T nu))`: the primal value minus the dual
   /// value (weak duality), relative; within rounding it may be slightly negative.

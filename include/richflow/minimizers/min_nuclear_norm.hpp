@@ -97,10 +97,6 @@ template <class S>
   return lowest < S(0) ? std::min(S(1), S(-0.9) / lowest) : S(1);
 }
 
-}  // namespace detail
-
-namespace detail {
-
 /// Matrices of smallest Frobenius norm with given measurements.
 template <class Kind, class S>
 class LeastFrobenius {
@@ -214,6 +210,10 @@ template <class Kind, class S>
     // The certificate of this iterate: M moved onto the measurements, nu scaled into the ball.
     Matrix<S> M = size * W.topRightCorner(shape.rows(), shape.cols());
     M += least.solve(y - detail::measure<Kind>(shape, X, M));
+    if (!M.allFinite() || !nu.allFinite()) {
+      result.status = Status::stalled;
+      break;
+    }
     const S dual_norm = std::max(S(1), spectral_norm(detail::weighted_sum<Kind>(shape, X, nu)));
     const S objective = nuclear_norm(M);
     const S gap = (objective - y.dot(nu) / dual_norm) / objective;

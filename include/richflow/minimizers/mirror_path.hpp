@@ -29,7 +29,7 @@ struct BasicMinimizerOptions {
   /// Stop when `|X beta - y| / max(|y|, |X beta(0)|)` is at most this (1e-12 in double). Much below the
   /// default, rounding decides and the result says `stalled`.
   Scalar primal_tolerance = Scalar(4500) * Eigen::NumTraits<Scalar>::epsilon();
-  /// Give up after this many N x N factorizations.
+  /// Give up after this many factorizations.
   Index max_factorizations = 400;
 };
 
@@ -44,7 +44,7 @@ struct [[nodiscard]] BasicMinimizerResult {
   BasicCertificate<Scalar> certificate = {};                   ///< Distance from optimality.
   Status status = Status::stalled;                             ///< tolerance_reached, stalled or max_steps.
   Index newton_steps = 0;                                      ///< Newton and continuation steps taken.
-  Index factorizations = 0;                                    ///< N x N matrices assembled and factored.
+  Index factorizations = 0;                                    ///< N x N Cholesky and, rarely, d x N QR factorizations.
   Index inner_iterations = 0;                                  ///< Conjugate-gradient iterations, O(N d) each.
 
   [[nodiscard]] bool ok() const { return is_success(status); }
@@ -117,9 +117,9 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   using S = Scalar;
 
   // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
-  // `corrected`. A jump is at most `reach` times the one
-  // before. A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`. Measured on
-  // Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each.
+  // `corrected`. A jump is at most `reach` times the one before. A conjugate-gradient iteration costs about 1/20 of a
+  // factorization, hence `max_inner`. Measured on Gaussian problems with d = 1000 and N = 100; the counts change little
+  // within a factor 2 of each. A Newton step that fits less than `graded_below` times between the bounds is rounding.
   static constexpr double neighbourhood = 0.5;
   static constexpr double corrected = 1e-2;
   static constexpr Index max_inner = 16;
@@ -302,7 +302,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     for (Index i = 0; i < curvature_.size(); ++i)
       if (curvature_[i] > S(0)) order_.push_back(i);
     scratch_ = curvature_.cwiseProduct(squared_norms_);
-    std::sort(order_.begin(), order_.end(), [&](Index i, Index j) { return scratch_[i] > scratch_[j]; });
+    std::stable_sort(order_.begin(), order_.end(), [&](Index i, Index j) { return scratch_[i] > scratch_[j]; });
     const Index filled = static_cast<Index>(order_.size());
     const Index n = X().rows();
     Matrix<S> rows = Matrix<S>::Zero(std::max(filled, n), n);
@@ -464,12 +464,14 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       if (end == log_alpha_) return false;
       const Mirror at_end = at(end);
       if (!aim_at(at_end)) continue;
-      const S trial = evaluate(at_end, trial_, trial_beta_, trial_curvature_, trial_r_);
+      // A biased start has another |X beta(0)| at each scale.
+      const S end_scale = detail::residual_scale<S>(y().norm(), start_norm(end));
+      const S trial = evaluate(at_end, trial_, trial_beta_, trial_curvature_, trial_r_) * (residual_scale_ / end_scale);
       if (!(trial <= S(neighbourhood))) continue;
       ++newton_steps_;
       accept(S(1), tangent_, trial);
       room_ = BoundedMirrorMap<Mirror> ? S(0) : room_;
-      residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(end));
+      residual_scale_ = end_scale;
       set_scale(end);
       if (point_.is_determined_by_z()) {
         // Where |z| has shrunk, the rounding of the increments would outweigh what is left.

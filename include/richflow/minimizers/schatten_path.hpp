@@ -62,9 +62,13 @@ class BasicSchattenPath {
     nu_.setZero(N);
   }
 
-  /// The minimizer at mu. Numerical trouble never throws: status and certificate say what was reached.
+  /// The minimizer at mu. Throws ArgumentError where mu^2 overflows; other numerical trouble never throws: status and
+  /// certificate say what was reached.
   BasicSpectralResult<S> solve(BasicScale<S> mu) {
     using std::abs;
+    using std::exp;
+    using std::isfinite;
+    require(isfinite(exp(S(2) * mu.log())), "log mu = ", mu.log(), " is too large: mu^2 overflows");
     iterations_ = 0;
     Status status = Status::tolerance_reached;
     if (size_ > S(0)) {

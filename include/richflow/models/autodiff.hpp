@@ -157,7 +157,7 @@ struct Recorded : DifferentiableNumber<Recorded<S>, S> {
 ///       Index d, k;
 ///       [[nodiscard]] Index num_parameters() const { return k * (d + 1); }
 ///       template <class T>
-///       [[nodiscard]] T predict(std::span<const T> w, std::span<const double> x) const { ... }
+///       [[nodiscard]] T predict(std::span<const T> w, std::span<const S> x) const { ... }
 ///     };
 ///     const Autodiff model(TanhNet{2, 50});
 ///

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstddef>
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
@@ -22,7 +24,7 @@ namespace richflow {
 /// `Depth` fixes D at compile time; with `Eigen::Dynamic`, the default, the constructor takes it.
 ///
 /// A Model, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
-/// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and O(D d).
+/// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and O(d log D).
 template <class S, int Depth = Eigen::Dynamic>
 class DiagonalNet {
   static_assert(Depth == Eigen::Dynamic || Depth >= 2, "richflow: the depth of a diagonal net is at least 2");
@@ -126,15 +128,23 @@ class DiagonalNet {
     return out;
   }
 
-  /// p^D - m^D as (p - m)(p^(D-1) + p^(D-2) m + ... + m^(D-1)), which keeps the digits of a small difference.
+  /// p^D - m^D, the exponent k built from the bits of D: `p^2k - m^2k = (p^k - m^k)(p^k + m^k)` and
+  /// `p^(k+1) - m^(k+1) = p (p^k - m^k) + (p - m) m^k` keep the digits of a small difference.
   [[nodiscard]] S difference(S p, S m) const {
-    S sum = p + m;
-    S m_power = m;
-    for (Index k = 2; k < depth(); ++k) {
-      m_power *= m;
-      sum = sum * p + m_power;
+    const auto bits = static_cast<std::size_t>(depth());
+    S out = p - m;
+    S p_k = p;
+    S m_k = m;
+    for (std::size_t bit = std::bit_floor(bits) / 2; bit > 0; bit /= 2) {
+      out *= p_k + m_k;
+      p_k *= p_k;
+      m_k *= m_k;
+      if ((bits & bit) == 0) continue;
+      out = p * out + (p - m) * m_k;
+      p_k *= p;
+      m_k *= m;
     }
-    return (p - m) * sum;
+    return out;
   }
 
   /// D w^(D-1).

@@ -81,8 +81,19 @@ class Linearized {
 
   /// `out = f(w0, X) + J(w0) (w - w0)`, N values. Allocates.
   void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out) const {
-    Workspace ws = make_workspace(X);
-    predict(w, X, out, ws);
+    if constexpr (HasJvp<M>) {
+      // A test set may be large, and a workspace would hold its tangent features.
+      require_size("w", w.size(), w0_.size());
+      require_size("out", out.size(), X.rows());
+      const Vector<Scalar> moved = w - w0_;
+      Vector<Scalar> change(X.rows());
+      model_.predict(w0_, X, out);
+      model_.jvp(w0_, X, moved, change);
+      out += change;
+    } else {
+      Workspace ws = make_workspace(X);
+      predict(w, X, out, ws);
+    }
   }
   /// `out = J(w0)^T r`, P values.
   void vjp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const {
@@ -93,8 +104,12 @@ class Linearized {
   void jvp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const {
     require_size("w", w.size(), w0_.size());
     require_size("v", v.size(), w0_.size());
-    Workspace ws = make_workspace(X);
-    tangent_jvp(X, v, out, ws);
+    if constexpr (HasJvp<M>) {
+      model_.jvp(w0_, X, v, out);
+    } else {
+      Workspace ws = make_workspace(X);
+      tangent_jvp(X, v, out, ws);
+    }
   }
 
   /// Units of f.

@@ -59,13 +59,13 @@ class TwoLayerDiagonalNet {
   void beta(ConstVectorRef<S> w, VectorRef<S> out) const {
     require_size("w", w.size(), 4 * d_);
     require_size("out", out.size(), d_);
-    for (Index i = 0; i < d_; ++i) out[i] = entry(w, w, i) / S(2);
+    for (Index i = 0; i < d_; ++i) out[i] = beta_at(w, i);
   }
 
   /// `out = X beta(w)`, N values.
   void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
     check(w, X, out.size());
-    detail::apply_entries<S>(X, out, [&](Index i) { return entry(w, w, i) / S(2); });
+    detail::apply_entries<S>(X, out, [&](Index i) { return beta_at(w, i); });
   }
 
   /// `out = J(w)^T r`, P values: `(v_+ * g, u_+ * g, -v_- * g, -u_- * g)`, `g = X^T r`.
@@ -102,7 +102,16 @@ class TwoLayerDiagonalNet {
   }
 
  private:
-  /// The derivative of beta_i at w along v; 2 beta_i for v = w.
+  /// beta_i from the differences of the pairs, which keeps its digits where the pairs are close.
+  [[nodiscard]] S beta_at(ConstVectorRef<S> w, Index i) const {
+    const S u_plus = w[i];
+    const S v_plus = w[d_ + i];
+    const S u_minus = w[2 * d_ + i];
+    const S v_minus = w[3 * d_ + i];
+    return ((u_plus - u_minus) * (v_plus + v_minus) + (u_plus + u_minus) * (v_plus - v_minus)) / S(2);
+  }
+
+  /// The derivative of beta_i at w along v.
   [[nodiscard]] S entry(ConstVectorRef<S> w, ConstVectorRef<S> v, Index i) const {
     const S plus = w[i] * v[d_ + i] + w[d_ + i] * v[i];
     return plus - (w[2 * d_ + i] * v[3 * d_ + i] + w[3 * d_ + i] * v[2 * d_ + i]);

@@ -22,7 +22,10 @@ template <class Scalar>
 class DepthFunctions {
  public:
   explicit DepthFunctions(Index depth)
-      : power_(Scalar(depth) / Scalar(depth - 2)), tail_(Scalar(2) / Scalar(depth - 2)) {}
+      : power_(Scalar(depth) / Scalar(depth - 2)), tail_(Scalar(2) / Scalar(depth - 2)) {
+    using std::pow;
+    half_ratio_ = pow(Scalar(0.5), -power_) - pow(Scalar(1.5), -power_);
+  }
 
   /// p = D / (D - 2).
   [[nodiscard]] Scalar power() const { return power_; }
@@ -80,15 +83,16 @@ class DepthFunctions {
     using std::pow;
     // h is convex on (0, 1) and this starts to the right of the root or close to it; Newton in u where u has the
     // digits, in 1 - u where that has.
-    const Scalar eps = std::numeric_limits<Scalar>::epsilon();
-    const Scalar half_ratio = pow(Scalar(0.5), -power_) - pow(Scalar(1.5), -power_);
-    if (ratio < half_ratio) {
+    using std::sqrt;
+    // Newton squares the error: after a step this small the next would be rounding.
+    const Scalar settled = sqrt(std::numeric_limits<Scalar>::epsilon()) / Scalar(16);
+    if (ratio < half_ratio_) {
       Scalar u = std::min(Scalar(0.5), ratio / (Scalar(2) * power_));
       for (int k = 0; k < max_newton_steps; ++k) {
         const Response at = response(u, Scalar(1) + u, Scalar(1) - u);
         const Scalar step = (ratio - at.h) / (power_ * at.slope);
         u = std::min(Scalar(0.5), u + step);
-        if (!(abs(step) > eps * u)) break;
+        if (!(abs(step) > settled * u)) break;
       }
       return {u, Scalar(1) + u, Scalar(1) - u};
     }
@@ -100,7 +104,7 @@ class DepthFunctions {
       const Scalar slope = -(image / sum) * pow(Scalar(2) - s, -power_ - Scalar(1));
       const Scalar step = (image - s) / (Scalar(1) - slope);
       s += step;
-      if (!(abs(step) > eps * s)) break;
+      if (!(abs(step) > settled * s)) break;
     }
     return {Scalar(1) - s, Scalar(2) - s, s};
   }
@@ -116,7 +120,8 @@ class DepthFunctions {
   static constexpr int max_newton_steps = 60;
 
   Scalar power_;
-  Scalar tail_;
+  Scalar tail_;        // e = 2 / (D - 2)
+  Scalar half_ratio_;  // h(1/2)
 };
 
 }  // namespace detail
@@ -152,7 +157,7 @@ template <class Scalar>
   using std::abs;
   require(depth >= 3, "depth must be at least 3, got ", depth);
   const Scalar a = abs(z);
-  if (a == Scalar(0)) return a;
+  if (a == Scalar(0) || a == std::numeric_limits<Scalar>::infinity()) return a;
   const detail::DepthFunctions<Scalar> functions(depth);
   const auto at = functions.inverse(a);
   return a * at.u - functions.scaled_integral(at.u, at.below, at.above, Scalar(1), Scalar(0));
@@ -307,6 +312,7 @@ class BasicDepthHypentropy {
     Vector<S> half_width = {};  // (a^(2-D) + b^(2-D)) / 2 = w0^(2-D)
     Vector<S> center = {};      // (a^(2-D) - b^(2-D)) / 2; 0 when a = b
     Vector<S> log_w0 = {};
+    Vector<S> unit_c = {};  // w0^D
   };
 
   struct Located {
@@ -319,7 +325,7 @@ class BasicDepthHypentropy {
       : shape_(std::move(shape)), functions_(shape_->depth), scale_(scale) {
     using std::isfinite;
     log_c_ = S(depth()) * (shape_->log_w0.array() + scale.log());
-    c_ = scale_power(scale, depth()) * shape_->half_width.array().pow(-functions_.power());
+    c_ = scale_power(scale, depth()) * shape_->unit_c;
     require(isfinite(c_.maxCoeff()), "log_alpha = ", scale.log(), " is too large: (alpha w0)^", depth(), " overflows");
   }
 
@@ -337,6 +343,7 @@ class BasicDepthHypentropy {
       require(isfinite(shape->half_width[i]) && shape->from_a[i] > S(0) && shape->from_b[i] > S(0), "w0(", i,
               ") = ", a[i], " is too extreme for depth ", depth, ": w0^(2-D) leaves the range of the scalar type");
     shape->log_w0 = shape->half_width.array().log() / exponent;
+    shape->unit_c = shape->half_width.array().pow(S(depth) / exponent);
     return shape;
   }
 

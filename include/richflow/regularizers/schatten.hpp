@@ -13,18 +13,29 @@
 
 namespace richflow {
 
-/// The sum of the singular values, the rich end. Cost: one SVD.
+namespace detail {
+
+/// Singular values. Eigen leaves them unset, and says nothing, for a matrix that is not finite.
 template <class Derived>
-[[nodiscard]] typename Derived::Scalar nuclear_norm(const Eigen::MatrixBase<Derived>& M) {
-  using S = typename Derived::Scalar;
-  return Eigen::JacobiSVD<Matrix<S>>(M).singularValues().sum();
+[[nodiscard]] Vector<typename Derived::Scalar> singular_values(const Eigen::MatrixBase<Derived>& M) {
+  const Matrix<typename Derived::Scalar> A = M;
+  require<DimensionError>(A.size() > 0, "M is ", A.rows(), " x ", A.cols());
+  require_finite("M", A);
+  return Eigen::JacobiSVD<Matrix<typename Derived::Scalar>>(A).singularValues();
 }
 
-/// The largest singular value. Cost: one SVD.
+}  // namespace detail
+
+/// The sum of the singular values, the rich end. Throws NonFiniteError, DimensionError for an empty M. Cost: one SVD.
+template <class Derived>
+[[nodiscard]] typename Derived::Scalar nuclear_norm(const Eigen::MatrixBase<Derived>& M) {
+  return detail::singular_values(M).sum();
+}
+
+/// The largest singular value. Throws NonFiniteError, DimensionError for an empty M. Cost: one SVD.
 template <class Derived>
 [[nodiscard]] typename Derived::Scalar spectral_norm(const Eigen::MatrixBase<Derived>& M) {
-  using S = typename Derived::Scalar;
-  return Eigen::JacobiSVD<Matrix<S>>(M).singularValues().maxCoeff();
+  return detail::singular_values(M).maxCoeff();
 }
 
 /// `sqrt(sum_ij M_ij^2)`, the kernel end, without intermediate overflow or underflow.
@@ -35,7 +46,7 @@ template <class Derived>
 
 /// Schatten-Q_mu, the hypentropy of the singular values (Woodworth et al. 2020, Section 6):
 ///
-///     Q_mu(M) = sum_i mu^2 q(s_i / mu^2),     grad Q_mu(M) = P diag(arcsinh(s_i / (2 mu^2))) Q^T,     M = P diag(s)
+///     M = P diag(s) Q^T,     Q_mu(M) = sum_i mu^2 q(s_i / mu^2),     grad Q_mu(M) = P diag(arcsinh(s_i / (2 mu^2)))
 ///     Q^T
 ///
 /// For commuting measurements, width k -> infinity and entries N(0, alpha^2) with `alpha^2 k -> 2 mu^2`, a limit of the
