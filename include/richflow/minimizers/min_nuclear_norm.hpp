@@ -212,7 +212,7 @@ template <class Kind, class S>
     M += least.solve(y - detail::measure<Kind>(shape, X, M));
     if (!M.allFinite() || !nu.allFinite()) {
       result.status = Status::stalled;
-      break;
+      return result;
     }
     const S dual_norm = std::max(S(1), spectral_norm(detail::weighted_sum<Kind>(shape, X, nu)));
     const S objective = nuclear_norm(M);
