@@ -125,7 +125,7 @@ std::string drawing() {
   text(1.0, 1.9, "⋮", "ink");
   text(7.0, 1.9, "⋮", "ink");
   node(9.4, 3.4, 0.34, "green");
-  text(9.5, 2.6, "⟨{/:Italic UV}^{⊤}, {/:Italic X}⟩", "ink");
+  text(10.0, 4.15, "⟨{/:Italic UV}^{⊤}, {/:Italic X}⟩", "ink");
   text(2.3, 8.35, "{/:Italic U}_{{/:Italic ij}}", "blue");
   text(5.7, 8.35, "{/:Italic V}_{{/:Italic ij}}", "vermilion");
   text(4.0, 8.35, "{/:Italic k}", "ink");

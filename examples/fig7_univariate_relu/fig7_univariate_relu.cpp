@@ -227,7 +227,7 @@ Picture fig7_picture(const Fig7Options& options) {
   Picture picture;
   picture.name = "fig7";
   picture.width = 1500;
-  picture.height = 460;
+  picture.height = 540;
   picture.alt =
       "Three panels, for three ways of sharing the scale between the layers. At small alpha the network ends at the "
       "linear spline through the nine data points in all of them; at large alpha at a smooth interpolant, the kernel "
@@ -235,7 +235,7 @@ Picture fig7_picture(const Fig7Options& options) {
   std::string alphas;
   for (const double alpha : options.alphas) alphas += " " + short_number(alpha);
   picture.setup = "alphas = \"" + alphas.substr(1) + "\"\ncolours = \"#2f6db3 #2f9fb0 #2f8f5b #d99a2b #d1502b\"\n";
-  picture.commands = R"gp(set multiplot layout 1,3
+  picture.commands = R"gp(set multiplot layout 1,3 margins 0.055,0.985,0.37,0.91 spacing 0.05
 set xrange [-1.75:1.75]
 set yrange [-0.22:1.28]
 set xtics 1
@@ -245,7 +245,8 @@ curve(p, a) = (strcol("panel") eq p && abs(column("alpha") / a - 1) < 1e-6) ? co
 do for [i=1:3] {
   p = word("a b c", i)
   set title sprintf("(%s) layers × %s", p, word("(1,1) (k^{-1/2},k^{1/2}) (k^{-1/4},k^{1/4})", i))
-  if (i == 1) { set key at graph 0.02, graph 0.98 left top Left reverse samplen 1.6 } else { unset key }
+  if (i == 1) { set ylabel "{/:Italic f} ({/:Italic x})" } else { unset ylabel }
+  if (i == 1) { set key at screen 0.5, screen 0.02 center bottom horizontal Left reverse samplen 2.5 maxrows 1 } else { unset key }
   plot for [j=1:words(alphas)] "fig7.csv" using "x":(curve(p, word(alphas, j) + 0)) with lines lw 2.4 lc rgb word(colours, (j - 1) % 5 + 1) title "α = " . word(alphas, j), \
        "fig7_reference.csv" using "x":"spline" with lines lw 1.4 lc rgb ink dt (2,4) title "linear spline", \
        "" using "x":"kernel_" . p with lines lw 1.4 lc rgb ink dt (9,5) title "kernel predictor", \
