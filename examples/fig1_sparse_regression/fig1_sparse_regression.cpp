@@ -106,12 +106,6 @@ NamedNumbers l1_numbers(const Fig1Options& options, const Cell& cell) {
   return {{"error", regression.population_error(min_l1_interpolator(regression.dataset).require_ok().beta)}};
 }
 
-Axis samples_axis(const std::vector<Index>& samples) {
-  Axis axis{"N", {}};
-  for (const Index n : samples) axis.values.push_back(static_cast<double>(n));
-  return axis;
-}
-
 std::vector<double> differences(std::vector<double> a, const std::vector<double>& b) {
   for (std::size_t k = 0; k < a.size(); ++k) a[k] -= b[k];
   return a;
@@ -246,12 +240,6 @@ void check_c(const Fig1Options& options, Fig1& figure) {
                                      std::exp(point->log_alpha.median), 0.5 * value, 2.0 * value));
 }
 
-std::vector<Index> range(Index from, Index to, Index step) {
-  std::vector<Index> values;
-  for (Index n = from; n <= to; n += step) values.push_back(n);
-  return values;
-}
-
 std::vector<Index> joined(std::vector<Index> a, const std::vector<Index>& b) {
   a.insert(a.end(), b.begin(), b.end());
   std::sort(a.begin(), a.end());
@@ -279,20 +267,20 @@ Fig1Options fig1_options(Effort effort) {
       options.num_seeds = 2;
       options.num_seeds_cliff = 10;
       options.per_decade = 4;
-      options.samples_c = joined(range(44, 72, 4), {80, 100, 125, 250});
-      options.samples_l1 = joined(range(40, 72, 2), {80, 100, 125});
+      options.samples_c = joined(index_range(44, 72, 4), {80, 100, 125, 250});
+      options.samples_l1 = joined(index_range(40, 72, 2), {80, 100, 125});
       break;
     case Effort::standard:
       options.samples_c =
-          joined(range(40, 80, 2), {85, 90, 95, 100, 110, 125, 150, 175, 200, 250, 300, 350, 400, 450, 500});
-      options.samples_l1 = joined(range(40, 80, 1), {90, 100, 125, 150, 200, 250, 300, 400, 500});
+          joined(index_range(40, 80, 2), {85, 90, 95, 100, 110, 125, 150, 175, 200, 250, 300, 350, 400, 450, 500});
+      options.samples_l1 = joined(index_range(40, 80, 1), {90, 100, 125, 150, 200, 250, 300, 400, 500});
       break;
     case Effort::full:
       options.num_seeds = 48;
       options.num_seeds_cliff = 400;
       options.per_decade = 12;
-      options.samples_c = joined(joined(range(40, 80, 1), range(85, 200, 5)), range(225, 500, 25));
-      options.samples_l1 = joined(range(40, 80, 1), range(100, 500, 50));
+      options.samples_c = joined(joined(index_range(40, 80, 1), index_range(85, 200, 5)), index_range(225, 500, 25));
+      options.samples_l1 = joined(index_range(40, 80, 1), index_range(100, 500, 50));
       break;
   }
   return options;
@@ -319,7 +307,7 @@ Fig1Sweeps run_fig1_sweeps(const Fig1Options& options, const SweepRunner& runner
     alphas_flow.values.push_back(panel_a[j]);
   const Axis seeds = seed_axis(options.num_seeds);
   const Axis seeds_c = seed_axis(std::max(options.num_seeds, options.num_seeds_cliff));
-  const Grid critical = Grid({samples_axis(options.samples_c), seeds_c}).where([&](const Cell& cell) {
+  const Grid critical = Grid({index_axis("N", options.samples_c), seeds_c}).where([&](const Cell& cell) {
     return cell.integer("seed") < (cell.integer("N") <= cliff_samples ? options.num_seeds_cliff : options.num_seeds);
   });
 
@@ -341,7 +329,7 @@ Fig1Sweeps run_fig1_sweeps(const Fig1Options& options, const SweepRunner& runner
       runner.run({"fig1_critical", critical, {"log_alpha"}, at_threshold}, with(critical_numbers),
                  [&](const Cell& cell) { return 0.02 + size(cell) * size(cell); }),
       runner.run(
-          {"fig1_l1", Grid({samples_axis(options.samples_l1), seed_axis(2 * options.num_seeds)}), {"error"}, every},
+          {"fig1_l1", Grid({index_axis("N", options.samples_l1), seed_axis(2 * options.num_seeds)}), {"error"}, every},
           with(l1_numbers), [&](const Cell& cell) { return 0.005 + 0.5 * size(cell) * size(cell); }),
   };
 }

@@ -75,12 +75,6 @@ NamedNumbers critical_numbers(const Fig3Options& options, const Cell& cell) {
   return {{"log_alpha_D", critical.kind == CriticalKind::never ? never : critical.scale.log()}};
 }
 
-Axis axis_of(const std::string& name, const std::vector<Index>& values) {
-  Axis axis{name, {}};
-  for (const Index value : values) axis.values.push_back(static_cast<double>(value));
-  return axis;
-}
-
 std::string depth_name(Index depth) { return "D = " + std::to_string(depth); }
 
 void check_a(Fig3& figure) {
@@ -171,12 +165,6 @@ void check_c(const Fig3Options& options, Fig3& figure) {
                                   (deep - shallow) / std::log(10.0), 5.0));
 }
 
-std::vector<Index> range(Index from, Index to, Index step) {
-  std::vector<Index> values;
-  for (Index n = from; n <= to; n += step) values.push_back(n);
-  return values;
-}
-
 }  // namespace
 
 Fig3Options fig3_options(Effort effort) {
@@ -190,13 +178,13 @@ Fig3Options fig3_options(Effort effort) {
       options.samples = {40, 50, 60, 80, 100};
       break;
     case Effort::standard:
-      options.samples = range(44, 80, 4);
+      options.samples = index_range(44, 80, 4);
       for (const Index n : {90, 100, 125, 150, 200, 250, 350, 500}) options.samples.push_back(n);
       break;
     case Effort::full:
       options.num_seeds = 24;
       options.num_seeds_cliff = 100;
-      options.samples = range(44, 80, 2);
+      options.samples = index_range(44, 80, 2);
       for (const Index n : {85, 90, 95, 100, 110, 125, 150, 175, 200, 250, 300, 350, 400, 450, 500})
         options.samples.push_back(n);
       break;
@@ -211,9 +199,11 @@ SweepResult run_fig3_sweep(const Fig3Options& options, const SweepRunner& runner
   require(!options.samples.empty() && options.samples.back() < options.dimension,
           "samples must be given and below dimension = ", options.dimension);
   const Axis seeds = seed_axis(std::max(options.num_seeds, options.num_seeds_cliff));
-  const Grid grid = Grid({axis_of("D", depths_c), axis_of("N", options.samples), seeds}).where([&](const Cell& cell) {
-    return cell.integer("seed") < (cell.integer("N") <= cliff_samples ? options.num_seeds_cliff : options.num_seeds);
-  });
+  const Grid grid =
+      Grid({index_axis("D", depths_c), index_axis("N", options.samples), seeds}).where([&](const Cell& cell) {
+        return cell.integer("seed") <
+               (cell.integer("N") <= cliff_samples ? options.num_seeds_cliff : options.num_seeds);
+      });
   return runner.run(
       {"fig3_critical",
        grid,

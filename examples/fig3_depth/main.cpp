@@ -22,11 +22,7 @@ int main(int argc, char** argv) {
   info.figures = ex::fig3_panels;
   info.sweeps = true;
   info.code_version = richflow_source_version;
-  info.add_options = [&](CLI::App& app) {
-    app.add_option("--seeds", num_seeds, "Repetitions; 0 chooses them, more where the results differ more")
-        ->check(CLI::Range(0, 100000))
-        ->capture_default_str();
-  };
+  info.add_options = [&](CLI::App& app) { ex::add_seeds_option(app, num_seeds); };
   return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
     ex::Fig3Options options = ex::fig3_options(common.effort);
     options.seed = common.seed;

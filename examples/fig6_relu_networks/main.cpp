@@ -26,9 +26,7 @@ int main(int argc, char** argv) {
   info.sweeps = true;
   info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
-    app.add_option("--seeds", num_seeds, "Repetitions; 0 chooses them")
-        ->check(CLI::Range(0, 100000))
-        ->capture_default_str();
+    ex::add_seeds_option(app, num_seeds);
     app.add_flag("--gd", descent,
                  "Gradient descent with step 0.01 (halved until it is stable) in place of the flow; slow");
   };

@@ -84,4 +84,10 @@ std::vector<double> parse_list(std::string_view option, std::string_view text, S
   return spaced(from, to, count, spacing);
 }
 
+std::vector<Index> index_range(Index from, Index to, Index step) {
+  std::vector<Index> values;
+  for (Index n = from; n <= to; n += step) values.push_back(n);
+  return values;
+}
+
 }  // namespace richflow::examples

@@ -3,6 +3,8 @@
 #include <string_view>
 #include <vector>
 
+#include "richflow/core/types.hpp"
+
 /// @file
 /// Lists of numbers on the command line.
 
@@ -18,5 +20,8 @@ enum class Spacing { linear, logarithmic };
 
 /// `count` numbers from `from` to `to`, both exactly included.
 [[nodiscard]] std::vector<double> spaced(double from, double to, int count, Spacing spacing);
+
+/// `from`, `from + step`, ... up to `to`; step > 0.
+[[nodiscard]] std::vector<Index> index_range(Index from, Index to, Index step);
 
 }  // namespace richflow::examples

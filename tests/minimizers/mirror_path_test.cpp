@@ -54,6 +54,28 @@ void check_certified(const MinimizerResult& result) {
   CHECK(std::abs(result.certificate.duality_gap) <= 1e-11);
 }
 
+/// Strict convexity: any other interpolator has a larger value.
+template <class Mirror>
+void check_better_than_another(const Mirror& Q, const Dataset& data, const Vector<double>& beta, RandomStream& random) {
+  const Matrix<double>& X = data.X();
+  const Vector<double> detour = random_vector(random, data.dimension());
+  const Vector<double> kernel_move = detour - X.transpose() * (X * X.transpose()).ldlt().solve(X * detour);
+  CHECK(Q.value(beta + 0.1 * kernel_move) > Q.value(beta));
+}
+
+/// An independent route to a biased limit: grad Q(beta) - grad Q(beta(0)) in the row space for the unbiased Q.
+template <class Mirror>
+void check_bregman_projection(const Mirror& unbiased, const Dataset& data, const Vector<double>& start,
+                              const Vector<double>& beta) {
+  Vector<double> at_limit(beta.size()), at_start(beta.size());
+  unbiased.gradient(beta, at_limit);
+  unbiased.gradient(start, at_start);
+  const Vector<double> move = at_limit - at_start;
+  const Vector<double> nu = data.X().transpose().colPivHouseholderQr().solve(move);
+  // Rounding of the gradient and of a least-squares problem of condition below 100.
+  CHECK((data.X().transpose() * nu - move).norm() <= 1e-11 * move.norm());
+}
+
 /// beta of one (D, log alpha, init) of limit_beta.csv.
 Vector<double> reference_limit(const ReferenceTable& table, Index depth, double log_alpha, const std::string& init) {
   Vector<double> expected = Vector<double>::Zero(9);
@@ -141,17 +163,12 @@ TEST_CASE("random problems: minimizers are certified for uniform, shaped and bia
       HypentropyPath path(data, Q);
       const MinimizerResult result = path.solve(scale);
       check_certified(result);
-      // Strict convexity: any other interpolator has a larger value.
-      const Vector<double> detour = random_vector(random, d);
-      const Vector<double> kernel_move =
-          detour - data.X().transpose() * (data.X() * data.X().transpose()).ldlt().solve(data.X() * detour);
-      CHECK(Q.value(result.beta + 0.1 * kernel_move) > Q.value(result.beta));
+      check_better_than_another(Q, data, result.beta, random);
     }
   }
 }
 
 TEST_CASE("the biased limit is the Bregman projection of beta(0)", "[minimizers]") {
-  // An independent route to the same point: grad Q(beta) - grad Q(beta(0)) in the row space for the unbiased Q.
   RandomStream random(3, 0);
   const Dataset data = gaussian_data(random, 5, 14);
   const Vector<double> a = random_positive_vector(random, 14, 0.5, 2.0);
@@ -162,13 +179,7 @@ TEST_CASE("the biased limit is the Bregman projection of beta(0)", "[minimizers]
   const Vector<double> w0 = a.cwiseProduct(b).cwiseSqrt();
   const Vector<double> start = 0.04 * (a.cwiseAbs2() - b.cwiseAbs2());
   const Hypentropy unbiased = Hypentropy::shaped(w0, scale);
-  Vector<double> at_limit(14), at_start(14);
-  unbiased.gradient(beta, at_limit);
-  unbiased.gradient(start, at_start);
-  const Vector<double> move = at_limit - at_start;
-  const Vector<double> nu = data.X().transpose().colPivHouseholderQr().solve(move);
-  // Rounding of arcsinh and of a least-squares problem of condition below 100.
-  CHECK((data.X().transpose() * nu - move).norm() <= 1e-11 * move.norm());
+  check_bregman_projection(unbiased, data, start, beta);
 }
 
 TEST_CASE("the certificate needs no trust in the solver", "[minimizers]") {
@@ -404,10 +415,7 @@ TEST_CASE("random problems at depth D are certified for uniform, shaped and bias
       CAPTURE(trial, n, d, depth);
       const MinimizerResult result = minimize_at_depth(data, Q);
       check_certified(result);
-      const Vector<double> detour = random_vector(random, d);
-      const Vector<double> kernel_move =
-          detour - data.X().transpose() * (data.X() * data.X().transpose()).ldlt().solve(data.X() * detour);
-      CHECK(Q.value(result.beta + 0.1 * kernel_move) > Q.value(result.beta));
+      check_better_than_another(Q, data, result.beta, random);
     }
   }
 }
@@ -465,12 +473,6 @@ TEST_CASE("the biased limit at depth D is the Bregman projection of beta(0)", "[
     const Vector<double> w0 = ((a.array().pow(2 - D) + b.array().pow(2 - D)) / 2).pow(1 / (2 - D));
     const Vector<double> start = std::pow(0.6, D) * (a.array().pow(D) - b.array().pow(D));
     const auto unbiased = DepthHypentropy::shaped(depth, w0, scale);
-    Vector<double> at_limit(14), at_start(14);
-    unbiased.gradient(beta, at_limit);
-    unbiased.gradient(start, at_start);
-    const Vector<double> move = at_limit - at_start;
-    const Vector<double> nu = data.X().transpose().colPivHouseholderQr().solve(move);
-    // Rounding of h_D and of a least-squares problem of condition below 100.
-    CHECK((data.X().transpose() * nu - move).norm() <= 1e-11 * move.norm());
+    check_bregman_projection(unbiased, data, start, beta);
   }
 }

@@ -89,4 +89,13 @@ void require_finite(const char* name, const Eigen::DenseBase<Derived>& values) {
                                  : detail::concat(name, "(", i, ", ", j, ") is ", values.derived().coeff(i, j)));
 }
 
+/// Throws as `require_finite`, and ArgumentError naming the first entry of a vector that is not positive.
+template <class Derived>
+void require_positive(const char* name, const Eigen::DenseBase<Derived>& values) {
+  using Value = typename Derived::Scalar;
+  require_finite(name, values);
+  for (Index i = 0; i < values.size(); ++i)
+    require(values.derived().coeff(i) > Value(0), name, "(", i, ") must be positive, got ", values.derived().coeff(i));
+}
+
 }  // namespace richflow

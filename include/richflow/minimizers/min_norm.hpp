@@ -51,8 +51,7 @@ template <class Scalar>
 template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data, const Vector<Scalar>& w0) {
   require_size("w0", w0.size(), data.dimension());
-  require_finite("w0", w0);
-  for (Index i = 0; i < w0.size(); ++i) require(w0[i] > Scalar(0), "w0(", i, ") must be positive, got ", w0[i]);
+  require_positive("w0", w0);
   const BasicDataset<Scalar> scaled(data.X() * w0.asDiagonal(), data.y());
   return w0.cwiseProduct(min_l2_interpolator(scaled));
 }
@@ -310,9 +309,7 @@ template <class Scalar>
 [[nodiscard]] BasicMinL1Result<Scalar> min_l1_interpolator(const BasicDataset<Scalar>& data,
                                                            const Vector<Scalar>& weights) {
   require_size("weights", weights.size(), data.dimension());
-  require_finite("weights", weights);
-  for (Index i = 0; i < weights.size(); ++i)
-    require(weights[i] > Scalar(0), "weights(", i, ") must be positive, got ", weights[i]);
+  require_positive("weights", weights);
   const BasicDataset<Scalar> scaled(data.X() * weights.cwiseInverse().asDiagonal(), data.y());
   BasicMinL1Result<Scalar> result = min_l1_interpolator(scaled);
   result.beta = result.beta.cwiseQuotient(weights).eval();

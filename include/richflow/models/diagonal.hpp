@@ -160,12 +160,10 @@ class DiagonalNet {
 
   void check_shape(const char* name, const Vector<S>& values, BasicScale<S> scale) const {
     require_size(name, values.size(), d_);
-    require_finite(name, values);
-    for (Index i = 0; i < d_; ++i) {
-      require(values[i] > S(0), name, "(", i, ") must be positive, got ", values[i]);
+    require_positive(name, values);
+    for (Index i = 0; i < d_; ++i)
       require(representable(scale) * values[i] > S(0), "alpha ", name, "(", i,
               ") underflows to zero at log alpha = ", scale.log(), "; use the dual flow");
-    }
   }
 
   static S representable(BasicScale<S> scale) {

@@ -358,12 +358,6 @@ class BasicDepthHypentropy {
     }
   }
 
-  static void require_positive(const char* name, const Vector<S>& values) {
-    require_finite(name, values);
-    for (Index i = 0; i < values.size(); ++i)
-      require(values[i] > S(0), name, "(", i, ") must be positive, got ", values[i]);
-  }
-
   /// beta and its slope at z.
   void respond(Index i, S z, S below, S above, S& beta, S& curvature) const {
     using std::copysign;

@@ -126,7 +126,7 @@ class BasicHypentropy {
   /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite.
   [[nodiscard]] static BasicHypentropy shaped(const Vector<S>& w0, ScaleType scale) {
     require<DimensionError>(w0.size() > 0, "w0 is empty");
-    check_positive("w0", w0);
+    require_positive("w0", w0);
     Shape shape;
     shape.dimension = w0.size();
     shape.root_c = w0;
@@ -139,8 +139,8 @@ class BasicHypentropy {
   [[nodiscard]] static BasicHypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale) {
     require<DimensionError>(a.size() > 0, "a is empty");
     require_size("b", b.size(), a.size());
-    check_positive("a", a);
-    check_positive("b", b);
+    require_positive("a", a);
+    require_positive("b", b);
     Shape shape;
     shape.dimension = a.size();
     shape.root_c = a.array().sqrt() * b.array().sqrt();
@@ -281,12 +281,6 @@ class BasicHypentropy {
     const S largest = is_uniform() ? S(0) : shape_->log_c.maxCoeff();
     require(isfinite(exp(S(2) * scale.log() + largest)), "log_alpha = ", scale.log(),
             " is too large: alpha^2 w0^2 overflows");
-  }
-
-  static void check_positive(const char* name, const Vector<S>& values) {
-    require_finite(name, values);
-    for (Index i = 0; i < values.size(); ++i)
-      require(values[i] > S(0), name, "(", i, ") must be positive, got ", values[i]);
   }
 
   /// exp, but 0 where that is below the normal numbers, which processors handle many times slower.

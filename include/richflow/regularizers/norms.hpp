@@ -32,9 +32,7 @@ namespace detail {
 template <class S>
 void check_weights(const Vector<S>& weights) {
   require<DimensionError>(weights.size() > 0, "weights are empty");
-  require_finite("weights", weights);
-  for (Index i = 0; i < weights.size(); ++i)
-    require(weights[i] > S(0), "weights(", i, ") must be positive, got ", weights[i]);
+  require_positive("weights", weights);
 }
 
 }  // namespace detail

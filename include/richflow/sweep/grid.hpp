@@ -32,6 +32,13 @@ struct Axis {
   return axis;
 }
 
+/// An axis of integers, such as sizes or depths.
+[[nodiscard]] inline Axis index_axis(std::string name, const std::vector<Index>& values) {
+  Axis axis{std::move(name), {}};
+  for (const Index value : values) axis.values.push_back(static_cast<double>(value));
+  return axis;
+}
+
 namespace detail {
 
 /// Names stand in file headers and CSV columns: letters, digits, `_`, `.`, `-`.
