@@ -60,6 +60,8 @@ TEST_CASE("the tangent kernel is J J^T for every road to it") {
       check_kernels(ReluNetwork<double>(2, {3, 5, 4, 6}, has_biases), random, samples, 2);
     }
   check_kernels(UnivariateRelu<double>(300), random, 9, 1);
+  const ReluNetwork<double> biased(2, {4, 3});
+  check_kernels(Unbiased(biased, random_vector(random, biased.num_parameters())), random, 6, 2);
   check_kernels(Doubled(ReluNetwork<double>(2, {4, 3})), random, 6, 2);
   check_kernels(SquaredDiagonalNet<double>(5), random, 6, 5);
 }

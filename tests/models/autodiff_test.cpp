@@ -52,6 +52,16 @@ struct TwoLayers {
   }
 };
 
+/// The same, telling that unit i has w_(2i), w_(2i+1) and its output weight.
+struct TwoLayersOfUnits : TwoLayers {
+  [[nodiscard]] Index num_units() const { return k; }
+  void unit_square_norms(ConstVectorRef<double> v, VectorRef<double> out) const {
+    for (Index i = 0; i < k; ++i) out[i] = v.segment(2 * i, 2).squaredNorm() + v[2 * k + i] * v[2 * k + i];
+  }
+};
+
+static_assert(HasUnits<Autodiff<TwoLayersOfUnits>> && !HasUnits<Autodiff<TwoLayers>>);
+
 struct Constant {
   [[nodiscard]] static Index num_parameters() { return 2; }
   template <class T>

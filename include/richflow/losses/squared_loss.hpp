@@ -10,7 +10,8 @@ namespace richflow {
 ///
 /// - `value(f, y)`
 /// - `gradient(f, y, out)`: `out` = dL / df, N values; `out` may be `f` itself
-/// - `curvature()`: a constant c with d^2 L / df^2 = c I, which makes `c J^T J` the Gauss-Newton matrix
+/// - `curvature()`: a constant c with d^2 L / df^2 = c I, which makes `c J^T J` the Gauss-Newton matrix; a loss whose
+///   second derivative varies does not fit
 template <class L, class Scalar>
 concept Loss = requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {
   { loss.value(f, f) } -> std::convertible_to<Scalar>;

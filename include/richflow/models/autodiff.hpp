@@ -39,6 +39,7 @@ struct DifferentiableNumber {
   friend bool operator>(const D& a, const D& b) { return a.value > b.value; }
   friend bool operator<=(const D& a, const D& b) { return a.value <= b.value; }
   friend bool operator>=(const D& a, const D& b) { return a.value >= b.value; }
+  friend bool operator==(const D& a, const D& b) { return a.value == b.value; }
   friend D exp(const D& a) {
     using std::exp;
     const S value = exp(a.value);
@@ -177,6 +178,15 @@ class Autodiff {
   [[nodiscard]] const F& function() const { return function_; }
   /// P.
   [[nodiscard]] Index num_parameters() const { return function_.num_parameters(); }
+
+  /// Units, where the function names them (HasUnits): what keeps runs deep in the rich regime correct.
+  [[nodiscard]] Index num_units() const requires requires(const F& f) { f.num_units(); }
+  { return function_.num_units(); }
+  /// See HasUnits.
+  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const requires requires(const F& f) {
+    f.unit_square_norms(v, out);
+  }
+  { function_.unit_square_norms(v, out); }
 
   /// `out = f(w, X)`, N values.
   void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {

@@ -85,6 +85,13 @@ class Unbiased {
     model_.tangent_kernel(X, K, ws.inner);
   }
 
+  /// `K = J(w) J(w)^T`, N x N lower triangle at least, in as little memory as f forms it.
+  void tangent_kernel(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, MatrixRef<Scalar> K) const requires
+      requires(const M& model) {
+    model.tangent_kernel(w, X, K);
+  }
+  { model_.tangent_kernel(w, X, K); }
+
   /// `out = f(w, X) - f(w(0), X)`, N values.
   void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out) const {
     Vector<Scalar> initial(X.rows());
