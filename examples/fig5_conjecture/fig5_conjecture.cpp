@@ -196,7 +196,7 @@ set title "Distance from the rank-one truth"
 set ylabel "relative distance from {/:Italic Y}*"
 set yrange [1e-8:1]
 set ytics 1e-8,10,1 format "10^{%T}"
-set key at graph 0.97, graph 0.25 right top Left reverse
+set key at graph 0.03, graph 0.25 left top Left reverse
 plot "fig5_conjecture.csv" using "strength":"argmin_to_truth_median" with lines lw 2.6 lc rgb green dt (14,6) title "minimizer of {/:Italic Q}_μ", \
      "" using "strength":"flow_to_truth_median" with lines lw 2.6 lc rgb vermilion title "limit of the flow"
 unset multiplot
