@@ -206,10 +206,20 @@ struct TangentStiffness {
   }
 };
 
-/// For a problem that a Rosenbrock method refuses.
+/// For a problem that a Rosenbrock method refuses: never defined, so that the refusal is all that the compiler says.
 template <class Problem>
 struct NoStiffness {
-  explicit NoStiffness(const Problem& /*problem*/) {}
+  using Scalar = typename Problem::Scalar;
+
+  Scalar floor;
+
+  explicit NoStiffness(const Problem& problem);
+  void start(const Problem& problem, Scalar t, const Vector<Scalar>& y, Vector<Scalar>& dy);
+  template <class... Arguments>
+  void update(const Arguments&... arguments);
+  bool factorize(Scalar shift);
+  void solve_start(const Vector<Scalar>& dy, Vector<Scalar>& u);
+  void solve(Vector<Scalar>& u);
 };
 
 /// True where the Jacobian is exact, and the field all that a step needs.

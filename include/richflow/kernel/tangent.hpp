@@ -77,8 +77,8 @@ struct TangentSpace {
 ///
 /// A model that knows its structure (HasTangent) is asked for it; for any other the P x N matrix J^T is kept, at the
 /// cost of N calls of its `vjp` per point. Refers to the model and to X, which must outlive it.
-template <Model M>
-class Tangent {
+template <class M>
+requires(explain_model<M>()) class Tangent {
  public:
   using Scalar = typename M::Scalar;
 

@@ -24,7 +24,7 @@ struct ModelWorkspaceOf<M> {
 };
 
 /// The workspace type of any model.
-template <Model M>
+template <class M>
 using ModelWorkspace = typename ModelWorkspaceOf<M>::type;
 
 /// The workspace of `model` for data X.
