@@ -93,6 +93,37 @@ concept HasUnits = Model<M> &&
   model.unit_square_norms(v, out);
 };
 
+/// A model with K outputs per sample, evaluated batch by batch: what mini-batch training runs on. A batch X is B x d
+/// (B at most the `max_batch` that the workspace was made for), its outputs F are B x K.
+///
+/// - `Scalar`, `num_parameters()` = P, `input_features()` = d, `num_outputs()` = K
+/// - `BatchWorkspace`, `make_batch_workspace(max_batch)`: all memory, so that the calls below allocate nothing
+/// - `forward(w, X, F, ws)`: `F` = f(w, X), and `ws` holds what `add_pullback` needs
+/// - `add_pullback(w, X, G, scale, target, ws)`: `target += scale * sum_n J_n(w)^T G_n`, P values, at the w and X of
+/// the
+///   last `forward`; `target` may be the memory of w itself, which makes a step of descent one pass over the parameters
+template <class M>
+concept BatchModel = requires(const M& model, ConstVectorRef<typename M::Scalar> w,
+                              ConstMatrixRef<typename M::Scalar> X, MatrixRef<typename M::Scalar> F,
+                              VectorRef<typename M::Scalar> target, typename M::Scalar scale,
+                              typename M::BatchWorkspace& ws) {
+  { model.num_parameters() } -> std::convertible_to<Index>;
+  { model.input_features() } -> std::convertible_to<Index>;
+  { model.num_outputs() } -> std::convertible_to<Index>;
+  { model.make_batch_workspace(Index(1)) } -> std::same_as<typename M::BatchWorkspace>;
+  model.forward(w, X, F, ws);
+  model.add_pullback(w, X, X, scale, target, ws);
+};
+
+/// A BatchModel with Jacobian-vector products: `forward_jvp(w, X, v, dF, ws)`: `dF` = J(w) v, B x K, at the w and X of
+/// the last `forward`.
+template <class M>
+concept HasBatchJvp = BatchModel<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+             MatrixRef<typename M::Scalar> F, typename M::BatchWorkspace& ws) {
+  model.forward_jvp(w, X, w, F, ws);
+};
+
 /// An ordinary differential equation `y' = F(t, y)`: `dimension()`, and a call that writes `dy`.
 template <class P>
 concept VectorField = requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,
