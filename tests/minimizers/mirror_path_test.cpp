@@ -326,7 +326,7 @@ TEST_CASE("a tolerance that is not reached is reported", "[minimizers]") {
   CHECK_THROWS_MATCHES(stalled.require_ok(), ConvergenceError, message_contains("primal residual"));
 
   MinimizerOptions impatient;
-  impatient.max_factorizations = 2;
+  impatient.max_factorizations = 1;
   HypentropyPath cut_short(data, Hypentropy::uniform(40, scale), impatient);
   CHECK(cut_short.solve(scale).status == Status::max_steps);
 }

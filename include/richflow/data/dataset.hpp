@@ -37,6 +37,12 @@ class BasicDataset {
   [[nodiscard]] Index num_samples() const { return X_.rows(); }
   /// d.
   [[nodiscard]] Index dimension() const { return X_.cols(); }
+  /// `|X beta - y|` for d values beta.
+  [[nodiscard]] S residual_norm(const Vector<S>& beta) const {
+    Vector<S> residual = -y_;
+    residual.noalias() += X_ * beta;
+    return residual.norm();
+  }
 
  private:
   static void require_squares(const char* name, S largest, Index count) {

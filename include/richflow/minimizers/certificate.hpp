@@ -62,7 +62,7 @@ template <MirrorMap Mirror>
 
   BasicCertificate<S> certificate;
   const S scale = detail::residual_scale<S>(data.y().norm(), (data.X() * start).norm());
-  certificate.primal_residual = (data.X() * beta - data.y()).norm() / scale;
+  certificate.primal_residual = data.residual_norm(beta) / scale;
 
   // Below this size beta has lost digits to underflow and determines no gradient.
   const S vanishing = std::numeric_limits<S>::min() / std::numeric_limits<S>::epsilon();

@@ -39,7 +39,7 @@ template <class Scalar>
     }
   }
   const Vector<Scalar> beta = X.completeOrthogonalDecomposition().solve(data.y());
-  const Scalar misfit = (X * beta - data.y()).norm();
+  const Scalar misfit = data.residual_norm(beta);
   require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size,
                            "no beta satisfies X beta = y: the best fit leaves a residual of norm ", misfit,
                            " where |y| = ", size);
@@ -295,7 +295,7 @@ template <class Scalar>
   const Vector<Scalar> dual = simplex.dual() / std::max(Scalar(1), excess);
   result.nu = rows ? rows->original_multipliers(dual) : dual;
   result.objective = result.beta.template lpNorm<1>();
-  result.primal_residual = (data.X() * result.beta - data.y()).norm() / size;
+  result.primal_residual = data.residual_norm(result.beta) / size;
   result.duality_gap = (result.objective - data.y().dot(result.nu)) / result.objective;
   result.pivots = simplex.pivots();
   const bool is_proven = is_optimal && misjudged <= tolerance * result.objective;

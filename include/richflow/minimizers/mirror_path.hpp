@@ -1,15 +1,11 @@
 #pragma once
 
 #include <Eigen/Cholesky>
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
@@ -18,6 +14,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/graded_system.hpp"
 #include "richflow/minimizers/mirror_point.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 
@@ -65,8 +62,8 @@ using MinimizerResult = BasicMinimizerResult<double>;
 /// The N dual variables solve `X beta(X^T nu) = y` (the stationarity of the convex dual
 /// `Q*(X^T nu) - <y, nu>`) by Newton's method, continued in `log alpha`: from the kernel end, or from the
 /// last solution, a primal-dual predictor jumps as far towards the wanted scale as the actual residual
-/// at the end of the jump allows. One factorization of the Hessian `X diag(d beta / d z) X^T` serves a whole
-/// jump; the Newton systems in between are solved by conjugate gradients preconditioned with it. Columns
+/// at the end of the jump allows. One factorization of the Hessian `X diag(d beta / d z) X^T` serves a jump and the
+/// Newton steps around it, whose systems are solved by conjugate gradients preconditioned with it. Columns
 /// whose curvature cannot matter are left out of the factorization. The line search stays within the bounds of a map
 /// that has them; where alpha is tiny the distances from the bounds, not z, carry the solution.
 ///
@@ -118,13 +115,21 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
 
   // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
   // `corrected`. A jump is at most `reach` times the one before. A conjugate-gradient iteration costs about 1/20 of a
-  // factorization, hence `max_inner`. Measured on Gaussian problems with d = 1000 and N = 100; the counts change little
-  // within a factor 2 of each. A Newton step that fits less than `graded_below` times between the bounds is rounding.
+  // factorization, hence `max_inner`; a jump, which the next corrects, is worth a new factorization earlier. Measured
+  // on Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each. A Newton step
+  // that fits less than `graded_below` times between the bounds is rounding.
   static constexpr double neighbourhood = 0.5;
   static constexpr double corrected = 1e-2;
   static constexpr Index max_inner = 16;
   static constexpr double reach = 6;
   static constexpr double graded_below = 1e-3;
+  // An old factorization may aim a jump if it does so to this relative accuracy.
+  static constexpr double aimed = 1e-7;
+  // A jump after which a Newton step fits less often than this between the bounds, or after which nothing reaches that
+  // much of the residual, has left a growing entry of beta behind, which would have to climb by a factor per step.
+  // After some retreats it was lost earlier, and climbs.
+  static constexpr double overshot_below = 1e-6;
+  static constexpr Index max_retreats = 2;
   // Newton steps that may pass without a smaller residual before the limit of rounding counts as reached.
   static constexpr Index patience = 12;
 
@@ -136,7 +141,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     for (Vector<S>* v :
          {&beta_, &curvature_, &trial_beta_, &trial_curvature_, &step_z_, &tangent_z_, &aim_z_, &aim_beta_, &scratch_})
       v->setZero(d);
-    for (detail::MirrorPoint<Mirror>* point : {&point_, &trial_, &aim_}) point->resize(d);
+    for (detail::MirrorPoint<Mirror>* point : {&point_, &trial_, &aim_, &departure_}) point->resize(d);
     H_.resize(rows, rows);
     H_.setIdentity();
     cholesky_.compute(H_);
@@ -156,7 +161,8 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     using std::isfinite;
     point.evaluate(mirror, beta, curvature);
     // What cannot be seen in X beta is dropped before it becomes subnormal and slows every product.
-    const S invisible = curvature.maxCoeff() * S(1e-60);
+    const S invisible =
+        std::max(curvature.maxCoeff(), S(1)) * std::numeric_limits<S>::min() / Eigen::NumTraits<S>::epsilon();
     if (curvature.minCoeff() < invisible) {
       beta = (curvature.array() < invisible).select(S(0), beta);
       curvature = (curvature.array() < invisible).select(S(0), curvature);
@@ -247,6 +253,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     set_scale(std::max(scale.log(), kernel_log_alpha_));
     factor_scale_ = exp(-mirror_.homogeneity() * log_alpha_);
     is_fresh_ = true;
+    can_retreat_ = false;
     nu_.setZero();
     point_.set(at_scale_, Vector<S>::Zero(data_.dimension()));
     residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(log_alpha_));
@@ -268,14 +275,14 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
 
   /// `out ~ H^{-1} rhs` to the given relative residual by preconditioned conjugate gradients. False when the
   /// factorization has become too old to serve.
-  bool solve_hessian(const Vector<S>& rhs, S tolerance, Vector<S>& out) {
+  bool solve_hessian(const Vector<S>& rhs, S tolerance, Vector<S>& out, Index max_iterations = max_inner) {
     out.setZero();
     cg_r_ = rhs;
     const S goal = tolerance * rhs.norm();
     precondition(cg_r_, cg_s_);
     cg_p_ = cg_s_;
     S rs = cg_r_.dot(cg_s_);
-    for (Index k = 0; k < max_inner; ++k) {
+    for (Index k = 0; k < max_iterations; ++k) {
       if (!(rs > S(0))) return true;
       apply_hessian(cg_p_, cg_q_);
       ++inner_iterations_;
@@ -293,59 +300,17 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     return false;
   }
 
-  /// QR of `diag(curvature)^(1/2) X^T` with the rows sorted by size, where the curvatures differ by more than working
-  /// precision and yet all count (great depth, tiny alpha): its error is relative to each row, unlike that of any
-  /// factorization of H.
-  void factorize_graded() {
-    using std::sqrt;
-    order_.clear();
-    for (Index i = 0; i < curvature_.size(); ++i)
-      if (curvature_[i] > S(0)) order_.push_back(i);
-    scratch_ = curvature_.cwiseProduct(squared_norms_);
-    std::stable_sort(order_.begin(), order_.end(), [&](Index i, Index j) { return scratch_[i] > scratch_[j]; });
-    const Index filled = static_cast<Index>(order_.size());
-    const Index n = X().rows();
-    Matrix<S> rows = Matrix<S>::Zero(std::max(filled, n), n);
-    for (Index k = 0; k < filled; ++k) {
-      const Index i = order_[static_cast<std::size_t>(k)];
-      rows.row(k) = sqrt(curvature_[i]) * X().col(i).transpose();
-    }
-    qr_.compute(rows);
-    // Not what Eigen takes for the rank: here small pivots are as good as large ones.
-    rank_ = 0;
-    while (rank_ < std::min(filled, n) && qr_.matrixQR()(rank_, rank_) != S(0)) ++rank_;
-    ++factorizations_;
-  }
-
-  /// `H step = X diag(curvature) wish + rhs` by that QR, and `step_z = X^T step` from Q, because the product would
-  /// cancel in the rows close to a bound.
-  void solve_graded(const Vector<S>& wish, const Vector<S>& rhs, Vector<S>& step, Vector<S>& step_z) {
-    using std::abs;
-    using std::sqrt;
-    const auto& R = qr_.matrixQR();
-    Vector<S> in_rows = Vector<S>::Zero(R.rows());
-    for (std::size_t k = 0; k < order_.size(); ++k)
-      in_rows[static_cast<Index>(k)] = sqrt(curvature_[order_[k]]) * wish[order_[k]];
-    in_rows.applyOnTheLeft(qr_.householderQ().adjoint());
-    in_rows.tail(R.rows() - rank_).setZero();
-    // R^T solution = rhs, but what is left of it below its own rounding error is not to be fitted: in a direction that
-    // only invisible columns have, it would call for an endless step.
-    Vector<S> solution = (qr_.colsPermutation().transpose() * rhs).head(rank_);
+  /// `H step = X diag(curvature) wish + rhs` and `step_z = X^T step` where the curvatures differ by more than working
+  /// precision and yet all count.
+  void solve_graded(const Vector<S>& wish, const Vector<S>& rhs, S accuracy, Vector<S>& step, Vector<S>& step_z) {
     const S rounding = S(64) * Eigen::NumTraits<S>::epsilon() * residual_scale_;
-    for (Index k = 0; k < rank_; ++k) {
-      const S left = solution[k] - R.col(k).head(k).dot(solution.head(k));
-      solution[k] = abs(left) <= rounding ? S(0) : left / R(k, k);
+    const Index before = graded_.iterations();
+    if (!graded_.is_factored() || !graded_.solve(X(), curvature_, wish, rhs, rounding, accuracy, step, step_z)) {
+      graded_.factorize(X(), curvature_);
+      ++factorizations_;
+      graded_.solve(X(), curvature_, wish, rhs, rounding, accuracy, step, step_z);
     }
-    in_rows.head(rank_) += solution;
-    solution = in_rows.head(rank_);
-    in_rows.applyOnTheLeft(qr_.householderQ());
-    R.topLeftCorner(rank_, rank_).template triangularView<Eigen::Upper>().solveInPlace(solution);
-    step.setZero();
-    step.head(rank_) = solution;
-    step = qr_.colsPermutation() * step;
-    step_z.noalias() = X().transpose() * step;
-    for (std::size_t k = 0; k < order_.size(); ++k)
-      step_z[order_[k]] = in_rows[static_cast<Index>(k)] / sqrt(curvature_[order_[k]]);
+    inner_iterations_ += graded_.iterations() - before;
   }
 
   /// True where the lift of the diagonal is felt beside the smallest pivot, but that is not all lift: then the
@@ -370,10 +335,12 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       is_graded_ = room_ < S(graded_below);
     }
     if (is_graded_) {
-      factorize_graded();
       scratch_.setZero();
-      solve_graded(scratch_, r_, step_, step_z_);
+      solve_graded(scratch_, r_, accuracy, step_, step_z_);
       room_ = point_.max_step(at_scale_, step_z_);
+      const bool is_lost = graded_.unreached() > S(overshot_below) * residual_scale_;
+      is_overshot_ = can_retreat_ && (room_ < S(overshot_below) || is_lost);
+      if (is_overshot_) return false;
     }
     ++newton_steps_;
     S t = min(S(1), S(0.9) * room_);
@@ -420,55 +387,81 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       steps_without_gain = gains ? 0 : steps_without_gain + 1;
       best = std::min(best, residual_);
       best_room = std::max(best_room, room_);
+      if (is_overshot_) return Status::stalled;
       if (is_close(goal)) break;
       if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
       const bool is_stuck = steps_without_gain > patience || (!progress && (is_fresh_ || is_graded_));
-      if (is_stuck && is_graded_) return Status::stalled;
+      if (is_stuck && is_graded_ && graded_.is_fresh()) return Status::stalled;
       if (is_stuck) {
+        if (is_graded_) graded_.clear();
         is_graded_ = true;
         steps_without_gain = 0;
       }
       if (!is_graded_ && !(progress && is_factor_good_)) factorize();
     }
+    can_retreat_ = false;
     return Status::tolerance_reached;
+  }
+
+  /// Among orthonormal rows the residual has another size than among the caller's, for which the tolerance is meant.
+  Status correct_original_rows() {
+    Vector<S> start(data_.dimension());
+    at_scale_.mirror(Vector<S>::Zero(data_.dimension()), start, scratch_);
+    const Vector<S> start_prediction = data_.X() * start;
+    const S size = data_.residual_norm(beta_) / detail::residual_scale<S>(data_.y().norm(), start_prediction.norm());
+    const S tolerance = options_.primal_tolerance;
+    return size <= tolerance ? Status::tolerance_reached : correct(tolerance * tolerance / (S(2) * size));
   }
 
   Status follow_to(BasicScale<S> scale) {
     const S target = scale.log();
     jump_ = std::numeric_limits<S>::infinity();
+    retreats_ = 0;
     while (true) {
       const bool is_there = log_alpha_ == target;
       const Status status = correct(is_there ? options_.primal_tolerance : S(corrected));
-      if (!is_success(status) || is_there) return status;
+      if (is_overshot_) {
+        retreat();
+        continue;
+      }
+      if (!is_success(status)) return status;
+      if (is_there) return rows_ ? correct_original_rows() : status;
       if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
-      if (!is_fresh_) factorize();
       while (!jump_towards(target)) {
         // Small entries of beta may be far from the path although the residual is small: correct them first.
         if (residual_ <= options_.primal_tolerance) return Status::stalled;
         const Status closer = correct(std::max(options_.primal_tolerance, S(1e-2) * residual_));
         if (!is_success(closer)) return closer;
-        if (!is_fresh_) factorize();
       }
     }
   }
 
-  /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows.
+  /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows. The factorization that served the
+  /// last Newton steps may aim the jump too, if it does so accurately.
   bool jump_towards(S target) {
     using std::abs;
     const S distance = target - log_alpha_;
     is_jump_graded_ = BoundedMirrorMap<Mirror> && is_lift_felt();
-    if (is_jump_graded_) factorize_graded();
     S step = abs(distance) <= S(reach) * jump_ ? distance : (distance > S(0) ? S(reach) * jump_ : -S(reach) * jump_);
     for (int tries = 0; tries < 20; ++tries, step *= S(0.6)) {
       const S end = step == distance ? target : log_alpha_ + step;
       if (end == log_alpha_) return false;
       const Mirror at_end = at(end);
-      if (!aim_at(at_end)) continue;
+      bool is_inside = aim_at(at_end);
+      if (!is_fresh_ && !is_factor_good_) {
+        factorize();
+        is_inside = aim_at(at_end);
+      }
+      if (!is_inside) continue;
       // A biased start has another |X beta(0)| at each scale.
       const S end_scale = detail::residual_scale<S>(y().norm(), start_norm(end));
       const S trial = evaluate(at_end, trial_, trial_beta_, trial_curvature_, trial_r_) * (residual_scale_ / end_scale);
       if (!(trial <= S(neighbourhood))) continue;
       ++newton_steps_;
+      departure_ = point_;
+      departure_nu_ = nu_;
+      departure_log_alpha_ = log_alpha_;
+      can_retreat_ = retreats_ < max_retreats;
       accept(S(1), tangent_, trial);
       room_ = BoundedMirrorMap<Mirror> ? S(0) : room_;
       residual_scale_ = end_scale;
@@ -483,6 +476,22 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       return true;
     }
     return false;
+  }
+
+  /// Back to where the last jump began; the next one will be shorter.
+  void retreat() {
+    using std::abs;
+    jump_ = S(0.3) / S(reach) * abs(log_alpha_ - departure_log_alpha_);
+    set_scale(departure_log_alpha_);
+    point_.swap(departure_);
+    nu_.swap(departure_nu_);
+    residual_scale_ = detail::residual_scale<S>(y().norm(), start_norm(log_alpha_));
+    evaluate_here();
+    room_ = std::numeric_limits<S>::infinity();
+    is_fresh_ = false;
+    can_retreat_ = false;
+    ++retreats_;
+    is_overshot_ = false;
   }
 
   /// Sets `trial_` to the predicted point at the scale of `at_end`: if beta stayed as it is, z would have to go to
@@ -510,12 +519,14 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     aim_.difference(point_, aim_z_);
     rhs_ = y();
     if (is_jump_graded_) {
+      is_factor_good_ = true;
       rhs_.noalias() -= X() * aim_beta_;
-      solve_graded(aim_z_, rhs_, tangent_, tangent_z_);
+      solve_graded(aim_z_, rhs_, accuracy, tangent_, tangent_z_);
     } else {
       scratch_ = aim_beta_ - curvature_.cwiseProduct(aim_z_);
       rhs_.noalias() -= X() * scratch_;
-      solve_hessian(rhs_, accuracy, tangent_);
+      is_factor_good_ = is_fresh_ ? solve_hessian(rhs_, accuracy, tangent_)
+                                  : solve_hessian(rhs_, std::min(accuracy, S(aimed)), tangent_, max_inner / 2);
       tangent_z_.noalias() = X().transpose() * tangent_;
     }
   }
@@ -578,13 +589,18 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   bool is_factor_good_ = true;
   bool is_graded_ = false;       // Newton steps go through `solve_graded`
   bool is_jump_graded_ = false;  // jumps do
-  Eigen::ColPivHouseholderQR<Matrix<S>> qr_;
-  std::vector<Index> order_;  // rows of qr_
-  Index rank_ = 0;
+  detail::GradedSystem<S> graded_;
   S jump_{0};
   Index newton_steps_ = 0;
   Index factorizations_ = 0;
   Index inner_iterations_ = 0;
+
+  bool can_retreat_ = false;  // since the last jump no goal was reached
+  Index retreats_ = 0;
+  bool is_overshot_ = false;
+  detail::MirrorPoint<Mirror> departure_;
+  Vector<S> departure_nu_;
+  S departure_log_alpha_{0};
 
   detail::MirrorPoint<Mirror> trial_, aim_;
   Vector<S> trial_beta_, trial_curvature_, trial_r_;

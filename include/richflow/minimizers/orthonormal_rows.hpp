@@ -17,9 +17,7 @@ template <class Scalar>
 void require_feasible(const BasicDataset<Scalar>& data) {
   using std::sqrt;
   const Vector<Scalar> beta = data.X().completeOrthogonalDecomposition().solve(data.y());
-  Vector<Scalar> residual = -data.y();
-  residual.noalias() += data.X() * beta;
-  const Scalar misfit = residual.norm();
+  const Scalar misfit = data.residual_norm(beta);
   require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * data.y().norm(),
                            "no beta satisfies X beta = y (X is ", data.num_samples(), " x ", data.dimension(),
                            "): the best fit leaves a residual of norm ", misfit, " where |y| = ", data.y().norm());

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <vector>
+
+#include "richflow/core/types.hpp"
+
+namespace richflow::detail {
+
+/// Systems `X C X^T step = X C wish + rhs` whose weights C (positive, one per column of X) differ by more than working
+/// precision and yet all count: Newton steps of a bounded mirror map at great depth and tiny alpha, where every
+/// factorization of `X C X^T` loses the small weights.
+///
+/// A QR of `C^(1/2) X^T` with its rows sorted by size has errors relative to each row, `= Q R P^T`. In the basis
+/// `B = X^T P R^-1 = C^-1/2 Q` a solution `step = P R^-1 u` moves `z = X^T step = B u` without the cancellation of that
+/// product, and the system with other weights C' is `B^T C' B u = B^T C' wish + R^-T P^T rhs`, near the identity as
+/// long as C' is near C: one factorization serves several systems by conjugate gradients.
+template <class S>
+class GradedSystem {
+ public:
+  /// Factors at `weights`. Cost: a QR of d x N, and its Q.
+  void factorize(const Matrix<S>& X, const Vector<S>& weights) {
+    using std::sqrt;
+    const Index d = X.cols();
+    size_ = weights.cwiseProduct(X.colwise().squaredNorm().transpose());
+    order_.resize(static_cast<std::size_t>(d));
+    std::iota(order_.begin(), order_.end(), Index(0));
+    std::stable_sort(order_.begin(), order_.end(), [&](Index i, Index j) { return size_[i] > size_[j]; });
+    const Index n = X.rows();
+    const Index rows = std::max(d, n);
+    Matrix<S> sorted = Matrix<S>::Zero(rows, n);
+    for (Index k = 0; k < d; ++k) sorted.row(k) = sqrt(weights[at(k)]) * X.col(at(k)).transpose();
+    qr_.compute(sorted);
+    // Not what Eigen takes for the rank: here small pivots are as good as large ones.
+    rank_ = 0;
+    while (rank_ < n && qr_.matrixQR()(rank_, rank_) != S(0)) ++rank_;
+    sorted.setIdentity(rows, rank_);
+    sorted.applyOnTheLeft(qr_.householderQ());
+    basis_.resize(d, rank_);
+    weightless_.clear();
+    for (Index k = 0; k < d; ++k) {
+      const Index i = at(k);
+      if (weights[i] > S(0)) {
+        basis_.row(i) = sorted.row(k) / sqrt(weights[i]);
+      } else {
+        basis_.row(i).setZero();
+        weightless_.push_back(i);
+      }
+    }
+    solves_ = 0;
+  }
+
+  /// Whether there is a factorization.
+  [[nodiscard]] bool is_factored() const { return basis_.size() > 0; }
+  /// Whether it has served one solve at most.
+  [[nodiscard]] bool is_fresh() const { return solves_ <= 1; }
+  /// Forgets the factorization.
+  void clear() { basis_.resize(0, 0); }
+
+  /// `step` (N values) and `step_z = X^T step` for the present `weights`, to the given relative accuracy. False when
+  /// the factorization is too old to reach that. What is left of `rhs` below `rounding` in a direction is not fitted:
+  /// where only columns that cannot be seen have it, it would call for an endless step.
+  bool solve(const Matrix<S>& X, const Vector<S>& weights, const Vector<S>& wish, const Vector<S>& rhs, S rounding,
+             S accuracy, Vector<S>& step, Vector<S>& step_z) {
+    using std::abs;
+    ++solves_;
+    for (const Index i : weightless_)
+      if (weights[i] > S(0)) return false;
+    image_ = qr_.colsPermutation().transpose() * rhs;
+    const auto& R = qr_.matrixQR();
+    residual_.resize(rank_);
+    for (Index k = 0; k < rank_; ++k) {
+      const S left = image_[k] - R.col(k).head(k).dot(residual_.head(k));
+      residual_[k] = abs(left) <= rounding ? S(0) : left / R(k, k);
+    }
+    unreached_ = S(0);
+    for (Index k = rank_; k < image_.size(); ++k)
+      unreached_ = std::max(unreached_, S(abs(image_[k] - R.col(k).head(rank_).dot(residual_))));
+    weighted_ = weights.cwiseProduct(wish);
+    residual_.noalias() += basis_.transpose() * weighted_;
+    solution_.setZero(rank_);
+    // Tiny pivots make entries whose squares overflow.
+    const S size = residual_.size() > 0 ? residual_.cwiseAbs().maxCoeff() : S(0);
+    if (size > S(0)) residual_ /= size;
+    const bool is_solved = conjugate_gradients(weights, accuracy);
+    solution_ *= size;
+    step_z.noalias() = basis_ * solution_;
+    square_of_r().template triangularView<Eigen::Upper>().solveInPlace(solution_);
+    step.setZero(qr_.cols());
+    step.head(rank_) = solution_;
+    step = qr_.colsPermutation() * step;
+    for (const Index i : weightless_) step_z[i] = X.col(i).dot(step);
+    return is_solved;
+  }
+
+  /// The largest entry of the last `rhs` that no column with a weight reaches.
+  [[nodiscard]] S unreached() const { return unreached_; }
+
+  /// Conjugate-gradient iterations of all solves.
+  [[nodiscard]] Index iterations() const { return iterations_; }
+
+ private:
+  static constexpr Index max_iterations = 16;
+
+  [[nodiscard]] Index at(Index k) const { return order_[static_cast<std::size_t>(k)]; }
+  [[nodiscard]] auto square_of_r() const { return qr_.matrixQR().topLeftCorner(rank_, rank_); }
+
+  bool conjugate_gradients(const Vector<S>& weights, S accuracy) {
+    direction_ = residual_;
+    S square = residual_.squaredNorm();
+    // Small pivots make large entries, so that the residual has to be small also where it came from, as R^T residual.
+    const S goal = accuracy * accuracy * square;
+    const S outer_goal = accuracy * outer_norm();
+    for (Index k = 0; k < max_iterations; ++k) {
+      if (!(square > goal) && outer_norm() <= outer_goal) return true;
+      weighted_.noalias() = basis_ * direction_;
+      weighted_.array() *= weights.array();
+      image_.noalias() = basis_.transpose() * weighted_;
+      ++iterations_;
+      const S curvature = direction_.dot(image_);
+      if (!(curvature > S(0))) return false;
+      const S length = square / curvature;
+      solution_ += length * direction_;
+      residual_ -= length * image_;
+      const S next = residual_.squaredNorm();
+      direction_ = residual_ + (next / square) * direction_;
+      square = next;
+    }
+    return !(square > goal) && outer_norm() <= outer_goal;
+  }
+
+  [[nodiscard]] S outer_norm() {
+    image_.noalias() = square_of_r().transpose().template triangularView<Eigen::Lower>() * residual_;
+    return image_.size() > 0 ? image_.cwiseAbs().maxCoeff() : S(0);
+  }
+
+  Eigen::ColPivHouseholderQR<Matrix<S>> qr_;
+  Matrix<S> basis_;           // B, d x rank
+  std::vector<Index> order_;  // the row of qr_ -> the column of X
+  std::vector<Index> weightless_;
+  Index rank_ = 0;
+  S unreached_{0};
+  Index iterations_ = 0;
+  Index solves_ = 0;  // since the factorization
+  Vector<S> size_, weighted_, residual_, solution_, direction_, image_;
+};
+
+}  // namespace richflow::detail
