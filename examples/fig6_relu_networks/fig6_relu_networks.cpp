@@ -31,10 +31,11 @@ constexpr Index test_points = 720;
 double rms(const Vector<double>& v) { return v.norm() / std::sqrt(static_cast<double>(v.size())); }
 
 /// Where descent with a constant step ends: 0.01, halved as long as it diverges or throws the network into a state
-/// where every unit is dead.
+/// where every unit is dead; where even a millionth of that does, or every unit is dead from the start, as it ends.
 Solution<double> descend(const GradientFlow<ReluNetwork<double>>& flow, const Vector<double>& w0,
                          const Fig6Options& options) {
   constexpr double paper_step = 0.01;
+  constexpr double smallest_step = 1e-6 * paper_step;
   const double start = flow.loss(w0);
   for (double step = paper_step;; step /= 2) {
     GradientDescentOptions<> descent;
@@ -46,7 +47,7 @@ Solution<double> descend(const GradientFlow<ReluNetwork<double>>& flow, const Ve
     flow(0.0, solution.y, velocity);
     const bool is_dead = solution.status != Status::event && velocity.norm() == 0.0;
     const bool diverged = solution.status == Status::non_finite || !(flow.loss(solution.y) <= start) || is_dead;
-    if (!diverged) return solution;
+    if (!diverged || step < smallest_step) return solution;
   }
 }
 

@@ -32,21 +32,6 @@ namespace {
 using Flow = DualFlow<Hypentropy>;
 using Net = SquaredDiagonalNet<double>;
 
-std::vector<std::string> columns(Index d) {
-  std::vector<std::string> names;
-  for (Index i = 0; i < d; ++i) names.push_back(std::string("x").append(std::to_string(i)));
-  return names;
-}
-
-Dataset reference_data() {
-  return {reference_matrix("limit_X.csv", columns(9)), reference_matrix("limit_y.csv", {"y"})};
-}
-
-Dataset gaussian_data(RandomStream& random, Index n, Index d) {
-  Matrix<double> X = random_matrix(random, n, d);
-  return {std::move(X), random_vector(random, n)};
-}
-
 Vector<double> predictor(const Flow& flow, const Vector<double>& nu) {
   Vector<double> beta(flow.dataset().dimension());
   flow.beta(nu, beta);

@@ -20,12 +20,6 @@ namespace {
 
 using Net = SquaredDiagonalNet<double>;
 
-Dataset reference_data() {
-  std::vector<std::string> columns;
-  for (int i = 0; i < 9; ++i) columns.push_back(std::string("x").append(std::to_string(i)));
-  return {reference_matrix("limit_X.csv", columns), reference_matrix("limit_y.csv", {"y"})};
-}
-
 }  // namespace
 
 static_assert(TangentFlow<GradientFlow<Net>>);

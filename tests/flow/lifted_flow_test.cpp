@@ -18,6 +18,7 @@
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
+#include "support/numbers.hpp"
 #include "support/problems.hpp"
 #include "support/random_inputs.hpp"
 #include "support/reference.hpp"
@@ -26,8 +27,6 @@ using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 using Completion = MatrixFactorization<double, MatrixEntries>;
 

@@ -10,6 +10,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/problems.hpp"
 #include "support/random_inputs.hpp"
 
@@ -95,7 +96,6 @@ TEST_CASE("the search for a root takes few evaluations and survives values that 
       return g(x);
     };
   };
-  const double eps = std::numeric_limits<double>::epsilon();
   const auto smooth = [](double x) { return std::exp(-3 * x) - 0.5; };
   const double root = detail::locate_sign_change<double>(count(smooth), smooth(0), smooth(1), eps);
   CHECK_THAT(root, near(std::log(2.0) / 3, 0, 4 * eps));

@@ -10,6 +10,7 @@
 #include "richflow/regularizers/hypentropy.hpp"
 #include "richflow/testing/convergence_order.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/problems.hpp"
 #include "support/random_inputs.hpp"
 
@@ -17,8 +18,6 @@ using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 /// y' = -A (y - centre), A = Q diag(rates) Q^T.
 struct Linear {

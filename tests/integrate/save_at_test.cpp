@@ -13,7 +13,7 @@ using namespace test_support;
 
 namespace {
 
-const PiController fine{.tolerance = {.relative = 1e-9, .absolute = 1e-12}};
+const PiController tight{.tolerance = {.relative = 1e-9, .absolute = 1e-12}};
 
 /// What a user may keep in place of the state: any type.
 struct Kept {
@@ -25,7 +25,7 @@ struct Kept {
 
 TEST_CASE("without a request nothing is saved but the end") {
   const Mixed problem;
-  const auto solution = integrate(problem, Mixed::start(), TimeSpan{0, 1}, DormandPrince{}, fine);
+  const auto solution = integrate(problem, Mixed::start(), TimeSpan{0, 1}, DormandPrince{}, tight);
   CHECK(solution.times.empty());
   CHECK(solution.values.empty());
   CHECK((solution.y - Mixed::exact(1)).norm() < 1e-7);
@@ -34,9 +34,9 @@ TEST_CASE("without a request nothing is saved but the end") {
 TEST_CASE("times between steps come from the interpolant, and do not influence the steps") {
   const Mixed problem;
   const std::vector<double> times = {0, 0.001, 0.3, 0.300001, 0.77, 1.5, 2};
-  const auto plain = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, fine);
+  const auto plain = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, tight);
   const auto saved =
-      integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, fine, {.save_at = {.times = times}});
+      integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, tight, {.save_at = {.times = times}});
   REQUIRE(saved.times == times);
   REQUIRE(saved.values.size() == times.size());
   // The tolerance 1e-9 over some hundred steps; the interpolant has order 4 where the step has order 5.
@@ -73,7 +73,7 @@ TEST_CASE("what is kept is a function of time and state, of any type") {
   const SaveAt<double, Kept> save_at{.times = {0.25, 1.75}, .end = true, .value = [](double t, const auto& y) {
                                        return Kept{.t = t, .norm = y.norm()};
                                      }};
-  const auto solution = integrate(problem, Rotation::start(), TimeSpan{0, 3}, DormandPrince{}, fine,
+  const auto solution = integrate(problem, Rotation::start(), TimeSpan{0, 3}, DormandPrince{}, tight,
                                   IntegrateOptions<double, Kept>{.save_at = save_at});
   REQUIRE(solution.values.size() == 3);
   CHECK(solution.values[0].t == 0.25);
@@ -83,7 +83,7 @@ TEST_CASE("what is kept is a function of time and state, of any type") {
 
   // Also a vector of another length, for which the default type serves.
   const auto shorter =
-      integrate(problem, Rotation::start(), TimeSpan{0, 1}, DormandPrince{}, fine,
+      integrate(problem, Rotation::start(), TimeSpan{0, 1}, DormandPrince{}, tight,
                 {.save_at = {.end = true, .value = [](double, const auto& y) { return Vector<double>(y.head(1)); }}});
   REQUIRE(shorter.values.size() == 1);
   CHECK(shorter.values[0].size() == 1);
@@ -112,7 +112,7 @@ TEST_CASE("steppers without an interpolant of their own save by cubic Hermite in
 TEST_CASE("requests that cannot be met are refused before the first step") {
   const Rotation problem;
   const auto run = [&](SaveAt<double> save_at) {
-    return integrate(problem, Rotation::start(), TimeSpan{0, 1}, DormandPrince{}, fine,
+    return integrate(problem, Rotation::start(), TimeSpan{0, 1}, DormandPrince{}, tight,
                      {.save_at = std::move(save_at)});
   };
   CHECK_THROWS_MATCHES(run({.times = {0.5, 1.5}}), ArgumentError, message_contains("times[1] = 1.5"));
@@ -123,7 +123,7 @@ TEST_CASE("requests that cannot be met are refused before the first step") {
   CHECK_THROWS_MATCHES(run({.every = -1}), ArgumentError, message_contains("every"));
   CHECK_THROWS_MATCHES(run({.value = [](double, const auto& y) { return y; }}), ArgumentError,
                        message_contains("nothing says when"));
-  CHECK_THROWS_MATCHES(integrate(problem, Rotation::start(), TimeSpan{0, 1}, DormandPrince{}, fine,
+  CHECK_THROWS_MATCHES(integrate(problem, Rotation::start(), TimeSpan{0, 1}, DormandPrince{}, tight,
                                  IntegrateOptions<double, double>{.save_at = {.end = true}}),
                        ArgumentError, message_contains("save_at.value must be given"));
 }

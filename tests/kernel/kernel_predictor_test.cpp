@@ -11,14 +11,13 @@
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/relu_network.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 struct Problem {
   ReluNetwork<double> net{2, {40}};

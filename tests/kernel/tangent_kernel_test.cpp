@@ -10,14 +10,13 @@
 #include "richflow/models/unbiased.hpp"
 #include "richflow/models/univariate_relu.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 /// J by N calls of vjp on all samples.
 template <class M>

@@ -17,21 +17,6 @@ using namespace test_support;
 
 namespace {
 
-std::vector<std::string> columns(Index d) {
-  std::vector<std::string> names;
-  for (Index i = 0; i < d; ++i) names.push_back("x" + std::to_string(i));
-  return names;
-}
-
-Dataset reference_data() {
-  return {reference_matrix("limit_X.csv", columns(9)), reference_matrix("limit_y.csv", {"y"})};
-}
-
-Dataset gaussian_data(RandomStream& random, Index n, Index d) {
-  Matrix<double> X = random_matrix(random, n, d);
-  return {std::move(X), random_vector(random, n)};
-}
-
 /// y = X beta with `active` nonzero entries and no noise: fewer active coordinates than samples.
 Dataset noise_free(Index n, Index d, Index active, std::uint64_t seed) {
   SparseRegressionOptions options;

@@ -8,16 +8,11 @@
 #include "richflow/models/diagonal.hpp"
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
-
-namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
-
-}  // namespace
 
 TEST_CASE("the squared net passes the model battery at random points and shapes") {
   RandomStream random(11);

@@ -12,14 +12,13 @@
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 using Completion = MatrixFactorization<double, MatrixEntries>;
 

@@ -1,7 +1,6 @@
 #include "richflow/models/two_layer_diagonal.hpp"
 
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "richflow/diagnostics/invariants.hpp"
@@ -13,14 +12,13 @@
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// Theory, section 9: sum (k/4) [1 - sqrt(1 + 4 b^2 / k^2) + (2b/k) arcsinh(2b/k)], k = 2 (u^2 + v^2).
 double azulay_regularizer(const Vector<double>& u, const Vector<double>& v, const Vector<double>& beta) {

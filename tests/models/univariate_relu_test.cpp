@@ -1,20 +1,18 @@
 #include "richflow/models/univariate_relu.hpp"
 
 #include <cmath>
-#include <limits>
 
 #include "richflow/core/random.hpp"
 #include "richflow/models/relu_network.hpp"
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 /// The same function as a ReluNetwork with biases, whose parameters are ordered (u, b, a, c).
 Vector<double> reordered(const Vector<double>& w, Index k) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 #include "support/reference.hpp"
 
@@ -16,7 +17,6 @@ using namespace test_support;
 namespace {
 
 using L = long double;
-constexpr double eps = std::numeric_limits<double>::epsilon();
 const std::vector<Index> depths = {3, 4, 5, 6, 10, 20, 100, 1000};
 
 L power_of(Index depth) { return static_cast<L>(depth) / static_cast<L>(depth - 2); }

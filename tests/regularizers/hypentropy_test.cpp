@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 #include "support/reference.hpp"
 
@@ -59,7 +60,7 @@ long double q_oracle(long double z) {
 }
 
 /// w_+(0) = alpha a, w_-(0) = alpha b of each coordinate, and the map made from them.
-struct Case {
+struct HypentropyCase {
   std::string name;
   Vector<double> a;
   Vector<double> b;
@@ -67,7 +68,7 @@ struct Case {
 };
 
 /// The three ways of initializing, with random shapes.
-std::vector<Case> cases(RandomStream& random, Index d, Scale scale) {
+std::vector<HypentropyCase> cases(RandomStream& random, Index d, Scale scale) {
   const Vector<double> one = Vector<double>::Ones(d);
   const Vector<double> w0 = random_positive_vector(random, d, 0.3, 3.0);
   const Vector<double> a = random_positive_vector(random, d, 0.3, 3.0);
@@ -209,15 +210,14 @@ TEST_CASE("the gradient and the mirror undo each other") {
   RandomStream random(4);
   for (const double log_alpha : {-500.0, -40.0, -3.0, 0.0, 2.0, 20.0}) {
     const Index d = 50;
-    for (const Case& c : cases(random, d, Scale::from_log(log_alpha))) {
+    for (const HypentropyCase& c : cases(random, d, Scale::from_log(log_alpha))) {
       INFO(c.name << ", log_alpha = " << log_alpha);
       Vector<double> beta = random_vector(random, d);
       beta(0) = 0.0;
       const auto [back, curvature] = mirror_of(c.map, gradient_of(c.map, beta));
       // An error of eps |z| in z moves beta by eps |z| curvature; |z| reaches 2 |log alpha| + a few.
-      const double eps = std::numeric_limits<double>::epsilon();
       for (Index i = 0; i < d; ++i)
-        CHECK(std::fabs(back(i) - beta(i)) <= (8.0 + 4.0 * std::fabs(log_alpha)) * eps * curvature(i));
+        CHECK(std::fabs(back(i) - beta(i)) <= (8.0 + 4.0 * std::fabs(log_alpha)) * float_eps * curvature(i));
 
       // Around the z of betas of order 1, which neither overflow nor underflow.
       Vector<double> z = 3.0 * random_vector(random, d);
@@ -234,7 +234,7 @@ TEST_CASE("the mirror is the weights of the flow: alpha^2 (a^2 e^z - b^2 e^-z)")
   RandomStream random(5);
   const Index d = 40;
   for (const double log_alpha : {-400.0, -2.0, 0.0, 3.0})
-    for (const Case& c : cases(random, d, Scale::from_log(log_alpha))) {
+    for (const HypentropyCase& c : cases(random, d, Scale::from_log(log_alpha))) {
       INFO(c.name << ", log_alpha = " << log_alpha);
       const Vector<double> z = 4.0 * random_vector(random, d);
       const auto [beta, curvature] = mirror_of(c.map, z);
@@ -303,7 +303,7 @@ TEST_CASE("the conjugate meets Fenchel and Young") {
   RandomStream random(7);
   const Index d = 30;
   for (const double log_alpha : {-500.0, -30.0, -2.0, 0.0, 2.0, 10.0})
-    for (const Case& c : cases(random, d, Scale::from_log(log_alpha))) {
+    for (const HypentropyCase& c : cases(random, d, Scale::from_log(log_alpha))) {
       INFO(c.name << ", log_alpha = " << log_alpha);
       const Vector<double> beta = random_vector(random, d);
       const Vector<double> z = gradient_of(c.map, beta);
@@ -457,8 +457,8 @@ TEST_CASE("the mirror map serves float") {
       const long double c = std::exp(2.0L * log_alpha) * w0(i) * w0(i);
       sum += c * q_oracle(beta(i) / c);
       CHECK_THAT(z(i), within_ulp<float>(std::asinh(beta(i) / c / 2.0L), 6.0L));
-      const float eps = std::numeric_limits<float>::epsilon();
-      CHECK(std::fabs(back(i) - beta(i)) <= (8.0F + 4.0F * std::fabs(log_alpha)) * eps * curvature(i));
+      const float float_eps = std::numeric_limits<float>::epsilon();
+      CHECK(std::fabs(back(i) - beta(i)) <= (8.0F + 4.0F * std::fabs(log_alpha)) * float_eps * curvature(i));
     }
     CHECK_THAT(map.value(beta), within_ulp<float>(sum, 20.0L));
   }

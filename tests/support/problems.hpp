@@ -8,6 +8,7 @@
 
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/stepper.hpp"
+#include "support/numbers.hpp"
 
 /// @file
 /// Differential equations with closed solutions, and wrappers that watch them.
@@ -18,8 +19,6 @@ using richflow::ConstVectorRef;
 using richflow::Index;
 using richflow::Vector;
 using richflow::VectorRef;
-
-inline constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// y_i' = -rate_i y_i, the gradient flow of `loss` = sum rate_i y_i^2 / 2.
 template <class S>

@@ -2,9 +2,11 @@
 
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
 
 /// @file
 /// Random inputs for property tests: always from an explicit seed, so that a failure can be repeated.
@@ -39,6 +41,12 @@ inline richflow::Vector<double> random_positive_vector(richflow::RandomStream& r
   richflow::Vector<double> out(size);
   for (richflow::Index i = 0; i < size; ++i) out(i) = random.uniform(low, high);
   return out;
+}
+
+/// X and y of independent standard normal numbers.
+inline richflow::Dataset gaussian_data(richflow::RandomStream& random, richflow::Index n, richflow::Index d) {
+  richflow::Matrix<double> X = random_matrix(random, n, d);
+  return {std::move(X), random_vector(random, n)};
 }
 
 }  // namespace test_support

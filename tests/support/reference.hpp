@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
 
 /// @file
 /// The tables of tests/reference: comma-separated, one header line, values computed with 60 digits and
@@ -89,6 +90,18 @@ inline richflow::Matrix<double> reference_matrix(const std::string& name, const 
     for (std::size_t j = 0; j < columns.size(); ++j)
       values(static_cast<richflow::Index>(i), static_cast<richflow::Index>(j)) = table.number(i, columns[j]);
   return values;
+}
+
+/// Columns x0, x1, ... of a table.
+inline std::vector<std::string> columns(richflow::Index d) {
+  std::vector<std::string> names;
+  for (richflow::Index i = 0; i < d; ++i) names.push_back(std::string("x").append(std::to_string(i)));
+  return names;
+}
+
+/// The data of the tables limit_*.csv and trajectory_squared.csv.
+inline richflow::Dataset reference_data() {
+  return {reference_matrix("limit_X.csv", columns(9)), reference_matrix("limit_y.csv", {"y"})};
 }
 
 }  // namespace test_support

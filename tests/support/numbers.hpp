@@ -1,0 +1,13 @@
+#pragma once
+
+#include <limits>
+
+/// @file
+/// Numbers that tolerances and time spans are made of.
+
+namespace test_support {
+
+inline constexpr double eps = std::numeric_limits<double>::epsilon();
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+
+}  // namespace test_support
