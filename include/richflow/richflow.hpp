@@ -50,6 +50,8 @@
 #include "richflow/minimizers/orthonormal_rows.hpp"
 #include "richflow/minimizers/schatten_path.hpp"
 #include "richflow/models/autodiff.hpp"
+#include "richflow/models/conv_network.hpp"
+#include "richflow/models/convolution.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/linear_predictor.hpp"
