@@ -269,7 +269,7 @@ class ConvNetwork {
       const S* const of_output = ws.tangents[at].data();
       S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[1 - at].data();
       if (layer.is_pool)
-        pool_back(layer.output, batch, input(l, ws), of_output, of_input);
+        pool_back(layer.output, batch, input(l, ws), ws.values[l].data(), of_output, of_input);
       else
         layer.convolution.backward_relu(batch, input(l, ws), ws.transformed[l].data(), ws.values[l].data(), of_output,
                                         scale, target.data() + layer.weights, of_input, ws.scratch);
@@ -290,7 +290,7 @@ class ConvNetwork {
       const S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[at].data();
       S* const of_output = ws.tangents[1 - at].data();
       if (layer.is_pool) {
-        pool_tangent(layer.output, batch, input(l, ws), of_input, of_output);
+        pool_tangent(layer.output, batch, input(l, ws), ws.values[l].data(), of_input, of_output);
       } else {
         S* const direction = ws.scratch.weights.data();
         layer.convolution.transform_weights(v.data() + layer.weights, direction);
@@ -318,12 +318,6 @@ class ConvNetwork {
     Index weights = 0;
   };
 
-  static constexpr Index lanes = Convolution3x3<S>::lanes;
-  using Packet = typename Convolution3x3<S>::Packet;
-
-  [[nodiscard]] static Packet load(const S* p) { return Convolution3x3<S>::load(p); }
-  static void store(S* p, const Packet& value) { Convolution3x3<S>::store(p, value); }
-
   /// Values of a layer as a matrix of padded samples x features.
   [[nodiscard]] static Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features, const BatchWorkspace& ws) {
     return {values.data(), Convolution3x3<S>::padded(ws.batch), features};
@@ -342,62 +336,68 @@ class ConvNetwork {
     return l == 0 ? ws.input.data() : ws.values[l - 1].data();
   }
 
-  /// `body(place, squares)` for each group of images and output pixel: its place in the output, and the four places in
-  /// the input, row by row.
+  /// `body(place, corner, row)` for each pixel of the output: where its `batch` values are in the output, and
+  /// those of the square in the input: at corner, corner + batch, row, row + batch.
   template <class Body>
   static void for_squares(const ImageShape& output, Index batch, Body body) {
-    const Index row = 2 * output.width * batch;
-    for (Index c = 0; c < output.channels * output.height; ++c)
-      for (Index x = 0; x < output.width; ++x)
-        for (Index n = 0; n < batch; n += lanes) {
-          const Index corner = 2 * c * row + 2 * x * batch + n;
-          body((c * output.width + x) * batch + n,
-               std::array<Index, 4>{corner, corner + batch, corner + row, corner + row + batch});
-        }
+    const Index line = 2 * output.width * batch;
+    for (Index y = 0; y < output.channels * output.height; ++y)
+      for (Index x = 0; x < output.width; ++x) {
+        const Index corner = 2 * (y * line + x * batch);
+        body((y * output.width + x) * batch, corner, corner + line);
+      }
   }
 
-  /// NaN where one of them is.
-  [[nodiscard]] static Packet largest_of(const Packet& a, const Packet& b, const Packet& c, const Packet& d) {
-    const auto larger = [](S v, S u) { return v < u || u != u ? u : v; };
-    return Convolution3x3<S>::each([&](S p, S q, S r, S s) { return larger(larger(p, q), larger(r, s)); }, a, b, c, d);
-  }
+  // Loops over plain numbers that compilers turn into vector instructions, since nothing overlaps.
 
   static void pool(const ImageShape& output, Index batch, const S* in, S* out) {
-    for_squares(output, batch, [&](Index place, const std::array<Index, 4>& squares) {
-      store(out + place,
-            largest_of(load(in + squares[0]), load(in + squares[1]), load(in + squares[2]), load(in + squares[3])));
+    const auto larger = [](S v, S u) { return v < u || u != u ? u : v; };  // NaN where one of them is
+    for_squares(output, batch, [&](Index place, Index corner, Index row) {
+      const S* const a = in + corner;
+      const S* const b = a + batch;
+      const S* const c = in + row;
+      const S* const d = c + batch;
+      S* __restrict const to = out + place;
+      for (Index n = 0; n < batch; ++n) to[n] = larger(larger(a[n], b[n]), larger(c[n], d[n]));
     });
   }
 
-  /// `body(k, chosen)`, k = 0 ... 3: 1 where the square k is the first maximum, 0 elsewhere.
-  template <class Body>
-  static void for_first_maximum(const S* in, const std::array<Index, 4>& squares, Body body) {
-    const std::array<Packet, 4> values = {load(in + squares[0]), load(in + squares[1]), load(in + squares[2]),
-                                          load(in + squares[3])};
-    const Packet largest = largest_of(values[0], values[1], values[2], values[3]);
-    Packet left = Packet::Ones();
-    for (std::size_t k = 0; k < 4; ++k) {
-      const Packet chosen =
-          Convolution3x3<S>::each([](S v, S m, S l) { return v == m ? l : S(0); }, values[k], largest, left);
-      body(k, chosen);
-      left -= chosen;
+  /// `out` is what `pool` made of `in`.
+  static void pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
+                        S* of_input) {
+    for_squares(output, batch, [&](Index place, Index corner, Index row) {
+      give_to_first(batch, in + corner, in + row, out + place, of_output + place, of_input + corner,
+                    of_input + corner + batch, of_input + row, of_input + row + batch);
+    });
+  }
+
+  /// The gradients g of `batch` squares to the first of the values a, b, c, d that is the largest, m.
+  static void give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
+                            S* __restrict to_b, S* __restrict to_c, S* __restrict to_d) {
+    for (Index n = 0; n < batch; ++n) {
+      const S all = g[n];
+      const S after_a = ab[n] == m[n] ? S(0) : all;
+      const S after_b = ab[batch + n] == m[n] ? S(0) : after_a;
+      const S after_c = cd[n] == m[n] ? S(0) : after_b;
+      to_a[n] = all - after_a;
+      to_b[n] = after_a - after_b;
+      to_c[n] = after_b - after_c;
+      to_d[n] = after_c;
     }
   }
 
-  static void pool_back(const ImageShape& output, Index batch, const S* in, const S* of_output, S* of_input) {
-    for_squares(output, batch, [&](Index place, const std::array<Index, 4>& squares) {
-      const Packet gradient = load(of_output + place);
-      for_first_maximum(in, squares,
-                        [&](std::size_t k, const Packet& chosen) { store(of_input + squares[k], chosen * gradient); });
-    });
-  }
-
-  static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* of_input, S* of_output) {
-    for_squares(output, batch, [&](Index place, const std::array<Index, 4>& squares) {
-      Packet sum = Packet::Zero();
-      for_first_maximum(in, squares,
-                        [&](std::size_t k, const Packet& chosen) { sum += chosen * load(of_input + squares[k]); });
-      store(of_output + place, sum);
+  /// `out` is what `pool` made of `in`.
+  static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
+                           S* of_output) {
+    for_squares(output, batch, [&](Index place, Index corner, Index row) {
+      S* __restrict const to = of_output + place;
+      for (Index n = 0; n < batch; ++n) {
+        const S largest = out[place + n];
+        S moved = of_input[row + batch + n];
+        moved = in[row + n] == largest ? of_input[row + n] : moved;
+        moved = in[corner + batch + n] == largest ? of_input[corner + batch + n] : moved;
+        to[n] = in[corner + n] == largest ? of_input[corner + n] : moved;
+      }
     });
   }
 
