@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "richflow/core/random.hpp"
+#include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"
 
@@ -192,6 +193,23 @@ TEST_CASE("products with the Jacobian of the convolutional network and its trans
     CHECK((p.pullback(G) - gradient).norm() == 0.0);
     CHECK((p.jvp(v) - moved).norm() == 0.0);
   }
+}
+
+TEST_CASE("a convolutional network with one output passes the model battery") {
+  RandomStream random(11);
+  for (const char* layers : {"3-M-2-FC", "2-3-FC", "M-2-FC"}) {
+    const ConvNetwork<double> net({2, 4, 4}, layers, 1);
+    const Dataset data(random_matrix(random, 5, net.input_features()), random_vector(random, 5));
+    const auto report =
+        testing::model_battery(net, random_vector(random, net.num_parameters()), data,
+                               random_vector(random, net.num_parameters()), random_vector(random, 5), 1e-6);
+    CAPTURE(layers, report);
+    CHECK(report.ok());
+  }
+  const ConvNetwork<double> two({1, 2, 2}, "2-FC", 2);
+  Vector<double> out(1);
+  CHECK_THROWS_MATCHES(two.predict(Vector<double>::Zero(two.num_parameters()), Matrix<double>::Zero(1, 4), out),
+                       DimensionError, message_contains("num_outputs = 2"));
 }
 
 TEST_CASE("the convolutional network is homogeneous of its depth") {

@@ -113,9 +113,10 @@ struct ConvNetworkWorkspace {
 /// of degree D in w, D the number of layers with weights. The derivative of max(z, 0) at z = 0 is 0, and that of a
 /// max-pooling belongs to the first of several equal maxima, row by row.
 ///
-/// A BatchModel with HasBatchJvp. Immutable; nothing allocates but Eigen's matrix products. Cost per image of
-/// `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's algorithm), `add_pullback` twice,
-/// `forward_jvp` twice. Memory: 4 B numbers per value of the largest layer, and 16/9 P.
+/// A BatchModel with HasBatchJvp, and for K = 1 a Model with HasJvp. Immutable; nothing allocates but Eigen's matrix
+/// products. Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's
+/// algorithm), `add_pullback` twice, `forward_jvp` twice. Memory: 4 B numbers per value of the largest layer, and 16/9
+/// P.
 template <class S>
 class ConvNetwork {
  public:
@@ -247,8 +248,15 @@ class ConvNetwork {
         layer.convolution.forward_relu(batch, input(l, ws), ws.transformed[l].data(), out, ws.scratch);
       }
     }
-    F.noalias() = features(ws) * dense_weights(w);
+    F.noalias() = last_features(ws) * dense_weights(w);
   }
+
+  /// What the dense layer saw in the last `forward`, B x features: a view of the workspace.
+  [[nodiscard]] auto last_features(BatchWorkspace& ws) const {
+    return samples(ws.values.back(), dense_.inputs, ws).topRows(ws.batch);
+  }
+  /// Features of the dense layer.
+  [[nodiscard]] Index num_last_features() const { return dense_.inputs; }
 
   /// `target += scale * sum_n J_n(w)^T G_n`, P values, at the w and X of the last `forward` with this workspace;
   /// `target` may be the memory of w.
@@ -262,7 +270,7 @@ class ConvNetwork {
     last.topRows(ws.batch).noalias() = G * dense_weights(w).transpose();
     last.bottomRows(last.rows() - ws.batch).setZero();
     Eigen::Map<Matrix<S>>(target.data() + dense_.weights, dense_.inputs, dense_.outputs).noalias() +=
-        scale * features(ws).transpose() * G;
+        scale * last_features(ws).transpose() * G;
     const Index batch = last.rows();
     for (std::size_t l = layers_.size(); l-- > first_convolution_;) {
       const Layer& layer = layers_[l];
@@ -299,9 +307,29 @@ class ConvNetwork {
       }
       at = 1 - at;
     }
-    dF.noalias() = features(ws) * dense_weights(v);
+    dF.noalias() = last_features(ws) * dense_weights(v);
     if (first_convolution_ < layers_.size())
       dF.noalias() += samples(ws.tangents[at], dense_.inputs, ws).topRows(ws.batch) * dense_weights(w);
+  }
+
+  /// `out = f(w, X)`, N values, of a net with one output; all of X is one batch. Allocates a workspace. Throws
+  /// DimensionError for K > 1.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+    static_cast<void>(forward_one(w, X, out));
+  }
+
+  /// `out = J(w)^T r`, P values, of a net with one output. Allocates a workspace.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
+    Vector<S> ignored(r.size());
+    BatchWorkspace ws = forward_one(w, X, ignored);
+    out.setZero();
+    add_pullback(w, X, r, S(1), out, ws);
+  }
+
+  /// `out = J(w) v`, N values, of a net with one output. Allocates a workspace.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
+    BatchWorkspace ws = forward_one(w, X, out);
+    forward_jvp(w, X, v, out, ws);
   }
 
  private:
@@ -321,11 +349,6 @@ class ConvNetwork {
   /// Values of a layer as a matrix of padded samples x features.
   [[nodiscard]] static Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features, const BatchWorkspace& ws) {
     return {values.data(), Convolution3x3<S>::padded(ws.batch), features};
-  }
-
-  /// What the dense layer sees, B x features.
-  [[nodiscard]] auto features(BatchWorkspace& ws) const {
-    return samples(ws.values.back(), dense_.inputs, ws).topRows(ws.batch);
   }
 
   [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const {
@@ -401,6 +424,15 @@ class ConvNetwork {
     });
   }
 
+  BatchWorkspace forward_one(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+    require<DimensionError>(num_outputs() == 1, "the net has num_outputs = ", num_outputs(),
+                            " where one value per sample is asked for");
+    require_size("out", out.size(), X.rows());
+    BatchWorkspace ws = make_batch_workspace(X.rows());
+    forward(w, X, out, ws);
+    return ws;
+  }
+
   void check_point(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const {
     require_size("w", w.size(), num_parameters_);
     require<DimensionError>(X.rows() == ws.batch && X.cols() == input_features(), "X is ", X.rows(), " x ", X.cols(),
@@ -420,6 +452,7 @@ class ConvNetwork {
   Index num_parameters_ = 0;
 };
 
+static_assert(HasJvp<ConvNetwork<double>>);
 static_assert(HasBatchJvp<ConvNetwork<float>>);
 static_assert(HasBatchJvp<ConvNetwork<double>>);
 
