@@ -21,8 +21,9 @@ inline double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// The threads of each matrix product from here on, where Eigen calls OpenBLAS.
-inline void set_product_threads([[maybe_unused]] int threads) {
+/// The threads of each matrix product from here on, where the program was compiled with OpenMP or calls OpenBLAS.
+inline void set_product_threads(int threads) {
+  Eigen::setNbThreads(threads);
 #ifdef EIGEN_USE_BLAS
   openblas_set_num_threads(threads);
 #endif
