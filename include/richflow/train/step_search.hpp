@@ -16,10 +16,11 @@ namespace richflow {
 template <class S>
 struct StepSearchOptions {
   S largest = S(1);
-  S ratio = S(0.25);       ///< in (0, 1)
-  Index count = 8;         ///< steps on the ladder
-  Index trial_epochs = 3;  ///< each is tried for so long
-  Index patience = 2;      ///< so many steps in a row worse than a larger one end the search
+  S ratio = S(0.25);         ///< in (0, 1)
+  Index count = 8;           ///< steps on the ladder
+  Index trial_epochs = 3;    ///< each is tried for so long
+  Index patience = 2;        ///< so many steps in a row worse than a larger one end the search
+  bool by_accuracy = false;  ///< the largest accuracy wins, the loss decides among equals; otherwise the loss alone
 };
 
 /// How a step did.
@@ -28,6 +29,7 @@ struct StepTrial {
   S step = S(0);
   Status status = Status::max_steps;
   double loss = std::numeric_limits<double>::infinity();  ///< of the data after the trial; infinite if it diverged
+  double accuracy = 0.0;                                  ///< after the trial
 };
 
 /// What a step search has found.
@@ -58,18 +60,26 @@ template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename 
   options.on_epoch = {};
   options.checkpoint.clear();
   StepSearchResult<Scalar> result;
-  double best = std::numeric_limits<double>::infinity();
+  StepTrial<Scalar> best;
+  const auto is_better = [&](const StepTrial<Scalar>& a, const StepTrial<Scalar>& b) {
+    if (ladder.by_accuracy && a.accuracy != b.accuracy) return a.accuracy > b.accuracy;
+    return a.loss < b.loss;
+  };
   Index worse = 0;
   options.step = ladder.largest;
   for (Index k = 0; k < ladder.count && worse < ladder.patience; ++k, options.step *= ladder.ratio) {
     const SgdResult<Scalar> run = Sgd<M, L>(model, data, w0, options, loss).run();
     StepTrial<Scalar> trial{options.step, run.status};
-    if (run.status != Status::non_finite && run.status != Status::diverged)
-      trial.loss = evaluate(model, run.w, data, loss).loss;
-    if (!isfinite(trial.loss)) trial.loss = std::numeric_limits<double>::infinity();
+    if (run.status != Status::non_finite && run.status != Status::diverged) {
+      const Evaluation reached = evaluate(model, run.w, data, loss);
+      if (isfinite(reached.loss)) {
+        trial.loss = reached.loss;
+        trial.accuracy = reached.accuracy;
+      }
+    }
     result.trials.push_back(trial);
-    if (trial.loss < best) {
-      best = trial.loss;
+    if (isfinite(trial.loss) && (!result.ok() || is_better(trial, best))) {
+      best = trial;
       result.step = trial.step;
       worse = 0;
     } else if (result.ok()) {
