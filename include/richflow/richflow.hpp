@@ -58,6 +58,7 @@
 #include "richflow/models/convolution.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/evaluation.hpp"
+#include "richflow/models/he_initialization.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linear_predictor.hpp"
 #include "richflow/models/linearized.hpp"

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "richflow/core/random.hpp"
+#include "richflow/models/relu_network.hpp"
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"

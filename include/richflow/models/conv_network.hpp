@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cmath>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -16,7 +15,7 @@
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/models/convolution.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/he_initialization.hpp"
 
 namespace richflow {
 
@@ -190,19 +189,13 @@ class ConvNetwork {
   /// of the scalar type.
   [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
                                              HeInitialization rule = HeInitialization::uniform) const {
-    using std::isfinite;
-    using std::sqrt;
-    const S alpha = scale.value();
-    require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
-            " puts alpha outside the range of the scalar type");
+    const S alpha = detail::representable_alpha(scale);
     Vector<S> w(num_parameters_);
     Index position = 0;
     for (Index l = 1; l <= depth_; ++l) {
       const auto W = weights(w, l);
-      const bool is_uniform = rule == HeInitialization::uniform;
-      const S size = alpha * sqrt(S(is_uniform ? 6 : 2) / S(W.rows()));
-      for (Index i = 0; i < W.size(); ++i)
-        w[position++] = size * static_cast<S>(is_uniform ? random.uniform(-1.0, 1.0) : random.normal());
+      detail::draw_layer<S>(random, alpha, rule, W.rows(), w.segment(position, W.size()));
+      position += W.size();
     }
     return w;
   }

@@ -11,14 +11,9 @@
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/models/he_initialization.hpp"
 
 namespace richflow {
-
-/// How the weights of a network are drawn; in both cases the layers preserve the size of their input (He et al. 2015).
-enum class HeInitialization {
-  uniform,  ///< on [-sqrt(6 / n_in), +sqrt(6 / n_in)]
-  normal,   ///< N(0, 2 / n_in)
-};
 
 /// Memory in which a ReluNetwork evaluates N samples: per hidden layer two N x n_l matrices, and one N x max n_l.
 template <class S>
@@ -118,18 +113,10 @@ class ReluNetwork {
   /// is outside the range of the scalar type.
   [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
                                              HeInitialization rule = HeInitialization::uniform) const {
-    using std::isfinite;
-    using std::sqrt;
-    const S alpha = scale.value();
-    require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
-            " puts alpha outside the range of the scalar type");
+    const S alpha = detail::representable_alpha(scale);
     Vector<S> w = Vector<S>::Zero(num_parameters_);
-    for (const Layer& layer : layers_) {
-      const bool is_uniform = rule == HeInitialization::uniform;
-      const S size = alpha * sqrt(S(is_uniform ? 6 : 2) / S(layer.inputs));
-      for (Index i = 0; i < layer.inputs * layer.outputs; ++i)
-        w[layer.weights + i] = size * static_cast<S>(is_uniform ? random.uniform(-1.0, 1.0) : random.normal());
-    }
+    for (const Layer& layer : layers_)
+      detail::draw_layer<S>(random, alpha, rule, layer.inputs, w.segment(layer.weights, layer.inputs * layer.outputs));
     return w;
   }
 
