@@ -153,7 +153,7 @@ Fig6dOptions fig6d_options(Effort effort) {
   Fig6dOptions options;
   if (effort == Effort::quick) {
     options.num_seeds = 1;
-    options.alphas = {1.0, 2.0};
+    options.alphas = {1.0, 1.5};
     options.num_train = 200;
     options.num_test = 1000;
     options.max_linear_epochs = 5;
@@ -269,7 +269,7 @@ Picture fig6d_picture() {
 set xlabel "α"
 set ylabel "test error"
 set yrange [0:*]
-set key left top Left reverse
+set key right bottom Left reverse
 plot "fig6d.csv" using "alpha":"test_error_q25":"test_error_q75" with filledcurves fs transparent solid 0.15 lc rgb blue notitle, \
      "fig6d.csv" using "alpha":"test_error" with linespoints lw 2.6 pt 7 lc rgb blue title "network", \
      "fig6d.csv" using "alpha":"kernel_test_error" with lines lw 2.2 lc rgb ink title "last layer only", \

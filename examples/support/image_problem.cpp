@@ -1,6 +1,8 @@
 #include "image_problem.hpp"
 
 #include <cmath>
+#include <cstddef>
+#include <vector>
 
 #include "cifar.hpp"
 #include "image_data.hpp"
@@ -9,6 +11,21 @@
 namespace richflow::examples {
 
 namespace {
+
+LabelledImages images_of(const LabelledImages& images, const std::vector<Index>& chosen) {
+  LabelledImages result;
+  result.num_images = static_cast<Index>(chosen.size());
+  result.channels = images.channels;
+  result.height = images.height;
+  result.width = images.width;
+  const Index size = images.channels * images.height * images.width;
+  for (const Index n : chosen) {
+    const auto begin = images.pixels.begin() + n * size;
+    result.pixels.insert(result.pixels.end(), begin, begin + size);
+    result.labels.push_back(images.labels[static_cast<std::size_t>(n)]);
+  }
+  return result;
+}
 
 LabelledDataset<float> standardized(const LabelledDataset<float>& data, double mean, double deviation) {
   return {(data.features().array() - static_cast<float>(mean)).matrix() / static_cast<float>(deviation), data.labels(),
@@ -31,8 +48,10 @@ ImageProblem read_image_problem(const std::filesystem::path& folder, const Image
                          size > 0 ? size : train_images.width};
   RandomStream random(choices.seed, choices.stream);
   const auto drawn = [&](const LabelledImages& images, Index count) {
-    const auto all = image_dataset(images, size);
-    return all.random_subset(random, count <= 0 || count > all.num_samples() ? all.num_samples() : count);
+    return image_dataset(images_of(images, sample_without_replacement(
+                                               random, images.num_images,
+                                               count <= 0 || count > images.num_images ? images.num_images : count)),
+                         size);
   };
   const LabelledDataset<float> train = drawn(train_images, choices.num_train);
   const LabelledDataset<float> test = drawn(test_images, choices.num_test);
