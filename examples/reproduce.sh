@@ -131,7 +131,7 @@ for name in $programs; do
     say "[$number/$total] $name: done before the interruption"
     continue
   fi
-  if [ "$name" = alpha_path ] && ! has fashion_mnist; then
+  if { [ "$name" = alpha_path ] || [ "$name" = fig6c_mnist ]; } && ! has fashion_mnist; then
     say "[$number/$total] $name: skipped, its data (Debian package dataset-fashion-mnist) is not installed"
     skipped="$skipped $name"
     continue
