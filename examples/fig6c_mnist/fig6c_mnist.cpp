@@ -21,6 +21,8 @@ namespace richflow::examples {
 
 namespace {
 
+constexpr int max_retries = 4;  // with smaller steps, where the one that was found does not fit the data
+
 using Data = LabelledDataset<float>;
 using Network = ReluNetwork<float>;
 
@@ -80,11 +82,18 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   const auto search = search_step(model, data, w0, sgd, ladder);
   require<ConvergenceError>(search.ok(), "every step from ", largest, " down diverges");
   sgd.step = search.step;
-  const auto result = Sgd<M>(model, data, w0, sgd).run();
-  return {{"step", static_cast<double>(search.step)},
+  auto result = Sgd<M>(model, data, w0, sgd).run();
+  double train_error = evaluate(model, result.w, data).error();
+  // A few epochs do not always tell a step that learns from one that has destroyed the network.
+  for (int retry = 0; retry < max_retries && train_error > 0.0; ++retry) {
+    sgd.step *= ladder.ratio;
+    result = Sgd<M>(model, data, w0, sgd).run();
+    train_error = evaluate(model, result.w, data).error();
+  }
+  return {{"step", static_cast<double>(sgd.step)},
           {"epochs", static_cast<double>(result.epochs)},
           {"arrived", result.ok() ? 1.0 : 0.0},
-          {"train_error", evaluate(model, result.w, data).error()},
+          {"train_error", train_error},
           {"test_error", evaluate(model, result.w, test).error()}};
 }
 
@@ -149,36 +158,46 @@ double crossing(const std::vector<Fig6cPoint>& points, double level) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-void check(Fig6c& figure) {
-  std::vector<double> small, large, noise;
+/// Per repetition, the mean test error of the networks whose alpha is chosen; those share images and initialization, so
+/// that only differences within a repetition are free of their luck.
+template <class Chosen>
+std::vector<double> error_by_seed(const SweepResult& networks, int num_seeds, const Chosen& chosen) {
+  std::vector<std::vector<double>> errors(static_cast<std::size_t>(num_seeds));
+  for (const SweepRow& row : networks.rows()) {
+    const Cell cell = networks.cell(row);
+    if (cell.integer("tangent") == 0 && chosen(cell["alpha"]))
+      errors[static_cast<std::size_t>(cell.integer("seed"))].push_back(networks.value(row, "test_error"));
+  }
+  std::vector<double> means;
+  for (const auto& of_seed : errors)
+    if (!of_seed.empty()) means.push_back(mean(of_seed));
+  return means;
+}
+
+void check(const Fig6cOptions& options, const SweepResult& networks, Fig6c& figure) {
   double largest_train_error = 0.0;
   double above_kernel = std::numeric_limits<double>::infinity();
   for (const Fig6cPoint& point : figure.points) {
     largest_train_error = std::max(largest_train_error, point.train_error);
-    if (point.alpha <= 2.0) small.push_back(point.test_error.mean);
-    if (point.alpha >= 50.0) {
-      large.push_back(point.test_error.mean);
-      for (const MeanError& kernel : {point.kernel_test_error, figure.last_layer_test_error})
-        above_kernel = std::min(above_kernel, (point.test_error.mean - kernel.mean) /
-                                                  std::hypot(point.test_error.standard_error, kernel.standard_error));
-    }
-    noise.push_back(point.test_error.standard_error);
+    if (point.alpha < 50.0) continue;
+    for (const MeanError& kernel : {point.kernel_test_error, figure.last_layer_test_error})
+      above_kernel = std::min(above_kernel, (point.test_error.mean - kernel.mean) /
+                                                std::hypot(point.test_error.standard_error, kernel.standard_error));
   }
   auto& claims = figure.claims;
   claims.push_back(claim_at_most("fig6c", "every network fits the training images: largest mean train error",
                                  largest_train_error, 0.0));
+  const auto small = error_by_seed(networks, options.num_seeds, [](double alpha) { return alpha <= 2.0; });
+  const auto large = error_by_seed(networks, options.num_seeds, [](double alpha) { return alpha >= 50.0; });
   if (small.empty() || large.empty()) return;
   claims.push_back(claim_at_least("fig6c",
                                   "alpha >= 50 is no better than the tangent kernel or the last layer alone: smallest "
                                   "difference of test errors, in standard errors",
                                   above_kernel, -2.0));
-  claims.push_back(
-      claim_at_least("fig6c",
-                     "alpha <= 2 is clearly better than alpha >= 50: smallest difference of test errors, "
-                     "in standard errors",
-                     (*std::min_element(large.begin(), large.end()) - *std::max_element(small.begin(), small.end())) /
-                         (std::sqrt(2.0) * *std::max_element(noise.begin(), noise.end())),
-                     3.0));
+  double ratio = std::numeric_limits<double>::infinity();
+  for (std::size_t k = 0; k < small.size(); ++k) ratio = std::min(ratio, large[k] / small[k]);
+  claims.push_back(claim_at_least(
+      "fig6c", "test error at alpha >= 50 over that at alpha <= 2 (means), smallest of the repetitions", ratio, 1.1));
   claims.push_back(claim_between("fig6c", "the alpha at which the test error is half-way between the two",
                                  crossing(figure.points, 0.5 * (mean(small) + mean(large))), 2.0, 50.0));
 }
@@ -268,7 +287,7 @@ Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps) {
   }
   figure.last_layer_train_error = mean(sweeps.last_layer.values("train_error"));
   figure.last_layer_test_error = mean_error(sweeps.last_layer.values("test_error"), num_test);
-  check(figure);
+  check(options, sweeps.networks, figure);
   return figure;
 }
 
