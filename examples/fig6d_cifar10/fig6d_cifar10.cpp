@@ -100,6 +100,7 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const Cell& cell) {
   if (!searches) sgd.step = static_cast<float>(options.step);
   if (!options.checkpoints.empty())
     sgd.checkpoint = options.checkpoints / ("fig6d_" + short_number(cell["alpha"]) + "_" + std::to_string(repetition));
+  sgd.checkpoint_epochs = 1;
   const Outcome full = train(net, w0, problem.train, problem.test, sgd, searches);
   if (!sgd.checkpoint.empty()) std::filesystem::remove(sgd.checkpoint);
 
