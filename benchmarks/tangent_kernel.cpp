@@ -6,8 +6,8 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "rate.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/models/relu_network.hpp"
@@ -15,29 +15,11 @@
 namespace {
 
 using namespace richflow;
+using namespace richflow::benchmarks;
 
 constexpr Index samples = 500;
 constexpr Index features = 10;
 constexpr Index width = 990;  // 10 * 990 + 990^2 + 990 = 991 000 parameters
-
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-/// Operations per second of a product of two matrices of this size.
-double product_rate(Index size) {
-  RandomStream random(1);
-  const Matrix<double> A = normal_matrix(random, size, size);
-  const Matrix<double> B = normal_matrix(random, size, size);
-  Matrix<double> C(size, size);
-  double best = 0;
-  for (int i = 0; i < 5; ++i) {
-    const double start = seconds();
-    C.noalias() = A * B;
-    benchmark::DoNotOptimize(C.data());
-    const auto n = static_cast<double>(size);
-    best = std::max(best, 2 * n * n * n / (seconds() - start));
-  }
-  return best;
-}
 
 double peak_megabytes() {
   rusage usage{};
@@ -64,7 +46,7 @@ void empirical_kernel(benchmark::State& state) {
   const auto n = static_cast<double>(samples);
   const auto m = static_cast<double>(width);
   const double operations = 2 * (2 * n * m * m) + 4 * n * m * static_cast<double>(features) + 4 * (n * n * m);
-  state.counters["efficiency"] = operations / best / product_rate(1000);
+  state.counters["efficiency"] = operations / best / product_rate<double>(1000, 1000, 1000);
   state.counters["Gflops"] = operations / best * 1e-9;
 }
 

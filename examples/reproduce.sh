@@ -131,7 +131,8 @@ for name in $programs; do
     say "[$number/$total] $name: done before the interruption"
     continue
   fi
-  if [ "$name" = alpha_path ] && ! has fashion_mnist; then
+  case $name in alpha_path | fig6c_mnist | fig6d_cifar10) uses_images=true ;; *) uses_images=false ;; esac
+  if $uses_images && ! has fashion_mnist; then
     say "[$number/$total] $name: skipped, its data (Debian package dataset-fashion-mnist) is not installed"
     skipped="$skipped $name"
     continue

@@ -24,16 +24,17 @@ struct IdxArray {
 /// Images beside their labels.
 struct LabelledImages {
   Index num_images = 0;
+  Index channels = 1;
   Index height = 0;
   Index width = 0;
-  std::vector<std::uint8_t> pixels = {};  ///< num_images x (height * width), row-major
+  std::vector<std::uint8_t> pixels = {};  ///< num_images x (channels * height * width), row-major
   std::vector<std::uint8_t> labels = {};  ///< 0 to 9
 };
 
-/// `train` or `t10k`, the two parts of a data set in MNIST's format.
+/// The two parts of a data set.
 enum class Part { train, test };
 
-/// Reads `<part>-images-idx3-ubyte` and `<part>-labels-idx1-ubyte` from `folder`, each with or without .gz.
+/// Reads `train-` or `t10k-images-idx3-ubyte` and `-labels-idx1-ubyte` from `folder`, each with or without .gz.
 /// Throws FileError also when the two do not belong together or a label is above 9.
 [[nodiscard]] LabelledImages read_labelled_images(const std::filesystem::path& folder, Part part);
 

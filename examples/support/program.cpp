@@ -8,6 +8,10 @@
 #include "report.hpp"
 #include "text.hpp"
 
+#ifdef EIGEN_USE_BLAS
+extern "C" void openblas_set_num_threads(int num_threads);
+#endif
+
 namespace richflow::examples {
 
 namespace {
@@ -68,6 +72,10 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
     return app.exit(error) == 0 ? 0 : 2;
   }
   common.effort = quick ? Effort::quick : full ? Effort::full : Effort::standard;
+#ifdef EIGEN_USE_BLAS
+  // On several threads OpenBLAS rounds otherwise than on one; it is the sweeps that use the cores.
+  openblas_set_num_threads(1);
+#endif
 
   const MpiSession mpi;
   try {

@@ -1,5 +1,5 @@
-// Proves that a step of every stepper allocates nothing. Eigen's switch is an assertion in its allocator, so
-// assertions are turned into exceptions before Eigen is seen.
+// Proves that a step of every stepper, and a batch of a network, allocates nothing. Eigen's switch is an assertion in
+// its allocator, so assertions are turned into exceptions before Eigen is seen.
 #include <stdexcept>
 
 #define EIGEN_RUNTIME_NO_MALLOC
@@ -17,6 +17,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/models/conv_network.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/relu_network.hpp"
 #include "richflow/models/unbiased.hpp"
@@ -166,4 +167,26 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
   const Vector<double> start = wide.initial_parameters(random, Scale::from_value(0.5));
   check_all(GradientFlow(Unbiased(wide, start), line), start);
   check_all(GradientFlow(Doubled(wide), line), Doubled(wide).initial_parameters(start));
+}
+
+TEST_CASE("a batch of a small convolutional network allocates nothing") {
+  RandomStream random(92);
+  const ConvNetwork<double> net({2, 4, 4}, "3-M-4-FC", 3);
+  const Matrix<double> X = random_matrix(random, 7, net.input_features());
+  const Matrix<double> G = random_matrix(random, 7, 3);
+  Vector<double> w = net.initial_parameters(random, Scale::from_value(1));
+  const Vector<double> v = w;
+  Matrix<double> F(7, 3);
+  Matrix<double> dF(7, 3);
+  auto ws = net.make_batch_workspace(9);
+  const auto run = [&] {
+    const NoAllocation guard;
+    net.forward(w, X, F, ws);
+    net.forward_jvp(w, X, v, dF, ws);
+    net.add_pullback(w, X, G, -0.01, w, ws);
+    net.forward(w, X.topRows(5), F.topRows(5), ws);
+  };
+  REQUIRE_NOTHROW(run());
+  CHECK((w - v).norm() > 0.0);
+  CHECK(dF.allFinite());
 }

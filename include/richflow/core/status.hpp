@@ -16,6 +16,7 @@ enum class Status {
   step_too_small,       ///< no step above rounding level meets the error tolerance
   stalled,              ///< work goes on without progress towards what was asked
   non_finite,           ///< NaN or infinity from the problem, or a blow-up
+  diverged,             ///< a descent went far above where it started
 };
 
 /// The enumerator's name.
@@ -37,6 +38,8 @@ enum class Status {
       return "stalled";
     case Status::non_finite:
       return "non_finite";
+    case Status::diverged:
+      return "diverged";
   }
   return "unknown";
 }
@@ -68,6 +71,8 @@ enum class Status {
       return "work goes on without progress; what was asked is below what the error tolerance or rounding can reach";
     case Status::non_finite:
       return "NaN or infinity appeared; a constant step may be too large, or the right-hand side undefined there";
+    case Status::diverged:
+      return "the loss rose far above its start; the step is too large";
   }
   return "unknown status";
 }

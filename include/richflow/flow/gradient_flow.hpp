@@ -11,6 +11,7 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/kernel/tangent.hpp"
+#include "richflow/losses/loss.hpp"
 #include "richflow/losses/squared_loss.hpp"
 #include "richflow/models/evaluation.hpp"
 
@@ -21,9 +22,9 @@ namespace richflow {
 /// entries).
 ///
 /// A TangentFlow: any integrator of richflow runs it; the stiff ones (W-methods such as `Ros34Pw2`, and
-/// `ExponentialTangent`) work on its N x N tangent kernel. Holds its own copy of the model (a shape, no
-/// weights) and refers to the dataset, which must outlive it. Calls allocate nothing if the model does not; they share
-/// buffers of N values and the model's workspace, so give each thread its own copy.
+/// `ExponentialTangent`) work on its N x N tangent kernel and need a QuadraticLoss. Holds its own copy of the model (a
+/// shape, no weights) and refers to the dataset, which must outlive it. Calls allocate nothing if the model does not;
+/// they share buffers of N values and the model's workspace, so give each thread its own copy.
 ///
 /// For a model made of units (HasUnits) the error of a step is the largest over the units, each relative to the norm of
 /// the unit at the start of the step, and that of the whole vector relative to |w|. Deep in the rich regime everything
@@ -34,7 +35,7 @@ template <class M, class L = SquaredLoss<typename M::Scalar>>
 requires(explain_model<M>()) class GradientFlow {
  public:
   using Scalar = typename M::Scalar;
-  static_assert(Loss<L, Scalar>, "richflow: the loss must have `value(f, y)`, `gradient(f, y, out)` and `curvature()`");
+  static_assert(Loss<L, Scalar>, "richflow: the loss must have `value(f, y)` and `gradient(f, y, out)`");
 
   /// `model` on `dataset`. Throws DimensionError where the model does not fit the data. Cost: O(N) and the model's
   /// workspace.
@@ -111,7 +112,7 @@ requires(explain_model<M>()) class GradientFlow {
   }
 
   /// The constant c that makes `c J^T J` the Gauss-Newton matrix, the stiff part of the flow: 2 for the squared loss.
-  [[nodiscard]] Scalar curvature() const { return loss_.curvature(); }
+  [[nodiscard]] Scalar curvature() const requires QuadraticLoss<L, Scalar> { return loss_.curvature(); }
 
   /// The largest rate at which a unit changes relative to its norm, `max_u |dw_u| / |w_u|`; for a model without units,
   /// `|dw| / |w|`. A step much longer than its inverse cannot follow the flow.

@@ -101,6 +101,25 @@ class CheckpointReader {
   std::istringstream text_;
 };
 
+/// The title line, the lines of a writer and the line of their checksum.
+[[nodiscard]] inline std::string sealed_checkpoint(const char* title, const std::string& lines) {
+  const std::string text = std::string(title) + "\n" + lines;
+  return text + "checksum " + std::to_string(checksum(text)) + "\n";
+}
+
+/// The lines between the title and the checksum. Throws CheckpointError when either is not what it should be.
+[[nodiscard]] inline std::string opened_checkpoint(const char* title, const std::string& all) {
+  require<CheckpointError>(all.rfind(title, 0) == 0,
+                           "checkpoint: this is not a checkpoint of this version of richflow");
+  const std::string mark = "\nchecksum ";
+  const std::size_t end = all.rfind(mark);
+  require<CheckpointError>(end != std::string::npos && all.back() == '\n', "checkpoint: the end is missing");
+  const std::string text = all.substr(0, end + 1);
+  const std::string sum = all.substr(end + mark.size(), all.size() - end - mark.size() - 1);
+  require<CheckpointError>(sum == std::to_string(checksum(text)), "checkpoint: the content was changed");
+  return text.substr(std::string(title).size());
+}
+
 /// All fields of a state, in the order of the file.
 template <class Archive, class State>
 void for_each_field(Archive& archive, State& state) {
@@ -140,8 +159,7 @@ void save_checkpoint(std::ostream& stream, const IntegrationState<Scalar>& state
   detail::CheckpointWriter writer;
   writer.field("digits", std::numeric_limits<Scalar>::digits);
   detail::for_each_field(writer, state);
-  const std::string text = std::string(detail::checkpoint_title) + "\n" + writer.text();
-  stream << text << "checksum " << std::to_string(detail::checksum(text)) << "\n";
+  stream << detail::sealed_checkpoint(detail::checkpoint_title, writer.text());
   stream.flush();
   require<CheckpointError>(!stream.fail(), "checkpoint: the stream cannot be written");
 }
@@ -173,16 +191,7 @@ template <class Scalar>
 [[nodiscard]] IntegrationState<Scalar> load_checkpoint(std::istream& stream) {
   std::ostringstream content;
   content << stream.rdbuf();
-  const std::string all = content.str();
-  require<CheckpointError>(all.rfind(detail::checkpoint_title, 0) == 0,
-                           "checkpoint: this is not a checkpoint of this version of richflow");
-  const std::string mark = "\nchecksum ";
-  const std::size_t end = all.rfind(mark);
-  require<CheckpointError>(end != std::string::npos && all.back() == '\n', "checkpoint: the end is missing");
-  const std::string text = all.substr(0, end + 1);
-  const std::string sum = all.substr(end + mark.size(), all.size() - end - mark.size() - 1);
-  require<CheckpointError>(sum == std::to_string(detail::checksum(text)), "checkpoint: the content was changed");
-  detail::CheckpointReader reader(text.substr(std::string(detail::checkpoint_title).size()));
+  detail::CheckpointReader reader(detail::opened_checkpoint(detail::checkpoint_title, content.str()));
   int digits = 0;
   reader.field("digits", digits);
   require<CheckpointError>(digits == std::numeric_limits<Scalar>::digits, "checkpoint: its numbers have ", digits,

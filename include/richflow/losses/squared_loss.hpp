@@ -1,23 +1,9 @@
 #pragma once
 
-#include <concepts>
-
 #include "richflow/core/types.hpp"
+#include "richflow/losses/loss.hpp"
 
 namespace richflow {
-
-/// A loss of the N outputs f on the labels y, `L = loss(f, y)`:
-///
-/// - `value(f, y)`
-/// - `gradient(f, y, out)`: `out` = dL / df, N values; `out` may be `f` itself
-/// - `curvature()`: a constant c with d^2 L / df^2 = c I, which makes `c J^T J` the Gauss-Newton matrix; a loss whose
-///   second derivative varies does not fit
-template <class L, class Scalar>
-concept Loss = requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {
-  { loss.value(f, f) } -> std::convertible_to<Scalar>;
-  loss.gradient(f, f, out);
-  { loss.curvature() } -> std::convertible_to<Scalar>;
-};
 
 /// The plain sum of squares, `|f - y|^2`: neither halved nor a mean.
 template <class S>
@@ -30,6 +16,6 @@ struct SquaredLoss {
   [[nodiscard]] static constexpr S curvature() { return S(2); }
 };
 
-static_assert(Loss<SquaredLoss<double>, double>);
+static_assert(QuadraticLoss<SquaredLoss<double>, double>);
 
 }  // namespace richflow

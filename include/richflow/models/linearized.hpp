@@ -17,16 +17,34 @@ struct LinearizedWorkspace {
   Vector<typename M::Scalar> moved = {};  // w - w0
 };
 
+namespace detail {
+
+/// What a Linearized model needs for batches: nothing where the model does not evaluate them.
+template <class M>
+struct LinearizedBatchWorkspace {};
+
+template <HasBatchJvp M>
+struct LinearizedBatchWorkspace<M> {
+  typename M::BatchWorkspace model;
+  Vector<typename M::Scalar> moved;   // w - w0
+  Matrix<typename M::Scalar> change;  // max_batch x K
+};
+
+}  // namespace detail
+
 /// The tangent model of a model at w0, `f_lin(w, x) = f(w0, x) + J(w0, x) (w - w0)`: linear in w, with the constant
 /// tangent kernel `J(w0) J(w0)^T`. Its gradient flow is the kernel regime, whose whole trajectory `KernelPredictor`
 /// gives in closed form.
 ///
-/// A Model, HasJvp, HasWorkspace and HasTangent; HasUnits where f is. Without a workspace each call linearizes f anew.
+/// A Model, HasJvp, HasWorkspace and HasTangent; HasUnits where f is; HasBatchJvp where f has, which
+/// trains the tangent model by Jacobian-vector products, no Jacobian being stored. Without a workspace each call
+/// linearizes f anew.
 template <Model M>
 class Linearized {
  public:
   using Scalar = typename M::Scalar;
   using Workspace = LinearizedWorkspace<M>;
+  using BatchWorkspace = detail::LinearizedBatchWorkspace<M>;
 
   /// The tangent of `model` at `w0`. Throws DimensionError unless w0 has P entries, NonFiniteError if one is not
   /// finite.
@@ -110,6 +128,35 @@ class Linearized {
       Workspace ws = make_workspace(X);
       tangent_jvp(X, v, out, ws);
     }
+  }
+
+  /// d.
+  [[nodiscard]] Index input_features() const requires HasBatchJvp<M> { return model_.input_features(); }
+  /// K.
+  [[nodiscard]] Index num_outputs() const requires HasBatchJvp<M> { return model_.num_outputs(); }
+  /// Memory for batches of up to `max_batch` samples.
+  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const requires HasBatchJvp<M> {
+    return {model_.make_batch_workspace(max_batch), w0_, Matrix<Scalar>::Zero(max_batch, model_.num_outputs())};
+  }
+  /// `F = f(w0, X) + J(w0) (w - w0)`, B x K. Cost: a `forward` and a `forward_jvp` of f.
+  void forward(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, MatrixRef<Scalar> F,
+               BatchWorkspace& ws) const requires HasBatchJvp<M> {
+    require_size("w", w.size(), w0_.size());
+    model_.forward(w0_, X, F, ws.model);
+    ws.moved = w - w0_;
+    auto change = ws.change.topRows(X.rows());
+    model_.forward_jvp(w0_, X, ws.moved, change, ws.model);
+    F += change;
+  }
+  /// `target += scale * sum_n J_n(w0)^T G_n` for the X of the last `forward`; `target` may be w itself.
+  void add_pullback(ConstVectorRef<Scalar> /*w*/, ConstMatrixRef<Scalar> X, ConstMatrixRef<Scalar> G, Scalar scale,
+                    VectorRef<Scalar> target, BatchWorkspace& ws) const requires HasBatchJvp<M> {
+    model_.add_pullback(w0_, X, G, scale, target, ws.model);
+  }
+  /// `dF = J(w0) v`, B x K, for the X of the last `forward`.
+  void forward_jvp(ConstVectorRef<Scalar> /*w*/, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v,
+                   MatrixRef<Scalar> dF, BatchWorkspace& ws) const requires HasBatchJvp<M> {
+    model_.forward_jvp(w0_, X, v, dF, ws.model);
   }
 
   /// Units of f.

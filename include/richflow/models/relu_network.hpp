@@ -11,14 +11,9 @@
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/models/he_initialization.hpp"
 
 namespace richflow {
-
-/// How the weights of a network are drawn; in both cases the layers preserve the size of their input (He et al. 2015).
-enum class HeInitialization {
-  uniform,  ///< on [-sqrt(6 / n_in), +sqrt(6 / n_in)]
-  normal,   ///< N(0, 2 / n_in)
-};
 
 /// Memory in which a ReluNetwork evaluates N samples: per hidden layer two N x n_l matrices, and one N x max n_l.
 template <class S>
@@ -29,11 +24,21 @@ struct ReluNetworkWorkspace {
   Matrix<S> gram = {};                        // N x N, made by the first tangent_kernel
 };
 
-/// The fully connected ReLU network of depth D >= 2 with one output (Woodworth et al. 2020, section 6, Figure 6),
+/// Memory in which a ReluNetwork evaluates batches: per hidden layer two matrices of max_batch x n_l.
+template <class S>
+struct ReluNetworkBatchWorkspace {
+  std::vector<Matrix<S>> activations = {};    // A_l, l = 1 .. D - 1
+  std::vector<Matrix<S>> sensitivities = {};  // derivatives by Z_l on the way back, derivatives of A_l along v
+  Matrix<S> seed = {};                        // max_batch x K
+  Index batch = 0;                            // rows of the last forward
+};
+
+/// The fully connected ReLU network of depth D >= 2 with K outputs, one by default (Woodworth et al. 2020, section 6,
+/// Figure 6),
 ///
 ///     A_0 = X,   Z_l = A_{l-1} W_l (+ 1 b_l^T),   A_l = max(Z_l, 0) for l < D,   f(w, X) = Z_D
 ///
-/// `W_l` is n_{l-1} x n_l (n_0 = d, n_D = 1): column j holds the incoming weights of neuron j. The parameters are one
+/// `W_l` is n_{l-1} x n_l (n_0 = d, n_D = K): column j holds the incoming weights of neuron j. The parameters are one
 /// vector, `w = (W_1, [b_1], W_2, [b_2], ...)`, matrices column by column. The derivative of max(z, 0) at z = 0 is 0.
 /// Without biases f is homogeneous of degree D in w, so that the scale of the predictor is alpha^D, and in x of
 /// degree 1.
@@ -41,26 +46,31 @@ struct ReluNetworkWorkspace {
 /// The flow conserves, for every hidden neuron, the squared norm of its incoming parameters minus that of its outgoing
 /// ones (`invariant`). The units (HasUnits) are the hidden neurons, each with its incoming and outgoing parameters.
 ///
-/// A Model, HasJvp, HasInvariant, HasWorkspace, HasTangent, HasUnits. Immutable. With a workspace nothing allocates for
-/// layers of up to about a hundred neurons (beyond, Eigen's matrix product does). With B_l the derivatives of
-/// the N outputs by Z_l, everything at one point follows from A and B: `J^T r = A_{l-1}^T diag(r) B_l` per layer,
-/// `J v = sum_l rowsum((A_{l-1} V_l) * B_l)` and `K = sum_l (A_{l-1} A_{l-1}^T) * (B_l B_l^T)`. Cost: 2 N P operations
-/// for `predict` and each product with J, 6 N P for a gradient.
+/// A Model, HasJvp, HasInvariant, HasWorkspace, HasTangent, HasUnits, and for any K a BatchModel with HasBatchJvp; what
+/// concerns one value per sample (`predict` and all that is built on it) throws DimensionError for K > 1. Immutable.
+/// With a workspace nothing allocates for layers of up to about a hundred neurons (beyond, Eigen's matrix product
+/// does). With B_l the derivatives of the N outputs by Z_l, everything at one point follows from A and B: `J^T r =
+/// A_{l-1}^T diag(r) B_l` per layer, `J v = sum_l rowsum((A_{l-1} V_l) * B_l)` and `K = sum_l (A_{l-1} A_{l-1}^T) *
+/// (B_l B_l^T)`. Cost: 2 N P operations for `predict` and each product with J, 6 N P for a gradient.
 template <class S>
 class ReluNetwork {
  public:
   using Scalar = S;
   using Workspace = ReluNetworkWorkspace<S>;
 
+  using BatchWorkspace = ReluNetworkBatchWorkspace<S>;
+
   /// A net on d inputs with the given widths of its hidden layers, `{30, 30}` for depth 3. Throws DimensionError
-  /// unless there is a hidden layer (depth >= 2) and d and all widths are positive.
-  ReluNetwork(Index d, const std::vector<Index>& hidden_widths, bool has_biases = false) : has_biases_(has_biases) {
+  /// unless there is a hidden layer (depth >= 2) and d, all widths and the number of outputs are positive.
+  ReluNetwork(Index d, const std::vector<Index>& hidden_widths, bool has_biases = false, Index num_outputs = 1)
+      : has_biases_(has_biases) {
+    require<DimensionError>(num_outputs > 0, "the ReLU network needs num_outputs > 0, got ", num_outputs);
     require<DimensionError>(d > 0, "the ReLU network needs d > 0 features, got ", d);
     require<DimensionError>(!hidden_widths.empty(),
                             "the ReLU network needs a hidden layer (depth >= 2), got depth 1: no hidden widths");
     Index inputs = d;
     for (std::size_t l = 0; l <= hidden_widths.size(); ++l) {
-      const Index outputs = l < hidden_widths.size() ? hidden_widths[l] : 1;
+      const Index outputs = l < hidden_widths.size() ? hidden_widths[l] : num_outputs;
       require<DimensionError>(outputs > 0, "hidden layer ", l + 1, " of the ReLU network has width ", outputs,
                               "; widths must be positive");
       layers_.push_back({inputs, outputs, num_parameters_, num_parameters_ + inputs * outputs});
@@ -78,6 +88,8 @@ class ReluNetwork {
 
   /// d.
   [[nodiscard]] Index input_features() const { return layers_.front().inputs; }
+  /// K.
+  [[nodiscard]] Index num_outputs() const { return layers_.back().outputs; }
   /// D, the number of weight matrices.
   [[nodiscard]] Index depth() const { return static_cast<Index>(layers_.size()); }
   /// Whether every layer has biases.
@@ -101,18 +113,10 @@ class ReluNetwork {
   /// is outside the range of the scalar type.
   [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
                                              HeInitialization rule = HeInitialization::uniform) const {
-    using std::isfinite;
-    using std::sqrt;
-    const S alpha = scale.value();
-    require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
-            " puts alpha outside the range of the scalar type");
+    const S alpha = detail::representable_alpha(scale);
     Vector<S> w = Vector<S>::Zero(num_parameters_);
-    for (const Layer& layer : layers_) {
-      const bool is_uniform = rule == HeInitialization::uniform;
-      const S size = alpha * sqrt(S(is_uniform ? 6 : 2) / S(layer.inputs));
-      for (Index i = 0; i < layer.inputs * layer.outputs; ++i)
-        w[layer.weights + i] = size * static_cast<S>(is_uniform ? random.uniform(-1.0, 1.0) : random.normal());
-    }
+    for (const Layer& layer : layers_)
+      detail::draw_layer<S>(random, alpha, rule, layer.inputs, w.segment(layer.weights, layer.inputs * layer.outputs));
     return w;
   }
 
@@ -305,6 +309,82 @@ class ReluNetwork {
     tangent_jvp(X, v, out, ws);
   }
 
+  /// Memory for batches of up to `max_batch` samples.
+  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const {
+    require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
+    BatchWorkspace ws;
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l)
+      for (auto* values : {&ws.activations, &ws.sensitivities})
+        values->emplace_back(Matrix<S>::Zero(max_batch, layers_[l].outputs));
+    ws.seed.setZero(max_batch, num_outputs());
+    return ws;
+  }
+
+  /// `F = f(w, X)` for a batch X, B x K.
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const {
+    require_size("w", w.size(), num_parameters_);
+    check_features(X);
+    check_outputs("F", F, X.rows());
+    require<DimensionError>(X.rows() <= ws.seed.rows(), "the batch has ", X.rows(), " samples, the workspace room for ",
+                            ws.seed.rows());
+    ws.batch = X.rows();
+    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+      auto A = ws.activations[l].topRows(ws.batch);
+      apply_batch(w, l, X, ws, A);
+      A = A.cwiseMax(S(0));
+    }
+    apply_batch(w, layers_.size() - 1, X, ws, F);
+  }
+
+  /// `target += scale * sum_n J_n^T G_n` at the w and X of the last `forward`; `target` may be w itself. The products
+  /// add to `target` directly: no other pass over the parameters.
+  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target,
+                    BatchWorkspace& ws) const {
+    check_last_batch(w, X, ws);
+    check_outputs("G", G, X.rows());
+    require_size("target", target.size(), num_parameters_);
+    auto seed = ws.seed.topRows(ws.batch);
+    seed = scale * G;
+    for (std::size_t l = layers_.size(); l-- > 0;) {
+      const bool is_last = l + 1 == layers_.size();
+      // Before W_l changes, which may be a part of the target.
+      if (l > 0) {
+        auto below = ws.sensitivities[l - 1].topRows(ws.batch);
+        const auto W = map(w, layers_[l]);
+        if (is_last)
+          below.noalias() = seed * W.transpose();
+        else
+          below.noalias() = ws.sensitivities[l].topRows(ws.batch) * W.transpose();
+        below.array() = (ws.activations[l - 1].topRows(ws.batch).array() > S(0)).select(below.array(), S(0));
+      }
+      if (is_last)
+        add_gradient(l, X, seed, target, ws);
+      else
+        add_gradient(l, X, ws.sensitivities[l].topRows(ws.batch), target, ws);
+    }
+  }
+
+  /// `dF = J(w) v`, B x K, at the w and X of the last `forward`.
+  void forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
+                   BatchWorkspace& ws) const {
+    check_last_batch(w, X, ws);
+    require_size("v", v.size(), num_parameters_);
+    check_outputs("dF", dF, X.rows());
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      const auto move = [&](auto&& out) {
+        apply_batch(v, l, X, ws, out);
+        if (l > 0) out.noalias() += ws.sensitivities[l - 1].topRows(ws.batch) * map(w, layers_[l]);
+      };
+      if (l + 1 == layers_.size()) {
+        move(dF);
+      } else {
+        auto dA = ws.sensitivities[l].topRows(ws.batch);
+        move(dA);
+        dA.array() = (ws.activations[l].topRows(ws.batch).array() > S(0)).select(dA.array(), S(0));
+      }
+    }
+  }
+
   /// Hidden neurons.
   [[nodiscard]] Index num_units() const { return num_units_; }
 
@@ -349,6 +429,30 @@ class ReluNetwork {
     else
       out.noalias() = ws.activations[l - 1] * W;
     if (has_biases_) out.rowwise() += w.segment(layers_[l].biases, layers_[l].outputs).transpose();
+  }
+
+  /// The same for a batch.
+  template <class Out>
+  void apply_batch(ConstVectorRef<S> w, std::size_t l, ConstMatrixRef<S> X, const BatchWorkspace& ws, Out&& out) const {
+    const auto W = map(w, layers_[l]);
+    if (l == 0)
+      out.noalias() = X * W;
+    else
+      out.noalias() = ws.activations[l - 1].topRows(ws.batch) * W;
+    if (has_biases_) out.rowwise() += w.segment(layers_[l].biases, layers_[l].outputs).transpose();
+  }
+
+  /// `target` of a layer += `A_{l-1}^T G`, `1^T G`.
+  template <class G>
+  void add_gradient(std::size_t l, ConstMatrixRef<S> X, const G& g, VectorRef<S> target,
+                    const BatchWorkspace& ws) const {
+    const Layer& layer = layers_[l];
+    Eigen::Map<Matrix<S>> W(target.data() + layer.weights, layer.inputs, layer.outputs);
+    if (l == 0)
+      W.noalias() += X.transpose() * g;
+    else
+      W.noalias() += ws.activations[l - 1].topRows(ws.batch).transpose() * g;
+    if (has_biases_) target.segment(layer.biases, layer.outputs) += g.colwise().sum().transpose();
   }
 
   /// Sensitivities from the activations, each sample's times its entry of `seed`; an empty seed is all ones.
@@ -411,7 +515,20 @@ class ReluNetwork {
                             " columns where the net has d = ", input_features(), " features");
   }
 
+  void check_outputs(const char* name, ConstMatrixRef<S> F, Index batch) const {
+    require<DimensionError>(F.rows() == batch && F.cols() == num_outputs(), name, " is ", F.rows(), " x ", F.cols(),
+                            " where B = ", batch, " and K = ", num_outputs());
+  }
+
+  void check_last_batch(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const {
+    require_size("w", w.size(), num_parameters_);
+    check_features(X);
+    require<DimensionError>(X.rows() == ws.batch, "X has ", X.rows(), " rows, that of the last forward had ", ws.batch);
+  }
+
   void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const {
+    require<DimensionError>(num_outputs() == 1, "the net has num_outputs = ", num_outputs(),
+                            " where one value per sample is asked for");
     require_size("w", w.size(), num_parameters_);
     check_features(X);
     require_size("the vector over samples", num_samples, X.rows());
@@ -427,5 +544,6 @@ static_assert(HasJvp<ReluNetwork<double>>);
 static_assert(HasInvariant<ReluNetwork<double>>);
 static_assert(HasTangent<ReluNetwork<double>>);
 static_assert(HasUnits<ReluNetwork<double>>);
+static_assert(HasBatchJvp<ReluNetwork<double>>);
 
 }  // namespace richflow

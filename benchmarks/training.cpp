@@ -1,0 +1,135 @@
+// Training, beside the rate of matrix products alone. `images_per_s` is of forward and backward.
+//
+// sgd: steps of SGD on a 784-5000-10 ReLU network, batch 256, on 1 or more threads; `of_products` is the time that
+// the network's own five matrix products take, on the same memory, over that of a step.
+// vgg11: a batch on one thread; `of_product_rate` is the rate of the network's own products over that of one large
+// product, `direct_Gflops` the rate that a convolution by its definition would need to be as fast.
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "rate.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/data/labelled_dataset.hpp"
+#include "richflow/models/conv_network.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/train/sgd.hpp"
+
+namespace {
+
+using namespace richflow;
+using namespace richflow::benchmarks;
+
+/// Seconds of the five products of a step alone, at their best.
+double seconds_of_products(Index d, Index width, Index outputs, Index batch) {
+  RandomStream random(2);
+  const Matrix<float> X = normal_matrix<float>(random, batch, d);
+  const Matrix<float> G = normal_matrix<float>(random, batch, outputs);
+  Matrix<float> W = normal_matrix<float>(random, d, width);
+  Matrix<float> V = normal_matrix<float>(random, width, outputs);
+  Matrix<float> A(batch, width);
+  Matrix<float> B(batch, width);
+  Matrix<float> F(batch, outputs);
+  double best = 1e300;
+  for (int k = 0; k < 10; ++k) {
+    const double start = seconds();
+    A.noalias() = X * W;
+    F.noalias() = A * V;
+    B.noalias() = G * V.transpose();
+    V.noalias() += A.transpose() * G;
+    W.noalias() += X.transpose() * B;
+    benchmark::DoNotOptimize(W.data());
+    benchmark::DoNotOptimize(F.data());
+    best = std::min(best, seconds() - start);
+  }
+  return best;
+}
+
+/// Threads.
+void sgd(benchmark::State& state) {
+  constexpr Index d = 784;
+  constexpr Index width = 5000;
+  constexpr Index classes = 10;
+  constexpr Index batch = 256;
+  constexpr Index samples = 20 * batch;
+  set_product_threads(static_cast<int>(state.range(0)));
+  RandomStream random(1);
+  Vector<int> labels(samples);
+  for (Index n = 0; n < samples; ++n) labels[n] = static_cast<int>(n % classes);
+  const LabelledDataset<float> data(normal_matrix<float>(random, d, samples), std::move(labels), classes);
+  const ReluNetwork<float> net(d, {width}, false, classes);
+  SgdOptions<float> options;
+  options.step = 0.01F;
+  options.batch_size = batch;
+  Sgd<ReluNetwork<float>> trainer(net, data, net.initial_parameters(random, BasicScale<float>::from_value(1)), options);
+  double best = 1e300;
+  for (auto _ : state) {
+    const double start = seconds();
+    const Index epoch = trainer.epoch();
+    while (trainer.epoch() == epoch)
+      if (!trainer.step()) state.SkipWithError("the loss is not finite");
+    best = std::min(best, (seconds() - start) / static_cast<double>(trainer.num_batches()));
+  }
+  state.counters["images_per_s"] = static_cast<double>(batch) / best;
+  state.counters["of_products"] = seconds_of_products(d, width, classes, batch) / best;
+  set_product_threads(1);
+}
+
+BENCHMARK(sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply([](benchmark::internal::Benchmark* b) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  for (int threads = 1; threads <= cores; threads *= 2) b->Arg(threads);
+});
+
+/// Operations per image of forward and backward: `per_pixel` per pixel and pair of channels. The images themselves
+/// need no gradient.
+double operations(const ConvNetwork<float>& net, const std::vector<ConvLayer>& layers, double per_pixel) {
+  ImageShape shape = net.image();
+  double sum = 0;
+  double passes = 2;
+  for (const ConvLayer& layer : layers) {
+    if (layer.kind == ConvLayer::Kind::max_pool) {
+      shape.height /= 2;
+      shape.width /= 2;
+      continue;
+    }
+    // Winograd's tiles do not stick out: all sizes of VGG11 are even.
+    sum += passes * per_pixel * static_cast<double>(shape.size() * layer.channels);
+    shape.channels = layer.channels;
+    passes = 3;
+  }
+  return sum + 3 * 2 * static_cast<double>(net.num_dense_weights());
+}
+
+/// Width of the first layer, batch.
+void vgg11(benchmark::State& state) {
+  set_product_threads(1);
+  const auto layers = vgg11_layers(state.range(0));
+  const Index batch = state.range(1);
+  const ConvNetwork<float> net({3, 32, 32}, layers, 10);
+  RandomStream random(1);
+  Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
+  const Matrix<float> X = normal_matrix<float>(random, batch, net.input_features());
+  const Matrix<float> G = normal_matrix<float>(random, batch, net.num_outputs());
+  Matrix<float> F(batch, net.num_outputs());
+  auto ws = net.make_batch_workspace(batch);
+  double best = 1e300;
+  for (auto _ : state) {
+    const double start = seconds();
+    net.forward(w, X, F, ws);
+    net.add_pullback(w, X, G, 0.0F, w, ws);  // step 0: the weights stay
+    benchmark::DoNotOptimize(w.data());
+    best = std::min(best, seconds() - start);
+  }
+  const double images = static_cast<double>(batch) / best;
+  state.counters["images_per_s"] = images;
+  state.counters["of_product_rate"] = images * operations(net, layers, 8) / product_rate<float>(1000, 1000, 1000);
+  state.counters["direct_Gflops"] = images * operations(net, layers, 18) * 1e-9;
+}
+
+BENCHMARK(vgg11)->Args({64, 128})->Args({16, 128})->Args({8, 128})->Args({4, 64})->Unit(benchmark::kMillisecond);
+
+}  // namespace

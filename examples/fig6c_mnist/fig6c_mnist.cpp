@@ -1,0 +1,333 @@
+#include "fig6c_mnist.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "csv.hpp"
+#include "image_data.hpp"
+#include "richflow/models/linear_classifier.hpp"
+#include "richflow/models/linearized.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/sweep/grid.hpp"
+#include "richflow/train/step_search.hpp"
+#include "statistics.hpp"
+#include "text.hpp"
+
+namespace richflow::examples {
+
+namespace {
+
+constexpr int max_retries = 4;  // with smaller steps, where the one that was found does not fit the data
+
+using Data = LabelledDataset<float>;
+using Network = ReluNetwork<float>;
+
+struct Images {
+  Data train;
+  Data test;
+};
+
+Images read_images(const Fig6cOptions& options) {
+  Images images{image_dataset(read_labelled_images(options.data, Part::train)),
+                image_dataset(read_labelled_images(options.data, Part::test))};
+  if (options.num_test > 0 && options.num_test < images.test.num_samples()) {
+    std::vector<Index> first(static_cast<std::size_t>(options.num_test));
+    std::iota(first.begin(), first.end(), Index(0));
+    images.test = images.test.subset(first);
+  }
+  return images;
+}
+
+/// The training images of a repetition; each has its own streams.
+RandomStream stream_of(const Fig6cOptions& options, Index repetition, std::uint64_t purpose) {
+  return RandomStream(options.seed, static_cast<std::uint64_t>(repetition) * 4 + purpose);
+}
+
+Data training_images(const Fig6cOptions& options, const Images& images, Index repetition) {
+  if (options.num_train == 0 || options.num_train >= images.train.num_samples()) return images.train;
+  RandomStream random = stream_of(options, repetition, 0);
+  return images.train.random_subset(random, options.num_train);
+}
+
+Network network(const Fig6cOptions& options, const Images& images) {
+  return Network(images.train.dimension(), {options.width}, false, images.train.num_classes());
+}
+
+/// The same shape at every scale.
+Vector<float> initial_parameters(const Fig6cOptions& options, const Network& net, Index repetition, double alpha) {
+  RandomStream random = stream_of(options, repetition, 1);
+  return net.initial_parameters(random, BasicScale<float>::from_value(static_cast<float>(alpha)),
+                                HeInitialization::normal);
+}
+
+/// Trains with the best step of a ladder that starts at `largest`.
+template <class M>
+NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<float>& w0, const Data& data,
+                   const Data& test, Index repetition, double largest) {
+  SgdOptions<float> sgd;
+  sgd.batch_size = std::min(options.batch_size, data.num_samples());
+  sgd.momentum = static_cast<float>(options.momentum);
+  sgd.max_epochs = options.max_epochs;
+  sgd.stop_loss = options.loss;
+  sgd.seed = stream_of(options, repetition, 2)();
+  StepSearchOptions<float> ladder;
+  ladder.largest = static_cast<float>(largest);
+  ladder.count = 12;
+  ladder.trial_epochs = options.trial_epochs;
+  ladder.by_accuracy = true;
+  const auto search = search_step(model, data, w0, sgd, ladder);
+  require<ConvergenceError>(search.ok(), "every step from ", largest, " down diverges");
+  sgd.step = search.step;
+  auto result = Sgd<M>(model, data, w0, sgd).run();
+  double train_error = evaluate(model, result.w, data).error();
+  // A few epochs do not always tell a step that learns from one that has destroyed the network.
+  for (int retry = 0; retry < max_retries && train_error > 0.0; ++retry) {
+    sgd.step *= ladder.ratio;
+    result = Sgd<M>(model, data, w0, sgd).run();
+    train_error = evaluate(model, result.w, data).error();
+  }
+  return {{"step", static_cast<double>(sgd.step)},
+          {"epochs", static_cast<double>(result.epochs)},
+          {"arrived", result.ok() ? 1.0 : 0.0},
+          {"train_error", train_error},
+          {"test_error", evaluate(model, result.w, test).error()}};
+}
+
+const std::vector<std::string> outputs = {"step", "epochs", "arrived", "train_error", "test_error"};
+
+NamedNumbers network_numbers(const Fig6cOptions& options, const Images& images, const Cell& cell) {
+  const Index repetition = cell.integer("seed");
+  const double alpha = cell["alpha"];
+  const Data data = training_images(options, images, repetition);
+  const Network net = network(options, images);
+  const Vector<float> w0 = initial_parameters(options, net, repetition, alpha);
+  // A step moves the outputs by about alpha^2 step: at small scales the tangent model can take, and needs, steps that
+  // would destroy the network, whose weights grow. At large ones the gradients, bounded in the outputs, move the
+  // weights by the same part of their size at the same step, and a step that leaves the network intact is the same at
+  // all scales.
+  if (cell.integer("tangent") == 0) return train(options, net, w0, data, images.test, repetition, 1.0);
+  const double largest = std::max(1.0, 0.25 / (alpha * alpha));
+  return train(options, Linearized<Network>(net, w0), w0, data, images.test, repetition, largest);
+}
+
+/// The images as the first layer at its initialization sees them.
+Data hidden_features(const Network& net, const Vector<float>& w0, const Data& data) {
+  Matrix<float> features = (net.weights(w0, 1).transpose() * data.features()).cwiseMax(0.0F);
+  return {std::move(features), data.labels(), data.num_classes()};
+}
+
+/// The scale of frozen features is that of the step: once for all alpha, from the zero function.
+NamedNumbers last_layer_numbers(const Fig6cOptions& options, const Images& images, const Cell& cell) {
+  const Index repetition = cell.integer("seed");
+  const Network net = network(options, images);
+  const Vector<float> w0 = initial_parameters(options, net, repetition, 1.0);
+  const Data train_data = hidden_features(net, w0, training_images(options, images, repetition));
+  const Data test = hidden_features(net, w0, images.test);
+  const LinearClassifier<float> last(options.width, images.train.num_classes());
+  return train(options, last, Vector<float>::Zero(last.num_parameters()), train_data, test, repetition, 1.0);
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+MeanError mean_error(const std::vector<double>& values, Index num_test) {
+  MeanError result;
+  result.mean = mean(values);
+  const auto count = static_cast<double>(values.size());
+  double squares = 0.0;
+  for (const double value : values) squares += (value - result.mean) * (value - result.mean);
+  const double of_seeds = values.size() > 1 ? std::sqrt(squares / (count - 1.0) / count) : 0.0;
+  const double of_images = std::sqrt(result.mean * (1.0 - result.mean) / static_cast<double>(num_test));
+  result.standard_error = std::max(of_seeds, of_images);
+  return result;
+}
+
+/// The alpha at which the error is half-way between two levels, between neighbours linear in its logarithm.
+double crossing(const std::vector<Fig6cPoint>& points, double level) {
+  for (std::size_t j = 1; j < points.size(); ++j) {
+    const double before = points[j - 1].test_error.mean;
+    const double after = points[j].test_error.mean;
+    if (before < level && after >= level)
+      return points[j - 1].alpha * std::pow(points[j].alpha / points[j - 1].alpha, (level - before) / (after - before));
+  }
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+/// Per repetition, the mean test error of the networks whose alpha is chosen; those share images and initialization, so
+/// that only differences within a repetition are free of their luck.
+template <class Chosen>
+std::vector<double> error_by_seed(const SweepResult& networks, int num_seeds, const Chosen& chosen) {
+  std::vector<std::vector<double>> errors(static_cast<std::size_t>(num_seeds));
+  for (const SweepRow& row : networks.rows()) {
+    const Cell cell = networks.cell(row);
+    if (cell.integer("tangent") == 0 && chosen(cell["alpha"]))
+      errors[static_cast<std::size_t>(cell.integer("seed"))].push_back(networks.value(row, "test_error"));
+  }
+  std::vector<double> means;
+  for (const auto& of_seed : errors)
+    if (!of_seed.empty()) means.push_back(mean(of_seed));
+  return means;
+}
+
+void check(const Fig6cOptions& options, const SweepResult& networks, Fig6c& figure) {
+  double largest_train_error = 0.0;
+  double above_kernel = std::numeric_limits<double>::infinity();
+  for (const Fig6cPoint& point : figure.points) {
+    largest_train_error = std::max(largest_train_error, point.train_error);
+    if (point.alpha < 50.0) continue;
+    for (const MeanError& kernel : {point.kernel_test_error, figure.last_layer_test_error})
+      above_kernel = std::min(above_kernel, (point.test_error.mean - kernel.mean) /
+                                                std::hypot(point.test_error.standard_error, kernel.standard_error));
+  }
+  auto& claims = figure.claims;
+  claims.push_back(claim_at_most("fig6c", "every network fits the training images: largest mean train error",
+                                 largest_train_error, 0.0));
+  const auto small = error_by_seed(networks, options.num_seeds, [](double alpha) { return alpha <= 2.0; });
+  const auto large = error_by_seed(networks, options.num_seeds, [](double alpha) { return alpha >= 50.0; });
+  if (small.empty() || large.empty()) return;
+  claims.push_back(claim_at_least("fig6c",
+                                  "alpha >= 50 is no better than the tangent kernel or the last layer alone: smallest "
+                                  "difference of test errors, in standard errors",
+                                  above_kernel, -2.0));
+  double ratio = std::numeric_limits<double>::infinity();
+  for (std::size_t k = 0; k < small.size(); ++k) ratio = std::min(ratio, large[k] / small[k]);
+  claims.push_back(claim_at_least(
+      "fig6c", "test error at alpha >= 50 over that at alpha <= 2 (means), smallest of the repetitions", ratio, 1.1));
+  claims.push_back(claim_between("fig6c", "the alpha at which the test error is half-way between the two",
+                                 crossing(figure.points, 0.5 * (mean(small) + mean(large))), 2.0, 50.0));
+}
+
+}  // namespace
+
+Fig6cOptions fig6c_options(Effort effort) {
+  Fig6cOptions options;
+  if (effort == Effort::quick) {
+    options.num_seeds = 2;
+    options.num_train = 300;
+    options.num_test = 2000;
+    options.width = 100;
+    options.batch_size = 32;
+    options.alphas = {1, 5, 50};
+  }
+  if (effort == Effort::full) {
+    options.num_seeds = 1;
+    options.num_train = 0;
+    options.width = 5000;
+    options.batch_size = 256;
+    options.momentum = 0.0;
+    options.loss = 1e-5;
+    options.max_epochs = 5000;
+    options.trial_epochs = 2;
+  }
+  return options;
+}
+
+std::string fig6c_data(const Fig6cOptions& options) {
+  const std::string count = options.num_train == 0 ? "all" : std::to_string(options.num_train);
+  return "Images and labels of " + quoted(options.data) + ": " + count + " for training, " +
+         (options.num_test == 0 ? "all" : "the first " + std::to_string(options.num_test)) + " for the test; " +
+         std::to_string(options.width) +
+         " hidden units, weights alpha N(0, 2/n_in), cross-entropy, SGD with batches of " +
+         std::to_string(options.batch_size) + " and momentum " + short_number(options.momentum) +
+         " until every training image is right and the mean loss is below " + short_number(options.loss) + ".";
+}
+
+Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& runner) {
+  require(options.num_seeds >= 1, "num_seeds must be at least 1, got ", options.num_seeds);
+  require(options.width >= 1, "width must be at least 1, got ", options.width);
+  require(options.num_train >= 0 && options.num_test >= 0, "num_train and num_test must not be negative, got ",
+          options.num_train, " and ", options.num_test);
+  for (const double alpha : options.alphas) require(alpha > 0.0, "alphas must be positive, got ", alpha);
+  const Images images = read_images(options);
+  const std::map<std::string, std::string> settings = {{"train", std::to_string(detail::fingerprint(images.train))},
+                                                       {"test", std::to_string(detail::fingerprint(images.test))},
+                                                       {"seed", std::to_string(options.seed)},
+                                                       {"num_train", std::to_string(options.num_train)},
+                                                       {"width", std::to_string(options.width)},
+                                                       {"batch_size", std::to_string(options.batch_size)},
+                                                       {"momentum", exact_number(options.momentum)},
+                                                       {"loss", exact_number(options.loss)},
+                                                       {"max_epochs", std::to_string(options.max_epochs)},
+                                                       {"trial_epochs", std::to_string(options.trial_epochs)}};
+  SweepResult networks = runner.run(
+      {"fig6c_networks",
+       Grid({Axis{"alpha", options.alphas}, index_axis("tangent", {0, 1}), seed_axis(options.num_seeds)}), outputs,
+       settings},
+      [&](const Cell& cell) { return network_numbers(options, images, cell); },
+      // The tangent model approaches small losses slowly where alpha is small.
+      [](const Cell& cell) { return cell["tangent"] == 0.0 ? 1.0 : 1.5 + 2.0 / cell["alpha"]; });
+  SweepResult last_layer = runner.run({"fig6c_last_layer", Grid({seed_axis(options.num_seeds)}), outputs, settings},
+                                      [&](const Cell& cell) { return last_layer_numbers(options, images, cell); });
+  return {std::move(networks), std::move(last_layer)};
+}
+
+Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps) {
+  static_cast<void>(sweeps.networks.require_ok());
+  static_cast<void>(sweeps.last_layer.require_ok());
+  const Index num_test = options.num_test > 0 ? options.num_test : 10'000;
+  Fig6c figure;
+  for (const double alpha : options.alphas) {
+    const auto values = [&](const char* output, double tangent) {
+      return sweeps.networks.values(output, {{"alpha", alpha}, {"tangent", tangent}});
+    };
+    Fig6cPoint point;
+    point.alpha = alpha;
+    point.step = quantile(values("step", 0), 0.5);
+    point.epochs = mean(values("epochs", 0));
+    point.train_error = mean(values("train_error", 0));
+    point.test_error = mean_error(values("test_error", 0), num_test);
+    point.kernel_train_error = mean(values("train_error", 1));
+    point.kernel_test_error = mean_error(values("test_error", 1), num_test);
+    figure.points.push_back(point);
+  }
+  figure.last_layer_train_error = mean(sweeps.last_layer.values("train_error"));
+  figure.last_layer_test_error = mean_error(sweeps.last_layer.values("test_error"), num_test);
+  check(options, sweeps.networks, figure);
+  return figure;
+}
+
+void write_fig6c_tables(const Fig6c& figure, const std::filesystem::path& folder) {
+  CsvWriter table({"alpha", "step", "epochs", "train_error", "test_error", "kernel_test_error", "test_standard_error",
+                   "kernel_standard_error", "kernel_train_error", "last_layer_test_error", "last_layer_standard_error",
+                   "last_layer_train_error"});
+  for (const Fig6cPoint& point : figure.points)
+    table.row({point.alpha, point.step, point.epochs, point.train_error, point.test_error.mean,
+               point.kernel_test_error.mean, point.test_error.standard_error, point.kernel_test_error.standard_error,
+               point.kernel_train_error, figure.last_layer_test_error.mean, figure.last_layer_test_error.standard_error,
+               figure.last_layer_train_error});
+  table.write(folder / "fig6c.csv");
+}
+
+Picture fig6c_picture() {
+  Picture picture;
+  picture.name = "fig6c";
+  picture.width = 720;
+  picture.height = 460;
+  picture.alt =
+      "Test error against the scale alpha of the initialization. The network's error is low up to alpha = 2 and rises "
+      "to the level of its tangent model at large scales; a horizontal line is the error of the last layer alone.";
+  picture.commands = R"gp(set title "(c) Test error of a wide ReLU network on images"
+set xlabel "α"
+set ylabel "test error (%)"
+set logscale x
+set xrange [0.08:630]
+set yrange [0:*]
+set xtics 0.1,10,100 format "%g"
+set key left bottom Left reverse at graph 0.03, graph 0.04
+set bars small
+plot "fig6c.csv" using "alpha":(100*column("last_layer_test_error")) with lines lw 2 lc rgb ink title "last layer only", \
+     "fig6c.csv" using "alpha":(100*column("kernel_test_error")):(100*column("kernel_standard_error")) with yerrorbars pt 0 lw 1.2 lc rgb vermilion notitle, \
+     "fig6c.csv" using "alpha":(100*column("kernel_test_error")) with lines lw 1.8 dt (6,4) lc rgb vermilion title "tangent kernel", \
+     "fig6c.csv" using "alpha":(100*column("test_error")):(100*column("test_standard_error")) with yerrorbars pt 7 ps 0.6 lw 1.4 lc rgb blue notitle, \
+     "fig6c.csv" using "alpha":(100*column("test_error")) with lines lw 2.6 lc rgb blue title "network"
+unset logscale
+)gp";
+  return picture;
+}
+
+}  // namespace richflow::examples

@@ -1,0 +1,58 @@
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <string>
+
+#include "fig6c_mnist.hpp"
+#include "list.hpp"
+#include "source_version.hpp"
+
+int main(int argc, char** argv) {
+  namespace ex = richflow::examples;
+  int num_seeds = 0;
+  richflow::Index num_train = 0;
+  richflow::Index width = 0;
+  std::string alphas = {};
+  ex::Fig6cOptions choices;
+  ex::ProgramInfo info;
+  info.name = "fig6c_mnist";
+  info.description =
+      "Figure 6 (c): test error of a wide ReLU network on images, trained by SGD to full accuracy, against the scale "
+      "of "
+      "its initialization; beside it its tangent kernel and training of the last layer alone.";
+  info.title = "Figure 6 (c): a wide network on images";
+  info.paper =
+      "Trained without explicit regularization, a wide network generalizes well from small initializations only: from "
+      "large ones its test error is that of kernel methods.";
+  info.reduction =
+      "1000 of the training images, 500 hidden units, momentum 0.9 and loss 0.01, 3 repetitions (full run: all images, "
+      "5000 units, plain SGD in batches of 256 to loss 1e-5, once).";
+  info.figures = ex::fig6c_panels;
+  info.sweeps = true;
+  info.code_version = richflow_source_version;
+  info.add_options = [&](CLI::App& app) {
+    ex::add_seeds_option(app, num_seeds);
+    app.add_option("--data", choices.data, "Folder with images and labels in MNIST's format")->capture_default_str();
+    app.add_option("--alphas", alphas, "Scales, a,b,c or from:to:count (logarithmic); the paper's if not given");
+    app.add_option("--images", num_train, "Training images; 0 leaves them to the effort")
+        ->check(CLI::Range(0, 1'000'000))
+        ->capture_default_str();
+    app.add_option("--width", width, "Hidden units; 0 leaves them to the effort")
+        ->check(CLI::Range(0, 1'000'000))
+        ->capture_default_str();
+  };
+  return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
+    ex::Fig6cOptions options = ex::fig6c_options(common.effort);
+    options.seed = common.seed;
+    options.data = choices.data;
+    if (num_seeds > 0) options.num_seeds = num_seeds;
+    if (num_train > 0) options.num_train = num_train;
+    if (width > 0) options.width = width;
+    if (!alphas.empty()) options.alphas = ex::parse_list("--alphas", alphas, ex::Spacing::logarithmic);
+    if (common.sweeps.is_root()) std::cout << ex::fig6c_data(options) << '\n';
+    const ex::Fig6cSweeps sweeps = ex::run_fig6c_sweeps(options, common.sweeps);
+    if (common.sweeps.is_partial()) return ex::ProgramResult{};
+    const ex::Fig6c figure = ex::make_fig6c(options, sweeps);
+    if (common.sweeps.is_root()) ex::write_fig6c_tables(figure, common.out);
+    return ex::ProgramResult{figure.claims, {ex::fig6c_picture()}, ex::fig6c_tables, ex::fig6c_data(options)};
+  });
+}

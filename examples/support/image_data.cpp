@@ -1,0 +1,45 @@
+#include "image_data.hpp"
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/error.hpp"
+
+namespace richflow::examples {
+
+LabelledDataset<float> image_dataset(const LabelledImages& images, Index padded_side) {
+  const Index height = padded_side == 0 ? images.height : padded_side;
+  const Index width = padded_side == 0 ? images.width : padded_side;
+  require(height >= images.height && width >= images.width, "padded_side must be at least the images' ", images.height,
+          " x ", images.width, ", got ", padded_side);
+  const Index top = (height - images.height) / 2;
+  const Index left = (width - images.width) / 2;
+  Matrix<float> features = Matrix<float>::Zero(images.channels * height * width, images.num_images);
+  Vector<int> labels(images.num_images);
+  std::size_t next = 0;
+  for (Index n = 0; n < images.num_images; ++n) {
+    labels[n] = images.labels[static_cast<std::size_t>(n)];
+    for (Index c = 0; c < images.channels; ++c)
+      for (Index i = 0; i < images.height; ++i)
+        for (Index j = 0; j < images.width; ++j)
+          features((c * height + top + i) * width + left + j, n) = static_cast<float>(images.pixels[next++]) / 255.0F;
+  }
+  return {std::move(features), std::move(labels), 10};
+}
+
+std::vector<Index> first_of_each_class(const LabelledDataset<float>& data, Index count) {
+  std::vector<Index> taken(static_cast<std::size_t>(data.num_classes()), 0);
+  std::vector<Index> indices;
+  for (Index n = 0; n < data.num_samples(); ++n) {
+    Index& of_class = taken[static_cast<std::size_t>(data.labels()[n])];
+    if (of_class == count) continue;
+    ++of_class;
+    indices.push_back(n);
+  }
+  for (std::size_t k = 0; k < taken.size(); ++k)
+    require(taken[k] == count, "count = ", count, " images of each class are asked for, class ", k, " has ", taken[k]);
+  return indices;
+}
+
+}  // namespace richflow::examples

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "idx.hpp"
+#include "richflow/data/labelled_dataset.hpp"
+#include "richflow/models/conv_network.hpp"
+
+/// @file
+/// Image files as data to train on.
+
+namespace richflow::examples {
+
+/// Training and test images, each feature (pixel - mean) / standard deviation over all pixels of the training images.
+struct ImageProblem {
+  std::string name = {};  ///< of the format: "MNIST's format" or "CIFAR-10"
+  ImageShape shape = {};
+  LabelledDataset<float> train;
+  LabelledDataset<float> test;
+};
+
+/// How much of the images is used.
+struct ImageChoices {
+  Index num_train = 0;  ///< drawn without replacement; 0, or more than there are: all
+  Index num_test = 0;
+  Index size = 0;  ///< height and width, reached by a border of background (zero pixels); 0: as they are
+  std::uint64_t seed = 1;
+  std::uint64_t stream = 0;  ///< of the draw
+};
+
+/// The images in `folder`, in the binary format of CIFAR-10 where that is what is there, otherwise in MNIST's. Throws
+/// FileError as the readers do, ArgumentError for a size below that of the images or images of one colour.
+[[nodiscard]] ImageProblem read_image_problem(const std::filesystem::path& folder, const ImageChoices& choices);
+
+}  // namespace richflow::examples

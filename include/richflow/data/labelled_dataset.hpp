@@ -1,0 +1,125 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/losses/cross_entropy.hpp"
+#include "richflow/sweep/grid.hpp"
+
+namespace richflow {
+
+/// A classification problem: N samples of d features, labels 0, ..., K - 1. Checked once, on construction. A sample is
+/// a column of `features()`, d x N, so that a batch of arbitrary samples is gathered at the speed of memory.
+template <class S>
+class LabelledDataset {
+ public:
+  using Scalar = S;
+
+  /// Takes over `features` (d x N) and `labels`. Throws DimensionError when N = 0, d = 0 or the sizes differ,
+  /// NonFiniteError when a feature is NaN or infinite, ArgumentError for num_classes < 2 or a label outside
+  /// 0 .. num_classes - 1. Cost: one pass.
+  LabelledDataset(Matrix<S> features, Vector<int> labels, Index num_classes)
+      : features_(std::move(features)), labels_(std::move(labels)), num_classes_(num_classes) {
+    require<DimensionError>(features_.cols() > 0, "features has N = 0 columns (samples)");
+    require<DimensionError>(features_.rows() > 0, "features has d = 0 rows");
+    require(num_classes >= 2, "num_classes must be at least 2, got ", num_classes);
+    detail::require_labels(labels_, features_.cols(), num_classes);
+    require_finite("features", features_);
+  }
+
+  /// Samples as columns, d x N.
+  [[nodiscard]] const Matrix<S>& features() const { return features_; }
+  /// Labels, N.
+  [[nodiscard]] const Vector<int>& labels() const { return labels_; }
+  /// N.
+  [[nodiscard]] Index num_samples() const { return features_.cols(); }
+  /// d.
+  [[nodiscard]] Index dimension() const { return features_.rows(); }
+  /// K.
+  [[nodiscard]] Index num_classes() const { return num_classes_; }
+
+  /// Row b of `X` (B x d) and entry b of `labels` (B) become those of sample `indices[b]`. Allocates nothing. Throws
+  /// DimensionError for other shapes and ArgumentError for an index outside 0 .. N - 1.
+  void gather(const Index* indices, MatrixRef<S> X, VectorRef<int> labels) const {
+    for (Index b = 0; b < X.rows(); ++b)
+      require(indices[b] >= 0 && indices[b] < num_samples(), "indices[", b, "] must be in 0 .. ", num_samples() - 1,
+              ", got ", indices[b]);
+    copy([indices](Index b) { return indices[b]; }, X, labels);
+  }
+
+  /// The same for the samples from `first` on.
+  void gather_from(Index first, MatrixRef<S> X, VectorRef<int> labels) const {
+    require(first >= 0 && first <= num_samples() - X.rows(), "there are no ", X.rows(), " samples from first = ", first,
+            " on, N = ", num_samples());
+    copy([first](Index b) { return first + b; }, X, labels);
+  }
+
+  /// The samples `indices` as a dataset of their own. Throws as `gather`.
+  [[nodiscard]] LabelledDataset subset(const std::vector<Index>& indices) const {
+    Matrix<S> features(dimension(), static_cast<Index>(indices.size()));
+    Vector<int> labels(features.cols());
+    for (Index n = 0; n < features.cols(); ++n) {
+      const Index sample = indices[static_cast<std::size_t>(n)];
+      require(sample >= 0 && sample < num_samples(), "indices[", n, "] must be in 0 .. ", num_samples() - 1, ", got ",
+              sample);
+      features.col(n) = features_.col(sample);
+      labels[n] = labels_[sample];
+    }
+    return {std::move(features), std::move(labels), num_classes_};
+  }
+
+  /// `count` samples drawn without replacement. Throws ArgumentError unless 1 <= count <= N.
+  [[nodiscard]] LabelledDataset random_subset(RandomStream& random, Index count) const {
+    require(count >= 1 && count <= num_samples(), "count must be in 1 .. ", num_samples(), ", got ", count);
+    return subset(sample_without_replacement(random, num_samples(), count));
+  }
+
+ private:
+  static constexpr Index strip = 16;
+
+  template <class IndexOf>
+  void copy(const IndexOf& index_of, MatrixRef<S> X, VectorRef<int> labels) const {
+    require<DimensionError>(X.cols() == dimension(), "X has ", X.cols(), " columns where d = ", dimension());
+    require_size("labels", labels.size(), X.rows());
+    for (Index b = 0; b < X.rows(); ++b) labels[b] = labels_[index_of(b)];
+    // A transposition in strips: what a strip reads of a sample is a cache line, and what it writes stays in cache.
+    for (Index first = 0; first < dimension(); first += strip) {
+      const Index count = std::min<Index>(strip, dimension() - first);
+      for (Index b = 0; b < X.rows(); ++b) {
+        const S* sample = features_.data() + index_of(b) * dimension() + first;
+        for (Index i = 0; i < count; ++i) X(b, first + i) = sample[i];
+      }
+    }
+  }
+
+  Matrix<S> features_;
+  Vector<int> labels_;
+  Index num_classes_;
+};
+
+namespace detail {
+
+/// A hash of a dataset, by which a checkpoint knows it.
+template <class S>
+[[nodiscard]] std::uint64_t fingerprint(const LabelledDataset<S>& data) {
+  std::uint64_t hash = mix(static_cast<std::uint64_t>(data.dimension()));
+  for (Index n = 0; n < data.num_samples(); ++n) {
+    // A plain sum of mixed bits per sample, which a compiler can vectorize.
+    std::uint64_t sum = 0;
+    for (Index i = 0; i < data.dimension(); ++i)
+      sum += std::bit_cast<std::uint64_t>(static_cast<double>(data.features()(i, n))) *
+             (2 * static_cast<std::uint64_t>(i) + 1);
+    hash = mix(hash ^ sum) + static_cast<std::uint64_t>(data.labels()[n]);
+  }
+  return hash;
+}
+
+}  // namespace detail
+
+}  // namespace richflow

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/losses/loss.hpp"
+
+namespace richflow {
+
+namespace detail {
+
+inline void require_labels(ConstVectorRef<int> labels, Index num_samples, Index num_classes) {
+  require_size("labels", labels.size(), num_samples);
+  for (Index n = 0; n < labels.size(); ++n)
+    require(labels[n] >= 0 && labels[n] < num_classes, "labels(", n, ") must be in 0 .. ", num_classes - 1, ", got ",
+            labels[n]);
+}
+
+}  // namespace detail
+
+/// The cross-entropy of the softmax of K outputs, `sum_n log sum_k exp(F_nk - F_n,label(n))`: a plain sum over the
+/// samples, divide by B for the mean. With K = 2 it is the logistic loss of `F_n1 - F_n0`.
+///
+/// Exponents are taken relative to the output of the label or the largest one, so that nothing overflows and small
+/// losses and gradients keep their relative accuracy. An output that is not finite makes the value NaN. Allocates
+/// nothing.
+template <class S>
+struct CrossEntropy {
+  /// The loss. Cost: as `value_and_gradient`.
+  [[nodiscard]] S value(ConstMatrixRef<S> F, ConstVectorRef<int> labels) const {
+    return evaluate(F, labels, [](Index, Index, Index, const auto&) {});
+  }
+
+  /// The loss, and `G` = dL / dF, the softmax minus the indicator of the label, B x K; `G` may be `F` itself. Throws
+  /// DimensionError for other shapes, ArgumentError for a label outside 0 .. K - 1. Cost: 2 B K exponentials.
+  S value_and_gradient(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> G) const {
+    require<DimensionError>(G.rows() == F.rows() && G.cols() == F.cols(), "G is ", G.rows(), " x ", G.cols(),
+                            " where F is ", F.rows(), " x ", F.cols());
+    return evaluate(F, labels, [&](Index row, Index rows, Index k, const auto& values) {
+      G.col(k).segment(row, rows) = values.matrix();
+    });
+  }
+
+ private:
+  static constexpr Index block_rows = 64;
+  // On the stack, and always aligned alike: a vectorized exponential may differ from a scalar one in the last place.
+  using Block = Eigen::Array<S, Eigen::Dynamic, 1, 0, block_rows, 1>;
+
+  template <class Write>
+  static S evaluate(ConstMatrixRef<S> F, ConstVectorRef<int> labels, const Write& write) {
+    require<DimensionError>(F.cols() >= 2, "the cross-entropy needs K >= 2 outputs, got ", F.cols());
+    detail::require_labels(labels, F.rows(), F.cols());
+    S sum(0);
+    for (Index row = 0; row < F.rows(); row += block_rows)
+      sum += block(F, labels, row, std::min<Index>(block_rows, F.rows() - row), write);
+    return sum;
+  }
+
+  template <class Write>
+  static S block(ConstMatrixRef<S> F, ConstVectorRef<int> labels, Index row, Index rows, const Write& write) {
+    using std::log;
+    using std::log1p;
+    Block own(rows), largest(rows), others(rows), values(rows);
+    S finite(0);
+    for (Index n = 0; n < rows; ++n) own[n] = F(row + n, labels[row + n]);
+    largest = own;
+    for (Index k = 0; k < F.cols(); ++k) {
+      values = F.col(k).segment(row, rows).array();
+      largest = largest.max(values);
+      values *= S(0);
+      finite += values.sum();
+    }
+    // exp(F_nk - largest_n) without the label's own
+    const auto exponentials = [&](Index k) {
+      values = F.col(k).segment(row, rows).array() - largest;
+      values = values.exp();
+      for (Index n = 0; n < rows; ++n)
+        if (labels[row + n] == k) values[n] = S(0);
+    };
+    others.setZero();
+    for (Index k = 0; k < F.cols(); ++k) {
+      exponentials(k);
+      others += values;
+    }
+    S sum = finite;
+    Block total(rows);
+    for (Index n = 0; n < rows; ++n) {
+      const S above = largest[n] - own[n];
+      total[n] = exp_of(-above) + others[n];
+      sum += above > S(0) ? above + log(total[n]) : log1p(others[n]);
+    }
+    for (Index k = 0; k < F.cols(); ++k) {
+      exponentials(k);
+      values /= total;
+      for (Index n = 0; n < rows; ++n)
+        if (labels[row + n] == k) values[n] = -others[n] / total[n];
+      write(row, rows, k, values);
+    }
+    return sum;
+  }
+
+  static S exp_of(S x) {
+    using std::exp;
+    return exp(x);
+  }
+};
+
+static_assert(ClassLoss<CrossEntropy<double>, double>);
+
+/// Samples whose label has the strictly largest output.
+template <class Derived>
+[[nodiscard]] Index count_correct(const Eigen::MatrixBase<Derived>& F, ConstVectorRef<int> labels) {
+  detail::require_labels(labels, F.rows(), F.cols());
+  Index correct = 0;
+  for (Index n = 0; n < F.rows(); ++n) {
+    bool is_largest = true;
+    for (Index k = 0; k < F.cols(); ++k) is_largest = is_largest && (k == labels[n] || F(n, k) < F(n, labels[n]));
+    correct += is_largest ? 1 : 0;
+  }
+  return correct;
+}
+
+}  // namespace richflow

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <concepts>
+
+#include "richflow/core/types.hpp"
+
+namespace richflow {
+
+/// A loss of the N outputs f on the labels y, `L = loss(f, y)`:
+///
+/// - `value(f, y)`
+/// - `gradient(f, y, out)`: `out` = dL / df, N values; `out` may be `f` itself
+template <class L, class Scalar>
+concept Loss = requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {
+  { loss.value(f, f) } -> std::convertible_to<Scalar>;
+  loss.gradient(f, f, out);
+};
+
+/// A Loss of constant second derivative: `curvature()` is the c with d^2 L / df^2 = c I, which makes `c J^T J` the
+/// Gauss-Newton matrix of the flow. The integrators that work on the tangent kernel need it; explicit ones do not.
+template <class L, class Scalar>
+concept QuadraticLoss = Loss<L, Scalar> && requires(const L& loss) {
+  { loss.curvature() } -> std::convertible_to<Scalar>;
+};
+
+/// A loss of B x K outputs F on B labels 0, ..., K - 1, a plain sum over the samples:
+///
+/// - `value(F, labels)`
+/// - `value_and_gradient(F, labels, G)`: the value, and `G` = dL / dF, B x K; `G` may be `F` itself
+template <class L, class Scalar>
+concept ClassLoss = requires(const L& loss, ConstMatrixRef<Scalar> F, ConstVectorRef<int> labels, MatrixRef<Scalar> G) {
+  { loss.value(F, labels) } -> std::convertible_to<Scalar>;
+  { loss.value_and_gradient(F, labels, G) } -> std::convertible_to<Scalar>;
+};
+
+}  // namespace richflow

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cmath>
+
+#include "richflow/core/types.hpp"
+#include "richflow/losses/loss.hpp"
+
+/// @file
+/// Losses of two classes, labels y = +1 and -1, that fall with the margins `y_n f_n` and vanish at infinity only:
+/// on separable data the flow of a homogeneous model goes to infinity in the direction of a maximum margin.
+
+namespace richflow {
+
+/// `sum_n log(1 + exp(-y_n f_n))`, a plain sum, to full relative accuracy at any margin.
+template <class S>
+struct LogisticLoss {
+  /// The loss; NaN where an output is.
+  [[nodiscard]] S value(ConstVectorRef<S> f, ConstVectorRef<S> y) const {
+    using std::abs;
+    using std::exp;
+    using std::log1p;
+    S sum(0);
+    for (Index n = 0; n < f.size(); ++n) {
+      const S margin = y[n] * f[n];
+      sum += log1p(exp(-abs(margin))) + (margin < S(0) ? -margin : S(0));
+    }
+    return sum;
+  }
+  /// `out_n = -y_n / (1 + exp(y_n f_n))`.
+  void gradient(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
+    using std::exp;
+    for (Index n = 0; n < f.size(); ++n) {
+      const S margin = y[n] * f[n];
+      // The exponential of a negative number alone, which cannot overflow.
+      const S small = exp(margin < S(0) ? margin : -margin);
+      out[n] = -y[n] * (margin < S(0) ? S(1) : small) / (S(1) + small);
+    }
+  }
+};
+
+/// `sum_n exp(-y_n f_n)`, a plain sum. Overflows to infinity, which stops a run, where a margin is below about -700
+/// (in double precision).
+template <class S>
+struct ExponentialLoss {
+  /// The loss.
+  [[nodiscard]] S value(ConstVectorRef<S> f, ConstVectorRef<S> y) const {
+    using std::exp;
+    S sum(0);
+    for (Index n = 0; n < f.size(); ++n) sum += exp(-y[n] * f[n]);
+    return sum;
+  }
+  /// `out_n = -y_n exp(-y_n f_n)`.
+  void gradient(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
+    using std::exp;
+    for (Index n = 0; n < f.size(); ++n) out[n] = -y[n] * exp(-y[n] * f[n]);
+  }
+};
+
+static_assert(Loss<LogisticLoss<double>, double> && !QuadraticLoss<LogisticLoss<double>, double>);
+static_assert(Loss<ExponentialLoss<double>, double> && !QuadraticLoss<ExponentialLoss<double>, double>);
+
+}  // namespace richflow

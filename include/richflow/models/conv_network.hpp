@@ -1,0 +1,452 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/models/convolution.hpp"
+#include "richflow/models/he_initialization.hpp"
+
+namespace richflow {
+
+/// The shape of an image. Its d = channels * height * width features are the channels one after the other, each row by
+/// row.
+struct ImageShape {
+  Index channels = 1;
+  Index height = 0;
+  Index width = 0;
+
+  /// d.
+  [[nodiscard]] Index size() const { return channels * height * width; }
+
+  friend bool operator==(const ImageShape&, const ImageShape&) = default;
+};
+
+/// A layer of a ConvNetwork before the last.
+struct ConvLayer {
+  /// What the layer does.
+  enum class Kind {
+    convolution,  ///< 3x3, border of zeros, then max(., 0)
+    max_pool,     ///< the largest of each 2x2 square
+  };
+  Kind kind = Kind::convolution;
+  Index channels = 0;  ///< of the output of a convolution
+
+  friend bool operator==(const ConvLayer&, const ConvLayer&) = default;
+};
+
+/// The layers of a specification such as `64-M-128-M-256-256-M-FC`: a number is a convolution with that many output
+/// channels, `M` a max-pooling, and `FC`, which stands at the end and nowhere else, the dense layer to the outputs.
+/// Throws ArgumentError naming the part that is wrong and its place.
+[[nodiscard]] inline std::vector<ConvLayer> parse_conv_layers(std::string_view specification) {
+  std::vector<ConvLayer> layers;
+  std::string_view rest = specification;
+  for (int place = 1;; ++place) {
+    const std::size_t end = rest.find('-');
+    const std::string_view part = rest.substr(0, end);
+    const auto complain = [&](const char* what) {
+      throw ArgumentError(
+          detail::concat("part ", place, " of the layers '", specification, "' is '", part, "': ", what));
+    };
+    const bool is_last = end == std::string_view::npos;
+    if (is_last) {
+      if (part != "FC") complain("the layers must end with FC");
+      return layers;
+    }
+    if (part == "FC") complain("FC is the last layer and stands once");
+    if (part == "M") {
+      layers.push_back({ConvLayer::Kind::max_pool, 0});
+    } else {
+      Index channels = 0;
+      const auto [stop, error] = std::from_chars(part.data(), part.data() + part.size(), channels);
+      if (error != std::errc() || stop != part.data() + part.size() || part.empty())
+        complain("neither a number of channels nor M nor FC");
+      if (channels <= 0) complain("the number of channels must be positive");
+      layers.push_back({ConvLayer::Kind::convolution, channels});
+    }
+    rest.remove_prefix(end + 1);
+  }
+}
+
+/// The layers of VGG11 (Simonyan & Zisserman 2015) with one dense layer, `64-M-128-M-256-256-M-512-512-M-512-512-M-FC`,
+/// for images of 32 x 32; `width` channels in place of 64, and the others in proportion. Throws ArgumentError unless
+/// width > 0.
+[[nodiscard]] inline std::vector<ConvLayer> vgg11_layers(Index width = 64) {
+  require(width > 0, "the width of VGG11 must be positive, got ", width);
+  std::vector<ConvLayer> layers;
+  for (const Index factor : {1, 0, 2, 0, 4, 4, 0, 8, 8, 0, 8, 8, 0})
+    layers.push_back(factor == 0 ? ConvLayer{ConvLayer::Kind::max_pool, 0}
+                                 : ConvLayer{ConvLayer::Kind::convolution, factor * width});
+  return layers;
+}
+
+/// Memory in which a ConvNetwork evaluates batches: the outputs of all layers, twice the largest of them, and the
+/// transformed weights.
+template <class S>
+struct ConvNetworkWorkspace {
+  Index max_batch = 0;
+  Index batch = 0;                          // B of the last forward
+  Vector<S> input = {};                     // X, padded
+  std::vector<Vector<S>> values = {};       // per layer its output
+  std::vector<Vector<S>> transformed = {};  // per layer its weights, of the last forward
+  std::array<Vector<S>, 2> tangents = {};   // derivatives of one layer and the next
+  ConvolutionScratch<S> scratch = {};
+};
+
+/// A convolutional network on images with K outputs per image, such as the VGG11 of Woodworth et al. 2020, Figure 6
+/// (d): 3x3 convolutions without bias, each followed by max(., 0), 2x2 max-poolings, and a dense layer without bias to
+/// the outputs.
+///
+/// An image is a row of X, see ImageShape. The parameters are one vector, layer by layer: `(9 C_in) x C_out` for a
+/// convolution (see Convolution3x3), `features x K` for the dense layer, matrices column by column. f is homogeneous
+/// of degree D in w, D the number of layers with weights. The derivative of max(z, 0) at z = 0 is 0, and that of a
+/// max-pooling belongs to the first of several equal maxima, row by row.
+///
+/// A BatchModel with HasBatchJvp, and for K = 1 a Model with HasJvp. Immutable; nothing allocates but Eigen's matrix
+/// products. Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's
+/// algorithm), `add_pullback` twice, `forward_jvp` twice. Memory: 4 B numbers per value of the largest layer, and 16/9
+/// P.
+template <class S>
+class ConvNetwork {
+ public:
+  using Scalar = S;
+  using BatchWorkspace = ConvNetworkWorkspace<S>;
+
+  /// Throws DimensionError for an image or a number of outputs that is not positive, a convolution without channels,
+  /// a pooling of an odd height or width, and where no layer is given.
+  ConvNetwork(const ImageShape& image, const std::vector<ConvLayer>& layers, Index num_outputs) : image_(image) {
+    require<DimensionError>(image.channels > 0 && image.height > 0 && image.width > 0,
+                            "the images of a convolutional network must not be empty, got ", image.channels, " x ",
+                            image.height, " x ", image.width);
+    require<DimensionError>(num_outputs > 0, "a convolutional network needs num_outputs > 0, got ", num_outputs);
+    require<DimensionError>(!layers.empty(), "a convolutional network needs a layer before its last");
+    ImageShape shape = image;
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      const bool is_pool = layers[l].kind == ConvLayer::Kind::max_pool;
+      const Index channels = is_pool ? shape.channels : layers[l].channels;
+      require<DimensionError>(channels > 0, "layer ", l + 1, " of the convolutional network has ", channels,
+                              " channels; there must be one or more");
+      require<DimensionError>(!is_pool || (shape.height % 2 == 0 && shape.width % 2 == 0), "layer ", l + 1,
+                              " of the convolutional network pools images of ", shape.height, " x ", shape.width,
+                              "; height and width must be even");
+      const Convolution3x3<S> convolution(shape.height, shape.width, shape.channels, channels);
+      const ImageShape output = is_pool ? ImageShape{channels, shape.height / 2, shape.width / 2}
+                                        : ImageShape{channels, shape.height, shape.width};
+      layers_.push_back({is_pool, output, convolution, num_parameters_});
+      if (!is_pool) {
+        if (depth_++ == 0) first_convolution_ = l;
+        num_parameters_ += convolution.num_weights();
+      }
+      shape = output;
+    }
+    if (depth_ == 0) first_convolution_ = layers.size();
+    dense_ = {shape.size(), num_outputs, num_parameters_};
+    num_parameters_ += dense_.inputs * dense_.outputs;
+    ++depth_;
+  }
+
+  /// From a specification, see parse_conv_layers.
+  ConvNetwork(const ImageShape& image, std::string_view layers, Index num_outputs)
+      : ConvNetwork(image, parse_conv_layers(layers), num_outputs) {}
+
+  /// The shape of the images.
+  [[nodiscard]] const ImageShape& image() const { return image_; }
+  /// d.
+  [[nodiscard]] Index input_features() const { return image_.size(); }
+  /// K.
+  [[nodiscard]] Index num_outputs() const { return dense_.outputs; }
+  /// P.
+  [[nodiscard]] Index num_parameters() const { return num_parameters_; }
+  /// D, the number of layers with weights.
+  [[nodiscard]] Index depth() const { return depth_; }
+  /// D: `f(c w, x) = c^D f(w, x)` for c > 0.
+  [[nodiscard]] Index homogeneity() const { return depth_; }
+  /// The weights of the dense layer are the last ones of w, this many: features * K.
+  [[nodiscard]] Index num_dense_weights() const { return dense_.inputs * dense_.outputs; }
+
+  /// The weights of the layer `l` of those with weights, from 1 to depth(), as a view of the parameters.
+  [[nodiscard]] Eigen::Map<const Matrix<S>> weights(ConstVectorRef<S> w, Index l) const {
+    require_size("w", w.size(), num_parameters_);
+    require(l >= 1 && l <= depth_, "the layers with weights count from 1 to ", depth_, ", got ", l);
+    Index found = 0;
+    for (const Layer& layer : layers_)
+      if (!layer.is_pool && ++found == l)
+        return {w.data() + layer.weights, 9 * layer.convolution.inputs(), layer.convolution.outputs()};
+    return {w.data() + dense_.weights, dense_.inputs, dense_.outputs};
+  }
+
+  /// `alpha w0` with w0 drawn by the rule of He, layer by layer. Throws ArgumentError where alpha is outside the range
+  /// of the scalar type.
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
+                                             HeInitialization rule = HeInitialization::uniform) const {
+    const S alpha = detail::representable_alpha(scale);
+    Vector<S> w(num_parameters_);
+    Index position = 0;
+    for (Index l = 1; l <= depth_; ++l) {
+      const auto W = weights(w, l);
+      detail::draw_layer<S>(random, alpha, rule, W.rows(), w.segment(position, W.size()));
+      position += W.size();
+    }
+    return w;
+  }
+
+  /// Memory for batches of up to `max_batch` images. Throws DimensionError unless max_batch > 0.
+  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const {
+    require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
+    const Index batch = Convolution3x3<S>::padded(max_batch);
+    BatchWorkspace ws;
+    ws.max_batch = max_batch;
+    ws.input.setZero(batch * image_.size());
+    Index largest = image_.size();
+    for (const Layer& layer : layers_) {
+      ws.values.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
+      ws.transformed.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
+      if (!layer.is_pool) layer.convolution.reserve(ws.scratch, batch);
+      largest = std::max(largest, layer.output.size());
+    }
+    for (Vector<S>& tangent : ws.tangents) tangent.setZero(batch * largest);
+    return ws;
+  }
+
+  /// `F = f(w, X)`, B x K.
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const {
+    require_size("w", w.size(), num_parameters_);
+    require<DimensionError>(X.cols() == input_features(), "X has ", X.cols(),
+                            " columns where the net has d = ", input_features(), " features");
+    require<DimensionError>(X.rows() > 0 && X.rows() <= ws.max_batch, "X has ", X.rows(),
+                            " rows where the workspace was made for 1 to ", ws.max_batch);
+    ws.batch = X.rows();
+    check_outputs("F", F, ws);
+    auto padded_input = samples(ws.input, image_.size(), ws);
+    padded_input.topRows(ws.batch) = X;
+    padded_input.bottomRows(padded_input.rows() - ws.batch).setZero();
+    const Index batch = padded_input.rows();
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      const Layer& layer = layers_[l];
+      S* const out = ws.values[l].data();
+      if (layer.is_pool) {
+        pool(layer.output, batch, input(l, ws), out);
+      } else {
+        layer.convolution.transform_weights(w.data() + layer.weights, ws.transformed[l].data());
+        layer.convolution.forward_relu(batch, input(l, ws), ws.transformed[l].data(), out, ws.scratch);
+      }
+    }
+    F.noalias() = last_features(ws) * dense_weights(w);
+  }
+
+  /// What the dense layer saw in the last `forward`, B x features: a view of the workspace.
+  [[nodiscard]] auto last_features(BatchWorkspace& ws) const {
+    return samples(ws.values.back(), dense_.inputs, ws).topRows(ws.batch);
+  }
+  /// Features of the dense layer.
+  [[nodiscard]] Index num_last_features() const { return dense_.inputs; }
+
+  /// `target += scale * sum_n J_n(w)^T G_n`, P values, at the w and X of the last `forward` with this workspace;
+  /// `target` may be the memory of w.
+  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target,
+                    BatchWorkspace& ws) const {
+    check_point(w, X, ws);
+    check_outputs("G", G, ws);
+    require_size("target", target.size(), num_parameters_);
+    std::size_t at = 0;
+    auto last = samples(ws.tangents[at], dense_.inputs, ws);
+    last.topRows(ws.batch).noalias() = G * dense_weights(w).transpose();
+    last.bottomRows(last.rows() - ws.batch).setZero();
+    Eigen::Map<Matrix<S>>(target.data() + dense_.weights, dense_.inputs, dense_.outputs).noalias() +=
+        scale * last_features(ws).transpose() * G;
+    const Index batch = last.rows();
+    for (std::size_t l = layers_.size(); l-- > first_convolution_;) {
+      const Layer& layer = layers_[l];
+      const S* const of_output = ws.tangents[at].data();
+      S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[1 - at].data();
+      if (layer.is_pool)
+        pool_back(layer.output, batch, input(l, ws), ws.values[l].data(), of_output, of_input);
+      else
+        layer.convolution.backward_relu(batch, input(l, ws), ws.transformed[l].data(), ws.values[l].data(), of_output,
+                                        scale, target.data() + layer.weights, of_input, ws.scratch);
+      at = 1 - at;
+    }
+  }
+
+  /// `dF = J(w) v`, B x K, at the w and X of the last `forward` with this workspace.
+  void forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
+                   BatchWorkspace& ws) const {
+    check_point(w, X, ws);
+    check_outputs("dF", dF, ws);
+    require_size("v", v.size(), num_parameters_);
+    const Index batch = Convolution3x3<S>::padded(ws.batch);
+    std::size_t at = 0;
+    for (std::size_t l = first_convolution_; l < layers_.size(); ++l) {
+      const Layer& layer = layers_[l];
+      const S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[at].data();
+      S* const of_output = ws.tangents[1 - at].data();
+      if (layer.is_pool) {
+        pool_tangent(layer.output, batch, input(l, ws), ws.values[l].data(), of_input, of_output);
+      } else {
+        S* const direction = ws.scratch.weights.data();
+        layer.convolution.transform_weights(v.data() + layer.weights, direction);
+        layer.convolution.forward_tangent(batch, input(l, ws), of_input, ws.transformed[l].data(), direction,
+                                          ws.values[l].data(), of_output, ws.scratch);
+      }
+      at = 1 - at;
+    }
+    dF.noalias() = last_features(ws) * dense_weights(v);
+    if (first_convolution_ < layers_.size())
+      dF.noalias() += samples(ws.tangents[at], dense_.inputs, ws).topRows(ws.batch) * dense_weights(w);
+  }
+
+  /// `out = f(w, X)`, N values, of a net with one output; all of X is one batch. Allocates a workspace. Throws
+  /// DimensionError for K > 1.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+    static_cast<void>(forward_one(w, X, out));
+  }
+
+  /// `out = J(w)^T r`, P values, of a net with one output. Allocates a workspace.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
+    Vector<S> ignored(r.size());
+    BatchWorkspace ws = forward_one(w, X, ignored);
+    out.setZero();
+    add_pullback(w, X, r, S(1), out, ws);
+  }
+
+  /// `out = J(w) v`, N values, of a net with one output. Allocates a workspace.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
+    BatchWorkspace ws = forward_one(w, X, out);
+    forward_jvp(w, X, v, out, ws);
+  }
+
+ private:
+  struct Layer {
+    bool is_pool;
+    ImageShape output;
+    Convolution3x3<S> convolution;  // of a pooling only a placeholder
+    Index weights;                  // position in w
+  };
+
+  struct Dense {
+    Index inputs = 0;
+    Index outputs = 0;
+    Index weights = 0;
+  };
+
+  /// Values of a layer as a matrix of padded samples x features.
+  [[nodiscard]] static Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features, const BatchWorkspace& ws) {
+    return {values.data(), Convolution3x3<S>::padded(ws.batch), features};
+  }
+
+  [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const {
+    return {w.data() + dense_.weights, dense_.inputs, dense_.outputs};
+  }
+
+  [[nodiscard]] static const S* input(std::size_t l, const BatchWorkspace& ws) {
+    return l == 0 ? ws.input.data() : ws.values[l - 1].data();
+  }
+
+  /// `body(place, corner, row)` for each pixel of the output: where its `batch` values are in the output, and
+  /// those of the square in the input: at corner, corner + batch, row, row + batch.
+  template <class Body>
+  static void for_squares(const ImageShape& output, Index batch, Body body) {
+    const Index line = 2 * output.width * batch;
+    for (Index y = 0; y < output.channels * output.height; ++y)
+      for (Index x = 0; x < output.width; ++x) {
+        const Index corner = 2 * (y * line + x * batch);
+        body((y * output.width + x) * batch, corner, corner + line);
+      }
+  }
+
+  // Loops over plain numbers that compilers turn into vector instructions, since nothing overlaps.
+
+  static void pool(const ImageShape& output, Index batch, const S* in, S* out) {
+    const auto larger = [](S v, S u) { return v < u || u != u ? u : v; };  // NaN where one of them is
+    for_squares(output, batch, [&](Index place, Index corner, Index row) {
+      const S* const a = in + corner;
+      const S* const b = a + batch;
+      const S* const c = in + row;
+      const S* const d = c + batch;
+      S* __restrict const to = out + place;
+      for (Index n = 0; n < batch; ++n) to[n] = larger(larger(a[n], b[n]), larger(c[n], d[n]));
+    });
+  }
+
+  /// `out` is what `pool` made of `in`.
+  static void pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
+                        S* of_input) {
+    for_squares(output, batch, [&](Index place, Index corner, Index row) {
+      give_to_first(batch, in + corner, in + row, out + place, of_output + place, of_input + corner,
+                    of_input + corner + batch, of_input + row, of_input + row + batch);
+    });
+  }
+
+  /// The gradients g of `batch` squares to the first of the values a, b, c, d that is the largest, m.
+  static void give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
+                            S* __restrict to_b, S* __restrict to_c, S* __restrict to_d) {
+    for (Index n = 0; n < batch; ++n) {
+      const S all = g[n];
+      const S after_a = ab[n] == m[n] ? S(0) : all;
+      const S after_b = ab[batch + n] == m[n] ? S(0) : after_a;
+      const S after_c = cd[n] == m[n] ? S(0) : after_b;
+      to_a[n] = all - after_a;
+      to_b[n] = after_a - after_b;
+      to_c[n] = after_b - after_c;
+      to_d[n] = after_c;
+    }
+  }
+
+  /// `out` is what `pool` made of `in`.
+  static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
+                           S* of_output) {
+    for_squares(output, batch, [&](Index place, Index corner, Index row) {
+      S* __restrict const to = of_output + place;
+      for (Index n = 0; n < batch; ++n) {
+        const S largest = out[place + n];
+        S moved = of_input[row + batch + n];
+        moved = in[row + n] == largest ? of_input[row + n] : moved;
+        moved = in[corner + batch + n] == largest ? of_input[corner + batch + n] : moved;
+        to[n] = in[corner + n] == largest ? of_input[corner + n] : moved;
+      }
+    });
+  }
+
+  BatchWorkspace forward_one(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+    require<DimensionError>(num_outputs() == 1, "the net has num_outputs = ", num_outputs(),
+                            " where one value per sample is asked for");
+    require_size("out", out.size(), X.rows());
+    BatchWorkspace ws = make_batch_workspace(X.rows());
+    forward(w, X, out, ws);
+    return ws;
+  }
+
+  void check_point(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const {
+    require_size("w", w.size(), num_parameters_);
+    require<DimensionError>(X.rows() == ws.batch && X.cols() == input_features(), "X is ", X.rows(), " x ", X.cols(),
+                            " where the last forward had ", ws.batch, " x ", input_features());
+  }
+
+  void check_outputs(const char* name, ConstMatrixRef<S> F, const BatchWorkspace& ws) const {
+    require<DimensionError>(F.rows() == ws.batch && F.cols() == dense_.outputs, name, " is ", F.rows(), " x ", F.cols(),
+                            " where B x K = ", ws.batch, " x ", dense_.outputs, " is needed");
+  }
+
+  ImageShape image_;
+  std::vector<Layer> layers_ = {};
+  Dense dense_ = {};
+  std::size_t first_convolution_ = 0;
+  Index depth_ = 0;
+  Index num_parameters_ = 0;
+};
+
+static_assert(HasJvp<ConvNetwork<double>>);
+static_assert(HasBatchJvp<ConvNetwork<float>>);
+static_assert(HasBatchJvp<ConvNetwork<double>>);
+
+}  // namespace richflow

@@ -1,0 +1,419 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/file.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/labelled_dataset.hpp"
+#include "richflow/integrate/checkpoint.hpp"
+#include "richflow/losses/cross_entropy.hpp"
+#include "richflow/losses/loss.hpp"
+
+namespace richflow {
+
+/// Mean loss and accuracy over a dataset.
+struct Evaluation {
+  double loss = 0.0;
+  double accuracy = 0.0;
+  /// Fraction of samples whose label has not the largest output.
+  [[nodiscard]] double error() const { return 1.0 - accuracy; }
+};
+
+namespace detail {
+
+template <class M>
+void require_fit(const M& model, const LabelledDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w) {
+  require<DimensionError>(model.input_features() == data.dimension(), "the model takes ", model.input_features(),
+                          " features but the samples have d = ", data.dimension());
+  require<DimensionError>(model.num_outputs() == data.num_classes(), "the model has ", model.num_outputs(),
+                          " outputs but the data K = ", data.num_classes(), " classes");
+  require_size("w", w.size(), model.num_parameters());
+}
+
+/// `evaluate` in the caller's memory: X of B rows, F and labels to go with it.
+template <BatchModel M, class L>
+[[nodiscard]] Evaluation evaluate_in(const M& model, const L& loss, ConstVectorRef<typename M::Scalar> w,
+                                     const LabelledDataset<typename M::Scalar>& data, Matrix<typename M::Scalar>& X,
+                                     Matrix<typename M::Scalar>& F, Vector<int>& labels,
+                                     typename M::BatchWorkspace& ws) {
+  double sum = 0.0;
+  Index correct = 0;
+  const Index count = data.num_samples();
+  for (Index first = 0; first < count; first += X.rows()) {
+    const Index size = std::min(X.rows(), count - first);
+    auto batch = X.topRows(size);
+    auto outputs = F.topRows(size);
+    data.gather_from(first, batch, labels.head(size));
+    model.forward(w, batch, outputs, ws);
+    sum += static_cast<double>(loss.value(outputs, labels.head(size)));
+    correct += count_correct(outputs, labels.head(size));
+  }
+  return {sum / static_cast<double>(count), static_cast<double>(correct) / static_cast<double>(count)};
+}
+
+}  // namespace detail
+
+/// Mean loss and accuracy of a model over a dataset, in batches. Throws DimensionError where the two do not fit,
+/// ArgumentError unless max_batch > 0. A loss that is not finite says so: nothing is thrown.
+template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
+[[nodiscard]] Evaluation evaluate(const M& model, const Vector<typename M::Scalar>& w,
+                                  const LabelledDataset<typename M::Scalar>& data, const L& loss = {},
+                                  Index max_batch = 256) {
+  using Scalar = typename M::Scalar;
+  require(max_batch > 0, "max_batch must be positive, got ", max_batch);
+  detail::require_fit(model, data, w);
+  const Index rows = std::min(max_batch, data.num_samples());
+  Matrix<Scalar> X(rows, data.dimension());
+  Matrix<Scalar> F(rows, data.num_classes());
+  Vector<int> labels(rows);
+  auto ws = model.make_batch_workspace(rows);
+  return detail::evaluate_in(model, loss, w, data, X, F, labels, ws);
+}
+
+/// One epoch of training. Loss and accuracy are means over its batches, each as it was before the step on it.
+struct EpochRecord {
+  Index epoch = 0;  ///< from 1
+  double loss = 0.0;
+  double accuracy = 0.0;
+  double seconds = 0.0;  ///< of wall clock, since the trainer or the checkpoint it went on from began
+};
+
+/// How SGD runs.
+template <class S>
+struct SgdOptions {
+  S step = S(0.1);         ///< of the mean gradient of a batch
+  Index batch_size = 256;  ///< the last batch of an epoch has what is left
+  Index max_epochs = 100;
+  S momentum = S(0);               ///< m in [0, 1): v <- m v - step g, w <- w + v
+  std::uint64_t seed = 1;          ///< of the order of the samples
+  double stop_accuracy = 1.0;      ///< a run ends after an epoch at which all samples have this accuracy
+  double stop_loss = 0.0;          ///< and a mean loss below this; infinity: whatever the loss
+  double divergence_factor = 100;  ///< a mean loss of an epoch beyond this times that of the first batch + log K
+  std::function<bool(const EpochRecord&)> on_epoch = {};  ///< after each epoch; false ends the run
+  std::filesystem::path checkpoint = {};                  ///< file that is written after every `checkpoint_epochs`
+  Index checkpoint_epochs = 10;
+};
+
+/// What SGD has reached.
+template <class S>
+struct SgdResult {
+  Status status = Status::max_steps;
+  std::string message = {};
+  Vector<S> w = {};  ///< the last parameters; where the run diverged, those at the start of the last good epoch
+  Index epochs = 0;  ///< complete ones
+  std::vector<EpochRecord> records = {};
+
+  /// Whether the targets of the options were reached, or a callback ended the run.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+  /// Itself. Throws ConvergenceError with the message unless ok().
+  [[nodiscard]] const SgdResult& require_ok() const {
+    require<ConvergenceError>(ok(), "SGD: ", message);
+    return *this;
+  }
+};
+
+/// Mini-batch stochastic gradient descent, `w -= step * (mean gradient of the batch)`, of a BatchModel on labelled
+/// data.
+///
+/// An epoch goes through all samples in an order that depends on (seed, epoch) alone. With the same options the result
+/// is the same bit for bit, also when the run was interrupted and went on from a checkpoint. Without momentum a step is
+/// one pass over the parameters. Steps allocate nothing if the model does not (Eigen's large products do). Refers to
+/// the dataset, which must outlive it.
+template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
+class Sgd {
+ public:
+  using Scalar = typename M::Scalar;
+
+  /// Ready to train `model` on `data` from w0. Throws DimensionError where model, data and w0 do not fit, ArgumentError
+  /// for options out of range (a batch larger than the data among them), NonFiniteError for a w0 that is not finite.
+  Sgd(M model, const LabelledDataset<Scalar>& data, Vector<Scalar> w0, SgdOptions<Scalar> options, L loss = {})
+      : model_(std::move(model)),
+        data_(&data),
+        loss_(std::move(loss)),
+        options_(std::move(options)),
+        w_(std::move(w0)),
+        ws_(model_.make_batch_workspace(std::max<Index>(1, options_.batch_size))) {
+    detail::require_fit(model_, data, w_);
+    require_finite("w0", w_);
+    check_options();
+    X_.setZero(options_.batch_size, data.dimension());
+    F_.setZero(options_.batch_size, data.num_classes());
+    labels_.setZero(options_.batch_size);
+    if (options_.momentum > Scalar(0)) velocity_.setZero(w_.size());
+    order_.resize(static_cast<std::size_t>(data.num_samples()));
+    epoch_start_ = w_;
+    shuffle_samples();
+  }
+  Sgd(M, const LabelledDataset<Scalar>&&, Vector<Scalar>, SgdOptions<Scalar>, L = {}) = delete;
+
+  /// The parameters.
+  [[nodiscard]] const Vector<Scalar>& w() const { return w_; }
+  /// Complete epochs.
+  [[nodiscard]] Index epoch() const { return epoch_; }
+  /// Records of the complete epochs.
+  [[nodiscard]] const std::vector<EpochRecord>& records() const { return records_; }
+  /// Batches of an epoch.
+  [[nodiscard]] Index num_batches() const {
+    return (data_->num_samples() + options_.batch_size - 1) / options_.batch_size;
+  }
+
+  /// One batch; ends the epoch with its last one. False, with w as it was, when the loss is not finite.
+  bool step() {
+    using std::isfinite;
+    const Index first = batch_ * options_.batch_size;
+    const Index size = std::min(options_.batch_size, data_->num_samples() - first);
+    auto X = X_.topRows(size);
+    auto F = F_.topRows(size);
+    auto labels = labels_.head(size);
+    data_->gather(order_.data() + first, X, labels);
+    model_.forward(w_, X, F, ws_);
+    const Index correct = count_correct(F, labels);
+    const auto loss = static_cast<double>(loss_.value_and_gradient(F, labels, F));
+    if (!isfinite(loss)) return false;
+    if (epoch_ == 0 && batch_ == 0) first_loss_ = loss / static_cast<double>(size);
+    loss_sum_ += loss;
+    correct_ += correct;
+    const Scalar scale = -options_.step / static_cast<Scalar>(size);
+    if (velocity_.size() > 0) {
+      velocity_ *= options_.momentum;
+      model_.add_pullback(w_, X, F, scale, velocity_, ws_);
+      w_ += velocity_;
+    } else {
+      model_.add_pullback(w_, X, F, scale, w_, ws_);
+    }
+    if (++batch_ == num_batches()) end_epoch();
+    return true;
+  }
+
+  /// Trains until the targets of the options are reached, the epochs are used up, the loss diverges or the callback
+  /// ends it. Goes on where the trainer is.
+  SgdResult<Scalar> run() {
+    using std::isfinite;
+    SgdResult<Scalar> result;
+    // What was reached before an interruption.
+    bool ended = epoch_ > 0 && batch_ == 0 && decide(result);
+    while (!ended && epoch_ < options_.max_epochs) {
+      const Index before = epoch_;
+      if (!step()) {
+        result.status = Status::non_finite;
+        result.message = detail::concat("the loss is not finite in epoch ", epoch_ + 1, " with step ", options_.step);
+        break;
+      }
+      if (epoch_ == before) continue;
+      ended = decide(result);
+      const bool saves = epoch_ % options_.checkpoint_epochs == 0 || epoch_ == options_.max_epochs || ended;
+      if (!options_.checkpoint.empty() && saves && result.status != Status::diverged) save(options_.checkpoint);
+      if (options_.on_epoch && !options_.on_epoch(records_.back()) && !ended) {
+        result.status = Status::stopped_by_observer;
+        result.message = detail::concat("the callback ended the run after epoch ", epoch_);
+        ended = true;
+      }
+    }
+    if (!ended && result.status == Status::max_steps)
+      result.message = detail::concat("max_epochs = ", options_.max_epochs, " ran out at mean loss ",
+                                      records_.empty() ? first_loss_ : records_.back().loss);
+    const bool failed = result.status == Status::non_finite || result.status == Status::diverged;
+    result.w = failed ? epoch_start_ : w_;
+    result.epochs = epoch_;
+    result.records = records_;
+    return result;
+  }
+
+  /// Writes everything that the rest of the run follows from, atomically. Throws FileError where it cannot.
+  void save(const std::filesystem::path& path) const {
+    detail::CheckpointWriter writer;
+    write_identity(writer);
+    writer.field("epoch", epoch_);
+    writer.field("batch", batch_);
+    writer.field("correct", correct_);
+    writer.field("loss_sum", loss_sum_);
+    writer.field("first_loss", first_loss_);
+    writer.field("seconds", elapsed());
+    writer.field("w", w_);
+    writer.field("velocity", velocity_);
+    writer.field("epoch_start", epoch_start_);
+    writer.field("records", static_cast<Index>(records_.size()));
+    for (const EpochRecord& record : records_) {
+      writer.field("epoch", record.epoch);
+      writer.field("loss", record.loss);
+      writer.field("accuracy", record.accuracy);
+      writer.field("seconds", record.seconds);
+    }
+    write_file(path, detail::sealed_checkpoint(title, writer.text()));
+  }
+
+  /// Goes on from what `save` wrote, bit for bit as if there had been no interruption. Throws CheckpointError when the
+  /// file is missing, damaged, or of another model, dataset, step, momentum, batch size or seed, naming what differs;
+  /// nothing has changed then. `max_epochs` and the targets may be others.
+  void load(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    require<CheckpointError>(file.is_open(), "checkpoint: cannot open ", path.string());
+    std::ostringstream content;
+    content << file.rdbuf();
+    detail::CheckpointReader reader(detail::opened_checkpoint(title, content.str()));
+    check_identity(reader);
+    Sgd other(*this);
+    double seconds = 0.0;
+    reader.field("epoch", other.epoch_);
+    reader.field("batch", other.batch_);
+    reader.field("correct", other.correct_);
+    reader.field("loss_sum", other.loss_sum_);
+    reader.field("first_loss", other.first_loss_);
+    reader.field("seconds", seconds);
+    for (auto [name, values] : {std::pair{"w", &other.w_}, std::pair{"velocity", &other.velocity_},
+                                std::pair{"epoch_start", &other.epoch_start_}}) {
+      const Index size = values->size();
+      reader.field(name, *values);
+      require<CheckpointError>(values->size() == size, "checkpoint: ", name, " has ", values->size(),
+                               " entries where the model has ", size);
+    }
+    Index count = 0;
+    reader.field("records", count);
+    other.records_.clear();
+    for (Index k = 0; k < count; ++k) {
+      EpochRecord record;
+      reader.field("epoch", record.epoch);
+      reader.field("loss", record.loss);
+      reader.field("accuracy", record.accuracy);
+      reader.field("seconds", record.seconds);
+      other.records_.push_back(record);
+    }
+    require<CheckpointError>(other.epoch_ >= 0 && other.batch_ >= 0 && other.batch_ < num_batches(),
+                             "checkpoint: epoch ", other.epoch_, ", batch ", other.batch_, " does not exist");
+    other.before_ = seconds;
+    other.start_ = Clock::now();
+    other.shuffle_samples();
+    *this = std::move(other);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr const char* title = "richflow sgd checkpoint 1";
+
+  void check_options() const {
+    using std::isfinite;
+    const auto& o = options_;
+    require(isfinite(o.step) && o.step > Scalar(0), "step must be positive and finite, got ", o.step);
+    require(o.momentum >= Scalar(0) && o.momentum < Scalar(1), "momentum must be in [0, 1), got ", o.momentum);
+    require(o.batch_size >= 1 && o.batch_size <= data_->num_samples(),
+            "batch_size must be in 1 .. N = ", data_->num_samples(), ", got ", o.batch_size);
+    require(o.max_epochs >= 1, "max_epochs must be at least 1, got ", o.max_epochs);
+    require(o.stop_accuracy >= 0.0 && o.stop_accuracy <= 1.0, "stop_accuracy must be in [0, 1], got ", o.stop_accuracy);
+    require(o.stop_loss >= 0.0, "stop_loss must not be negative, got ", o.stop_loss);
+    require(o.divergence_factor > 1.0, "divergence_factor must be above 1, got ", o.divergence_factor);
+    require(o.checkpoint_epochs >= 1, "checkpoint_epochs must be at least 1, got ", o.checkpoint_epochs);
+  }
+
+  /// The order of the epoch, from (seed, epoch) alone.
+  void shuffle_samples() {
+    std::iota(order_.begin(), order_.end(), Index(0));
+    RandomStream random(options_.seed, static_cast<std::uint64_t>(epoch_));
+    shuffle(random, order_);
+  }
+
+  void end_epoch() {
+    const auto count = static_cast<double>(data_->num_samples());
+    records_.push_back({epoch_ + 1, loss_sum_ / count, static_cast<double>(correct_) / count, elapsed()});
+    ++epoch_;
+    batch_ = 0;
+    correct_ = 0;
+    loss_sum_ = 0.0;
+    if (!has_diverged()) epoch_start_ = w_;
+    shuffle_samples();
+  }
+
+  [[nodiscard]] bool has_diverged() const {
+    return !(records_.back().loss <=
+             options_.divergence_factor * (first_loss_ + std::log(static_cast<double>(data_->num_classes()))));
+  }
+
+  /// True when the run ends with the epoch that is complete now.
+  bool decide(SgdResult<Scalar>& result) {
+    const EpochRecord& record = records_.back();
+    if (has_diverged()) {
+      result.status = Status::diverged;
+      result.message =
+          detail::concat("the mean loss of epoch ", record.epoch, " is ", record.loss, ", that of the first",
+                         " batch was ", first_loss_, "; step ", options_.step, " is too large");
+      return true;
+    }
+    if (record.accuracy < options_.stop_accuracy || !(record.loss < options_.stop_loss)) return false;
+    // Confirmed at one w.
+    const Evaluation all = detail::evaluate_in(model_, loss_, w_, *data_, X_, F_, labels_, ws_);
+    if (all.accuracy < options_.stop_accuracy || !(all.loss < options_.stop_loss)) return false;
+    result.status = Status::tolerance_reached;
+    result.message =
+        detail::concat("accuracy ", all.accuracy, " and mean loss ", all.loss, " after epoch ", record.epoch);
+    return true;
+  }
+
+  [[nodiscard]] double elapsed() const {
+    return before_ + std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+
+  template <class Visit>
+  void for_identity(const Visit& visit) const {
+    visit("digits", static_cast<Index>(std::numeric_limits<Scalar>::digits));
+    visit("parameters", model_.num_parameters());
+    visit("features", data_->dimension());
+    visit("outputs", data_->num_classes());
+    visit("samples", data_->num_samples());
+    visit("data", detail::fingerprint(*data_));
+    visit("batch_size", options_.batch_size);
+    visit("seed", options_.seed);
+    visit("step_size", options_.step);
+    visit("momentum", options_.momentum);
+  }
+
+  void write_identity(detail::CheckpointWriter& writer) const {
+    for_identity([&](const char* name, const auto& value) { writer.field(name, value); });
+  }
+
+  void check_identity(detail::CheckpointReader& reader) const {
+    for_identity([&](const char* name, const auto& value) {
+      auto found = value;
+      reader.field(name, found);
+      require<CheckpointError>(found == value, "checkpoint: it is of another run, whose ", name, " is ", found,
+                               " where this one has ", value);
+    });
+  }
+
+  M model_;
+  const LabelledDataset<Scalar>* data_;
+  L loss_;
+  SgdOptions<Scalar> options_;
+  Vector<Scalar> w_;
+  typename M::BatchWorkspace ws_;
+  Vector<Scalar> velocity_ = {};
+  Vector<Scalar> epoch_start_ = {};
+  Matrix<Scalar> X_ = {};
+  Matrix<Scalar> F_ = {};
+  Vector<int> labels_ = {};
+  std::vector<Index> order_ = {};
+  Index epoch_ = 0;
+  Index batch_ = 0;
+  Index correct_ = 0;
+  double loss_sum_ = 0.0;
+  double first_loss_ = 0.0;
+  double before_ = 0.0;
+  Clock::time_point start_ = Clock::now();
+  std::vector<EpochRecord> records_ = {};
+};
+
+}  // namespace richflow

@@ -1,0 +1,88 @@
+#include "fig6d_cifar10.hpp"
+
+#include <cmath>
+#include <fstream>
+#include <string>
+
+#include "files.hpp"
+#include "richflow/core/error.hpp"
+#include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace richflow::examples;
+using richflow::Index;
+using test_support::TemporaryFolder;
+
+namespace {
+
+/// Two classes of images of 4 x 4 pixels, told apart by where they are bright, in MNIST's format.
+void write_images(const TemporaryFolder& folder, const std::string& prefix, int count) {
+  const std::string zeros(3, '\0');
+  std::string images = std::string("\0\0\x08\x03", 4) + zeros + static_cast<char>(count) + zeros + '\4' + zeros + '\4';
+  std::string labels = std::string("\0\0\x08\x01", 4) + zeros + static_cast<char>(count);
+  for (int n = 0; n < count; ++n) {
+    for (int k = 0; k < 16; ++k) images += static_cast<char>((k < 8) == (n % 2 == 0) ? 90 + 7 * ((n + k) % 5) : 3 * k);
+    labels += static_cast<char>(n % 2);
+  }
+  (void)folder.file(prefix + "-images-idx3-ubyte", images);
+  (void)folder.file(prefix + "-labels-idx1-ubyte", labels);
+}
+
+Fig6dOptions small_options(const TemporaryFolder& folder) {
+  write_images(folder, "train", 24);
+  write_images(folder, "t10k", 12);
+  Fig6dOptions options;
+  options.data = folder.path();
+  options.num_seeds = 2;
+  options.alphas = {1.0, 1.5};
+  options.width = 2;
+  options.batch = 8;
+  options.max_epochs = 30;
+  options.max_linear_epochs = 2;
+  return options;
+}
+
+Fig6d figure_of(const Fig6dOptions& options, int threads) {
+  return make_fig6d(options, run_fig6d_sweep(options, SweepRunner(threads)));
+}
+
+}  // namespace
+
+TEST_CASE("figure 6 (d): numbers are what they should be, whatever the number of threads") {
+  const TemporaryFolder folder;
+  const Fig6dOptions options = small_options(folder);
+  const Fig6d figure = figure_of(options, 1);
+  REQUIRE(figure.points.size() == 2);
+  for (const Fig6dPoint& point : figure.points) {
+    CAPTURE(point.alpha);
+    CHECK(point.step > 0.0);
+    CHECK(point.epochs >= 1.0);
+    CHECK(point.epochs <= 30.0);
+    for (const double error : {point.train_error, point.test_error.median, point.kernel_test_error.median,
+                               point.linearized_test_error.median}) {
+      CHECK(error >= 0.0);
+      CHECK(error <= 1.0);
+    }
+  }
+  // Two classes that a few pixels tell apart.
+  CHECK(figure.points.front().train_error <= 0.1);
+  CHECK(figure.claims.size() == 4);
+  const Fig6d again = figure_of(options, 2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    CHECK(again.points[i].test_error.median == figure.points[i].test_error.median);
+    CHECK(again.points[i].loss == figure.points[i].loss);
+  }
+  write_fig6d_table(figure, folder.path());
+  CHECK(std::filesystem::exists(folder.path() / "fig6d.csv"));
+  CHECK(fig6d_estimate(options) > 0.0);
+}
+
+TEST_CASE("figure 6 (d): senseless sizes are refused") {
+  const TemporaryFolder folder;
+  Fig6dOptions options = small_options(folder);
+  options.alphas.clear();
+  CHECK_THROWS_AS(run_fig6d_sweep(options, SweepRunner(1)), richflow::ArgumentError);
+  options = small_options(folder);
+  options.batch = 0;
+  CHECK_THROWS_AS(run_fig6d_sweep(options, SweepRunner(1)), richflow::ArgumentError);
+}

@@ -1,0 +1,144 @@
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/concepts.hpp"
+#include "richflow/models/linear_classifier.hpp"
+#include "richflow/models/linearized.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/testing/gradient_check.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+constexpr double eps = std::numeric_limits<double>::epsilon();
+
+/// A BatchModel with its derivatives by itself: F against differences, adjointness, in-place descent, smaller batches.
+template <HasBatchJvp M>
+void check_batch_model(const M& model, const Vector<double>& w, RandomStream& random) {
+  const Index d = model.input_features();
+  const Index outputs = model.num_outputs();
+  auto ws = model.make_batch_workspace(7);
+  for (const Index batch : {7, 3, 1}) {
+    const Matrix<double> X = random_matrix(random, batch, d);
+    const Matrix<double> G = random_matrix(random, batch, outputs);
+    const Vector<double> v = random_vector(random, w.size());
+    Matrix<double> F(batch, outputs);
+    Matrix<double> dF(batch, outputs);
+    model.forward(w, X, F, ws);
+    model.forward_jvp(w, X, v, dF, ws);
+    const auto flat = [&](const Matrix<double>& values) {
+      return Vector<double>(Eigen::Map<const Vector<double>>(values.data(), values.size()));
+    };
+    const auto check = testing::check_derivative<double>(
+        [&](double s) {
+          Matrix<double> moved(batch, outputs);
+          auto own = model.make_batch_workspace(batch);
+          model.forward(Vector<double>(w + s * v), X, moved, own);
+          return flat(moved);
+        },
+        flat(dF), 1e-5);
+    CHECK(check.passed());
+
+    // <G, J v> = <J^T G, v>, after the forward_jvp, which must not disturb what the pullback needs
+    Vector<double> pulled = Vector<double>::Zero(w.size());
+    model.add_pullback(w, X, G, 1.0, pulled, ws);
+    const double left = flat(G).dot(flat(dF));
+    CHECK_THAT(pulled.dot(v), near(left, 0, 1e3 * eps * pulled.norm() * v.norm()));
+
+    // added to what is there, with a scale, also onto the parameters themselves
+    Vector<double> target = v;
+    model.add_pullback(w, X, G, -0.3, target, ws);
+    CHECK((target - (v - 0.3 * pulled)).norm() <= 100 * eps * (v.norm() + pulled.norm()));
+    Vector<double> own = w;
+    model.forward(own, X, F, ws);
+    model.add_pullback(own, X, G, -0.3, own, ws);
+    CHECK((own - (w - 0.3 * pulled)).norm() <= 100 * eps * (w.norm() + pulled.norm()));
+  }
+  Matrix<double> F(8, outputs);
+  CHECK_THROWS_AS(model.forward(w, Matrix<double>::Zero(7, d + 1), F, ws), DimensionError);
+  CHECK_THROWS_AS(model.make_batch_workspace(0), DimensionError);
+}
+
+const std::vector<std::pair<std::vector<Index>, bool>>& shapes() {
+  static const std::vector<std::pair<std::vector<Index>, bool>> all = {
+      {{1}, false}, {{6}, true}, {{5, 4}, false}, {{3, 6, 4}, true}};
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("the ReLU network, its tangent model and the linear classifier pass the checks of a batch model") {
+  RandomStream random(501);
+  for (const auto& [widths, biases] : shapes())
+    for (const Index outputs : {1, 2, 5}) {
+      const ReluNetwork<double> net(3, widths, biases, outputs);
+      const Vector<double> w = random_vector(random, net.num_parameters());
+      check_batch_model(net, w, random);
+      const Linearized<ReluNetwork<double>> tangent(net, w);
+      check_batch_model(tangent, w + random_vector(random, w.size()), random);
+    }
+  const LinearClassifier<double> linear(4, 3);
+  check_batch_model(linear, random_vector(random, 12), random);
+}
+
+TEST_CASE("with one output a batch has the values and gradients of the model of one value per sample") {
+  RandomStream random(502);
+  for (const auto& [widths, biases] : shapes()) {
+    const ReluNetwork<double> net(2, widths, biases);
+    const Vector<double> w = random_vector(random, net.num_parameters());
+    const Matrix<double> X = random_matrix(random, 6, 2);
+    const Vector<double> r = random_vector(random, 6);
+    auto ws = net.make_batch_workspace(6);
+    Vector<double> f(6), gradient(w.size()), pulled = Vector<double>::Zero(w.size());
+    Matrix<double> F(6, 1);
+    net.predict(w, X, f);
+    net.vjp(w, X, r, gradient);
+    net.forward(w, X, F, ws);
+    net.add_pullback(w, X, r, 1.0, pulled, ws);
+    CHECK((F.col(0) - f).norm() <= 100 * eps * f.norm());
+    CHECK((pulled - gradient).norm() <= 100 * eps * gradient.norm());
+    const Linearized<ReluNetwork<double>> tangent(net, w);
+    const Vector<double> moved = w + random_vector(random, w.size());
+    auto tangent_ws = tangent.make_batch_workspace(6);
+    tangent.predict(moved, X, f);
+    tangent.forward(moved, X, F, tangent_ws);
+    CHECK((F.col(0) - f).norm() <= 1e3 * eps * (1 + f.norm()));
+  }
+}
+
+TEST_CASE("output k of a network is the network whose last layer is column k alone") {
+  RandomStream random(503);
+  const ReluNetwork<double> net(3, {5, 4}, false, 3);
+  const ReluNetwork<double> single(3, {5, 4}, false);
+  const Vector<double> w = random_vector(random, net.num_parameters());
+  const Matrix<double> X = random_matrix(random, 6, 3);
+  Matrix<double> F(6, 3);
+  auto ws = net.make_batch_workspace(6);
+  net.forward(w, X, F, ws);
+  for (Index k = 0; k < 3; ++k) {
+    Vector<double> part(single.num_parameters());
+    part << w.head(35), w.segment(35 + 4 * k, 4);
+    Vector<double> f(6);
+    single.predict(part, X, f);
+    CHECK((F.col(k) - f).norm() <= 100 * eps * f.norm());
+  }
+}
+
+TEST_CASE("a network of several outputs refuses to be one of one value per sample, and senseless shapes") {
+  const ReluNetwork<double> net(2, {3}, false, 2);
+  const Vector<double> w = Vector<double>::Ones(net.num_parameters());
+  Vector<double> f(4);
+  const Matrix<double> X = Matrix<double>::Ones(4, 2);
+  CHECK_THROWS_MATCHES(net.predict(w, X, f), DimensionError, message_contains("num_outputs = 2"));
+  CHECK_THROWS_MATCHES(ReluNetwork<double>(2, {3}, false, 0), DimensionError, message_contains("num_outputs > 0"));
+  auto ws = net.make_batch_workspace(3);
+  Matrix<double> F(4, 2);
+  CHECK_THROWS_MATCHES(net.forward(w, X, F, ws), DimensionError, message_contains("room for 3"));
+  CHECK_THROWS_AS(net.add_pullback(w, X, F, 1.0, f, ws), DimensionError);
+  CHECK_THROWS_AS(LinearClassifier<double>(2, 0), DimensionError);
+}

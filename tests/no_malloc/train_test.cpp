@@ -1,0 +1,59 @@
+// Proves that a step of SGD allocates nothing. Eigen's switch is an assertion in its allocator, so assertions are
+// turned into exceptions before Eigen is seen.
+#include <stdexcept>
+
+#define EIGEN_RUNTIME_NO_MALLOC
+#define eigen_assert(condition)                                     \
+  do {                                                              \
+    if (!(condition)) throw std::logic_error("Eigen: " #condition); \
+  } while (false)
+
+#include "richflow/models/linear_classifier.hpp"
+#include "richflow/models/linearized.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/train/sgd.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+template <class M>
+void check_steps(const M& model, const Vector<double>& w0, double momentum) {
+  RandomStream random(92);
+  Vector<int> labels(20);
+  for (int& label : labels) label = static_cast<int>(random.uniform_integer(3));
+  const LabelledDataset<double> data(random_matrix(random, 4, 20), labels, 3);
+  SgdOptions<double> options;
+  options.step = 0.01;
+  options.momentum = momentum;
+  options.batch_size = 6;  // the last batch has 2 samples
+  Sgd trainer(model, data, w0, options);
+  bool finite = true;
+  const auto run = [&] {
+    Eigen::internal::set_is_malloc_allowed(false);
+    for (int k = 0; k < 3 * 4; ++k) finite = trainer.step() && finite;
+    Eigen::internal::set_is_malloc_allowed(true);
+  };
+  CHECK_NOTHROW(run());
+  Eigen::internal::set_is_malloc_allowed(true);
+  CHECK(finite);
+  CHECK(trainer.epoch() == 3);
+}
+
+}  // namespace
+
+TEST_CASE("a step of SGD allocates nothing") {
+  RandomStream random(93);
+  for (const double momentum : {0.0, 0.9}) {
+    for (const bool biases : {false, true}) {
+      const ReluNetwork<double> net(4, {8, 6}, biases, 3);
+      const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+      check_steps(net, w0, momentum);
+      check_steps(Linearized<ReluNetwork<double>>(net, w0), w0, momentum);
+    }
+    check_steps(LinearClassifier<double>(4, 3), random_vector(random, 12), momentum);
+  }
+}

@@ -1,0 +1,284 @@
+#include "richflow/train/sgd.hpp"
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "richflow/models/linear_classifier.hpp"
+#include "richflow/models/linearized.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/train/step_search.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+/// Three classes around three directions; with a small spread they are linearly separable.
+LabelledDataset<double> clusters(Index n, double spread, std::uint64_t seed = 601) {
+  RandomStream random(seed);
+  Matrix<double> features = spread * random_matrix(random, 3, n);
+  Vector<int> labels(n);
+  for (Index i = 0; i < n; ++i) {
+    labels[i] = static_cast<int>(random.uniform_integer(3));
+    features(labels[i], i) += 1.0;
+  }
+  return {std::move(features), std::move(labels), 3};
+}
+
+/// The mean gradient of softmax regression by its definition.
+Matrix<double> softmax_gradient(const Matrix<double>& W, const LabelledDataset<double>& data) {
+  Matrix<double> gradient = Matrix<double>::Zero(W.rows(), W.cols());
+  for (Index n = 0; n < data.num_samples(); ++n) {
+    Vector<double> p = (W.transpose() * data.features().col(n)).array().exp();
+    p /= p.sum();
+    p[data.labels()[n]] -= 1.0;
+    gradient += data.features().col(n) * p.transpose() / static_cast<double>(data.num_samples());
+  }
+  return gradient;
+}
+
+bool same_run(const SgdResult<double>& a, const SgdResult<double>& b) {
+  if (a.w != b.w || a.status != b.status || a.records.size() != b.records.size()) return false;
+  for (std::size_t k = 0; k < a.records.size(); ++k)
+    if (a.records[k].loss != b.records[k].loss || a.records[k].accuracy != b.records[k].accuracy) return false;
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("SGD with the whole data as batch is gradient descent, with and without momentum") {
+  const auto data = clusters(20, 0.5);
+  RandomStream random(602);
+  const Vector<double> w0 = random_vector(random, 9);
+  for (const double momentum : {0.0, 0.8}) {
+    SgdOptions<double> options;
+    options.step = 0.4;
+    options.momentum = momentum;
+    options.batch_size = 20;
+    options.max_epochs = 25;
+    const auto result = Sgd(LinearClassifier<double>(3, 3), data, w0, options).run();
+    CHECK(result.status == Status::max_steps);
+    Matrix<double> W = Eigen::Map<const Matrix<double>>(w0.data(), 3, 3);
+    Matrix<double> V = Matrix<double>::Zero(3, 3);
+    for (int k = 0; k < 25; ++k) {
+      V = momentum * V - 0.4 * softmax_gradient(W, data);
+      W += V;
+    }
+    // Sums of 20 terms in another order, 25 steps of a contraction.
+    CHECK((Eigen::Map<const Matrix<double>>(result.w.data(), 3, 3) - W).norm() <= 1e-13 * W.norm());
+  }
+}
+
+TEST_CASE("an epoch takes every sample once, in an order that depends on seed and epoch") {
+  // One step per sample on outputs that hardly move: the sum of the steps is that of all samples, in any order.
+  const auto data = clusters(30, 0.3);
+  const auto run = [&](std::uint64_t seed, Index epochs) {
+    SgdOptions<double> options;
+    options.step = 1e-9;
+    options.batch_size = 1;
+    options.max_epochs = epochs;
+    options.seed = seed;
+    return Sgd(LinearClassifier<double>(3, 3), data, Vector<double>::Zero(9), options).run().w;
+  };
+  const Matrix<double> expected = -30e-9 * softmax_gradient(Matrix<double>::Zero(3, 3), data);
+  const Vector<double> w = run(1, 1);
+  // second order in the step, relative to the first
+  CHECK((Eigen::Map<const Matrix<double>>(w.data(), 3, 3) - expected).norm() <= 1e-7 * expected.norm());
+  CHECK(run(1, 1) == w);
+  CHECK(run(2, 1) != w);
+  CHECK(run(1, 2) != 2 * w);
+}
+
+TEST_CASE("SGD learns separable data to full accuracy, by network, tangent model and linear classifier") {
+  const auto data = clusters(50, 0.1);
+  SgdOptions<double> options;
+  options.step = 0.3;
+  options.batch_size = 16;  // the last batch has 2 samples
+  options.max_epochs = 2000;
+  options.stop_loss = 0.02;
+  const auto check = [&](const auto& model, const Vector<double>& w0) {
+    const auto result = Sgd(model, data, w0, options).run();
+    REQUIRE(result.ok());
+    CHECK(result.status == Status::tolerance_reached);
+    CHECK(result.epochs == static_cast<Index>(result.records.size()));
+    const Evaluation all = evaluate(model, result.w, data);
+    CHECK(all.accuracy == 1.0);
+    CHECK(all.error() == 0.0);
+    CHECK(all.loss < 0.02);
+    // whatever the batches of the evaluation, up to the order of the sum
+    CHECK_THAT(evaluate(model, result.w, data, CrossEntropy<double>{}, 7).loss, near(all.loss, 1e-12, 0));
+    CHECK(evaluate(model, w0, data).loss > 0.5);
+  };
+  RandomStream random(603);
+  const ReluNetwork<double> net(3, {20}, true, 3);
+  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  check(net, w0);
+  check(Linearized<ReluNetwork<double>>(net, w0), w0);
+  check(LinearClassifier<double>(3, 3), Vector<double>::Zero(9));
+}
+
+TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that was not") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "run.checkpoint";
+  const auto data = clusters(50, 0.4);
+  const ReluNetwork<double> net(3, {8}, false, 3);
+  RandomStream random(604);
+  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  for (const double momentum : {0.0, 0.9}) {
+    SgdOptions<double> options;
+    options.step = 0.05;
+    options.momentum = momentum;
+    options.batch_size = 16;
+    options.max_epochs = 12;
+    const auto undisturbed = Sgd(net, data, w0, options).run();
+    for (int repetition = 0; repetition < 8; ++repetition) {
+      Sgd trainer(net, data, w0, options);
+      const auto batches = static_cast<Index>(random.uniform_integer(48));
+      for (Index k = 0; k < batches; ++k) REQUIRE(trainer.step());
+      trainer.save(path);
+      Sgd other(net, data, Vector<double>::Zero(w0.size()), options);
+      other.load(path);
+      CHECK(other.epoch() == batches / 4);
+      CHECK(same_run(other.run(), undisturbed));
+    }
+    // A run that saves by itself, and one that ends early and goes on with more epochs.
+    options.checkpoint = path;
+    options.checkpoint_epochs = 5;
+    options.on_epoch = [](const EpochRecord& record) { return record.epoch < 7; };
+    const auto stopped = Sgd(net, data, w0, options).run();
+    CHECK(stopped.status == Status::stopped_by_observer);
+    CHECK(stopped.epochs == 7);
+    options.on_epoch = {};
+    Sgd resumed(net, data, w0, options);
+    resumed.load(path);
+    CHECK(resumed.epoch() == 5);
+    CHECK(same_run(resumed.run(), undisturbed));
+  }
+}
+
+TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes nothing") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "run.checkpoint";
+  const auto data = clusters(20, 0.4);
+  SgdOptions<double> options;
+  options.batch_size = 5;
+  options.max_epochs = 2;
+  const LinearClassifier<double> model(3, 3);
+  const Vector<double> w0 = Vector<double>::Zero(9);
+  Sgd trainer(model, data, w0, options);
+  REQUIRE(trainer.step());
+  trainer.save(path);
+  const auto refuses = [&](const auto& other_model, const auto& other_data, SgdOptions<double> other,
+                           const std::string& part) {
+    Sgd target(other_model, other_data, Vector<double>::Zero(other_model.num_parameters()), other);
+    CHECK_THROWS_MATCHES(target.load(path), CheckpointError, message_contains(part));
+    CHECK(target.w().isZero());
+    CHECK(target.step());
+  };
+  SgdOptions<double> other = options;
+  other.step = 0.2;
+  refuses(model, data, other, "step_size is 0.1");
+  other = options;
+  other.seed = 9;
+  refuses(model, data, other, "seed is 1 where this one has 9");
+  other = options;
+  other.batch_size = 6;
+  refuses(model, data, other, "batch_size");
+  other = options;
+  other.momentum = 0.5;
+  refuses(model, data, other, "momentum");
+  refuses(model, clusters(20, 0.4, 77), options, "data");
+  refuses(ReluNetwork<double>(3, {4}, false, 3), data, options, "parameters");
+
+  std::ifstream in(path);
+  std::string text((std::istreambuf_iterator<char>(in)), {});
+  const auto refuses_text = [&](const std::string& content, const std::string& part) {
+    write_file(path, content);
+    refuses(model, data, options, part);
+  };
+  refuses_text(text.substr(0, text.size() / 2), "end is missing");
+  std::string changed = text;
+  changed[changed.find("batch 1") + 6] = '2';
+  refuses_text(changed, "changed");
+  refuses_text("something else", "not a checkpoint");
+  CHECK_THROWS_MATCHES(trainer.load(folder.path() / "none"), CheckpointError, message_contains("cannot open"));
+}
+
+TEST_CASE("a diverging step is detected, and the search goes on to one that learns") {
+  const auto data = clusters(40, 0.4);
+  const ReluNetwork<double> net(3, {16}, false, 3);
+  RandomStream random(605);
+  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(2.0));
+  SgdOptions<double> options;
+  options.batch_size = 8;
+  options.max_epochs = 50;
+  options.step = 1e6;
+  const auto diverged = Sgd(net, data, w0, options).run();
+  CHECK(!diverged.ok());
+  CHECK((diverged.status == Status::diverged || diverged.status == Status::non_finite));
+  CHECK(diverged.message.find("step") != std::string::npos);
+  CHECK(diverged.w.allFinite());
+  CHECK_THROWS_AS(diverged.require_ok(), ConvergenceError);
+
+  StepSearchOptions<double> ladder;
+  ladder.largest = 1e6;
+  ladder.ratio = 0.1;
+  ladder.count = 12;
+  const auto search = search_step(net, data, w0, options, ladder);
+  REQUIRE(search.ok());
+  CHECK(search.trials.front().status != Status::max_steps);
+  CHECK(std::isinf(search.trials.front().loss));
+  CHECK(search.trials.size() < 12);  // and not to the end of the ladder
+  double best = std::numeric_limits<double>::infinity();
+  for (const auto& trial : search.trials) best = std::min(best, trial.loss);
+  for (const auto& trial : search.trials)
+    if (trial.step == search.step) CHECK(trial.loss == best);
+  options.step = search.step;
+  const auto result = Sgd(net, data, w0, options).run();
+  CHECK(evaluate(net, result.w, data).loss < 0.5 * evaluate(net, w0, data).loss);
+
+  ladder.count = 1;
+  CHECK(!search_step(net, data, w0, options, ladder).ok());
+}
+
+TEST_CASE("SGD refuses bad input, naming it") {
+  const auto data = clusters(10, 0.4);
+  const LinearClassifier<double> model(3, 3);
+  const Vector<double> w0 = Vector<double>::Zero(9);
+  const auto refuses = [&](const auto& change, const std::string& part) {
+    SgdOptions<double> options;
+    options.batch_size = 5;
+    change(options);
+    CHECK_THROWS_MATCHES(Sgd(model, data, w0, options), ArgumentError, message_contains(part));
+  };
+  refuses([](auto& o) { o.batch_size = 11; }, "batch_size must be in 1 .. N = 10, got 11");
+  refuses([](auto& o) { o.batch_size = 0; }, "batch_size");
+  refuses([](auto& o) { o.step = 0; }, "step must be positive and finite, got 0");
+  refuses([](auto& o) { o.step = std::nan(""); }, "step");
+  refuses([](auto& o) { o.momentum = 1; }, "momentum");
+  refuses([](auto& o) { o.max_epochs = 0; }, "max_epochs");
+  refuses([](auto& o) { o.stop_accuracy = 1.5; }, "stop_accuracy");
+  refuses([](auto& o) { o.stop_loss = -1; }, "stop_loss");
+  refuses([](auto& o) { o.divergence_factor = 1; }, "divergence_factor");
+  refuses([](auto& o) { o.checkpoint_epochs = 0; }, "checkpoint_epochs");
+  SgdOptions<double> options;
+  options.batch_size = 5;
+  CHECK_THROWS_AS(Sgd(LinearClassifier<double>(4, 3), data, Vector<double>::Zero(12), options), DimensionError);
+  CHECK_THROWS_AS(Sgd(LinearClassifier<double>(3, 2), data, Vector<double>::Zero(6), options), DimensionError);
+  CHECK_THROWS_AS(Sgd(model, data, Vector<double>::Zero(8), options), DimensionError);
+  CHECK_THROWS_AS(Sgd(model, data, Vector<double>::Constant(9, std::nan("")), options), NonFiniteError);
+  CHECK_THROWS_AS(evaluate(model, Vector<double>::Zero(8), data), DimensionError);
+  StepSearchOptions<double> ladder;
+  ladder.ratio = 1;
+  CHECK_THROWS_MATCHES(search_step(model, data, w0, options, ladder), ArgumentError, message_contains("ratio"));
+  ladder = {};
+  ladder.count = 0;
+  CHECK_THROWS_AS(search_step(model, data, w0, options, ladder), ArgumentError);
+}
