@@ -13,9 +13,9 @@ using richflow::to_string;
 
 namespace {
 
-constexpr Status all_statuses[] = {Status::reached_end,       Status::event,     Status::stopped_by_observer,
-                                   Status::tolerance_reached, Status::max_steps, Status::step_too_small,
-                                   Status::stalled,           Status::non_finite,          Status::diverged};
+constexpr Status all_statuses[] = {Status::reached_end,       Status::event,      Status::stopped_by_observer,
+                                   Status::tolerance_reached, Status::max_steps,  Status::step_too_small,
+                                   Status::stalled,           Status::non_finite, Status::diverged};
 
 }  // namespace
 
