@@ -30,8 +30,8 @@ TEST_CASE("every status has its own name and sentence, and prints as its name") 
     CHECK(text.str() == to_string(status));
     CHECK(describe(status).size() > 15);
   }
-  CHECK(names.size() == 8);
-  CHECK(sentences.size() == 8);
+  CHECK(names.size() == 9);
+  CHECK(sentences.size() == 9);
 }
 
 TEST_CASE("a run succeeded when it ended as it was asked to") {
