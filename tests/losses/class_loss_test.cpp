@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
@@ -11,14 +10,13 @@
 #include "richflow/models/linear_predictor.hpp"
 #include "richflow/testing/gradient_check.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 /// `f(w, x) = <w, x>`.
 struct LinearModel {

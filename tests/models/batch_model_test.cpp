@@ -8,14 +8,13 @@
 #include "richflow/models/relu_network.hpp"
 #include "richflow/testing/gradient_check.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 /// A BatchModel with its derivatives by itself: F against differences, adjointness, in-place descent, smaller batches.
 template <HasBatchJvp M>

@@ -10,14 +10,13 @@
 #include "richflow/models/relu_network.hpp"
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
 using namespace test_support;
 
 namespace {
-
-constexpr double eps = std::numeric_limits<double>::epsilon();
 
 struct Case {
   ImageShape image;

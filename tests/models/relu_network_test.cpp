@@ -18,19 +18,19 @@ using namespace test_support;
 
 namespace {
 
-struct Case {
+struct NetworkCase {
   Index samples;
   Index features;
   std::vector<Index> widths;
   bool has_biases;
 };
 
-const std::vector<Case>& cases() {
-  static const std::vector<Case> all = {{1, 1, {1}, false},
-                                        {4, 3, {5}, true},
-                                        {6, 2, {7, 4}, false},
-                                        {5, 2, {6, 3, 5}, true},
-                                        {3, 2, {4, 5, 6, 3}, false}};
+const std::vector<NetworkCase>& network_cases() {
+  static const std::vector<NetworkCase> all = {{1, 1, {1}, false},
+                                               {4, 3, {5}, true},
+                                               {6, 2, {7, 4}, false},
+                                               {5, 2, {6, 3, 5}, true},
+                                               {3, 2, {4, 5, 6, 3}, false}};
   return all;
 }
 
@@ -57,7 +57,7 @@ double forward(const ReluNetwork<double>& net, const Vector<double>& w, const Ve
 
 TEST_CASE("the ReLU network passes the model battery for depths, widths and biases") {
   RandomStream random(21);
-  for (const Case& c : cases()) {
+  for (const NetworkCase& c : network_cases()) {
     const ReluNetwork<double> net(c.features, c.widths, c.has_biases);
     const Dataset data(random_matrix(random, c.samples, c.features), random_vector(random, c.samples));
     // Larger than one, so that no kink lies within the step of the differences.
@@ -72,7 +72,7 @@ TEST_CASE("the ReLU network passes the model battery for depths, widths and bias
 
 TEST_CASE("the ReLU network is what its definition says, and homogeneous of its depth") {
   RandomStream random(22);
-  for (const Case& c : cases()) {
+  for (const NetworkCase& c : network_cases()) {
     const ReluNetwork<double> net(c.features, c.widths, c.has_biases);
     const Matrix<double> X = random_matrix(random, c.samples, c.features);
     const Vector<double> w = random_vector(random, net.num_parameters());
@@ -97,7 +97,7 @@ TEST_CASE("the ReLU network is what its definition says, and homogeneous of its 
 
 TEST_CASE("a workspace gives the same numbers as calls without one, for every member") {
   RandomStream random(23);
-  for (const Case& c : cases()) {
+  for (const NetworkCase& c : network_cases()) {
     const ReluNetwork<double> net(c.features, c.widths, c.has_biases);
     const Matrix<double> X = random_matrix(random, c.samples, c.features);
     const Vector<double> w = random_vector(random, net.num_parameters());
