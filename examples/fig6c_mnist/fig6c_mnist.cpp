@@ -16,6 +16,7 @@
 #include "richflow/train/step_search.hpp"
 #include "statistics.hpp"
 #include "text.hpp"
+#include "training.hpp"
 
 namespace richflow::examples {
 
@@ -64,10 +65,10 @@ Vector<float> initial_parameters(const Fig6cOptions& options, const Network& net
                                 HeInitialization::normal);
 }
 
-/// Trains with the best step of a ladder that starts at `largest`.
+/// Trains with the best step of a ladder that starts at `largest`. `name` is that of its checkpoint.
 template <class M>
 NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<float>& w0, const Data& data,
-                   const Data& test, Index repetition, double largest) {
+                   const Data& test, Index repetition, double largest, const std::string& name) {
   SgdOptions<float> sgd;
   sgd.batch_size = std::min(options.batch_size, data.num_samples());
   sgd.momentum = static_cast<float>(options.momentum);
@@ -82,14 +83,17 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   const auto search = search_step(model, data, w0, sgd, ladder);
   require<ConvergenceError>(search.ok(), "every step from ", largest, " down diverges");
   sgd.step = search.step;
-  auto result = Sgd<M>(model, data, w0, sgd).run();
+  if (!options.checkpoints.empty()) sgd.checkpoint = options.checkpoints / name;
+  sgd.checkpoint_epochs = 1;
+  auto result = train_resumably(model, data, w0, sgd);
   double train_error = evaluate(model, result.w, data).error();
   // A few epochs do not always tell a step that learns from one that has destroyed the network.
   for (int retry = 0; retry < max_retries && train_error > 0.0; ++retry) {
     sgd.step *= ladder.ratio;
-    result = Sgd<M>(model, data, w0, sgd).run();
+    result = train_resumably(model, data, w0, sgd);
     train_error = evaluate(model, result.w, data).error();
   }
+  if (!sgd.checkpoint.empty()) std::filesystem::remove(sgd.checkpoint);
   return {{"step", static_cast<double>(sgd.step)},
           {"epochs", static_cast<double>(result.epochs)},
           {"arrived", result.ok() ? 1.0 : 0.0},
@@ -109,9 +113,14 @@ NamedNumbers network_numbers(const Fig6cOptions& options, const Images& images, 
   // would destroy the network, whose weights grow. At large ones the gradients, bounded in the outputs, move the
   // weights by the same part of their size at the same step, and a step that leaves the network intact is the same at
   // all scales.
-  if (cell.integer("tangent") == 0) return train(options, net, w0, data, images.test, repetition, 1.0);
+  const bool is_tangent = cell.integer("tangent") != 0;
+  const std::string name = std::string(is_tangent ? "tangent_" : "network_")
+                               .append(short_number(alpha))
+                               .append("_")
+                               .append(std::to_string(repetition));
+  if (!is_tangent) return train(options, net, w0, data, images.test, repetition, 1.0, name);
   const double largest = std::max(1.0, 0.25 / (alpha * alpha));
-  return train(options, Linearized<Network>(net, w0), w0, data, images.test, repetition, largest);
+  return train(options, Linearized<Network>(net, w0), w0, data, images.test, repetition, largest, name);
 }
 
 /// The images as the first layer at its initialization sees them.
@@ -128,7 +137,8 @@ NamedNumbers last_layer_numbers(const Fig6cOptions& options, const Images& image
   const Data train_data = hidden_features(net, w0, training_images(options, images, repetition));
   const Data test = hidden_features(net, w0, images.test);
   const LinearClassifier<float> last(options.width, images.train.num_classes());
-  return train(options, last, Vector<float>::Zero(last.num_parameters()), train_data, test, repetition, 1.0);
+  return train(options, last, Vector<float>::Zero(last.num_parameters()), train_data, test, repetition, 1.0,
+               "last_layer_" + std::to_string(repetition));
 }
 
 double mean(const std::vector<double>& values) {
@@ -225,6 +235,16 @@ Fig6cOptions fig6c_options(Effort effort) {
     options.trial_epochs = 2;
   }
   return options;
+}
+
+double fig6c_seconds_of_epoch(const Fig6cOptions& options) {
+  const Images images = read_images(options);
+  const Network net = network(options, images);
+  const Index count = options.num_train > 0 ? options.num_train : images.train.num_samples();
+  const double seconds =
+      seconds_of_epoch(net, initial_parameters(options, net, 0, 1.0), images.train, count, options.batch_size);
+  // The tangent model takes a Jacobian-vector product more.
+  return seconds * (1.0 + 5.0 / 3.0) * static_cast<double>(options.alphas.size()) * options.num_seeds;
 }
 
 std::string fig6c_data(const Fig6cOptions& options) {

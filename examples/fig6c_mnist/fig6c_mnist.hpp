@@ -33,7 +33,8 @@ struct Fig6cOptions {
   double momentum = 0.9;
   double loss = 0.01;  ///< training ends at accuracy 1 with a mean loss below
   Index max_epochs = 400;
-  Index trial_epochs = 10;  ///< of each step that is tried
+  Index trial_epochs = 10;                 ///< of each step that is tried
+  std::filesystem::path checkpoints = {};  ///< folder of half-trained nets; empty: none are written
   std::vector<double> alphas = {0.1, 1, 2, 3, 4, 5, 10, 20, 50, 500};
 };
 
@@ -76,6 +77,9 @@ struct Fig6cSweeps {
 
 /// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.
 [[nodiscard]] Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps);
+
+/// Seconds that an epoch of all networks together takes on one thread, measured on one batch.
+[[nodiscard]] double fig6c_seconds_of_epoch(const Fig6cOptions& options);
 
 /// What the numbers are computed from, for the report.
 [[nodiscard]] std::string fig6c_data(const Fig6cOptions& options);

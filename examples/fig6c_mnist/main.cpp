@@ -3,8 +3,10 @@
 #include <string>
 
 #include "fig6c_mnist.hpp"
+#include "files.hpp"
 #include "list.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -49,6 +51,17 @@ int main(int argc, char** argv) {
     if (width > 0) options.width = width;
     if (!alphas.empty()) options.alphas = ex::parse_list("--alphas", alphas, ex::Spacing::logarithmic);
     if (common.sweeps.is_root()) std::cout << ex::fig6c_data(options) << '\n';
+    if (common.effort == ex::Effort::full) {
+      options.checkpoints = common.out / "fig6c_checkpoints";
+      ex::prepare_output_folder(options.checkpoints);
+      if (common.sweeps.is_root()) {
+        const double epoch = ex::fig6c_seconds_of_epoch(options);
+        std::cerr << "Estimated time on one thread: " << ex::duration(epoch)
+                  << " for an epoch of all networks, at most "
+                  << ex::duration(epoch * static_cast<double>(options.max_epochs))
+                  << " if none fits before the last epoch. Interrupted, go on with --resume.\n";
+      }
+    }
     const ex::Fig6cSweeps sweeps = ex::run_fig6c_sweeps(options, common.sweeps);
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig6c figure = ex::make_fig6c(options, sweeps);

@@ -15,6 +15,7 @@
 #include "richflow/train/sgd.hpp"
 #include "richflow/train/step_search.hpp"
 #include "text.hpp"
+#include "training.hpp"
 
 namespace richflow::examples {
 
@@ -67,15 +68,7 @@ Outcome train(const Model& model, const Vector<float>& w0, const Data& train_dat
     sgd.step = found.step;
   }
   for (;; sgd.step /= 2) {
-    Sgd<Model> trainer(model, train_data, w0, sgd);
-    if (!sgd.checkpoint.empty() && std::filesystem::exists(sgd.checkpoint)) {
-      try {
-        trainer.load(sgd.checkpoint);
-      } catch (const CheckpointError&) {
-        // Of other options or other code: from the beginning.
-      }
-    }
-    const SgdResult<float> result = trainer.run();
+    const SgdResult<float> result = train_resumably(model, train_data, w0, sgd);
     if (result.status == Status::non_finite || result.status == Status::diverged) continue;
     return {static_cast<double>(sgd.step), static_cast<double>(result.epochs), result.records.back().loss,
             evaluate(model, result.w, train_data).error(), evaluate(model, result.w, test_data).error()};
@@ -98,20 +91,23 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const Cell& cell) {
   sgd.stop_loss = options.loss;
   const bool searches = options.step <= 0.0;
   if (!searches) sgd.step = static_cast<float>(options.step);
-  if (!options.checkpoints.empty())
-    sgd.checkpoint = options.checkpoints / ("fig6d_" + short_number(cell["alpha"]) + "_" + std::to_string(repetition));
+  const std::string name = "fig6d_" + short_number(cell["alpha"]) + "_" + std::to_string(repetition);
+  const bool saves = !options.checkpoints.empty();
+  if (saves) sgd.checkpoint = options.checkpoints / name;
   sgd.checkpoint_epochs = 1;
   const Outcome full = train(net, w0, problem.train, problem.test, sgd, searches);
-  if (!sgd.checkpoint.empty()) std::filesystem::remove(sgd.checkpoint);
 
-  sgd.checkpoint.clear();
+  if (saves) sgd.checkpoint = options.checkpoints / (name + "_linearized");
   sgd.max_epochs = options.max_linear_epochs;
   sgd.momentum = 0.9F;  // convex problems, where it only saves time
   const Linearized<Net> tangent(net, w0);
   const Outcome linearized = train(tangent, w0, problem.train, problem.test, sgd, true);
+  sgd.checkpoint.clear();
   const Outcome last = train(LinearClassifier<float>(net.num_last_features(), net.num_outputs()),
                              Vector<float>(w0.tail(net.num_dense_weights())), last_features(net, w0, problem.train),
                              last_features(net, w0, problem.test), sgd, true);
+  if (saves)
+    for (const char* suffix : {"", "_linearized"}) std::filesystem::remove(options.checkpoints / (name + suffix));
   return {{"step", full.step},
           {"epochs", full.epochs},
           {"loss", full.loss},
@@ -176,23 +172,12 @@ double fig6d_estimate(const Fig6dOptions& options) {
   const ImageProblem problem = problem_of(options, 0);
   const Net net(problem.shape, vgg11_layers(options.width), problem.train.num_classes());
   RandomStream random(options.seed);
-  Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1.0F));
-  const Index batch = std::min(options.batch, problem.train.num_samples());
-  const Matrix<float> X = problem.train.features().leftCols(batch).transpose();
-  Matrix<float> F(batch, net.num_outputs());
-  auto ws = net.make_batch_workspace(batch);
-  const auto seconds_of_batch = [&] {
-    const Stopwatch watch;
-    net.forward(w, X, F, ws);
-    net.add_pullback(w, X, F, 0.0F, w, ws);
-    return watch.seconds();
-  };
-  static_cast<void>(seconds_of_batch());  // touches the memory
-  const double batches = std::ceil(static_cast<double>(problem.train.num_samples()) / static_cast<double>(batch));
+  const Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1.0F));
   // The linearized net takes a Jacobian-vector product more: twice a forward, two thirds of the whole.
   const double epochs =
       static_cast<double>(options.max_epochs) + 5.0 / 3.0 * static_cast<double>(options.max_linear_epochs);
-  return seconds_of_batch() * batches * epochs * static_cast<double>(options.alphas.size()) * options.num_seeds;
+  return seconds_of_epoch(net, w, problem.train, problem.train.num_samples(), options.batch) * epochs *
+         static_cast<double>(options.alphas.size()) * options.num_seeds;
 }
 
 SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runner) {

@@ -217,7 +217,7 @@ TEST_CASE("the gradient and the mirror undo each other") {
       const auto [back, curvature] = mirror_of(c.map, gradient_of(c.map, beta));
       // An error of eps |z| in z moves beta by eps |z| curvature; |z| reaches 2 |log alpha| + a few.
       for (Index i = 0; i < d; ++i)
-        CHECK(std::fabs(back(i) - beta(i)) <= (8.0 + 4.0 * std::fabs(log_alpha)) * float_eps * curvature(i));
+        CHECK(std::fabs(back(i) - beta(i)) <= (8.0 + 4.0 * std::fabs(log_alpha)) * eps * curvature(i));
 
       // Around the z of betas of order 1, which neither overflow nor underflow.
       Vector<double> z = 3.0 * random_vector(random, d);
