@@ -1,12 +1,5 @@
-// Proves that a step of every stepper, and a batch of a network, allocates nothing. Eigen's switch is an assertion in
-// its allocator, so assertions are turned into exceptions before Eigen is seen.
-#include <stdexcept>
-
-#define EIGEN_RUNTIME_NO_MALLOC
-#define eigen_assert(condition)                                     \
-  do {                                                              \
-    if (!(condition)) throw std::logic_error("Eigen: " #condition); \
-  } while (false)
+// Proves that a step of every stepper allocates nothing.
+#include "support/no_allocation.hpp"
 
 #include <cmath>
 
@@ -32,18 +25,9 @@ using namespace test_support;
 
 namespace {
 
-/// While one lives, an allocation by Eigen throws.
-struct NoAllocation {
-  NoAllocation() { Eigen::internal::set_is_malloc_allowed(false); }
-  ~NoAllocation() { Eigen::internal::set_is_malloc_allowed(true); }
-  NoAllocation(const NoAllocation&) = delete;
-  NoAllocation& operator=(const NoAllocation&) = delete;
-};
-
-Dataset gaussian_data(Index n, Index d) {
+Dataset fixed_data(Index n, Index d) {
   RandomStream random(91);
-  Matrix<double> X = random_matrix(random, n, d);
-  return {std::move(X), random_vector(random, n)};
+  return gaussian_data(random, n, d);
 }
 
 /// Two accepted steps and a rejected one, with everything the loop asks for.
@@ -85,7 +69,7 @@ TEST_CASE("the switch works: an allocation is seen") {
 }
 
 TEST_CASE("explicit steps of the gradient flow allocate nothing") {
-  const Dataset data = gaussian_data(40, 700);
+  const Dataset data = fixed_data(40, 700);
   const SquaredDiagonalNet<double> net(700);
   const GradientFlow<SquaredDiagonalNet<double>> flow(net, data);
   const Vector<double> w = net.initial_parameters(Scale::from_value(0.1));
@@ -106,7 +90,7 @@ TEST_CASE("explicit steps of the gradient flow allocate nothing") {
 
 TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothing") {
   // 100 samples are several tiles of the Jacobian's assembly.
-  const Dataset data = gaussian_data(100, 500);
+  const Dataset data = fixed_data(100, 500);
   for (const double log_alpha : {2.0, 0.0, -5.0, -100.0}) {
     CAPTURE(log_alpha);
     const DualFlow<Hypentropy> flow(Hypentropy::uniform(500, Scale::from_log(log_alpha)), data);
@@ -157,12 +141,12 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
     check_steps(flow, w, 1e-5, Ros34Pw2{});
   };
   RandomStream random(92);
-  const Dataset data = gaussian_data(10, 2);
+  const Dataset data = fixed_data(10, 2);
   for (const Index depth : {2, 3, 5}) {
     const auto net = ReluNetwork<double>::uniform_width(2, depth, 30, depth == 3);
     check_all(GradientFlow(net, data), net.initial_parameters(random, Scale::from_value(1.0)));
   }
-  const Dataset line = gaussian_data(9, 1);
+  const Dataset line = fixed_data(9, 1);
   const UnivariateRelu<double> wide(1000);
   const Vector<double> start = wide.initial_parameters(random, Scale::from_value(0.5));
   check_all(GradientFlow(Unbiased(wide, start), line), start);

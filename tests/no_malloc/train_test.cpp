@@ -1,12 +1,5 @@
-// Proves that a step of SGD allocates nothing. Eigen's switch is an assertion in its allocator, so assertions are
-// turned into exceptions before Eigen is seen.
-#include <stdexcept>
-
-#define EIGEN_RUNTIME_NO_MALLOC
-#define eigen_assert(condition)                                     \
-  do {                                                              \
-    if (!(condition)) throw std::logic_error("Eigen: " #condition); \
-  } while (false)
+// Proves that a step of SGD allocates nothing.
+#include "support/no_allocation.hpp"
 
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
@@ -33,12 +26,10 @@ void check_steps(const M& model, const Vector<double>& w0, double momentum) {
   Sgd trainer(model, data, w0, options);
   bool finite = true;
   const auto run = [&] {
-    Eigen::internal::set_is_malloc_allowed(false);
+    const NoAllocation guard;
     for (int k = 0; k < 3 * 4; ++k) finite = trainer.step() && finite;
-    Eigen::internal::set_is_malloc_allowed(true);
   };
   CHECK_NOTHROW(run());
-  Eigen::internal::set_is_malloc_allowed(true);
   CHECK(finite);
   CHECK(trainer.epoch() == 3);
 }
