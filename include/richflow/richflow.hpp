@@ -46,6 +46,7 @@
 #include "richflow/losses/squared_loss.hpp"
 #include "richflow/minimizers/certificate.hpp"
 #include "richflow/minimizers/commuting.hpp"
+#include "richflow/minimizers/graded_system.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/minimizers/min_nuclear_norm.hpp"
