@@ -61,7 +61,8 @@ template <MirrorMap Mirror>
   mirror.mirror(z, dual_beta, curvature);
 
   BasicCertificate<S> certificate;
-  const S scale = detail::residual_scale<S>(data.y().norm(), (data.X() * start).norm());
+  const Vector<S> start_prediction = data.X() * start;
+  const S scale = detail::residual_scale<S>(data.y().norm(), start_prediction.norm());
   certificate.primal_residual = data.residual_norm(beta) / scale;
 
   // Below this size beta has lost digits to underflow and determines no gradient.
