@@ -87,14 +87,19 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   sgd.checkpoint_epochs = 1;
   auto result = train_resumably(model, data, w0, sgd);
   double train_error = evaluate(model, result.w, data).error();
-  // A few epochs do not always tell a step that learns from one that has destroyed the network.
+  float step = sgd.step;
+  // A few epochs do not always tell a step that learns from one that has destroyed the network: what fits best counts.
   for (int retry = 0; retry < max_retries && train_error > 0.0; ++retry) {
     sgd.step *= ladder.ratio;
-    result = train_resumably(model, data, w0, sgd);
-    train_error = evaluate(model, result.w, data).error();
+    auto smaller = train_resumably(model, data, w0, sgd);
+    const double error = evaluate(model, smaller.w, data).error();
+    if (error >= train_error) continue;
+    result = std::move(smaller);
+    train_error = error;
+    step = sgd.step;
   }
   if (!sgd.checkpoint.empty()) std::filesystem::remove(sgd.checkpoint);
-  return {{"step", static_cast<double>(sgd.step)},
+  return {{"step", static_cast<double>(step)},
           {"epochs", static_cast<double>(result.epochs)},
           {"arrived", result.ok() ? 1.0 : 0.0},
           {"train_error", train_error},

@@ -103,6 +103,7 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const Cell& cell) {
   const Linearized<Net> tangent(net, w0);
   const Outcome linearized = train(tangent, w0, problem.train, problem.test, sgd, true);
   sgd.checkpoint.clear();
+  sgd.max_epochs = options.max_epochs;
   const Outcome last = train(LinearClassifier<float>(net.num_last_features(), net.num_outputs()),
                              Vector<float>(w0.tail(net.num_dense_weights())), last_features(net, w0, problem.train),
                              last_features(net, w0, problem.test), sgd, true);
@@ -113,6 +114,7 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const Cell& cell) {
           {"loss", full.loss},
           {"train_error", full.train_error},
           {"test_error", full.test_error},
+          {"kernel_train_error", last.train_error},
           {"kernel_test_error", last.test_error},
           {"linearized_train_error", linearized.train_error},
           {"linearized_test_error", linearized.test_error}};
@@ -196,7 +198,7 @@ SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runn
                                                        {"loss", exact_number(options.loss)}};
   return runner.run({"fig6d",
                      Grid({Axis{"alpha", options.alphas}, seed_axis(options.num_seeds)}),
-                     {"step", "epochs", "loss", "train_error", "test_error", "kernel_test_error",
+                     {"step", "epochs", "loss", "train_error", "test_error", "kernel_train_error", "kernel_test_error",
                       "linearized_train_error", "linearized_test_error"},
                      settings},
                     [&](const Cell& cell) { return cell_numbers(options, cell); });
@@ -223,6 +225,7 @@ Fig6d make_fig6d(const Fig6dOptions& options, const SweepResult& sweep) {
     point.loss = quantile(values("loss"), 0.5);
     point.train_error = quantile(values("train_error"), 1.0);
     point.test_error = quartiles(values("test_error"));
+    point.kernel_train_error = quantile(values("kernel_train_error"), 0.5);
     point.kernel_test_error = quartiles(values("kernel_test_error"));
     point.linearized_test_error = quartiles(values("linearized_test_error"));
     point.linearized_train_error = quantile(values("linearized_train_error"), 0.5);
@@ -234,11 +237,11 @@ Fig6d make_fig6d(const Fig6dOptions& options, const SweepResult& sweep) {
 
 void write_fig6d_table(const Fig6d& figure, const std::filesystem::path& folder) {
   CsvWriter table({"alpha", "step", "epochs", "loss", "train_error", "test_error", "test_error_q25", "test_error_q75",
-                   "kernel_test_error", "linearized_train_error", "linearized_test_error"});
+                   "kernel_train_error", "kernel_test_error", "linearized_train_error", "linearized_test_error"});
   for (const Fig6dPoint& point : figure.points)
     table.row({point.alpha, point.step, point.epochs, point.loss, point.train_error, point.test_error.median,
-               point.test_error.q25, point.test_error.q75, point.kernel_test_error.median, point.linearized_train_error,
-               point.linearized_test_error.median});
+               point.test_error.q25, point.test_error.q75, point.kernel_train_error, point.kernel_test_error.median,
+               point.linearized_train_error, point.linearized_test_error.median});
   table.write(folder / "fig6d.csv");
 }
 

@@ -51,6 +51,7 @@ struct Fig6dPoint {
   double train_error = 0.0;  ///< largest
   double loss = 0.0;         ///< median over the last epoch
   Quartiles test_error = {};
+  double kernel_train_error = 0.0;       ///< median
   Quartiles kernel_test_error = {};      ///< last layer only
   Quartiles linearized_test_error = {};  ///< the net's tangent at its initialization
   double linearized_train_error = 0.0;   ///< median

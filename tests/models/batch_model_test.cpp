@@ -140,4 +140,8 @@ TEST_CASE("a network of several outputs refuses to be one of one value per sampl
   CHECK_THROWS_MATCHES(net.forward(w, X, F, ws), DimensionError, message_contains("room for 3"));
   CHECK_THROWS_AS(net.add_pullback(w, X, F, 1.0, f, ws), DimensionError);
   CHECK_THROWS_AS(LinearClassifier<double>(2, 0), DimensionError);
+  const LinearClassifier<double> linear(2, 2);
+  auto small = linear.make_batch_workspace(3);
+  Vector<double> v = Vector<double>::Ones(4);
+  CHECK_THROWS_MATCHES(linear.add_pullback(v, X, F, 1.0, v, small), DimensionError, message_contains("room for 3"));
 }

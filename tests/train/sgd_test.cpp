@@ -44,6 +44,21 @@ Matrix<double> softmax_gradient(const Matrix<double>& W, const LabelledDataset<d
   return gradient;
 }
 
+/// A linear classifier that dies, for ever, where its parameters leave the ball of radius 10: as a network does whose
+/// units are all thrown to where they are zero.
+struct Fragile : LinearClassifier<double> {
+  using LinearClassifier<double>::LinearClassifier;
+
+  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
+    LinearClassifier<double>::forward(w, X, F, ws);
+    if (w.norm() > 10.0) F.setZero();
+  }
+  void add_pullback(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstMatrixRef<double> G, double scale,
+                    VectorRef<double> target, BatchWorkspace& ws) const {
+    if (w.norm() <= 10.0) LinearClassifier<double>::add_pullback(w, X, G, scale, target, ws);
+  }
+};
+
 bool same_run(const SgdResult<double>& a, const SgdResult<double>& b) {
   if (a.w != b.w || a.status != b.status || a.records.size() != b.records.size()) return false;
   for (std::size_t k = 0; k < a.records.size(); ++k)
@@ -246,6 +261,42 @@ TEST_CASE("a diverging step is detected, and the search goes on to one that lear
 
   ladder.count = 1;
   CHECK(!search_step(net, data, w0, options, ladder).ok());
+}
+
+TEST_CASE("steps that all kill the model tie, and the search goes on below them") {
+  const auto data = clusters(40, 0.1);
+  SgdOptions<double> options;
+  options.batch_size = 8;
+  StepSearchOptions<double> ladder;
+  ladder.largest = 1e6;
+  ladder.ratio = 0.1;
+  ladder.count = 10;
+  for (const bool by_accuracy : {false, true}) {
+    ladder.by_accuracy = by_accuracy;
+    const auto search = search_step(Fragile(3, 3), data, Vector<double>::Zero(9), options, ladder);
+    // 1e6, 1e5, 1e4 and 1e3 leave a loss of log 3, as good as one another.
+    REQUIRE(search.trials.size() > 4);
+    CHECK(search.trials[0].loss == search.trials[3].loss);
+    CHECK(search.step < 1e3);
+    options.step = search.step;
+    options.max_epochs = ladder.trial_epochs;
+    CHECK(evaluate(Fragile(3, 3), Sgd(Fragile(3, 3), data, Vector<double>::Zero(9), options).run().w, data).error() <
+          0.1);
+  }
+}
+
+TEST_CASE("parameters that the last batch of a run has destroyed are not its result") {
+  const auto unit = clusters(40, 0.4);
+  const LabelledDataset<double> data(1e5 * unit.features(), unit.labels(), 3);
+  SgdOptions<double> options;
+  options.batch_size = 40;
+  options.max_epochs = 1;
+  options.step = 1e307;
+  const Vector<double> w0 = Vector<double>::Zero(9);
+  const auto result = Sgd(LinearClassifier<double>(3, 3), data, w0, options).run();
+  CHECK(result.status == Status::non_finite);
+  CHECK_FALSE(result.ok());
+  CHECK(result.w == w0);
 }
 
 TEST_CASE("SGD refuses bad input, naming it") {

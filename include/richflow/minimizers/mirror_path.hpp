@@ -439,6 +439,13 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows. The factorization that served the
   /// last Newton steps may aim the jump too, if it does so accurately.
   bool jump_towards(S target) {
+    if (try_jumps(target)) return true;
+    if (is_fresh_) return false;
+    factorize();
+    return try_jumps(target);
+  }
+
+  bool try_jumps(S target) {
     using std::abs;
     const S distance = target - log_alpha_;
     is_jump_graded_ = BoundedMirrorMap<Mirror> && is_lift_felt();
@@ -450,6 +457,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
       bool is_inside = aim_at(at_end);
       if (!is_fresh_ && !is_factor_good_) {
         factorize();
+        is_jump_graded_ = BoundedMirrorMap<Mirror> && is_lift_felt();
         is_inside = aim_at(at_end);
       }
       if (!is_inside) continue;
@@ -501,6 +509,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   bool aim_at(const Mirror& at_end) {
     aim_beta_ = beta_;
     take_aim(at_end, S(1e-2));
+    if (!is_fresh_ && !is_factor_good_) return false;
     scratch_ = curvature_.cwiseProduct(tangent_z_ - aim_z_);
     for (Index i = 0; i < scratch_.size(); ++i) {
       using std::abs;

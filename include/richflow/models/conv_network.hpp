@@ -329,7 +329,7 @@ class ConvNetwork {
   struct Layer {
     bool is_pool;
     ImageShape output;
-    Convolution3x3<S> convolution;  // of a pooling only a placeholder
+    Convolution3x3<S> convolution;  // unused in a pooling
     Index weights;                  // position in w
   };
 

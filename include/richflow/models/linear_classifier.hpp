@@ -44,6 +44,8 @@ class LinearClassifier {
                     BatchWorkspace& ws) const {
     check(w, X, G);
     require_size("target", target.size(), num_parameters());
+    require<DimensionError>(X.rows() <= ws.seed.rows(), "the batch has ", X.rows(), " samples, the workspace room for ",
+                            ws.seed.rows());
     auto seed = ws.seed.topRows(X.rows());
     seed = scale * G;
     Eigen::Map<Matrix<S>>(target.data(), d_, num_outputs_).noalias() += X.transpose() * seed;

@@ -218,7 +218,7 @@ class Sgd {
       if (epoch_ == before) continue;
       ended = decide(result);
       const bool saves = epoch_ % options_.checkpoint_epochs == 0 || epoch_ == options_.max_epochs || ended;
-      if (!options_.checkpoint.empty() && saves && result.status != Status::diverged) save(options_.checkpoint);
+      if (!options_.checkpoint.empty() && saves && is_sound(result.status)) save(options_.checkpoint);
       if (options_.on_epoch && !options_.on_epoch(records_.back()) && !ended) {
         result.status = Status::stopped_by_observer;
         result.message = detail::concat("the callback ended the run after epoch ", epoch_);
@@ -228,8 +228,7 @@ class Sgd {
     if (!ended && result.status == Status::max_steps)
       result.message = detail::concat("max_epochs = ", options_.max_epochs, " ran out at mean loss ",
                                       records_.empty() ? first_loss_ : records_.back().loss);
-    const bool failed = result.status == Status::non_finite || result.status == Status::diverged;
-    result.w = failed ? epoch_start_ : w_;
+    result.w = is_sound(result.status) ? w_ : epoch_start_;
     result.epochs = epoch_;
     result.records = records_;
     return result;
@@ -320,6 +319,10 @@ class Sgd {
     require(o.checkpoint_epochs >= 1, "checkpoint_epochs must be at least 1, got ", o.checkpoint_epochs);
   }
 
+  [[nodiscard]] static bool is_sound(Status status) {
+    return status != Status::non_finite && status != Status::diverged;
+  }
+
   /// The order of the epoch, from (seed, epoch) alone.
   void shuffle_samples() {
     std::iota(order_.begin(), order_.end(), Index(0));
@@ -334,7 +337,7 @@ class Sgd {
     batch_ = 0;
     correct_ = 0;
     loss_sum_ = 0.0;
-    if (!has_diverged()) epoch_start_ = w_;
+    if (!has_diverged() && w_.allFinite()) epoch_start_ = w_;
     shuffle_samples();
   }
 
@@ -346,6 +349,13 @@ class Sgd {
   /// True when the run ends with the epoch that is complete now.
   bool decide(SgdResult<Scalar>& result) {
     const EpochRecord& record = records_.back();
+    // The step on the last batch is followed by no loss that would tell.
+    if (!w_.allFinite()) {
+      result.status = Status::non_finite;
+      result.message =
+          detail::concat("the parameters are not finite after epoch ", record.epoch, " with step ", options_.step);
+      return true;
+    }
     if (has_diverged()) {
       result.status = Status::diverged;
       result.message =

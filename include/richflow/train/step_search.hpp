@@ -82,7 +82,8 @@ template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename 
       best = trial;
       result.step = trial.step;
       worse = 0;
-    } else if (result.ok()) {
+    } else if (result.ok() && is_better(best, trial)) {
+      // Not where they tie, as all do that leave no unit alive.
       ++worse;
     }
   }
