@@ -9,10 +9,12 @@
 
 #include "csv.hpp"
 #include "image_data.hpp"
+#include "image_problem.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
 #include "richflow/models/relu_network.hpp"
 #include "richflow/sweep/grid.hpp"
+#include "richflow/train/sgd.hpp"
 #include "richflow/train/step_search.hpp"
 #include "statistics.hpp"
 #include "text.hpp"
@@ -33,8 +35,8 @@ struct Images {
 };
 
 Images read_images(const Fig6cOptions& options) {
-  Images images{image_dataset(read_labelled_images(options.data, Part::train)),
-                image_dataset(read_labelled_images(options.data, Part::test))};
+  const ImageFiles files = read_image_files(options.data);
+  Images images{image_dataset(files.train), image_dataset(files.test)};
   if (options.num_test > 0 && options.num_test < images.test.num_samples()) {
     std::vector<Index> first(static_cast<std::size_t>(options.num_test));
     std::iota(first.begin(), first.end(), Index(0));
@@ -65,7 +67,7 @@ Vector<float> initial_parameters(const Fig6cOptions& options, const Network& net
                                 HeInitialization::normal);
 }
 
-/// Trains with the best step of a ladder that starts at `largest`. `name` is that of its checkpoint.
+/// Trains with the best step of a ladder that starts at `largest`. `name` is that of its folder of checkpoints.
 template <class M>
 NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<float>& w0, const Data& data,
                    const Data& test, Index repetition, double largest, const std::string& name) {
@@ -80,29 +82,26 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   ladder.count = 12;
   ladder.trial_epochs = options.trial_epochs;
   ladder.by_accuracy = true;
-  const auto search = search_step(model, data, w0, sgd, ladder);
+  const TrainingFolder folder =
+      options.checkpoints.empty() ? TrainingFolder() : TrainingFolder(options.checkpoints / name);
+  const auto search = search_step_resumably(model, data, w0, sgd, ladder, folder);
   require<ConvergenceError>(search.ok(), "every step from ", largest, " down diverges");
   sgd.step = search.step;
-  if (!options.checkpoints.empty()) sgd.checkpoint = options.checkpoints / name;
-  sgd.checkpoint_epochs = 1;
-  auto result = train_resumably(model, data, w0, sgd);
-  double train_error = evaluate(model, result.w, data).error();
+  auto result = train_resumably(model, data, w0, sgd, folder);
   float step = sgd.step;
   // A few epochs do not always tell a step that learns from one that has destroyed the network: what fits best counts.
-  for (int retry = 0; retry < max_retries && train_error > 0.0; ++retry) {
+  for (int retry = 0; retry < max_retries && result.final.error() > 0.0; ++retry) {
     sgd.step *= ladder.ratio;
-    auto smaller = train_resumably(model, data, w0, sgd);
-    const double error = evaluate(model, smaller.w, data).error();
-    if (error >= train_error) continue;
+    auto smaller = train_resumably(model, data, w0, sgd, folder);
+    if (smaller.final.error() >= result.final.error()) continue;
     result = std::move(smaller);
-    train_error = error;
     step = sgd.step;
   }
-  if (!sgd.checkpoint.empty()) std::filesystem::remove(sgd.checkpoint);
+  folder.remove();
   return {{"step", static_cast<double>(step)},
           {"epochs", static_cast<double>(result.epochs)},
           {"arrived", result.ok() ? 1.0 : 0.0},
-          {"train_error", train_error},
+          {"train_error", result.final.error()},
           {"test_error", evaluate(model, result.w, test).error()}};
 }
 

@@ -26,13 +26,15 @@ using Net = ConvNetwork<float>;
 
 constexpr Index image_size = 32;
 
-ImageProblem problem_of(const Fig6dOptions& options, std::uint64_t repetition) {
-  return read_image_problem(options.data, {.num_train = options.num_train,
-                                           .num_test = options.num_test,
-                                           .size = image_size,
-                                           .seed = options.seed,
-                                           .stream = repetition});
+ImageProblem problem_of(const Fig6dOptions& options, const ImageFiles& files, std::uint64_t repetition) {
+  return image_problem(files, {.num_train = options.num_train,
+                               .num_test = options.num_test,
+                               .size = image_size,
+                               .seed = options.seed,
+                               .stream = repetition});
 }
+
+Index used(Index asked, Index present) { return asked > 0 ? std::min(asked, present) : present; }
 
 /// What the dense layer of the net sees of the data.
 Data last_features(const Net& net, const Vector<float>& w, const Data& data) {
@@ -60,24 +62,25 @@ struct Outcome {
 /// Trains with the step of `options`, or the searched one; a step that diverges in the end is halved.
 template <class Model>
 Outcome train(const Model& model, const Vector<float>& w0, const Data& train_data, const Data& test_data,
-              SgdOptions<float> sgd, bool searches) {
+              SgdOptions<float> sgd, bool searches, const TrainingFolder& folder) {
   if (searches) {
-    const auto found =
-        search_step(model, train_data, w0, sgd, {.largest = 1.0F, .ratio = 0.3162F, .count = 16, .trial_epochs = 6});
+    const auto found = search_step_resumably(
+        model, train_data, w0, sgd, {.largest = 1.0F, .ratio = 0.3162F, .count = 16, .trial_epochs = 6}, folder);
     require<ConvergenceError>(found.ok(), "every step diverges");
     sgd.step = found.step;
   }
   for (;; sgd.step /= 2) {
-    const SgdResult<float> result = train_resumably(model, train_data, w0, sgd);
+    const SgdResult<float> result = train_resumably(model, train_data, w0, sgd, folder);
     if (result.status == Status::non_finite || result.status == Status::diverged) continue;
+    folder.remove();
     return {static_cast<double>(sgd.step), static_cast<double>(result.epochs), result.records.back().loss,
-            evaluate(model, result.w, train_data).error(), evaluate(model, result.w, test_data).error()};
+            result.final.error(), evaluate(model, result.w, test_data).error()};
   }
 }
 
-NamedNumbers cell_numbers(const Fig6dOptions& options, const Cell& cell) {
+NamedNumbers cell_numbers(const Fig6dOptions& options, const ImageFiles& files, const Cell& cell) {
   const auto repetition = static_cast<std::uint64_t>(cell.integer("seed"));
-  const ImageProblem problem = problem_of(options, repetition);
+  const ImageProblem problem = problem_of(options, files, repetition);
   const Net net(problem.shape, vgg11_layers(options.width), problem.train.num_classes());
   // The same shape at every scale; a stream beyond those of the data.
   RandomStream random(options.seed, (std::uint64_t{1} << 32) + repetition);
@@ -91,24 +94,21 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const Cell& cell) {
   sgd.stop_loss = options.loss;
   const bool searches = options.step <= 0.0;
   if (!searches) sgd.step = static_cast<float>(options.step);
-  const std::string name = "fig6d_" + short_number(cell["alpha"]) + "_" + std::to_string(repetition);
-  const bool saves = !options.checkpoints.empty();
-  if (saves) sgd.checkpoint = options.checkpoints / name;
-  sgd.checkpoint_epochs = 1;
-  const Outcome full = train(net, w0, problem.train, problem.test, sgd, searches);
+  const auto folder = [&](const std::string& model) {
+    if (options.checkpoints.empty()) return TrainingFolder();
+    return TrainingFolder(options.checkpoints /
+                          (model + "_" + short_number(cell["alpha"]) + "_" + std::to_string(repetition)));
+  };
+  const Outcome full = train(net, w0, problem.train, problem.test, sgd, searches, folder("network"));
 
-  if (saves) sgd.checkpoint = options.checkpoints / (name + "_linearized");
   sgd.max_epochs = options.max_linear_epochs;
   sgd.momentum = 0.9F;  // convex problems, where it only saves time
   const Linearized<Net> tangent(net, w0);
-  const Outcome linearized = train(tangent, w0, problem.train, problem.test, sgd, true);
-  sgd.checkpoint.clear();
+  const Outcome linearized = train(tangent, w0, problem.train, problem.test, sgd, true, folder("linearized"));
   sgd.max_epochs = options.max_epochs;
   const Outcome last = train(LinearClassifier<float>(net.num_last_features(), net.num_outputs()),
                              Vector<float>(w0.tail(net.num_dense_weights())), last_features(net, w0, problem.train),
-                             last_features(net, w0, problem.test), sgd, true);
-  if (saves)
-    for (const char* suffix : {"", "_linearized"}) std::filesystem::remove(options.checkpoints / (name + suffix));
+                             last_features(net, w0, problem.test), sgd, true, folder("last_layer"));
   return {{"step", full.step},
           {"epochs", full.epochs},
           {"loss", full.loss},
@@ -171,7 +171,7 @@ Fig6dOptions fig6d_options(Effort effort) {
 }
 
 double fig6d_estimate(const Fig6dOptions& options) {
-  const ImageProblem problem = problem_of(options, 0);
+  const ImageProblem problem = problem_of(options, read_image_files(options.data), 0);
   const Net net(problem.shape, vgg11_layers(options.width), problem.train.num_classes());
   RandomStream random(options.seed);
   const Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1.0F));
@@ -186,8 +186,9 @@ SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runn
   require(options.num_seeds >= 1, "num_seeds must be at least 1, got ", options.num_seeds);
   require(!options.alphas.empty(), "alphas must not be empty");
   require(options.batch >= 1, "batch must be at least 1, got ", options.batch);
+  const ImageFiles files = read_image_files(options.data);
   const std::map<std::string, std::string> settings = {{"seed", std::to_string(options.seed)},
-                                                       {"data", std::filesystem::absolute(options.data).string()},
+                                                       {"data", std::to_string(fingerprint(files))},
                                                        {"num_train", std::to_string(options.num_train)},
                                                        {"num_test", std::to_string(options.num_test)},
                                                        {"width", std::to_string(options.width)},
@@ -201,16 +202,16 @@ SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runn
                      {"step", "epochs", "loss", "train_error", "test_error", "kernel_train_error", "kernel_test_error",
                       "linearized_train_error", "linearized_test_error"},
                      settings},
-                    [&](const Cell& cell) { return cell_numbers(options, cell); });
+                    [&](const Cell& cell) { return cell_numbers(options, files, cell); });
 }
 
 Fig6d make_fig6d(const Fig6dOptions& options, const SweepResult& sweep) {
   static_cast<void>(sweep.require_ok());
   Fig6d figure;
-  const ImageProblem problem = problem_of(options, 0);
-  figure.data = problem.name + ", " + std::to_string(problem.train.num_samples()) + " training and " +
-                std::to_string(problem.test.num_samples()) + " test images, " + std::to_string(options.width) +
-                " channels in the first layer";
+  const ImageFiles files = read_image_files(options.data);
+  figure.data = files.name + ", " + std::to_string(used(options.num_train, files.train.num_images)) + " training and " +
+                std::to_string(used(options.num_test, files.test.num_images)) + " test images, " +
+                std::to_string(options.width) + " channels in the first layer";
   for (const double alpha : options.alphas) {
     const auto values = [&](const char* output) {
       std::vector<double> found;

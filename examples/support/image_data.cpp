@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <utility>
-#include <vector>
 
 #include "richflow/core/error.hpp"
 
@@ -26,20 +25,6 @@ LabelledDataset<float> image_dataset(const LabelledImages& images, Index padded_
           features((c * height + top + i) * width + left + j, n) = static_cast<float>(images.pixels[next++]) / 255.0F;
   }
   return {std::move(features), std::move(labels), 10};
-}
-
-std::vector<Index> first_of_each_class(const LabelledDataset<float>& data, Index count) {
-  std::vector<Index> taken(static_cast<std::size_t>(data.num_classes()), 0);
-  std::vector<Index> indices;
-  for (Index n = 0; n < data.num_samples(); ++n) {
-    Index& of_class = taken[static_cast<std::size_t>(data.labels()[n])];
-    if (of_class == count) continue;
-    ++of_class;
-    indices.push_back(n);
-  }
-  for (std::size_t k = 0; k < taken.size(); ++k)
-    require(taken[k] == count, "count = ", count, " images of each class are asked for, class ", k, " has ", taken[k]);
-  return indices;
 }
 
 }  // namespace richflow::examples

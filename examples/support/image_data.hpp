@@ -13,8 +13,4 @@ namespace richflow::examples {
 /// images.
 [[nodiscard]] LabelledDataset<float> image_dataset(const LabelledImages& images, Index padded_side = 0);
 
-/// The first `count` images of each class, in their order. Throws ArgumentError when a class has
-/// fewer.
-[[nodiscard]] std::vector<Index> first_of_each_class(const LabelledDataset<float>& data, Index count);
-
 }  // namespace richflow::examples

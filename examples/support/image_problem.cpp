@@ -6,6 +6,7 @@
 
 #include "cifar.hpp"
 #include "image_data.hpp"
+#include "richflow/core/hash.hpp"
 #include "richflow/core/random.hpp"
 
 namespace richflow::examples {
@@ -34,15 +35,32 @@ LabelledDataset<float> standardized(const LabelledDataset<float>& data, double m
 
 }  // namespace
 
-ImageProblem read_image_problem(const std::filesystem::path& folder, const ImageChoices& choices) {
+ImageFiles read_image_files(const std::filesystem::path& folder) {
   const bool is_cifar = std::filesystem::exists(folder / "data_batch_1.bin");
   const auto read = [&](Part part) {
     return is_cifar ? read_cifar10(folder, part) : read_labelled_images(folder, part);
   };
-  const LabelledImages train_images = read(Part::train);
-  const LabelledImages test_images = read(Part::test);
-  require(train_images.height == test_images.height && train_images.width == test_images.width,
+  ImageFiles files{is_cifar ? "CIFAR-10" : "MNIST's format", read(Part::train), read(Part::test)};
+  require(files.train.height == files.test.height && files.train.width == files.test.width,
           "training and test images differ in size");
+  return files;
+}
+
+std::uint64_t fingerprint(const ImageFiles& files) {
+  std::uint64_t hash = 0;
+  for (const LabelledImages* images : {&files.train, &files.test}) {
+    for (const auto* bytes : {&images->pixels, &images->labels}) {
+      std::uint64_t sum = bytes->size();
+      for (std::size_t i = 0; i < bytes->size(); ++i) sum += (2 * i + 1) * (*bytes)[i];
+      hash = detail::mix(hash ^ sum);
+    }
+  }
+  return hash;
+}
+
+ImageProblem image_problem(const ImageFiles& files, const ImageChoices& choices) {
+  const LabelledImages& train_images = files.train;
+  const LabelledImages& test_images = files.test;
   const Index size = choices.size;
   const ImageShape shape{train_images.channels, size > 0 ? size : train_images.height,
                          size > 0 ? size : train_images.width};
@@ -63,8 +81,7 @@ ImageProblem read_image_problem(const std::filesystem::path& folder, const Image
     variance += (train.features().col(n).cast<double>().array() - mean).square().mean();
   variance /= static_cast<double>(train.num_samples());
   require(variance > 0.0, "all training images have one colour");
-  return {is_cifar ? "CIFAR-10" : "MNIST's format", shape, standardized(train, mean, std::sqrt(variance)),
-          standardized(test, mean, std::sqrt(variance))};
+  return {shape, standardized(train, mean, std::sqrt(variance)), standardized(test, mean, std::sqrt(variance))};
 }
 
 }  // namespace richflow::examples

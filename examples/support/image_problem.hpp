@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -12,9 +13,22 @@
 
 namespace richflow::examples {
 
+/// The images of a folder.
+struct ImageFiles {
+  std::string name = {};  ///< of the format: "MNIST's format" or "CIFAR-10"
+  LabelledImages train = {};
+  LabelledImages test = {};
+};
+
+/// Reads the images in `folder`, in the binary format of CIFAR-10 where that is what is there, otherwise in MNIST's.
+/// Throws FileError as the readers do, ArgumentError where training and test images differ in size.
+[[nodiscard]] ImageFiles read_image_files(const std::filesystem::path& folder);
+
+/// A hash of pixels and labels, by which saved results know their data.
+[[nodiscard]] std::uint64_t fingerprint(const ImageFiles& files);
+
 /// Training and test images, each feature (pixel - mean) / standard deviation over all pixels of the training images.
 struct ImageProblem {
-  std::string name = {};  ///< of the format: "MNIST's format" or "CIFAR-10"
   ImageShape shape = {};
   LabelledDataset<float> train;
   LabelledDataset<float> test;
@@ -29,8 +43,7 @@ struct ImageChoices {
   std::uint64_t stream = 0;  ///< of the draw
 };
 
-/// The images in `folder`, in the binary format of CIFAR-10 where that is what is there, otherwise in MNIST's. Throws
-/// FileError as the readers do, ArgumentError for a size below that of the images or images of one colour.
-[[nodiscard]] ImageProblem read_image_problem(const std::filesystem::path& folder, const ImageChoices& choices);
+/// Draws the images of a problem. Throws ArgumentError for a size below that of the images or images of one colour.
+[[nodiscard]] ImageProblem image_problem(const ImageFiles& files, const ImageChoices& choices);
 
 }  // namespace richflow::examples

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <iostream>
+#include <utility>
 
+#include "files.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/train/sgd.hpp"
+#include "richflow/train/step_search.hpp"
 #include "text.hpp"
 
 /// @file
@@ -13,19 +17,68 @@
 
 namespace richflow::examples {
 
-/// Trains to the end, from the checkpoint of `options` where one of the same run is there.
+/// The folder in which the training of one model keeps what it goes on from: the steps that were searched, and the
+/// trainer of each step that it was trained with.
+class TrainingFolder {
+ public:
+  /// Nothing is kept.
+  TrainingFolder() = default;
+  /// Makes the folder where it is not there. Throws FileError where it cannot.
+  explicit TrainingFolder(std::filesystem::path folder) : folder_(std::move(folder)) { prepare_output_folder(folder_); }
+
+  /// Empty where nothing is kept, as the others.
+  [[nodiscard]] std::filesystem::path search_file() const { return folder_.empty() ? folder_ : folder_ / "search"; }
+  [[nodiscard]] std::filesystem::path trainer_file(float step) const {
+    return folder_.empty() ? folder_ : folder_ / ("step_" + exact_number(static_cast<double>(step)));
+  }
+
+  /// Removes everything: the training is done.
+  void remove() const {
+    if (!folder_.empty()) std::filesystem::remove_all(folder_);
+  }
+
+ private:
+  std::filesystem::path folder_ = {};
+};
+
+/// What is in the way of going on from `file` is told and removed.
+inline void discard(const std::filesystem::path& file, const CheckpointError& error) {
+  std::cerr << quoted(file) << " is not used, and begun anew: " << error.what() << '\n';
+  std::filesystem::remove(file);
+}
+
+/// Trains to the end, from the file in `folder` where one of the same run is there.
 template <class M>
 [[nodiscard]] SgdResult<float> train_resumably(const M& model, const LabelledDataset<float>& data,
-                                               const Vector<float>& w0, const SgdOptions<float>& options) {
+                                               const Vector<float>& w0, SgdOptions<float> options,
+                                               const TrainingFolder& folder) {
+  options.checkpoint = folder.trainer_file(options.step);
+  options.checkpoint_epochs = 1;
+  options.checkpoint_seconds = 60.0;  // a file of a large net takes a second
   Sgd<M> trainer(model, data, w0, options);
   if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {
     try {
       trainer.load(options.checkpoint);
-    } catch (const CheckpointError&) {
-      // Of other options or other code: from the beginning.
+    } catch (const CheckpointError& error) {
+      discard(options.checkpoint, error);
     }
   }
   return trainer.run();
+}
+
+/// Searches the step, from the file in `folder` where one of the same search is there.
+template <class M>
+[[nodiscard]] StepSearchResult<float> search_step_resumably(const M& model, const LabelledDataset<float>& data,
+                                                            const Vector<float>& w0, const SgdOptions<float>& options,
+                                                            StepSearchOptions<float> ladder,
+                                                            const TrainingFolder& folder) {
+  ladder.checkpoint = folder.search_file();
+  try {
+    return search_step(model, data, w0, options, ladder);
+  } catch (const CheckpointError& error) {
+    discard(ladder.checkpoint, error);
+    return search_step(model, data, w0, options, ladder);
+  }
 }
 
 /// Seconds that an epoch of `num_samples` samples takes on one thread, from one batch of the first ones of `data`.

@@ -1,7 +1,6 @@
 #include "image_data.hpp"
 
 #include <cstdint>
-#include <vector>
 
 #include "support/catch.hpp"
 
@@ -42,16 +41,4 @@ TEST_CASE("padded images are centred in zeros") {
   CHECK(data.features()(13, 1) == 1.0F);
   CHECK((data.features().array() > 0.0F).count() == 12);
   CHECK_THROWS_MATCHES(image_dataset(two_images(), 2), ArgumentError, message_contains("got 2"));
-}
-
-TEST_CASE("the first images of each class") {
-  Vector<int> labels(23);
-  for (Index n = 0; n < 23; ++n) labels[n] = static_cast<int>((n * n) % 10 == 5 ? 3 : n % 10);
-  const LabelledDataset<float> data(Matrix<float>::Ones(1, 23), labels, 10);
-  CHECK_THROWS_MATCHES(first_of_each_class(data, 2), ArgumentError, message_contains("class 5 has 0"));
-  for (Index n = 0; n < 23; ++n) labels[n] = static_cast<int>(n % 10);
-  const auto indices = first_of_each_class(LabelledDataset<float>(Matrix<float>::Ones(1, 23), labels, 10), 2);
-  REQUIRE(indices.size() == 20);
-  CHECK(indices.front() == 0);
-  CHECK(indices.back() == 19);
 }

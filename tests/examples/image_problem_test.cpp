@@ -33,7 +33,7 @@ TEST_CASE("an image problem is drawn, bordered and standardized by its training 
   const TemporaryFolder folder;
   write_images(folder, "train", 12);
   write_images(folder, "t10k", 5);
-  const ImageProblem problem = read_image_problem(folder.path(), {.num_train = 8, .size = 4, .seed = 3});
+  const ImageProblem problem = image_problem(read_image_files(folder.path()), {.num_train = 8, .size = 4, .seed = 3});
   CHECK(problem.shape == richflow::ImageShape{1, 4, 4});
   CHECK(problem.train.num_samples() == 8);
   CHECK(problem.test.num_samples() == 5);
@@ -46,19 +46,21 @@ TEST_CASE("an image problem is drawn, bordered and standardized by its training 
   CHECK(X.row(0).maxCoeff() == X.row(0).minCoeff());
   CHECK(X.row(5).maxCoeff() > X.row(0).maxCoeff());
   // Another stream draws other images; the same one the same.
-  const auto again = read_image_problem(folder.path(), {.num_train = 8, .size = 4, .seed = 3});
+  const auto again = image_problem(read_image_files(folder.path()), {.num_train = 8, .size = 4, .seed = 3});
   CHECK(again.train.features() == X);
-  const auto other = read_image_problem(folder.path(), {.num_train = 8, .size = 4, .seed = 3, .stream = 1});
+  const auto other =
+      image_problem(read_image_files(folder.path()), {.num_train = 8, .size = 4, .seed = 3, .stream = 1});
   CHECK(other.train.labels() != problem.train.labels());
-  CHECK(read_image_problem(folder.path(), {.num_train = 100}).train.num_samples() == 12);
+  CHECK(image_problem(read_image_files(folder.path()), {.num_train = 100}).train.num_samples() == 12);
 }
 
 TEST_CASE("an image problem that makes no sense is refused") {
   const TemporaryFolder folder;
-  CHECK_THROWS_AS(read_image_problem(folder.path(), {}), FileError);
+  CHECK_THROWS_AS(image_problem(read_image_files(folder.path()), {}), FileError);
   write_images(folder, "train", 12, true);
   write_images(folder, "t10k", 5);
-  CHECK_THROWS_MATCHES(read_image_problem(folder.path(), {}), richflow::ArgumentError, message_contains("one colour"));
-  CHECK_THROWS_MATCHES(read_image_problem(folder.path(), {.size = 1}), richflow::ArgumentError,
+  CHECK_THROWS_MATCHES(image_problem(read_image_files(folder.path()), {}), richflow::ArgumentError,
+                       message_contains("one colour"));
+  CHECK_THROWS_MATCHES(image_problem(read_image_files(folder.path()), {.size = 1}), richflow::ArgumentError,
                        message_contains("padded_side"));
 }

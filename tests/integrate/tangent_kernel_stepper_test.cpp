@@ -86,6 +86,37 @@ TEST_CASE("on a smooth flow the tangent-kernel steppers have their order though 
   CHECK_THAT(order(ExponentialTangent{}), near(2.0, 0.0, 0.2));
 }
 
+TEST_CASE("the spectrum of a symmetric matrix is Eigen's, in any size and unit") {
+  RandomStream random(77);
+  for (const Index n : {1, 2, 3, 20, 120}) {
+    detail::SymmetricSpectrum<double> spectrum(n);
+    for (const double unit : {1.0, 1e-200, 1e200}) {
+      for (const Index rank : {n, (n + 1) / 2, Index(0)}) {
+        CAPTURE(n, unit, rank);
+        const Matrix<double> factor = random_matrix(random, n, std::max<Index>(rank, 1));
+        const Matrix<double> half = rank > 0 ? factor : Matrix<double>(0.0 * factor);
+        const Matrix<double> K = unit * half * half.transpose();
+        REQUIRE(spectrum.compute(K));
+        const Eigen::SelfAdjointEigenSolver<Matrix<double>> expected(Matrix<double>(half * half.transpose()));
+        const double size = std::max(expected.eigenvalues().cwiseAbs().maxCoeff(), 1e-300);
+        // Both are backward stable: n roundings of the largest eigenvalue.
+        const double tolerance = 4e-16 * static_cast<double>(n + 4) * size;
+        CHECK((spectrum.values() / unit - expected.eigenvalues()).cwiseAbs().maxCoeff() <= tolerance);
+        const Vector<double> v = random_vector(random, n);
+        Vector<double> samples = v, coefficients(n), back(n);
+        spectrum.to_basis(samples, coefficients);
+        CHECK_THAT(coefficients.norm(), near(v.norm(), 1e-14, 0));
+        spectrum.from_basis(coefficients, back);
+        CHECK((back - v).norm() <= 1e-14 * std::sqrt(static_cast<double>(n)) * v.norm());
+        coefficients.array() *= spectrum.values().array() / unit;
+        spectrum.from_basis(coefficients, back);
+        CHECK((back - half * (half.transpose() * v)).norm() <= tolerance * v.norm());
+      }
+    }
+    CHECK_FALSE(spectrum.compute(Matrix<double>::Constant(n, n, std::nan(""))));
+  }
+}
+
 TEST_CASE("the exponential stepper is exact in the kernel regime, for any step") {
   RandomStream random(72);
   const ReluNetwork<double> net(2, {30});

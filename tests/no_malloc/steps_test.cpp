@@ -9,6 +9,7 @@
 #include "richflow/flow/lifted_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
+#include "richflow/integrate/exponential_tangent.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/models/conv_network.hpp"
 #include "richflow/models/diagonal.hpp"
@@ -139,6 +140,7 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
     check_steps(flow, w, 1e-5, DormandPrince{});
     check_steps(flow, w, 1e-5, Ros2{});
     check_steps(flow, w, 1e-5, Ros34Pw2{});
+    check_steps(flow, w, 1e-5, ExponentialTangent{});
   };
   RandomStream random(92);
   const Dataset data = fixed_data(10, 2);
@@ -151,6 +153,11 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
   const Vector<double> start = wide.initial_parameters(random, Scale::from_value(0.5));
   check_all(GradientFlow(Unbiased(wide, start), line), start);
   check_all(GradientFlow(Doubled(wide), line), Doubled(wide).initial_parameters(start));
+  // More samples than Eigen's reflections are applied to one by one.
+  const Dataset many = fixed_data(150, 2);
+  const auto net = ReluNetwork<double>::uniform_width(2, 3, 40);
+  check_steps(GradientFlow(net, many), net.initial_parameters(random, Scale::from_value(1.0)), 1e-5,
+              ExponentialTangent{});
 }
 
 TEST_CASE("a batch of a small convolutional network allocates nothing") {

@@ -1,6 +1,7 @@
 #include "richflow/train/sgd.hpp"
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <string>
@@ -57,6 +58,45 @@ struct Fragile : LinearClassifier<double> {
                     VectorRef<double> target, BatchWorkspace& ws) const {
     if (w.norm() <= 10.0) LinearClassifier<double>::add_pullback(w, X, G, scale, target, ws);
   }
+};
+
+/// A linear classifier whose outputs jump to finite but senseless values where its parameters leave the ball of radius
+/// 10.
+struct Cliff : LinearClassifier<double> {
+  using LinearClassifier<double>::LinearClassifier;
+
+  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
+    LinearClassifier<double>::forward(w, X, F, ws);
+    if (w.norm() > 10.0) F *= 1e9;
+  }
+};
+
+struct TwiceAsLarge : LinearClassifier<double> {
+  using LinearClassifier<double>::LinearClassifier;
+
+  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
+    LinearClassifier<double>::forward(w, X, F, ws);
+    F *= 2.0;
+  }
+};
+
+struct HalvedCrossEntropy : CrossEntropy<double> {
+  double value(ConstMatrixRef<double> F, ConstVectorRef<int> labels) const {
+    return 0.5 * CrossEntropy<double>::value(F, labels);
+  }
+};
+
+/// A linear classifier that counts how often it is asked, and throws after so many times.
+struct Counted : LinearClassifier<double> {
+  Counted(Index& count, Index limit) : LinearClassifier<double>(3, 3), count_(&count), limit_(limit) {}
+
+  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
+    if (++*count_ > limit_) throw ConvergenceError("interrupted");
+    LinearClassifier<double>::forward(w, X, F, ws);
+  }
+
+  Index* count_;
+  Index limit_;
 };
 
 bool same_run(const SgdResult<double>& a, const SgdResult<double>& b) {
@@ -158,7 +198,7 @@ TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that wa
       const auto batches = static_cast<Index>(random.uniform_integer(48));
       for (Index k = 0; k < batches; ++k) REQUIRE(trainer.step());
       trainer.save(path);
-      Sgd other(net, data, Vector<double>::Zero(w0.size()), options);
+      Sgd other(net, data, w0, options);
       other.load(path);
       CHECK(other.epoch() == batches / 4);
       CHECK(same_run(other.run(), undisturbed));
@@ -190,12 +230,15 @@ TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes
   Sgd trainer(model, data, w0, options);
   REQUIRE(trainer.step());
   trainer.save(path);
+  const auto refuses_trainer = [&](auto target, const std::string& part) {
+    const Vector<double> before = target.w();
+    CHECK_THROWS_MATCHES(target.load(path), CheckpointError, message_contains(part));
+    CHECK(target.w() == before);
+    CHECK(target.step());
+  };
   const auto refuses = [&](const auto& other_model, const auto& other_data, SgdOptions<double> other,
                            const std::string& part) {
-    Sgd target(other_model, other_data, Vector<double>::Zero(other_model.num_parameters()), other);
-    CHECK_THROWS_MATCHES(target.load(path), CheckpointError, message_contains(part));
-    CHECK(target.w().isZero());
-    CHECK(target.step());
+    refuses_trainer(Sgd(other_model, other_data, Vector<double>::Zero(other_model.num_parameters()), other), part);
   };
   SgdOptions<double> other = options;
   other.step = 0.2;
@@ -211,6 +254,11 @@ TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes
   refuses(model, data, other, "momentum");
   refuses(model, clusters(20, 0.4, 77), options, "data");
   refuses(ReluNetwork<double>(3, {4}, false, 3), data, options, "parameters");
+  // Other models, starts and losses of the same sizes.
+  const TwiceAsLarge twice(3, 3);
+  refuses(twice, data, options, "model and loss");
+  refuses_trainer(Sgd(model, data, Vector<double>::Constant(9, 1e-9), options), "start");
+  refuses_trainer(Sgd(model, data, w0, options, HalvedCrossEntropy{}), "model and loss");
 
   std::ifstream in(path);
   std::string text((std::istreambuf_iterator<char>(in)), {});
@@ -299,6 +347,99 @@ TEST_CASE("parameters that the last batch of a run has destroyed are not its res
   CHECK(result.w == w0);
 }
 
+TEST_CASE("a model whose outputs are finite but senseless after the last batch is not the result either") {
+  const auto data = clusters(40, 0.4);
+  SgdOptions<double> options;
+  options.batch_size = 40;
+  options.step = 100.0;  // the first step leaves the ball
+  const Vector<double> w0 = Vector<double>::Constant(9, 0.1);
+  for (const Index epochs : {Index(1), Index(5)}) {
+    options.max_epochs = epochs;
+    const auto result = Sgd(Cliff(3, 3), data, w0, options).run();
+    CHECK(result.status == Status::diverged);
+    CHECK(result.w == w0);
+    CHECK(result.final.loss == evaluate(Cliff(3, 3), w0, data).loss);
+  }
+}
+
+TEST_CASE("the result tells loss and accuracy over all samples at its parameters") {
+  const auto data = clusters(30, 0.4);
+  SgdOptions<double> options;
+  options.batch_size = 7;
+  options.max_epochs = 20;
+  for (const double stop_loss : {0.0, 0.5}) {
+    options.stop_loss = stop_loss;
+    options.stop_accuracy = stop_loss > 0.0 ? 0.5 : 1.0;
+    const auto result = Sgd(LinearClassifier<double>(3, 3), data, Vector<double>::Zero(9), options).run();
+    CHECK((result.status == Status::tolerance_reached) == (stop_loss > 0.0));
+    const Evaluation all = evaluate(LinearClassifier<double>(3, 3), result.w, data);
+    // another order of the sum
+    CHECK_THAT(result.final.loss, near(all.loss, 1e-13, 0));
+    CHECK(result.final.accuracy == all.accuracy);
+  }
+}
+
+TEST_CASE("a step search that was interrupted goes on from its file, and refuses that of another") {
+  const TemporaryFolder folder;
+  const auto data = clusters(40, 0.4);
+  const Vector<double> w0 = Vector<double>::Constant(9, 0.1);
+  SgdOptions<double> options;
+  options.batch_size = 10;
+  StepSearchOptions<double> ladder;
+  ladder.largest = 1e6;
+  Index calls = 0;
+  const auto undisturbed = search_step(Counted(calls, 1'000'000), data, w0, options, ladder);
+  const Index all_calls = calls;
+  ladder.checkpoint = folder.path() / "search";
+  for (const double part : {0.3, 0.6, 0.9}) {
+    std::filesystem::remove(ladder.checkpoint);
+    calls = 0;
+    const auto limit = static_cast<Index>(part * static_cast<double>(all_calls));
+    CHECK_THROWS_AS(search_step(Counted(calls, limit), data, w0, options, ladder), ConvergenceError);
+    calls = 0;
+    const auto resumed = search_step(Counted(calls, 1'000'000), data, w0, options, ladder);
+    // At most the trial in flight is repeated, of an even share of the whole; one call for the identity.
+    CHECK(calls <= all_calls - limit + all_calls / static_cast<Index>(undisturbed.trials.size()) + 2);
+    CHECK(resumed.step == undisturbed.step);
+    REQUIRE(resumed.trials.size() == undisturbed.trials.size());
+    for (std::size_t k = 0; k < resumed.trials.size(); ++k) {
+      CHECK(resumed.trials[k].step == undisturbed.trials[k].step);
+      CHECK(resumed.trials[k].loss == undisturbed.trials[k].loss);
+      CHECK(resumed.trials[k].status == undisturbed.trials[k].status);
+    }
+  }
+  ladder.trial_epochs = 4;
+  CHECK_THROWS_MATCHES(search_step(Counted(calls, 1'000'000), data, w0, options, ladder), CheckpointError,
+                       message_contains("trial_epochs 3"));
+  ladder.trial_epochs = 3;
+  options.seed = 5;
+  CHECK_THROWS_MATCHES(search_step(Counted(calls, 1'000'000), data, w0, options, ladder), CheckpointError,
+                       message_contains("seed"));
+}
+
+TEST_CASE("a trainer saves no more often than it is asked to, and at the end") {
+  const TemporaryFolder folder;
+  const auto data = clusters(20, 0.4);
+  SgdOptions<double> options;
+  options.batch_size = 5;
+  options.max_epochs = 6;
+  options.checkpoint = folder.path() / "run";
+  options.checkpoint_epochs = 1;
+  options.checkpoint_seconds = 1e6;
+  bool early = false;
+  options.on_epoch = [&](const EpochRecord& record) {
+    if (record.epoch < 6) early = early || std::filesystem::exists(options.checkpoint);
+    return true;
+  };
+  const LinearClassifier<double> model(3, 3);
+  const auto result = Sgd(model, data, Vector<double>::Zero(9), options).run();
+  CHECK_FALSE(early);
+  Sgd resumed(model, data, Vector<double>::Zero(9), options);
+  resumed.load(options.checkpoint);
+  CHECK(resumed.epoch() == 6);
+  CHECK(resumed.w() == result.w);
+}
+
 TEST_CASE("SGD refuses bad input, naming it") {
   const auto data = clusters(10, 0.4);
   const LinearClassifier<double> model(3, 3);
@@ -319,6 +460,7 @@ TEST_CASE("SGD refuses bad input, naming it") {
   refuses([](auto& o) { o.stop_loss = -1; }, "stop_loss");
   refuses([](auto& o) { o.divergence_factor = 1; }, "divergence_factor");
   refuses([](auto& o) { o.checkpoint_epochs = 0; }, "checkpoint_epochs");
+  refuses([](auto& o) { o.checkpoint_seconds = -1; }, "checkpoint_seconds");
   SgdOptions<double> options;
   options.batch_size = 5;
   CHECK_THROWS_AS(Sgd(LinearClassifier<double>(4, 3), data, Vector<double>::Zero(12), options), DimensionError);

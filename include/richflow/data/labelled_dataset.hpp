@@ -1,16 +1,15 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/hash.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/losses/cross_entropy.hpp"
-#include "richflow/sweep/grid.hpp"
 
 namespace richflow {
 
@@ -108,15 +107,10 @@ namespace detail {
 /// A hash of a dataset, by which a checkpoint knows it.
 template <class S>
 [[nodiscard]] std::uint64_t fingerprint(const LabelledDataset<S>& data) {
-  std::uint64_t hash = mix(static_cast<std::uint64_t>(data.dimension()));
-  for (Index n = 0; n < data.num_samples(); ++n) {
-    // A plain sum of mixed bits per sample, which a compiler can vectorize.
-    std::uint64_t sum = 0;
-    for (Index i = 0; i < data.dimension(); ++i)
-      sum += std::bit_cast<std::uint64_t>(static_cast<double>(data.features()(i, n))) *
-             (2 * static_cast<std::uint64_t>(i) + 1);
-    hash = mix(hash ^ sum) + static_cast<std::uint64_t>(data.labels()[n]);
-  }
+  std::uint64_t hash = 0;
+  for (Index n = 0; n < data.num_samples(); ++n)
+    hash = mix(hash ^ hash_of_numbers(data.features().col(n).data(), data.dimension())) +
+           static_cast<std::uint64_t>(data.labels()[n]);
   return hash;
 }
 

@@ -120,6 +120,15 @@ class CheckpointReader {
   return text.substr(std::string(title).size());
 }
 
+/// All of a file. Throws CheckpointError where it cannot be opened.
+[[nodiscard]] inline std::string checkpoint_content(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  require<CheckpointError>(file.is_open(), "checkpoint: cannot open ", path.string());
+  std::ostringstream content;
+  content << file.rdbuf();
+  return content.str();
+}
+
 /// All fields of a state, in the order of the file.
 template <class Archive, class State>
 void for_each_field(Archive& archive, State& state) {

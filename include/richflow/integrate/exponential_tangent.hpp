@@ -15,6 +15,88 @@
 
 namespace richflow {
 
+namespace detail {
+
+/// The eigendecomposition `Q Z diag(values) Z^T Q^T` of a symmetric matrix in the two factors in which it is found: Q
+/// is never multiplied out, and nothing is allocated.
+template <class Scalar>
+class SymmetricSpectrum {
+ public:
+  /// Memory for n x n.
+  explicit SymmetricSpectrum(Index n)
+      : tridiagonal_(Matrix<Scalar>(Matrix<Scalar>::Zero(n, n))),
+        solver_(n),
+        scaled_(n, n),
+        values_(n),
+        diagonal_(n),
+        subdiagonal_(n - 1),
+        reflections_(n - 1) {}
+
+  /// Takes K, of which the lower triangle is read. False where K is not finite or the iteration fails.
+  [[nodiscard]] bool compute(const Matrix<Scalar>& K) {
+    using std::isfinite;
+    Scalar largest(0);
+    Scalar sum(0);
+    for (Index j = 0; j < K.cols(); ++j) {
+      const auto column = K.col(j).tail(K.rows() - j);
+      largest = std::max(largest, column.cwiseAbs().maxCoeff());
+      sum += column.sum();
+    }
+    if (!isfinite(sum)) return false;
+    const Scalar scale = largest > Scalar(0) ? largest : Scalar(1);
+    scaled_ = K / scale;
+    tridiagonal_.compute(scaled_);
+    for (Index k = 0; k < reflections_.size(); ++k) {
+      const Scalar squares = reflection(k).squaredNorm();
+      reflections_[k] = squares > Scalar(0) ? Scalar(2) / (Scalar(1) + squares) : Scalar(0);
+    }
+    diagonal_ = tridiagonal_.diagonal();
+    subdiagonal_ = tridiagonal_.subDiagonal();
+    solver_.computeFromTridiagonal(diagonal_, subdiagonal_, Eigen::ComputeEigenvectors);
+    if (solver_.info() != Eigen::Success) return false;
+    values_ = scale * solver_.eigenvalues();
+    return true;
+  }
+
+  /// n values, rising.
+  [[nodiscard]] const Vector<Scalar>& values() const { return values_; }
+
+  /// `coefficients = Z^T Q^T samples`; destroys `samples`.
+  void to_basis(Vector<Scalar>& samples, Vector<Scalar>& coefficients) const {
+    for (Index k = 0; k < reflections_.size(); ++k) reflect(k, samples);
+    coefficients.noalias() = solver_.eigenvectors().transpose() * samples;
+  }
+
+  /// `samples = Q Z coefficients`.
+  void from_basis(const Vector<Scalar>& coefficients, Vector<Scalar>& samples) const {
+    samples.noalias() = solver_.eigenvectors() * coefficients;
+    for (Index k = reflections_.size(); k-- > 0;) reflect(k, samples);
+  }
+
+ private:
+  /// Q is the product of `I - c_k v_k v_k^T`, v_k = (0, ..., 0, 1, these).
+  [[nodiscard]] auto reflection(Index k) const {
+    return tridiagonal_.packedMatrix().col(k).tail(reflections_.size() - k - 1);
+  }
+
+  /// Eigen's own application of Q takes memory.
+  void reflect(Index k, Vector<Scalar>& samples) const {
+    const auto v = reflection(k);
+    auto below = samples.tail(v.size());
+    Scalar& first = samples[k + 1];
+    const Scalar along = reflections_[k] * (first + v.dot(below));
+    first -= along;
+    below -= along * v;
+  }
+
+  Eigen::Tridiagonalization<Matrix<Scalar>> tridiagonal_;
+  Eigen::SelfAdjointEigenSolver<Matrix<Scalar>> solver_;
+  Matrix<Scalar> scaled_;
+  Vector<Scalar> values_, diagonal_, subdiagonal_, reflections_;
+};
+
+}  // namespace detail
+
 /// Everything that changes during a run of the exponential tangent-kernel method: the tangent space, two N x N matrices
 /// and a few vectors of P entries.
 template <class Problem>
@@ -23,7 +105,7 @@ struct ExponentialTangentWorkspace {
 
   detail::TangentStiffness<Problem> stiffness;
   StepCounters counters = {};
-  Eigen::SelfAdjointEigenSolver<Matrix<Scalar>> eigen = {};
+  detail::SymmetricSpectrum<Scalar> spectrum;
   Vector<Scalar> start = {};      // F(t, y)
   Vector<Scalar> remainder = {};  // what the linearization misses at the end of the step
   Vector<Scalar> error = {};
@@ -31,6 +113,7 @@ struct ExponentialTangentWorkspace {
   Vector<Scalar> damped = {};        // scratch, N
   Vector<Scalar> samples = {};       // scratch, N
   bool has_start = false;
+  bool has_spectrum = false;  // K has eigenvalues
 };
 
 /// The exponential method of order 2(1) for the gradient flow of any model (GaussNewtonFlow): the flow of the tangent
@@ -41,8 +124,7 @@ struct ExponentialTangentWorkspace {
 ///     Y = y - h J^T phi_1(-c h K) s,    D = F(Y) + J^T exp(-c h K) s,    y_new = Y + h phi_2(-h S) D
 ///
 /// An EmbeddedStepper; Y has order 1. Cost per accepted step: one eigendecomposition of K, and per attempt one
-/// evaluation and four products with J. `step_floor` as for the W-methods (Rosenbrock). Nothing of P
-/// entries is allocated; Eigen's eigendecomposition takes scratch of N numbers once per accepted step.
+/// evaluation and four products with J. `step_floor` as for the W-methods (Rosenbrock). Steps allocate nothing.
 struct ExponentialTangent {
   /// Order of the propagated solution.
   static constexpr int order = 2;
@@ -58,9 +140,9 @@ struct ExponentialTangent {
     static_assert(GaussNewtonFlow<Problem>,
                   "richflow: the exponential tangent-kernel stepper needs the gradient flow of a model");
     using Scalar = typename Problem::Scalar;
-    Workspace<Problem> ws{detail::TangentStiffness<Problem>(problem)};
     const Index n = problem.num_residuals();
-    ws.eigen = Eigen::SelfAdjointEigenSolver<Matrix<Scalar>>(n);
+    Workspace<Problem> ws{.stiffness = detail::TangentStiffness<Problem>(problem),
+                          .spectrum = detail::SymmetricSpectrum<Scalar>(n)};
     for (Vector<Scalar>* v : {&ws.start, &ws.remainder, &ws.error}) v->setZero(problem.dimension());
     for (Vector<Scalar>* v : {&ws.coefficients, &ws.damped, &ws.samples}) v->setZero(n);
     return ws;
@@ -80,29 +162,29 @@ struct ExponentialTangent {
     if (!ws.has_start) {
       ws.stiffness.start(problem, t, y, ws.start);
       ws.stiffness.update(problem, t, y, ws.start);
-      ws.eigen.compute(ws.stiffness.kernel);
+      ws.has_spectrum = ws.spectrum.compute(ws.stiffness.kernel);
       ++ws.counters.evaluations;
       ++ws.counters.jacobians;
       ++ws.counters.factorizations;
       ws.has_start = true;
     }
-    if (ws.eigen.info() != Eigen::Success) {
+    if (!ws.has_spectrum) {
       y_new.setConstant(std::numeric_limits<Scalar>::quiet_NaN());
       ws.error = y_new;
       return;
     }
-    const Matrix<Scalar>& U = ws.eigen.eigenvectors();
     const Scalar rate = -ws.stiffness.curvature * h;
-    // `out = scale U phi_k(rate Lambda) coefficients`
+    // `samples = scale phi_k(rate K)` of what has the coefficients
     const auto filter = [&](int k, Scalar scale) {
       for (Index i = 0; i < ws.damped.size(); ++i) {
-        const Scalar x = rate * std::max(ws.eigen.eigenvalues()[i], Scalar(0));
+        const Scalar x = rate * std::max(ws.spectrum.values()[i], Scalar(0));
         using std::exp;
         ws.damped[i] = scale * (k == 0 ? exp(x) : detail::phi(k, x)) * ws.coefficients[i];
       }
-      ws.samples.noalias() = U * ws.damped;
+      ws.spectrum.from_basis(ws.damped, ws.samples);
     };
-    ws.coefficients.noalias() = U.transpose() * ws.stiffness.slope;
+    ws.samples = ws.stiffness.slope;
+    ws.spectrum.to_basis(ws.samples, ws.coefficients);
     filter(1, -h);
     tangent.vjp(ws.samples, y_new);
     y_new += y;
@@ -113,7 +195,7 @@ struct ExponentialTangent {
     ws.remainder += ws.error;
     // phi_2(-h S) D = D / 2 - c h J^T phi_3(-c h K) J D
     tangent.jvp(ws.remainder, ws.samples);
-    ws.coefficients.noalias() = U.transpose() * ws.samples;
+    ws.spectrum.to_basis(ws.samples, ws.coefficients);
     filter(3, rate * h);
     tangent.vjp(ws.samples, ws.error);
     ws.error += (h / Scalar(2)) * ws.remainder;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/hash.hpp"
 #include "richflow/core/types.hpp"
 
 /// @file
@@ -48,14 +49,6 @@ inline void require_name(const char* what, std::string_view name) {
     require(
         (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-',
         what, " '", name, "' may hold letters, digits, '_', '.' and '-' alone");
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection that mixes all bits.
-[[nodiscard]] constexpr std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15U;
-  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9U;
-  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebU;
-  return x ^ (x >> 31U);
 }
 
 }  // namespace detail

@@ -5,11 +5,9 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <numeric>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +15,7 @@
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
+#include "richflow/core/hash.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
@@ -106,8 +105,9 @@ struct SgdOptions {
   double stop_loss = 0.0;          ///< and a mean loss below this; infinity: whatever the loss
   double divergence_factor = 100;  ///< a mean loss of an epoch beyond this times that of the first batch + log K
   std::function<bool(const EpochRecord&)> on_epoch = {};  ///< after each epoch; false ends the run
-  std::filesystem::path checkpoint = {};                  ///< file that is written after every `checkpoint_epochs`
+  std::filesystem::path checkpoint = {};  ///< file that is written after every `checkpoint_epochs`, and at the end
   Index checkpoint_epochs = 10;
+  double checkpoint_seconds = 0.0;  ///< at least so many seconds of wall clock after the last one
 };
 
 /// What SGD has reached.
@@ -115,8 +115,9 @@ template <class S>
 struct SgdResult {
   Status status = Status::max_steps;
   std::string message = {};
-  Vector<S> w = {};  ///< the last parameters; where the run diverged, those at the start of the last good epoch
-  Index epochs = 0;  ///< complete ones
+  Vector<S> w = {};       ///< the last parameters; where the run diverged, those at the start of the last good epoch
+  Evaluation final = {};  ///< over all samples at these parameters
+  Index epochs = 0;       ///< complete ones
   std::vector<EpochRecord> records = {};
 
   /// Whether the targets of the options were reached, or a callback ended the run.
@@ -158,6 +159,9 @@ class Sgd {
     if (options_.momentum > Scalar(0)) velocity_.setZero(w_.size());
     order_.resize(static_cast<std::size_t>(data.num_samples()));
     epoch_start_ = w_;
+    start_hash_ = detail::hash_of_numbers(w_.data(), w_.size());
+    data_hash_ = detail::fingerprint(data);
+    probe_ = probe();
     shuffle_samples();
   }
   Sgd(M, const LabelledDataset<Scalar>&&, Vector<Scalar>, SgdOptions<Scalar>, L = {}) = delete;
@@ -187,6 +191,8 @@ class Sgd {
     const auto loss = static_cast<double>(loss_.value_and_gradient(F, labels, F));
     if (!isfinite(loss)) return false;
     if (epoch_ == 0 && batch_ == 0) first_loss_ = loss / static_cast<double>(size);
+    // Now it is known that the last step of the epoch before has not destroyed them.
+    if (batch_ == 0 && !is_beyond(loss / static_cast<double>(size))) epoch_start_ = w_;
     loss_sum_ += loss;
     correct_ += correct;
     const Scalar scale = -options_.step / static_cast<Scalar>(size);
@@ -204,8 +210,8 @@ class Sgd {
   /// Trains until the targets of the options are reached, the epochs are used up, the loss diverges or the callback
   /// ends it. Goes on where the trainer is.
   SgdResult<Scalar> run() {
-    using std::isfinite;
     SgdResult<Scalar> result;
+    auto saved = Clock::now();
     // What was reached before an interruption.
     bool ended = epoch_ > 0 && batch_ == 0 && decide(result);
     while (!ended && epoch_ < options_.max_epochs) {
@@ -217,8 +223,13 @@ class Sgd {
       }
       if (epoch_ == before) continue;
       ended = decide(result);
-      const bool saves = epoch_ % options_.checkpoint_epochs == 0 || epoch_ == options_.max_epochs || ended;
-      if (!options_.checkpoint.empty() && saves && is_sound(result.status)) save(options_.checkpoint);
+      const bool is_due = epoch_ % options_.checkpoint_epochs == 0 &&
+                          std::chrono::duration<double>(Clock::now() - saved).count() >= options_.checkpoint_seconds;
+      const bool saves = is_due || epoch_ == options_.max_epochs || ended;
+      if (!options_.checkpoint.empty() && saves && is_sound(result.status)) {
+        save(options_.checkpoint);
+        saved = Clock::now();
+      }
       if (options_.on_epoch && !options_.on_epoch(records_.back()) && !ended) {
         result.status = Status::stopped_by_observer;
         result.message = detail::concat("the callback ended the run after epoch ", epoch_);
@@ -228,7 +239,16 @@ class Sgd {
     if (!ended && result.status == Status::max_steps)
       result.message = detail::concat("max_epochs = ", options_.max_epochs, " ran out at mean loss ",
                                       records_.empty() ? first_loss_ : records_.back().loss);
-    result.w = is_sound(result.status) ? w_ : epoch_start_;
+    if (is_sound(result.status)) {
+      result.w = w_;
+      result.final = evaluate_all(result.w);
+      // The step on the last batch was followed by no loss that would tell.
+      if (is_beyond(result.final.loss)) say_diverged(result, result.final.loss);
+    }
+    if (!is_sound(result.status)) {
+      result.w = epoch_start_;
+      result.final = evaluate_all(result.w);
+    }
     result.epochs = epoch_;
     result.records = records_;
     return result;
@@ -258,14 +278,10 @@ class Sgd {
   }
 
   /// Goes on from what `save` wrote, bit for bit as if there had been no interruption. Throws CheckpointError when the
-  /// file is missing, damaged, or of another model, dataset, step, momentum, batch size or seed, naming what differs;
-  /// nothing has changed then. `max_epochs` and the targets may be others.
+  /// file is missing, damaged, or of another model, loss, dataset, w0, step, momentum, batch size or seed, naming what
+  /// differs; nothing has changed then. `max_epochs` and the targets may be others.
   void load(const std::filesystem::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    require<CheckpointError>(file.is_open(), "checkpoint: cannot open ", path.string());
-    std::ostringstream content;
-    content << file.rdbuf();
-    detail::CheckpointReader reader(detail::opened_checkpoint(title, content.str()));
+    detail::CheckpointReader reader(detail::opened_checkpoint(title, detail::checkpoint_content(path)));
     check_identity(reader);
     Sgd other(*this);
     double seconds = 0.0;
@@ -301,9 +317,31 @@ class Sgd {
     *this = std::move(other);
   }
 
+  /// The lines of a checkpoint by which it knows its run, for files that hold more than one trainer.
+  void write_identity(detail::CheckpointWriter& writer) const {
+    for_identity([&](const char* name, const auto& value) { writer.field(name, value); });
+    writer.field("probe", probe_);
+  }
+
+  /// Reads them. Throws CheckpointError where they are those of another run.
+  void check_identity(detail::CheckpointReader& reader) const {
+    for_identity([&](const char* name, const auto& value) {
+      auto found = value;
+      reader.field(name, found);
+      require<CheckpointError>(found == value, "checkpoint: it is of another run, whose ", name, " is ", found,
+                               " where this one has ", value);
+    });
+    double found = 0.0;
+    reader.field("probe", found);
+    // Another machine may round in another order; another model or loss is further away.
+    require<CheckpointError>(std::abs(found - probe_) <= 1e-3 * std::abs(probe_),
+                             "checkpoint: it is of another run, whose model and loss give ", found,
+                             " where those of this one give ", probe_);
+  }
+
  private:
   using Clock = std::chrono::steady_clock;
-  static constexpr const char* title = "richflow sgd checkpoint 1";
+  static constexpr const char* title = "richflow sgd checkpoint 2";
 
   void check_options() const {
     using std::isfinite;
@@ -317,6 +355,7 @@ class Sgd {
     require(o.stop_loss >= 0.0, "stop_loss must not be negative, got ", o.stop_loss);
     require(o.divergence_factor > 1.0, "divergence_factor must be above 1, got ", o.divergence_factor);
     require(o.checkpoint_epochs >= 1, "checkpoint_epochs must be at least 1, got ", o.checkpoint_epochs);
+    require(o.checkpoint_seconds >= 0.0, "checkpoint_seconds must not be negative, got ", o.checkpoint_seconds);
   }
 
   [[nodiscard]] static bool is_sound(Status status) {
@@ -337,35 +376,57 @@ class Sgd {
     batch_ = 0;
     correct_ = 0;
     loss_sum_ = 0.0;
-    if (!has_diverged() && w_.allFinite()) epoch_start_ = w_;
     shuffle_samples();
   }
 
-  [[nodiscard]] bool has_diverged() const {
-    return !(records_.back().loss <=
-             options_.divergence_factor * (first_loss_ + std::log(static_cast<double>(data_->num_classes()))));
+  /// Whether a mean loss is so large that the run has diverged.
+  [[nodiscard]] bool is_beyond(double loss) const {
+    return !(loss <= options_.divergence_factor * (first_loss_ + std::log(static_cast<double>(data_->num_classes()))));
+  }
+
+  [[nodiscard]] Evaluation evaluate_all(const Vector<Scalar>& w) {
+    return detail::evaluate_in(model_, loss_, w, *data_, X_, F_, labels_, ws_);
+  }
+
+  void say_diverged(SgdResult<Scalar>& result, double loss) const {
+    using std::isfinite;
+    result.status = isfinite(loss) ? Status::diverged : Status::non_finite;
+    result.message = detail::concat("the mean loss of epoch ", epoch_, " is ", loss, ", that of the first batch was ",
+                                    first_loss_, "; step ", options_.step, " is too large");
+  }
+
+  /// The loss of the first sample at a point away from w0, where a tangent model differs from its network. Zero if not
+  /// finite.
+  [[nodiscard]] double probe() {
+    using std::isfinite;
+    RandomStream random(0);
+    Vector<Scalar> w = Scalar(2) * w_;
+    for (Index i = 0; i < w.size(); ++i) w[i] += static_cast<Scalar>(random.uniform(-0.0625, 0.0625));
+    auto X = X_.topRows(1);
+    auto F = F_.topRows(1);
+    data_->gather_from(0, X, labels_.head(1));
+    model_.forward(w, X, F, ws_);
+    const auto loss = static_cast<double>(loss_.value(F, labels_.head(1)));
+    return isfinite(loss) ? loss : 0.0;
   }
 
   /// True when the run ends with the epoch that is complete now.
   bool decide(SgdResult<Scalar>& result) {
     const EpochRecord& record = records_.back();
-    // The step on the last batch is followed by no loss that would tell.
+    // Units that are zero where they should be NaN would hide it in the loss.
     if (!w_.allFinite()) {
       result.status = Status::non_finite;
       result.message =
           detail::concat("the parameters are not finite after epoch ", record.epoch, " with step ", options_.step);
       return true;
     }
-    if (has_diverged()) {
-      result.status = Status::diverged;
-      result.message =
-          detail::concat("the mean loss of epoch ", record.epoch, " is ", record.loss, ", that of the first",
-                         " batch was ", first_loss_, "; step ", options_.step, " is too large");
+    if (is_beyond(record.loss)) {
+      say_diverged(result, record.loss);
       return true;
     }
     if (record.accuracy < options_.stop_accuracy || !(record.loss < options_.stop_loss)) return false;
     // Confirmed at one w.
-    const Evaluation all = detail::evaluate_in(model_, loss_, w_, *data_, X_, F_, labels_, ws_);
+    const Evaluation all = evaluate_all(w_);
     if (all.accuracy < options_.stop_accuracy || !(all.loss < options_.stop_loss)) return false;
     result.status = Status::tolerance_reached;
     result.message =
@@ -384,24 +445,12 @@ class Sgd {
     visit("features", data_->dimension());
     visit("outputs", data_->num_classes());
     visit("samples", data_->num_samples());
-    visit("data", detail::fingerprint(*data_));
+    visit("data", data_hash_);
+    visit("start", start_hash_);
     visit("batch_size", options_.batch_size);
     visit("seed", options_.seed);
     visit("step_size", options_.step);
     visit("momentum", options_.momentum);
-  }
-
-  void write_identity(detail::CheckpointWriter& writer) const {
-    for_identity([&](const char* name, const auto& value) { writer.field(name, value); });
-  }
-
-  void check_identity(detail::CheckpointReader& reader) const {
-    for_identity([&](const char* name, const auto& value) {
-      auto found = value;
-      reader.field(name, found);
-      require<CheckpointError>(found == value, "checkpoint: it is of another run, whose ", name, " is ", found,
-                               " where this one has ", value);
-    });
   }
 
   M model_;
@@ -416,6 +465,9 @@ class Sgd {
   Matrix<Scalar> F_ = {};
   Vector<int> labels_ = {};
   std::vector<Index> order_ = {};
+  std::uint64_t start_hash_ = 0;
+  std::uint64_t data_hash_ = 0;
+  double probe_ = 0.0;
   Index epoch_ = 0;
   Index batch_ = 0;
   Index correct_ = 0;

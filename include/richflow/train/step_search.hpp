@@ -1,13 +1,16 @@
 #pragma once
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
-#include <utility>
+#include <optional>
 #include <vector>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/file.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/checkpoint.hpp"
 #include "richflow/train/sgd.hpp"
 
 namespace richflow {
@@ -21,6 +24,8 @@ struct StepSearchOptions {
   Index trial_epochs = 3;    ///< each is tried for so long
   Index patience = 2;        ///< so many steps in a row worse than a larger one end the search
   bool by_accuracy = false;  ///< the largest accuracy wins, the loss decides among equals; otherwise the loss alone
+  /// File of the trials so far, written after each; a search that finds one of its own goes on from there.
+  std::filesystem::path checkpoint = {};
 };
 
 /// How a step did.
@@ -42,9 +47,75 @@ struct StepSearchResult {
   [[nodiscard]] bool ok() const { return step > S(0); }
 };
 
+namespace detail {
+
+inline constexpr const char* step_search_title = "richflow step search 1";
+
+/// The part of a search's file by which it knows its run: that of the trainer with the largest step, and the ladder.
+template <class M, class L>
+void write_search_identity(CheckpointWriter& writer, const Sgd<M, L>& trainer,
+                           const StepSearchOptions<typename M::Scalar>& ladder) {
+  trainer.write_identity(writer);
+  writer.field("ratio", ladder.ratio);
+  writer.field("trial_epochs", ladder.trial_epochs);
+}
+
+template <class M, class L>
+void save_trials(const Sgd<M, L>& trainer, const StepSearchOptions<typename M::Scalar>& ladder,
+                 const std::vector<StepTrial<typename M::Scalar>>& trials) {
+  CheckpointWriter writer;
+  write_search_identity(writer, trainer, ladder);
+  writer.field("trials", static_cast<Index>(trials.size()));
+  for (const auto& trial : trials) {
+    const bool is_finite = std::isfinite(trial.loss);
+    writer.field("step", trial.step);
+    writer.field("status", static_cast<int>(trial.status));
+    writer.field("finite", is_finite ? 1 : 0);
+    writer.field("loss", is_finite ? trial.loss : 0.0);
+    writer.field("accuracy", trial.accuracy);
+  }
+  write_file(ladder.checkpoint, sealed_checkpoint(step_search_title, writer.text()));
+}
+
+/// None where there is no file.
+template <class M, class L>
+[[nodiscard]] std::vector<StepTrial<typename M::Scalar>> load_trials(
+    const Sgd<M, L>& trainer, const StepSearchOptions<typename M::Scalar>& ladder) {
+  std::vector<StepTrial<typename M::Scalar>> trials;
+  if (ladder.checkpoint.empty() || !std::filesystem::exists(ladder.checkpoint)) return trials;
+  CheckpointReader reader(opened_checkpoint(step_search_title, checkpoint_content(ladder.checkpoint)));
+  trainer.check_identity(reader);
+  auto ratio = ladder.ratio;
+  Index trial_epochs = 0;
+  Index count = 0;
+  reader.field("ratio", ratio);
+  reader.field("trial_epochs", trial_epochs);
+  require<CheckpointError>(ratio == ladder.ratio && trial_epochs == ladder.trial_epochs,
+                           "checkpoint: it is of a search with ratio ", ratio, " and trial_epochs ", trial_epochs,
+                           " where this one has ", ladder.ratio, " and ", ladder.trial_epochs);
+  reader.field("trials", count);
+  for (Index k = 0; k < count; ++k) {
+    StepTrial<typename M::Scalar> trial;
+    int status = 0;
+    int is_finite = 0;
+    reader.field("step", trial.step);
+    reader.field("status", status);
+    reader.field("finite", is_finite);
+    reader.field("loss", trial.loss);
+    reader.field("accuracy", trial.accuracy);
+    trial.status = static_cast<Status>(status);
+    if (is_finite == 0) trial.loss = std::numeric_limits<double>::infinity();
+    trials.push_back(trial);
+  }
+  return trials;
+}
+
+}  // namespace detail
+
 /// Tries the steps of a geometric ladder from large to small, each from w0 for a few epochs, and returns the one with
 /// the smallest mean loss at the end. Steps that diverge are noted and passed over. Throws ArgumentError for a
-/// senseless ladder, and what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter.
+/// senseless ladder, what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter, and
+/// CheckpointError when the ladder's checkpoint is damaged or of another search.
 template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
 [[nodiscard]] StepSearchResult<typename M::Scalar> search_step(
     const M& model, const LabelledDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
@@ -59,6 +130,14 @@ template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename 
   options.max_epochs = ladder.trial_epochs;
   options.on_epoch = {};
   options.checkpoint.clear();
+  options.step = ladder.largest;
+  const bool saves = !ladder.checkpoint.empty();
+  std::optional<Sgd<M, L>> first;  // for its identity
+  std::vector<StepTrial<Scalar>> known;
+  if (saves) {
+    first.emplace(model, data, w0, options, loss);
+    known = detail::load_trials(*first, ladder);
+  }
   StepSearchResult<Scalar> result;
   StepTrial<Scalar> best;
   const auto is_better = [&](const StepTrial<Scalar>& a, const StepTrial<Scalar>& b) {
@@ -66,18 +145,20 @@ template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename 
     return a.loss < b.loss;
   };
   Index worse = 0;
-  options.step = ladder.largest;
   for (Index k = 0; k < ladder.count && worse < ladder.patience; ++k, options.step *= ladder.ratio) {
-    const SgdResult<Scalar> run = Sgd<M, L>(model, data, w0, options, loss).run();
-    StepTrial<Scalar> trial{options.step, run.status};
-    if (run.status != Status::non_finite && run.status != Status::diverged) {
-      const Evaluation reached = evaluate(model, run.w, data, loss);
-      if (isfinite(reached.loss)) {
-        trial.loss = reached.loss;
-        trial.accuracy = reached.accuracy;
+    StepTrial<Scalar> trial{options.step};
+    if (static_cast<std::size_t>(k) < known.size()) {
+      trial = known[static_cast<std::size_t>(k)];
+    } else {
+      const SgdResult<Scalar> run = Sgd<M, L>(model, data, w0, options, loss).run();
+      trial.status = run.status;
+      if (run.status != Status::non_finite && run.status != Status::diverged) {
+        trial.loss = run.final.loss;
+        trial.accuracy = run.final.accuracy;
       }
     }
     result.trials.push_back(trial);
+    if (saves && result.trials.size() > known.size()) detail::save_trials(*first, ladder, result.trials);
     if (isfinite(trial.loss) && (!result.ok() || is_better(trial, best))) {
       best = trial;
       result.step = trial.step;
