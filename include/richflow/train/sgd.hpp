@@ -241,7 +241,7 @@ class Sgd {
                                       records_.empty() ? first_loss_ : records_.back().loss);
     if (is_sound(result.status)) {
       result.w = w_;
-      result.final = evaluate_all(result.w);
+      if (result.status != Status::tolerance_reached) result.final = evaluate_all(result.w);
       // The step on the last batch was followed by no loss that would tell.
       if (is_beyond(result.final.loss)) say_diverged(result, result.final.loss);
     }
@@ -429,6 +429,7 @@ class Sgd {
     const Evaluation all = evaluate_all(w_);
     if (all.accuracy < options_.stop_accuracy || !(all.loss < options_.stop_loss)) return false;
     result.status = Status::tolerance_reached;
+    result.final = all;
     result.message =
         detail::concat("accuracy ", all.accuracy, " and mean loss ", all.loss, " after epoch ", record.epoch);
     return true;
