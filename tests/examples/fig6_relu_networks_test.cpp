@@ -41,6 +41,7 @@ TEST_CASE("figure 6: both ends of every depth are what they should be, whatever 
     CHECK(point.distance.median >= 0.0);
     CHECK(point.distance.median <= 1.5);  // a cosine distance is at most 2
   }
+  // From scale 1e-4 to 1e2 the kernel moves less and less: as 1 / scale where it is lazy.
   CHECK(figure.points[6].distance.median < 0.2 * figure.points[0].distance.median);
   const Fig6 again = figure_of(options, 3);
   for (std::size_t i = 0; i < figure.points.size(); ++i) {

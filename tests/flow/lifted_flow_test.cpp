@@ -193,6 +193,7 @@ TEST_CASE("the factor's flow is the lifted equation, for any width") {
     REQUIRE(lifted.ok());
     const Eigen::Map<const Matrix<double>> W(lifted.y.data(), 7, 7);
     CHECK((W - W0).norm() > 0.1 * W.norm());
+    // A hundred steps of 1e-9 on this side.
     CHECK((flow.lifted(narrow.y) - W).norm() <= 1e-7 * W.norm());
   }
 }
@@ -282,10 +283,11 @@ TEST_CASE("diagonal measurements from the balanced start end at the hypentropy m
     Vector<double> diagonal(d);
     model.beta(solution.y, diagonal);
     const Vector<double> limit = minimize_hypentropy(data.X(), data.y(), Scale::from_log(log_mu)).require_ok().beta;
+    // Up to a hundred steps, each accurate to 1e-7 in every direction of the stack.
     CHECK((diagonal - limit).norm() <= 1e-5 * limit.norm());
-    // The off-diagonal entries stay 0.
+    // The off-diagonal entries stay 0, to rounding.
     CHECK((model.product(solution.y) - Matrix<double>(diagonal.asDiagonal())).norm() <= 1e-12 * limit.norm());
-    // arcsinh(M_ii / (2 mu^2)) is in the row space of X all the time.
+    // arcsinh(M_ii / (2 mu^2)) is in the row space of X all the time; it moves by the relative error of M_ii at most.
     REQUIRE(solution.values.size() >= 2);
     for (const Vector<double>& w : solution.values) {
       model.beta(w, diagonal);
@@ -348,8 +350,9 @@ TEST_CASE("as alpha^2 k grows the limit of the symmetric factorization is the ke
     CHECK(to_kernel[k - 1] / to_kernel[k] > 5.0);
     CHECK(to_kernel[k - 1] / to_kernel[k] < 20.0);
   }
+  // ... where 1 / (alpha^2 k) = 1e-4; the constant is of order 1 for data and labels of order 1.
   CHECK(to_kernel.back() < 1e-3);
-  // W(0) / (alpha^2 k) is I up to k^-1/2 = 1e-4.
+  // W(0) / (alpha^2 k) is I up to d k^-1/2 = 6e-4 in the Frobenius norm, and the kernel predictor of before is as near.
   CHECK(to_frobenius.back() < 3e-3);
 }
 
@@ -363,6 +366,7 @@ TEST_CASE("tiny starts end near the truth, the nearer the smaller") {
     const LiftedFlow flow(wide.reduced(), problem.observations.dataset);
     ends.push_back(flow.model().product(to_limit(flow, w0, 1e-4, 1e-14)));
   }
+  // The truth is the only interpolant of rank one; the other directions grow from alpha only, as a power of it.
   CHECK((ends[0] - problem.truth).norm() <= 1e-2 * problem.truth.norm());
   CHECK((ends[1] - problem.truth).norm() <= 1e-3 * (ends[0] - problem.truth).norm());
 }

@@ -50,9 +50,9 @@ void check_kernels(const M& model, RandomStream& random, Index samples, Index fe
 
 TEST_CASE("the tangent kernel is J J^T for every road to it") {
   RandomStream random(51);
-  // 150 samples cross the blocks of rows; depths 2 to 5 cross the ways in which Gram matrices are kept.
+  // 300 samples cross the blocks and tiles; depths 2 to 5 cross the ways in which Gram matrices are kept.
   for (const bool has_biases : {false, true})
-    for (const Index samples : {1, 7, 150}) {
+    for (const Index samples : {1, 7, 300}) {
       check_kernels(ReluNetwork<double>(3, {5}, has_biases), random, samples, 3);
       check_kernels(ReluNetwork<double>(2, {70, 4}, has_biases), random, samples, 2);
       check_kernels(ReluNetwork<double>(2, {4, 6, 5}, has_biases), random, samples, 2);

@@ -136,6 +136,7 @@ TEST_CASE("random starts: plain ones are normal in the order of w, reduced ones 
   const auto scale = Scale::from_value(0.1);
   RandomStream a(3), b(3);
   const Completion model(2, 3, 7);
+  // The scale comes back from its logarithm with an error of rounding.
   CHECK((model.random_parameters(scale, a) - 0.1 * normal_vector(b, 35)).norm() <= 1e-16);
   const Matrix<double> F = model.reduced().stack(model.random_reduced_parameters(scale, a));
   CHECK(F.rows() == 5);

@@ -195,19 +195,22 @@ class ReluNetwork {
     for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
       gram(l, X, ws, ws.gram);
       const Matrix<S>& B = ws.sensitivities[l];
-      // Column by column: K needs no second N x N product.
+      // The lower triangle, column by column: K needs no second N x N product.
       for (Index j = 0; j < n; ++j) {
-        auto pulled = ws.scratch.col(0);
-        pulled.noalias() = B * B.row(j).transpose();
-        K.col(j).array() += ws.gram.col(j).array() * pulled.array();
+        const Index below = n - j;
+        auto pulled = ws.scratch.col(0).head(below);
+        pulled.noalias() = B.bottomRows(below) * B.row(j).transpose();
+        K.col(j).tail(below).array() += ws.gram.col(j).tail(below).array() * pulled.array();
       }
     }
+    K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
   }
 
   /// `K = J(w) J(w)^T`, N x N, for large N and P, in little memory: beside K one layer's activations, a byte per sample
-  /// and hidden neuron and, for depth D > 3, D - 3 further N x N matrices. The Gram matrices of the activations are
-  /// formed on the way forward (that of the first hidden layer in the other triangle of K), those of the sensitivities
-  /// on the way back. Cost: 4 N P for the two ways and N^2 per neuron and Gram matrix, nearly all in matrix products.
+  /// and hidden neuron but those of the last layer, for depth D > 3 D - 3 further N x N matrices, and some blocks of
+  /// rows. The Gram matrices of the activations are formed on the way forward (that of the first hidden layer in the
+  /// other triangle of K), those of the sensitivities on the way back. Cost: 4 N P for the two ways and N^2 per neuron
+  /// and Gram matrix, nearly all in matrix products.
   void tangent_kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> K) const {
     const Index n = X.rows();
     check(w, X, n);
@@ -217,15 +220,17 @@ class ReluNetwork {
     for (std::size_t l = 0; l < hidden; ++l) widest = std::max(widest, layers_[l].outputs);
     Matrix<S> values(n, widest);  // A_l on the way forward, B_l on the way back
     Matrix<S> block(block_rows, widest);
+    Matrix<S> tile(tile_rows, tile_cols);
+    Matrix<S> inputs(tile_rows, tile_cols);
     std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic>> active;
     Vector<S> first_diagonal = Vector<S>::Zero(n);
     std::vector<Matrix<S>> grams;
     const S one = has_biases_ ? S(1) : S(0);
-    K.setZero();
     for (std::size_t l = 0; l < hidden; ++l) {
       const Index width = layers_[l].outputs;
       const auto W = map(w, layers_[l]);
-      active.emplace_back(n, width);
+      const bool is_last = l + 1 == hidden;
+      if (!is_last) active.emplace_back(n, width);
       for_row_blocks(n, [&](Index i, Index rows) {
         auto z = block.topLeftCorner(rows, width);
         if (l == 0)
@@ -233,54 +238,65 @@ class ReluNetwork {
         else
           z.noalias() = values.block(i, 0, rows, layers_[l].inputs) * W;
         if (has_biases_) z.rowwise() += w.segment(layers_[l].biases, width).transpose();
-        active.back().middleRows(i, rows) = z.array() > S(0);
+        if (!is_last) active.back().middleRows(i, rows) = z.array() > S(0);
         values.block(i, 0, rows, width) = z.cwiseMax(S(0));
       });
       const auto A = values.leftCols(width);
-      if (l + 1 == hidden) {
-        K.template selfadjointView<Eigen::Lower>().rankUpdate(A);
-        for (Index j = 0; j < n; ++j) K.col(j).tail(n - j).array() += one;
-      } else if (l == 0) {
-        K.template selfadjointView<Eigen::Upper>().rankUpdate(A);
-        first_diagonal = K.diagonal();
-        K.diagonal().setZero();
-      } else {
-        grams.emplace_back(Matrix<S>::Zero(n, n));
-        grams.back().template selfadjointView<Eigen::Lower>().rankUpdate(A);
-      }
+      if (!is_last && l > 0) grams.emplace_back(n, n);
+      for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
+        auto gram = tile.topLeftCorner(rows, cols);
+        gram.noalias() = A.middleRows(i, rows) * A.middleRows(j, cols).transpose();
+        if (is_last) {
+          for (Index c = 0; c < cols; ++c) {
+            const Index above = std::max<Index>(j + c - i, 0);  // rows of the tile above the diagonal
+            K.col(j + c).segment(i + above, rows - above).array() = gram.col(c).tail(rows - above).array() + one;
+          }
+        } else if (l == 0) {
+          for (Index c = 0; c < cols; ++c) {
+            const Index above = std::max<Index>(j + c + 1 - i, 0);
+            if (above > 0) first_diagonal[j + c] = gram(above - 1, c);
+            K.row(j + c).segment(i + above, rows - above) = gram.col(c).tail(rows - above).transpose();
+          }
+        } else {
+          grams.back().block(i, j, rows, cols) = gram;
+        }
+      });
     }
     for (std::size_t l = hidden; l-- > 0;) {
       const Index width = layers_[l].outputs;
       const auto W = map(w, layers_[l + 1]);
-      for_row_blocks(n, [&](Index i, Index rows) {
-        auto back = block.topLeftCorner(rows, width);
-        if (l + 1 == hidden)
-          back.rowwise() = W.col(0).transpose();
-        else
+      auto B = values.leftCols(width);
+      if (l + 1 == hidden) {
+        for (Index j = 0; j < width; ++j)
+          B.col(j) = (B.col(j).array() > S(0)).select(Vector<S>::Constant(n, W(j, 0)), S(0));
+      } else {
+        for_row_blocks(n, [&](Index i, Index rows) {
+          auto back = block.topLeftCorner(rows, width);
           back.noalias() = values.block(i, 0, rows, layers_[l + 1].outputs) * W.transpose();
-        values.block(i, 0, rows, width) = active[l].middleRows(i, rows).select(back.array(), S(0)).matrix();
-      });
-      const auto B = values.leftCols(width);
-      // Below the diagonal only, in blocks of columns: K += (A_{l-1} A_{l-1}^T + 1) * (B_l B_l^T).
-      Matrix<S> product(n, std::min<Index>(n, block_rows));
-      Matrix<S> inputs(l == 0 ? n : 0, product.cols());
-      for_row_blocks(n, [&](Index j, Index count) {
-        const Index rows = n - j;
-        auto gram = product.topLeftCorner(rows, count);
-        gram.noalias() = B.bottomRows(rows) * B.middleRows(j, count).transpose();
+          B.middleRows(i, rows) = active[l].middleRows(i, rows).select(back.array(), S(0)).matrix();
+        });
+      }
+      // K += (A_{l-1} A_{l-1}^T + 1) * (B_l B_l^T), on and below the diagonal.
+      for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
+        auto gram = tile.topLeftCorner(rows, cols);
+        gram.noalias() = B.middleRows(i, rows) * B.middleRows(j, cols).transpose();
         if (l == 0)
-          inputs.topLeftCorner(rows, count).noalias() = X.bottomRows(rows) * X.middleRows(j, count).transpose();
-        for (Index c = 0; c < count; ++c) {
-          const Index below = rows - c;
-          auto column = K.col(j + c).tail(below).array();
+          inputs.topLeftCorner(rows, cols).noalias() = X.middleRows(i, rows) * X.middleRows(j, cols).transpose();
+        for (Index c = 0; c < cols; ++c) {
+          const Index above = std::max<Index>(j + c - i, 0);
+          const Index below = rows - above;
+          auto column = K.col(j + c).segment(i + above, below).array();
           const auto factor = gram.col(c).tail(below).array();
           if (l == 0) {
-            column += (inputs.col(c).segment(c, below).array() + one) * factor;
+            column += (inputs.col(c).segment(above, below).array() + one) * factor;
           } else if (l == 1) {
-            column[0] += (first_diagonal[j + c] + one) * factor[0];
-            column.tail(below - 1) += (K.row(j + c).tail(below - 1).transpose().array() + one) * factor.tail(below - 1);
+            const Index diagonal = i + above == j + c ? 1 : 0;  // whose place in the other triangle is K's own
+            if (diagonal == 1) column[0] += (first_diagonal[j + c] + one) * factor[0];
+            column.tail(below - diagonal) +=
+                (K.row(j + c).segment(i + above + diagonal, below - diagonal).transpose().array() + one) *
+                factor.tail(below - diagonal);
           } else {
-            column += (grams[l - 2].col(j + c).tail(below).array() + one) * factor;
+            column += (grams[l - 2].col(j + c).segment(i + above, below).array() + one) * factor;
           }
         }
       });
@@ -408,12 +424,23 @@ class ReluNetwork {
     Index biases = 0;   // where b_l begins, if there are any
   };
 
-  static constexpr Index block_rows = 64;
+  static constexpr Index block_rows = 48;
+  static constexpr Index tile_rows = 128;
+  static constexpr Index tile_cols = 64;
 
   /// `action(first, count)` for one block of rows after the other.
   template <class Action>
   static void for_row_blocks(Index n, const Action& action) {
     for (Index i = 0; i < n; i += block_rows) action(i, std::min<Index>(block_rows, n - i));
+  }
+
+  /// `action(i, rows, j, cols)` for tiles that cover the lower triangle of an n x n matrix, and of the rest no more
+  /// than the tiles at the diagonal do: Eigen's rankUpdate would pack, that is copy, all of its factor twice.
+  template <class Action>
+  static void for_lower_tiles(Index n, const Action& action) {
+    for (Index j = 0; j < n; j += tile_cols)
+      for (Index i = j; i < n; i += tile_rows)
+        action(i, std::min<Index>(tile_rows, n - i), j, std::min<Index>(tile_cols, n - j));
   }
 
   static Eigen::Map<const Matrix<S>> map(ConstVectorRef<S> w, const Layer& layer) {
