@@ -82,8 +82,7 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   ladder.count = 12;
   ladder.trial_epochs = options.trial_epochs;
   ladder.by_accuracy = true;
-  const TrainingFolder folder =
-      options.checkpoints.empty() ? TrainingFolder() : TrainingFolder(options.checkpoints / name);
+  const TrainingFolder folder = options.saved.of(name);
   const auto search = search_step_resumably(model, data, w0, sgd, ladder, folder);
   require<ConvergenceError>(search.ok(), "every step from ", largest, " down diverges");
   sgd.step = search.step;

@@ -12,6 +12,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/sweep/sweep.hpp"
 #include "sweep_runner.hpp"
+#include "training.hpp"
 
 /// @file
 /// Figure 6 (c): a wide ReLU network of depth 2 on images, trained by SGD from initializations of different scales.
@@ -33,8 +34,8 @@ struct Fig6cOptions {
   double momentum = 0.9;
   double loss = 0.01;  ///< training ends at accuracy 1 with a mean loss below
   Index max_epochs = 400;
-  Index trial_epochs = 10;                 ///< of each step that is tried
-  std::filesystem::path checkpoints = {};  ///< folder of half-trained nets; empty: none are written
+  Index trial_epochs = 10;   ///< of each step that is tried
+  SavedTraining saved = {};  ///< of half-trained nets
   std::vector<double> alphas = {0.1, 1, 2, 3, 4, 5, 10, 20, 50, 500};
 };
 

@@ -11,6 +11,7 @@
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
   int num_seeds = 0;
+  ex::SavedTraining saved;
   richflow::Index num_train = 0;
   richflow::Index width = 0;
   std::string alphas = {};
@@ -19,8 +20,7 @@ int main(int argc, char** argv) {
   info.name = "fig6c_mnist";
   info.description =
       "Figure 6 (c): test error of a wide ReLU network on images, trained by SGD to full accuracy, against the scale "
-      "of "
-      "its initialization; beside it its tangent kernel and training of the last layer alone.";
+      "of its initialization; beside it its tangent kernel and training of the last layer alone.";
   info.title = "Figure 6 (c): a wide network on images";
   info.paper =
       "Trained without explicit regularization, a wide network generalizes well from small initializations only: from "
@@ -33,7 +33,9 @@ int main(int argc, char** argv) {
   info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
     ex::add_seeds_option(app, num_seeds);
-    app.add_option("--data", choices.data, "Folder with images and labels in MNIST's format")->capture_default_str();
+    ex::add_save_option(app, saved);
+    app.add_option("--data", choices.data, "Folder of images in MNIST's format, or of CIFAR-10 (binary version)")
+        ->capture_default_str();
     app.add_option("--alphas", alphas, "Scales, a,b,c or from:to:count (logarithmic); the paper's if not given");
     app.add_option("--images", num_train, "Training images; 0 leaves them to the effort")
         ->check(CLI::Range(0, 1'000'000))
@@ -52,8 +54,8 @@ int main(int argc, char** argv) {
     if (!alphas.empty()) options.alphas = ex::parse_list("--alphas", alphas, ex::Spacing::logarithmic);
     if (common.sweeps.is_root()) std::cout << ex::fig6c_data(options) << '\n';
     if (common.effort == ex::Effort::full) {
-      options.checkpoints = common.out / "fig6c_checkpoints";
-      ex::prepare_output_folder(options.checkpoints);
+      options.saved = {common.out / "fig6c_checkpoints", saved.seconds};
+      ex::prepare_output_folder(options.saved.folder);
       if (common.sweeps.is_root()) {
         const double epoch = ex::fig6c_seconds_of_epoch(options);
         std::cerr << "Estimated time on one thread: " << ex::duration(epoch) << " for an epoch of all networks, so "

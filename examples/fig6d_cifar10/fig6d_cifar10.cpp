@@ -95,9 +95,7 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const ImageFiles& files, 
   const bool searches = options.step <= 0.0;
   if (!searches) sgd.step = static_cast<float>(options.step);
   const auto folder = [&](const std::string& model) {
-    if (options.checkpoints.empty()) return TrainingFolder();
-    return TrainingFolder(options.checkpoints /
-                          (model + "_" + short_number(cell["alpha"]) + "_" + std::to_string(repetition)));
+    return options.saved.of(model + "_" + short_number(cell["alpha"]) + "_" + std::to_string(repetition));
   };
   const Outcome full = train(net, w0, problem.train, problem.test, sgd, searches, folder("network"));
 

@@ -14,6 +14,7 @@
 #include "richflow/sweep/sweep.hpp"
 #include "statistics.hpp"
 #include "sweep_runner.hpp"
+#include "training.hpp"
 
 /// @file
 /// Figure 6 (d): a VGG11-like network on images, from the rich to the kernel regime.
@@ -29,15 +30,15 @@ struct Fig6dOptions {
   std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
   int num_seeds = 2;  ///< repetitions, each with its own images, initialization and order
   std::vector<double> alphas = {0.75, 1.0, 1.25, 1.5, 2.0};
-  Index num_train = 1000;                  ///< 0: all
-  Index num_test = 0;                      ///< 0: all
-  Index width = 4;                         ///< channels of the first layer, 64 in the paper; the others in proportion
-  Index batch = 32;                        ///< 128 in the paper
-  double step = 0.0;                       ///< 0: searched
-  Index max_epochs = 150;                  ///< 2000 in the paper
-  double loss = 0.05;                      ///< training ends here, when all training images are right; 0: never
-  Index max_linear_epochs = 20;            ///< of the linearized net and the last layer
-  std::filesystem::path checkpoints = {};  ///< folder of half-trained nets; empty: none are written
+  Index num_train = 1000;        ///< 0: all
+  Index num_test = 0;            ///< 0: all
+  Index width = 4;               ///< channels of the first layer, 64 in the paper; the others in proportion
+  Index batch = 32;              ///< 128 in the paper
+  double step = 0.0;             ///< 0: searched
+  Index max_epochs = 150;        ///< 2000 in the paper
+  double loss = 0.05;            ///< training ends here, when all training images are right; 0: never
+  Index max_linear_epochs = 20;  ///< of the linearized net and the last layer
+  SavedTraining saved = {};      ///< of half-trained nets
 };
 
 /// The options that belong to an effort.

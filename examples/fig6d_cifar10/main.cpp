@@ -9,6 +9,7 @@
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
   int num_seeds = 0;
+  ex::SavedTraining saved;
   std::filesystem::path data;
   ex::ProgramInfo info;
   info.name = "fig6d_cifar10";
@@ -28,6 +29,7 @@ int main(int argc, char** argv) {
   info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
     ex::add_seeds_option(app, num_seeds);
+    ex::add_save_option(app, saved);
     app.add_option("--data", data, "Folder of CIFAR-10 (binary version) or of images in MNIST's format");
   };
   return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
@@ -36,8 +38,8 @@ int main(int argc, char** argv) {
     if (!data.empty()) options.data = data;
     if (num_seeds > 0) options.num_seeds = num_seeds;
     if (common.effort == ex::Effort::full) {
-      options.checkpoints = common.out / "fig6d_checkpoints";
-      ex::prepare_output_folder(options.checkpoints);
+      options.saved = {common.out / "fig6d_checkpoints", saved.seconds};
+      ex::prepare_output_folder(options.saved.folder);
       if (common.sweeps.is_root())
         std::cerr << "Estimated time on one thread: " << ex::duration(ex::fig6d_estimate(options))
                   << ". Interrupted, go on with --resume.\n";

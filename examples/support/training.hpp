@@ -1,9 +1,11 @@
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
+#include <string>
 #include <utility>
 
 #include "files.hpp"
@@ -23,14 +25,19 @@ class TrainingFolder {
  public:
   /// Nothing is kept.
   TrainingFolder() = default;
-  /// Makes the folder where it is not there. Throws FileError where it cannot.
-  explicit TrainingFolder(std::filesystem::path folder) : folder_(std::move(folder)) { prepare_output_folder(folder_); }
+  /// Makes the folder where it is not there; a trainer is saved after an epoch if the last time is `save_seconds` ago.
+  /// Throws FileError where it cannot.
+  TrainingFolder(std::filesystem::path folder, double save_seconds)
+      : folder_(std::move(folder)), save_seconds_(save_seconds) {
+    prepare_output_folder(folder_);
+  }
 
   /// Empty where nothing is kept, as the others.
   [[nodiscard]] std::filesystem::path search_file() const { return folder_.empty() ? folder_ : folder_ / "search"; }
   [[nodiscard]] std::filesystem::path trainer_file(float step) const {
     return folder_.empty() ? folder_ : folder_ / ("step_" + exact_number(static_cast<double>(step)));
   }
+  [[nodiscard]] double save_seconds() const { return save_seconds_; }
 
   /// Removes everything: the training is done.
   void remove() const {
@@ -39,7 +46,26 @@ class TrainingFolder {
 
  private:
   std::filesystem::path folder_ = {};
+  double save_seconds_ = 0.0;
 };
+
+/// Half-trained nets are worth keeping: where, and how often they are saved. A file of a large net takes a second.
+struct SavedTraining {
+  std::filesystem::path folder = {};  ///< empty: nothing is kept
+  double seconds = 60.0;              ///< between saves
+
+  /// That of one model.
+  [[nodiscard]] TrainingFolder of(const std::string& model) const {
+    return folder.empty() ? TrainingFolder() : TrainingFolder(folder / model, seconds);
+  }
+};
+
+/// The option `--save-seconds`.
+inline void add_save_option(CLI::App& app, SavedTraining& saved) {
+  app.add_option("--save-seconds", saved.seconds, "A full run saves its half-trained nets after epochs, this often")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
 
 /// What is in the way of going on from `file` is told and removed.
 inline void discard(const std::filesystem::path& file, const CheckpointError& error) {
@@ -54,7 +80,7 @@ template <class M>
                                                const TrainingFolder& folder) {
   options.checkpoint = folder.trainer_file(options.step);
   options.checkpoint_epochs = 1;
-  options.checkpoint_seconds = 60.0;  // a file of a large net takes a second
+  options.checkpoint_seconds = folder.save_seconds();
   Sgd<M> trainer(model, data, w0, options);
   if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {
     try {

@@ -61,7 +61,7 @@ TEST_CASE("searched steps and trained models are taken up where an interruption 
   };
   const auto undisturbed = run(never, TrainingFolder());
   const Index all = count;
-  const TrainingFolder folder(outer.path() / "net");
+  const TrainingFolder folder(outer.path() / "net", 0.0);
   CHECK(run(never, folder) == undisturbed);
   CHECK(run(never, folder) == undisturbed);
   // Everything was there: what is left are the probes of three trainers and two evaluations of three batches each.
@@ -70,7 +70,7 @@ TEST_CASE("searched steps and trained models are taken up where an interruption 
   folder.remove();
   CHECK_FALSE(std::filesystem::exists(outer.path() / "net"));
 
-  const TrainingFolder again(outer.path() / "again");
+  const TrainingFolder again(outer.path() / "again", 0.0);
   // In the search, and in the second training.
   CHECK_THROWS_AS(run(20, again), ConvergenceError);
   CHECK_THROWS_AS(run(2 * all / 3, again), ConvergenceError);
@@ -86,5 +86,5 @@ TEST_CASE("searched steps and trained models are taken up where an interruption 
 
 TEST_CASE("a folder that cannot be made is an error") {
   const TemporaryFolder outer;
-  CHECK_THROWS_AS(TrainingFolder(outer.file("plain", "text") / "net"), FileError);
+  CHECK_THROWS_AS(TrainingFolder(outer.file("plain", "text") / "net", 60.0), FileError);
 }
