@@ -10,6 +10,7 @@
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/portable_math.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/core/reflections.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"

@@ -8,6 +8,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/minimizers/orthonormal_rows.hpp"
 
 namespace richflow {
 
@@ -95,7 +96,8 @@ template <MirrorMap Mirror>
   require_size("beta", beta.size(), data.dimension());
   Vector<S> gradient(data.dimension());
   mirror.gradient(beta, gradient);
-  const Vector<S> nu = data.X().transpose().completeOrthogonalDecomposition().solve(gradient);
+  const BasicOrthonormalRows<S> rows(data);
+  const Vector<S> nu = rows.original_multipliers(rows.X() * gradient);
   return certify(mirror, data, beta, nu);
 }
 

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "richflow/core/reflections.hpp"
 #include "richflow/core/types.hpp"
 
 namespace richflow::detail {
@@ -38,8 +39,7 @@ class GradedSystem {
     // Not what Eigen takes for the rank: here small pivots are as good as large ones.
     rank_ = 0;
     while (rank_ < n && qr_.matrixQR()(rank_, rank_) != S(0)) ++rank_;
-    sorted.setIdentity(rows, rank_);
-    sorted.applyOnTheLeft(qr_.householderQ());
+    sorted = leading_columns_of_q<S>(qr_, rank_);
     basis_.resize(d, rank_);
     weightless_.clear();
     for (Index k = 0; k < d; ++k) {

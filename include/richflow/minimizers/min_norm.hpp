@@ -2,7 +2,6 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/LU>
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -25,9 +24,7 @@ namespace richflow {
 /// consistent; throws InfeasibleError if not. Cost O(N^2 d).
 template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data) {
-  using std::sqrt;
   const Matrix<Scalar>& X = data.X();
-  const Scalar size = data.y().norm();
   if (data.num_samples() <= data.dimension()) {
     const Matrix<Scalar> gram = X * X.transpose();
     const Eigen::LLT<Matrix<Scalar>> cholesky(gram);
@@ -38,12 +35,7 @@ template <class Scalar>
       return beta;
     }
   }
-  const Vector<Scalar> beta = X.completeOrthogonalDecomposition().solve(data.y());
-  const Scalar misfit = data.residual_norm(beta);
-  require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size,
-                           "no beta satisfies X beta = y: the best fit leaves a residual of norm ", misfit,
-                           " where |y| = ", size);
-  return beta;
+  return BasicOrthonormalRows<Scalar>(data).least_solution(data);
 }
 
 /// `argmin sum_i beta_i^2 / w0_i^2` subject to `X beta = y`: the kernel limit of the net with shape `w0`.

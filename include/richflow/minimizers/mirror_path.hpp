@@ -222,8 +222,8 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
 
   void orthonormalize_rows() {
     rows_.emplace(data_);
+    static_cast<void>(rows_->least_solution(data_));  // throws where there is none
     const Index rank = rows_->X().rows();
-    require<InfeasibleError>(rank > 0 || data_.y().isZero(S(0)), "X is zero but y is not");
     if (rank == 0) {
       rows_.reset();
       return;

@@ -6,22 +6,11 @@
 #include <cmath>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/reflections.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 
 namespace richflow {
-
-/// Throws InfeasibleError, with the size of the misfit, unless some beta satisfies `X beta = y` up to a
-/// relative residual of `sqrt(epsilon)`. Cost O(N^2 d).
-template <class Scalar>
-void require_feasible(const BasicDataset<Scalar>& data) {
-  using std::sqrt;
-  const Vector<Scalar> beta = data.X().completeOrthogonalDecomposition().solve(data.y());
-  const Scalar misfit = data.residual_norm(beta);
-  require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * data.y().norm(),
-                           "no beta satisfies X beta = y (X is ", data.num_samples(), " x ", data.dimension(),
-                           "): the best fit leaves a residual of norm ", misfit, " where |y| = ", data.y().norm());
-}
 
 /// Whether the pivots of a factored `X X^T` span less than six orders of magnitude, so that working with it
 /// loses few digits. Cost O(N).
@@ -33,22 +22,34 @@ template <class Scalar>
 
 /// The constraint `X beta = y` written with orthonormal rows, `Q^T beta = R^{-T} P^T y` from the column-pivoted
 /// QR `X^T P = Q R`: it has the same solutions, but neither near-dependent rows nor redundant ones.
-/// A pivot counts as zero below `max(N, d) * 16 * epsilon` of the largest. Throws InfeasibleError when no
-/// beta satisfies `X beta = y`. Cost O(N^2 d).
+/// A pivot counts as zero below `max(N, d) * 16 * epsilon` of the largest. Cost O(N^2 d).
 template <class Scalar>
 class BasicOrthonormalRows {
  public:
   explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data) {
-    require_feasible(data);
     Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(data.X().transpose());
     const auto n = static_cast<Scalar>(std::max(data.num_samples(), data.dimension()));
     qr.setThreshold(n * Scalar(16) * Eigen::NumTraits<Scalar>::epsilon());
     const Index rank = qr.rank();
-    X_ = (qr.householderQ() * Matrix<Scalar>::Identity(data.dimension(), rank)).transpose();
+    X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
     upper_ = qr.matrixR().topLeftCorner(rank, rank);
     permutation_ = qr.colsPermutation();
     y_ = (permutation_.transpose() * data.y()).head(rank);
     upper_.template triangularView<Eigen::Upper>().transpose().solveInPlace(y_);
+  }
+
+  /// The solution of least Euclidean norm, `X()^T y()`. Throws InfeasibleError, with the size of the misfit, when it
+  /// leaves a relative residual above `sqrt(epsilon)` in `data`, that of construction: then no beta satisfies `X beta =
+  /// y`. Cost O(N d).
+  [[nodiscard]] Vector<Scalar> least_solution(const BasicDataset<Scalar>& data) const {
+    using std::sqrt;
+    Vector<Scalar> beta = X_.transpose() * y_;
+    const Scalar misfit = data.residual_norm(beta);
+    require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * data.y().norm(),
+                             "no beta satisfies X beta = y (X is ", data.num_samples(), " x ", data.dimension(),
+                             "): what fits ", y_.size(), " independent rows leaves a residual of norm ", misfit,
+                             " where |y| = ", data.y().norm());
+    return beta;
   }
 
   /// `rank` x d, with orthonormal rows.

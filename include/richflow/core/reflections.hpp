@@ -1,0 +1,25 @@
+#pragma once
+
+#include <Eigen/Householder>
+#include <Eigen/QR>
+
+#include "richflow/core/types.hpp"
+
+namespace richflow::detail {
+
+/// The first `columns` columns of the Q of a pivoted QR of an m x n matrix. Reflection by reflection, as the pivoted
+/// factorization itself works: what Eigen has for it, in blocks, takes a compiler several seconds in each source. Cost
+/// 2 m min(m, n) columns.
+template <class S>
+[[nodiscard]] Matrix<S> leading_columns_of_q(const Eigen::ColPivHouseholderQR<Matrix<S>>& qr, Index columns) {
+  const Index m = qr.rows();
+  Matrix<S> Q = Matrix<S>::Identity(m, columns);
+  Vector<S> workspace(columns);
+  // The reflections after the first `columns` leave these columns of the identity alone.
+  for (Index k = columns - 1; k >= 0; --k)
+    Q.bottomRightCorner(m - k, columns - k)
+        .applyHouseholderOnTheLeft(qr.matrixQR().col(k).tail(m - k - 1), qr.hCoeffs()[k], workspace.data());
+  return Q;
+}
+
+}  // namespace richflow::detail
