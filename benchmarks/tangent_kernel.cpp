@@ -6,6 +6,8 @@
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -29,25 +31,40 @@ double peak_megabytes() {
   return static_cast<double>(usage.ru_maxrss) * 1024e-6;
 }
 
+/// Memory that the kernel takes beside what there was, K included; in a process of its own, so that nothing freed
+/// before serves again, and whose freed blocks go back to the system, so that only what is held at the same time
+/// counts.
+double extra_megabytes(const ReluNetwork<double>& net, const Vector<double>& w, const Matrix<double>& X) {
+  int ends[2];
+  if (pipe(ends) != 0) return -1;
+  const pid_t child = fork();
+  if (child == 0) {
+    Matrix<double> small(8, 8);
+    net.tangent_kernel(w, X.topRows(8), small);  // the program's own pages
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+#endif
+    const double before = peak_megabytes();
+    Matrix<double> K(samples, samples);
+    net.tangent_kernel(w, X, K);
+    const double extra = peak_megabytes() - before;
+    _exit(write(ends[1], &extra, sizeof extra) == sizeof extra ? 0 : 1);
+  }
+  double extra = -1;
+  close(ends[1]);
+  if (child < 0 || read(ends[0], &extra, sizeof extra) != sizeof extra) extra = -1;
+  close(ends[0]);
+  if (child > 0) waitpid(child, nullptr, 0);
+  return extra;
+}
+
 void empirical_kernel(benchmark::State& state) {
   RandomStream random(3);
   const ReluNetwork<double> net(features, {width, width});
   const Vector<double> w = net.initial_parameters(random, Scale::from_value(1));
   const Matrix<double> X = normal_matrix(random, samples, features);
   Matrix<double> K(samples, samples);
-  static const double extra = [&] {
-    Matrix<double> small(8, 8);
-    net.tangent_kernel(w, X.topRows(8), small);  // the program's own pages
-    // Freed blocks go back to the system at once, so that only what is held at the same time counts.
-    mallopt(M_MMAP_THRESHOLD, 64 * 1024);
-    const double before = peak_megabytes();
-    Matrix<double> first(samples, samples);
-    net.tangent_kernel(w, X, first);
-    const double after = peak_megabytes();
-    mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
-    mallopt(M_TRIM_THRESHOLD, 512 * 1024 * 1024);
-    return after - before;
-  }();
+  static const double extra = extra_megabytes(net, w, X);
   double best = 1e300;
   for (auto _ : state) {
     const double start = seconds();

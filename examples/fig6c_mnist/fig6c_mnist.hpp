@@ -24,7 +24,7 @@ inline const std::set<std::string> fig6c_panels = {"fig6c"};
 
 /// Size of the experiment.
 struct Fig6cOptions {
-  std::filesystem::path data = "/usr/share/datasets/fashion-mnist";  ///< a folder in MNIST's format
+  std::filesystem::path data = "/usr/share/datasets/fashion-mnist";  ///< a folder of images
   std::uint64_t seed = 1;
   int num_seeds = 3;        ///< repetitions, each with its own training images, initialization and order
   Index num_train = 1000;   ///< drawn from the training images; 0: all
@@ -35,7 +35,7 @@ struct Fig6cOptions {
   double loss = 0.01;  ///< training ends at accuracy 1 with a mean loss below
   Index max_epochs = 400;
   Index trial_epochs = 10;   ///< of each step that is tried
-  SavedTraining saved = {};  ///< of half-trained nets
+  SavedTraining saved = {};  ///< where and how often half-trained nets are saved
   std::vector<double> alphas = {0.1, 1, 2, 3, 4, 5, 10, 20, 50, 500};
 };
 

@@ -7,11 +7,12 @@
 #include "list.hpp"
 #include "source_version.hpp"
 #include "text.hpp"
+#include "training.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
   int num_seeds = 0;
-  ex::SavedTraining saved;
+  double save_seconds = ex::SavedTraining().seconds;
   richflow::Index num_train = 0;
   richflow::Index width = 0;
   std::string alphas = {};
@@ -33,7 +34,7 @@ int main(int argc, char** argv) {
   info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
     ex::add_seeds_option(app, num_seeds);
-    ex::add_save_option(app, saved);
+    ex::add_save_option(app, save_seconds);
     app.add_option("--data", choices.data, "Folder of images in MNIST's format, or of CIFAR-10 (binary version)")
         ->capture_default_str();
     app.add_option("--alphas", alphas, "Scales, a,b,c or from:to:count (logarithmic); the paper's if not given");
@@ -54,7 +55,7 @@ int main(int argc, char** argv) {
     if (!alphas.empty()) options.alphas = ex::parse_list("--alphas", alphas, ex::Spacing::logarithmic);
     if (common.sweeps.is_root()) std::cout << ex::fig6c_data(options) << '\n';
     if (common.effort == ex::Effort::full) {
-      options.saved = {common.out / "fig6c_checkpoints", saved.seconds};
+      options.saved = {common.out / "fig6c_checkpoints", save_seconds};
       ex::prepare_output_folder(options.saved.folder);
       if (common.sweeps.is_root()) {
         const double epoch = ex::fig6c_seconds_of_epoch(options);

@@ -38,7 +38,7 @@ struct Fig6dOptions {
   Index max_epochs = 150;        ///< 2000 in the paper
   double loss = 0.05;            ///< training ends here, when all training images are right; 0: never
   Index max_linear_epochs = 20;  ///< of the linearized net and the last layer
-  SavedTraining saved = {};      ///< of half-trained nets
+  SavedTraining saved = {};      ///< where and how often half-trained nets are saved
 };
 
 /// The options that belong to an effort.

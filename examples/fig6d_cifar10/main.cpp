@@ -5,11 +5,12 @@
 #include "files.hpp"
 #include "source_version.hpp"
 #include "text.hpp"
+#include "training.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
   int num_seeds = 0;
-  ex::SavedTraining saved;
+  double save_seconds = ex::SavedTraining().seconds;
   std::filesystem::path data;
   ex::ProgramInfo info;
   info.name = "fig6d_cifar10";
@@ -29,7 +30,7 @@ int main(int argc, char** argv) {
   info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
     ex::add_seeds_option(app, num_seeds);
-    ex::add_save_option(app, saved);
+    ex::add_save_option(app, save_seconds);
     app.add_option("--data", data, "Folder of CIFAR-10 (binary version) or of images in MNIST's format");
   };
   return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
@@ -38,7 +39,7 @@ int main(int argc, char** argv) {
     if (!data.empty()) options.data = data;
     if (num_seeds > 0) options.num_seeds = num_seeds;
     if (common.effort == ex::Effort::full) {
-      options.saved = {common.out / "fig6d_checkpoints", saved.seconds};
+      options.saved = {common.out / "fig6d_checkpoints", save_seconds};
       ex::prepare_output_folder(options.saved.folder);
       if (common.sweeps.is_root())
         std::cerr << "Estimated time on one thread: " << ex::duration(ex::fig6d_estimate(options))

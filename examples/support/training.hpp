@@ -1,6 +1,5 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -13,6 +12,10 @@
 #include "richflow/train/sgd.hpp"
 #include "richflow/train/step_search.hpp"
 #include "text.hpp"
+
+namespace CLI {
+class App;
+}
 
 /// @file
 /// Training runs that take long: they go on where they were interrupted, and how long they take is said before.
@@ -49,7 +52,7 @@ class TrainingFolder {
   double save_seconds_ = 0.0;
 };
 
-/// Half-trained nets are worth keeping: where, and how often they are saved. A file of a large net takes a second.
+/// Where and how often half-trained nets are saved. A file of a large net takes a second.
 struct SavedTraining {
   std::filesystem::path folder = {};  ///< empty: nothing is kept
   double seconds = 60.0;              ///< between saves
@@ -60,12 +63,8 @@ struct SavedTraining {
   }
 };
 
-/// The option `--save-seconds`.
-inline void add_save_option(CLI::App& app, SavedTraining& saved) {
-  app.add_option("--save-seconds", saved.seconds, "A full run saves its half-trained nets after epochs, this often")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-}
+/// Adds `--save-seconds`.
+void add_save_option(CLI::App& app, double& save_seconds);
 
 /// What is in the way of going on from `file` is told and removed.
 inline void discard(const std::filesystem::path& file, const CheckpointError& error) {
@@ -85,6 +84,7 @@ template <class M>
   if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {
     try {
       trainer.load(options.checkpoint);
+      std::cerr << quoted(options.checkpoint) << ": goes on after epoch " << trainer.epoch() << '\n';
     } catch (const CheckpointError& error) {
       discard(options.checkpoint, error);
     }

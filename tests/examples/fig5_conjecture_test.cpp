@@ -33,7 +33,8 @@ TEST_CASE("beyond figure 5: the theorem holds where measurements commute, and th
     CAPTURE(point.strength);
     // Some tens of steps that are accurate to 1e-6 each, of which most of the error dies out.
     CHECK(point.commuting_distance <= 1e-5);
-    // argmin is the minimizer: nothing is below it, but by rounding in both values.
+    // argmin is the minimizer: nothing is below it, but by what the flow, which stops at L = 1e-18 |y|^2, leaves
+    // unfitted.
     CHECK(point.excess >= -1e-8);
     if (point.strength > 99.0) CHECK(point.distance.median <= 1e-5);
     largest = std::max(largest, point.distance.median);

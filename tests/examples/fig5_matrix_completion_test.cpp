@@ -48,11 +48,11 @@ TEST_CASE("figure 5: the corners of the plane are the two regimes") {
   const Fig5 figure = figure_of(options);
   REQUIRE(figure.points.size() == 6);
   REQUIRE(figure.map.size() == 9);
-  // alpha^2 k = 1e-5: within a few alpha sqrt(k) = 3e-3 of the least nuclear norm.
+  // alpha^2 k = 1e-5: a few alpha sqrt(k) = 3e-3 from the limit of vanishing scale, here the truth.
   const Fig5Point& rich = point_at(figure, 1e-6, 10.0);
   CHECK(std::abs(rich.excess) < 0.02);
   CHECK(std::abs(rich.motion - 1.0) < 0.02);
-  // alpha^2 k = 1e3: unobserved entries move by about (alpha^2 k)^-1/2 = 0.03 of what observed ones do.
+  // alpha^2 k = 1e3: the features hardly move, and the unobserved entries with them; alpha^2 and k^-1/2 are 1e-2.
   const Fig5Point& kernel = point_at(figure, 1e-2, 100'000.0);
   CHECK(kernel.motion < 0.1);
   CHECK(kernel.excess > 0.2);

@@ -50,9 +50,9 @@ void check_kernels(const M& model, RandomStream& random, Index samples, Index fe
 
 TEST_CASE("the tangent kernel is J J^T for every road to it") {
   RandomStream random(51);
-  // 300 samples cross the blocks and tiles; depths 2 to 5 cross the ways in which Gram matrices are kept.
+  // Sizes at the borders of blocks and tiles and beyond; depths 2 to 5 cross the ways in which Gram matrices are kept.
   for (const bool has_biases : {false, true})
-    for (const Index samples : {1, 7, 300}) {
+    for (const Index samples : {1, 7, 64, 65, 193, 300}) {
       check_kernels(ReluNetwork<double>(3, {5}, has_biases), random, samples, 3);
       check_kernels(ReluNetwork<double>(2, {70, 4}, has_biases), random, samples, 2);
       check_kernels(ReluNetwork<double>(2, {4, 6, 5}, has_biases), random, samples, 2);
@@ -63,6 +63,33 @@ TEST_CASE("the tangent kernel is J J^T for every road to it") {
   check_kernels(Unbiased(biased, random_vector(random, biased.num_parameters())), random, 6, 2);
   check_kernels(Doubled(ReluNetwork<double>(2, {4, 3})), random, 6, 2);
   check_kernels(SquaredDiagonalNet<double>(5), random, 6, 5);
+}
+
+TEST_CASE("the kernel of a ReLU network fills the block it is given, in single precision too") {
+  RandomStream random(54);
+  const ReluNetwork<float> net(3, {6, 5, 4}, true);
+  const Vector<float> w = random_vector(random, net.num_parameters()).cast<float>();
+  const Matrix<float> X = random_matrix(random, 130, 3).cast<float>();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  Matrix<float> around = Matrix<float>::Constant(134, 134, nan);
+  net.tangent_kernel(w, X, around.block(2, 2, 130, 130));
+  CHECK(around.col(1).array().isNaN().all());
+  CHECK(around.row(132).array().isNaN().all());
+  auto ws = net.make_workspace(X);
+  Vector<float> f(130);
+  net.linearize(w, X, f, ws);
+  Matrix<float> K = Matrix<float>::Constant(130, 130, nan);
+  net.tangent_kernel(X, K, ws);
+  Matrix<float> J(130, w.size());
+  for (Index n = 0; n < 130; ++n) {
+    Vector<float> row(w.size());
+    net.vjp(w, X, Vector<float>::Unit(130, n), row);
+    J.row(n) = row.transpose();
+  }
+  // Sums of some tens of products in each entry, by different roads.
+  const float rounding = 64 * std::numeric_limits<float>::epsilon() * J.squaredNorm();
+  CHECK((around.block(2, 2, 130, 130) - J * J.transpose()).norm() <= rounding);
+  CHECK((K - J * J.transpose()).norm() <= rounding);
 }
 
 TEST_CASE("the kernel of the squared net is 4 X diag(w_+^2 + w_-^2) X^T") {

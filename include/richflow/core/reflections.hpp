@@ -7,9 +7,9 @@
 
 namespace richflow::detail {
 
-/// The first `columns` columns of the Q of a pivoted QR of an m x n matrix. Reflection by reflection, as the pivoted
-/// factorization itself works: what Eigen has for it, in blocks, takes a compiler several seconds in each source. Cost
-/// 2 m min(m, n) columns.
+/// The first `columns` columns of the Q of a pivoted QR of an m x n matrix, columns <= min(m, n). Reflection by
+/// reflection, as the pivoted factorization itself works: what Eigen has for it, in blocks, is no faster up to some
+/// hundred columns and takes a compiler several seconds in each source. Cost 2 m columns^2.
 template <class S>
 [[nodiscard]] Matrix<S> leading_columns_of_q(const Eigen::ColPivHouseholderQR<Matrix<S>>& qr, Index columns) {
   const Index m = qr.rows();

@@ -85,7 +85,7 @@ template <MirrorMap Mirror>
   return certificate;
 }
 
-/// The same without multipliers: `nu` is the least-squares solution of `X^T nu = grad Q(beta)`. Use it to
+/// The same without multipliers: `nu` is a least-squares solution of `X^T nu = grad Q(beta)`. Use it to
 /// judge any beta, of whatever origin. Cost O(N^2 d). Needs `grad Q(beta)` to be representable: at extreme
 /// scales, where entries of beta underflow, pass `nu`.
 template <MirrorMap Mirror>

@@ -35,7 +35,7 @@ template <class Scalar>
       return beta;
     }
   }
-  return BasicOrthonormalRows<Scalar>(data).least_solution(data);
+  return BasicOrthonormalRows<Scalar>(data).least_solution();
 }
 
 /// `argmin sum_i beta_i^2 / w0_i^2` subject to `X beta = y`: the kernel limit of the net with shape `w0`.

@@ -222,7 +222,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
 
   void orthonormalize_rows() {
     rows_.emplace(data_);
-    static_cast<void>(rows_->least_solution(data_));  // throws where there is none
+    rows_->require_solution();
     const Index rank = rows_->X().rows();
     if (rank == 0) {
       rows_.reset();

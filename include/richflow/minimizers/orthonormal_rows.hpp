@@ -20,36 +20,42 @@ template <class Scalar>
   return gram.info() == Eigen::Success && pivots.minCoeff() > Scalar(1e-6) * pivots.maxCoeff();
 }
 
-/// The constraint `X beta = y` written with orthonormal rows, `Q^T beta = R^{-T} P^T y` from the column-pivoted
-/// QR `X^T P = Q R`: it has the same solutions, but neither near-dependent rows nor redundant ones.
-/// A pivot counts as zero below `max(N, d) * 16 * epsilon` of the largest. Cost O(N^2 d).
+/// The constraint `X beta = y` written with orthonormal rows, `Q^T beta = R^{-T} P^T D y` from the column-pivoted
+/// QR `X^T D P = Q R`, where D brings the rows of X to length 1: it has the same solutions, but neither near-dependent
+/// rows nor redundant ones. A pivot counts as zero below `16 min(N, d) epsilon` of the largest. Cost O(N^2 d).
 template <class Scalar>
 class BasicOrthonormalRows {
  public:
-  explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data) {
-    Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(data.X().transpose());
-    const auto n = static_cast<Scalar>(std::max(data.num_samples(), data.dimension()));
-    qr.setThreshold(n * Scalar(16) * Eigen::NumTraits<Scalar>::epsilon());
+  explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data)
+      : num_samples_(data.num_samples()), size_(data.y().norm()), inverse_norms_(data.X().rowwise().norm()) {
+    using std::min;
+    for (Scalar& norm : inverse_norms_) norm = norm > Scalar(0) ? Scalar(1) / norm : Scalar(1);
+    Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(data.X().transpose() * inverse_norms_.asDiagonal());
+    const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
+    qr.setThreshold(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
     const Index rank = qr.rank();
     X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
     upper_ = qr.matrixR().topLeftCorner(rank, rank);
     permutation_ = qr.colsPermutation();
-    y_ = (permutation_.transpose() * data.y()).head(rank);
+    y_ = (permutation_.transpose() * inverse_norms_.cwiseProduct(data.y())).head(rank);
     upper_.template triangularView<Eigen::Upper>().transpose().solveInPlace(y_);
+    misfit_ = data.residual_norm(least_fit());
   }
 
-  /// The solution of least Euclidean norm, `X()^T y()`. Throws InfeasibleError, with the size of the misfit, when it
-  /// leaves a relative residual above `sqrt(epsilon)` in `data`, that of construction: then no beta satisfies `X beta =
-  /// y`. Cost O(N d).
-  [[nodiscard]] Vector<Scalar> least_solution(const BasicDataset<Scalar>& data) const {
+  /// Throws InfeasibleError, with the size of the misfit, when what fits `rank` independent rows leaves a residual
+  /// above `sqrt(epsilon) |y|` in all of them: then no beta satisfies `X beta = y` to that accuracy, or none was found.
+  void require_solution() const {
     using std::sqrt;
-    Vector<Scalar> beta = X_.transpose() * y_;
-    const Scalar misfit = data.residual_norm(beta);
-    require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * data.y().norm(),
-                             "no beta satisfies X beta = y (X is ", data.num_samples(), " x ", data.dimension(),
-                             "): what fits ", y_.size(), " independent rows leaves a residual of norm ", misfit,
-                             " where |y| = ", data.y().norm());
-    return beta;
+    require<InfeasibleError>(misfit_ <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size_,
+                             "no beta satisfies X beta = y (X is ", num_samples_, " x ", X_.cols(), "): what fits ",
+                             y_.size(), " independent rows leaves a residual of norm ", misfit_,
+                             " where |y| = ", size_);
+  }
+
+  /// The solution of least Euclidean norm. Throws as `require_solution`. Cost O(N d).
+  [[nodiscard]] Vector<Scalar> least_solution() const {
+    require_solution();
+    return least_fit();
   }
 
   /// `rank` x d, with orthonormal rows.
@@ -61,14 +67,20 @@ class BasicOrthonormalRows {
   [[nodiscard]] Vector<Scalar> original_multipliers(const Vector<Scalar>& multipliers) const {
     Vector<Scalar> pivoted = Vector<Scalar>::Zero(permutation_.size());
     pivoted.head(X_.rows()) = upper_.template triangularView<Eigen::Upper>().solve(multipliers);
-    return permutation_ * pivoted;
+    return inverse_norms_.cwiseProduct(permutation_ * pivoted);
   }
 
  private:
-  Matrix<Scalar> upper_;
-  Eigen::PermutationMatrix<Eigen::Dynamic> permutation_;
-  Matrix<Scalar> X_;
-  Vector<Scalar> y_;
+  [[nodiscard]] Vector<Scalar> least_fit() const { return X_.transpose() * y_; }
+
+  Index num_samples_;
+  Scalar size_;  // |y|
+  Vector<Scalar> inverse_norms_;
+  Matrix<Scalar> upper_ = {};
+  Eigen::PermutationMatrix<Eigen::Dynamic> permutation_ = {};
+  Matrix<Scalar> X_ = {};
+  Vector<Scalar> y_ = {};
+  Scalar misfit_ = {};
 };
 
 /// Whether a Cholesky factorization of X X^T shows full row rank with a condition number small enough for

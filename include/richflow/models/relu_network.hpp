@@ -15,13 +15,15 @@
 
 namespace richflow {
 
-/// Memory in which a ReluNetwork evaluates N samples: per hidden layer two N x n_l matrices, and one N x max n_l.
+/// Memory in which a ReluNetwork evaluates N samples: per hidden layer two N x n_l matrices, one N x max n_l, and two
+/// tiles of the kernel.
 template <class S>
 struct ReluNetworkWorkspace {
   std::vector<Matrix<S>> activations = {};    // A_l, l = 1 .. D - 1
   std::vector<Matrix<S>> sensitivities = {};  // B_l: derivatives of the outputs, times the seed, by Z_l
   Matrix<S> scratch = {};                     // N x the largest number of outputs of a layer
-  Matrix<S> gram = {};                        // N x N, made by the first tangent_kernel
+  Matrix<S> inputs = {};                      // tiles of the kernel
+  Matrix<S> outputs = {};
 };
 
 /// Memory in which a ReluNetwork evaluates batches: per hidden layer two matrices of max_batch x n_l.
@@ -131,6 +133,8 @@ class ReluNetwork {
       widest = std::max(widest, layers_[l].outputs);
     }
     ws.scratch.setZero(X.rows(), widest);
+    for (Matrix<S>* tile : {&ws.inputs, &ws.outputs})
+      tile->setZero(std::min(tile_rows, X.rows()), std::min(tile_cols, X.rows()));
     return ws;
   }
 
@@ -185,29 +189,34 @@ class ReluNetwork {
     }
   }
 
-  /// `K = J J^T`, N x N, where the workspace was linearized. Cost: 4 N^2 per neuron. The first call with a workspace
-  /// allocates N^2.
+  /// `K = J J^T`, N x N, where the workspace was linearized. Cost: 2 N^2 per neuron and for each input.
   void tangent_kernel(ConstMatrixRef<S> X, MatrixRef<S> K, Workspace& ws) const {
     const Index n = X.rows();
     require<DimensionError>(K.rows() == n && K.cols() == n, "K is ", K.rows(), " x ", K.cols(), " where N = ", n);
-    if (ws.gram.rows() != n) ws.gram.resize(n, n);
-    gram(layers_.size() - 1, X, ws, K);
-    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
-      gram(l, X, ws, ws.gram);
-      const Matrix<S>& B = ws.sensitivities[l];
-      // The lower triangle, column by column: K needs no second N x N product.
-      for (Index j = 0; j < n; ++j) {
-        const Index below = n - j;
-        auto pulled = ws.scratch.col(0).head(below);
-        pulled.noalias() = B.bottomRows(below) * B.row(j).transpose();
-        K.col(j).tail(below).array() += ws.gram.col(j).tail(below).array() * pulled.array();
+    const S one = has_biases_ ? S(1) : S(0);
+    for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
+      auto block = K.block(i, j, rows, cols);
+      auto inputs = ws.inputs.topLeftCorner(rows, cols);
+      auto outputs = ws.outputs.topLeftCorner(rows, cols);
+      const auto products = [&](const auto& A, auto& out) {
+        out.noalias() = A.middleRows(i, rows) * A.middleRows(j, cols).transpose();
+      };
+      products(ws.activations.back(), block);
+      block.array() += one;
+      for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
+        if (l == 0)
+          products(X, inputs);
+        else
+          products(ws.activations[l - 1], inputs);
+        products(ws.sensitivities[l], outputs);
+        block.array() += (inputs.array() + one) * outputs.array();
       }
-    }
+    });
     K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
   }
 
   /// `K = J(w) J(w)^T`, N x N, for large N and P, in little memory: beside K one layer's activations, a byte per sample
-  /// and hidden neuron but those of the last layer, for depth D > 3 D - 3 further N x N matrices, and some blocks of
+  /// and hidden neuron but those of the last layer, D - 3 further N x N matrices where D > 3, and some blocks of
   /// rows. The Gram matrices of the activations are formed on the way forward (that of the first hidden layer in the
   /// other triangle of K), those of the sensitivities on the way back. Cost: 4 N P for the two ways and N^2 per neuron
   /// and Gram matrix, nearly all in matrix products.
@@ -220,8 +229,8 @@ class ReluNetwork {
     for (std::size_t l = 0; l < hidden; ++l) widest = std::max(widest, layers_[l].outputs);
     Matrix<S> values(n, widest);  // A_l on the way forward, B_l on the way back
     Matrix<S> block(block_rows, widest);
-    Matrix<S> tile(tile_rows, tile_cols);
-    Matrix<S> inputs(tile_rows, tile_cols);
+    Matrix<S> gram_tile(tile_rows, tile_cols);
+    Matrix<S> inputs_tile(tile_rows, tile_cols);
     std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic>> active;
     Vector<S> first_diagonal = Vector<S>::Zero(n);
     std::vector<Matrix<S>> grams;
@@ -244,18 +253,22 @@ class ReluNetwork {
       const auto A = values.leftCols(width);
       if (!is_last && l > 0) grams.emplace_back(n, n);
       for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
-        auto gram = tile.topLeftCorner(rows, cols);
+        auto gram = gram_tile.topLeftCorner(rows, cols);
         gram.noalias() = A.middleRows(i, rows) * A.middleRows(j, cols).transpose();
         if (is_last) {
-          for (Index c = 0; c < cols; ++c) {
-            const Index above = std::max<Index>(j + c - i, 0);  // rows of the tile above the diagonal
-            K.col(j + c).segment(i + above, rows - above).array() = gram.col(c).tail(rows - above).array() + one;
-          }
+          gram.array() += one;
+          auto below = K.block(i, j, rows, cols);
+          if (i == j)
+            below.template triangularView<Eigen::Lower>() = gram;
+          else
+            below = gram;
         } else if (l == 0) {
-          for (Index c = 0; c < cols; ++c) {
-            const Index above = std::max<Index>(j + c + 1 - i, 0);
-            if (above > 0) first_diagonal[j + c] = gram(above - 1, c);
-            K.row(j + c).segment(i + above, rows - above) = gram.col(c).tail(rows - above).transpose();
+          auto above = K.block(j, i, cols, rows);
+          if (i == j) {
+            above.template triangularView<Eigen::StrictlyUpper>() = gram.transpose();
+            first_diagonal.segment(j, cols) = gram.diagonal();
+          } else {
+            above = gram.transpose();
           }
         } else {
           grams.back().block(i, j, rows, cols) = gram;
@@ -278,27 +291,23 @@ class ReluNetwork {
       }
       // K += (A_{l-1} A_{l-1}^T + 1) * (B_l B_l^T), on and below the diagonal.
       for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
-        auto gram = tile.topLeftCorner(rows, cols);
+        auto gram = gram_tile.topLeftCorner(rows, cols);
+        auto inputs = inputs_tile.topLeftCorner(rows, cols);
         gram.noalias() = B.middleRows(i, rows) * B.middleRows(j, cols).transpose();
-        if (l == 0)
-          inputs.topLeftCorner(rows, cols).noalias() = X.middleRows(i, rows) * X.middleRows(j, cols).transpose();
-        for (Index c = 0; c < cols; ++c) {
-          const Index above = std::max<Index>(j + c - i, 0);
-          const Index below = rows - above;
-          auto column = K.col(j + c).segment(i + above, below).array();
-          const auto factor = gram.col(c).tail(below).array();
-          if (l == 0) {
-            column += (inputs.col(c).segment(above, below).array() + one) * factor;
-          } else if (l == 1) {
-            const Index diagonal = i + above == j + c ? 1 : 0;  // whose place in the other triangle is K's own
-            if (diagonal == 1) column[0] += (first_diagonal[j + c] + one) * factor[0];
-            column.tail(below - diagonal) +=
-                (K.row(j + c).segment(i + above + diagonal, below - diagonal).transpose().array() + one) *
-                factor.tail(below - diagonal);
-          } else {
-            column += (grams[l - 2].col(j + c).segment(i + above, below).array() + one) * factor;
-          }
+        if (l == 0) {
+          inputs.noalias() = X.middleRows(i, rows) * X.middleRows(j, cols).transpose();
+        } else if (l == 1) {
+          inputs = K.block(j, i, cols, rows).transpose();  // at the diagonal right below it only
+          if (i == j) inputs.diagonal() = first_diagonal.segment(j, cols);
+        } else {
+          inputs = grams[l - 2].block(i, j, rows, cols);
         }
+        gram.array() *= inputs.array() + one;
+        auto below = K.block(i, j, rows, cols);
+        if (i == j)
+          below.template triangularView<Eigen::Lower>() += gram;
+        else
+          below += gram;
       });
     }
     K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
@@ -434,13 +443,16 @@ class ReluNetwork {
     for (Index i = 0; i < n; i += block_rows) action(i, std::min<Index>(block_rows, n - i));
   }
 
-  /// `action(i, rows, j, cols)` for tiles that cover the lower triangle of an n x n matrix, and of the rest no more
-  /// than the tiles at the diagonal do: Eigen's rankUpdate would pack, that is copy, all of its factor twice.
+  /// `action(i, rows, j, cols)` for tiles that cover the lower triangle of an n x n matrix: squares at the diagonal,
+  /// where i = j, and below them tiles of up to twice that height. (Eigen's rankUpdate would pack, that is copy, all of
+  /// its factor twice.)
   template <class Action>
   static void for_lower_tiles(Index n, const Action& action) {
-    for (Index j = 0; j < n; j += tile_cols)
-      for (Index i = j; i < n; i += tile_rows)
-        action(i, std::min<Index>(tile_rows, n - i), j, std::min<Index>(tile_cols, n - j));
+    for (Index j = 0; j < n; j += tile_cols) {
+      const Index cols = std::min<Index>(tile_cols, n - j);
+      action(j, cols, j, cols);
+      for (Index i = j + cols; i < n; i += tile_rows) action(i, std::min<Index>(tile_rows, n - i), j, cols);
+    }
   }
 
   static Eigen::Map<const Matrix<S>> map(ConstVectorRef<S> w, const Layer& layer) {
@@ -507,16 +519,6 @@ class ReluNetwork {
     else
       W.noalias() = ws.activations[l - 1].transpose() * g;
     if (has_biases_) out.segment(layer.biases, layer.outputs) = g.colwise().sum().transpose();
-  }
-
-  /// `out = A_{l-1} A_{l-1}^T`, plus one for the bias.
-  template <class Out>
-  void gram(std::size_t l, ConstMatrixRef<S> X, const Workspace& ws, Out& out) const {
-    if (l == 0)
-      out.noalias() = X * X.transpose();
-    else
-      out.noalias() = ws.activations[l - 1] * ws.activations[l - 1].transpose();
-    if (has_biases_) out.array() += S(1);
   }
 
   /// Per hidden neuron: squares of v over its incoming parameters plus `sign` times those over its outgoing ones.
