@@ -4,6 +4,7 @@
 #include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/reflections.hpp"
@@ -21,23 +22,27 @@ template <class Scalar>
 }
 
 /// The constraint `X beta = y` written with orthonormal rows, `Q^T beta = R^{-T} P^T D y` from the column-pivoted
-/// QR `X^T D P = Q R`, where D brings the rows of X to length 1: it has the same solutions, but neither near-dependent
-/// rows nor redundant ones. A pivot counts as zero below `16 min(N, d) epsilon` of the largest. Cost O(N^2 d).
+/// QR `X^T D P = Q R`, where D brings the largest entry of each row of X to 1: it has the same solutions, but neither
+/// near-dependent rows nor redundant ones. A pivot counts as zero below `16 min(N, d) epsilon` of the largest. Cost
+/// O(N^2 d).
 template <class Scalar>
 class BasicOrthonormalRows {
  public:
   explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data)
-      : num_samples_(data.num_samples()), size_(data.y().norm()), inverse_norms_(data.X().rowwise().norm()) {
+      : num_samples_(data.num_samples()),
+        size_(data.y().norm()),
+        inverse_sizes_(data.X().cwiseAbs().rowwise().maxCoeff()) {
     using std::min;
-    for (Scalar& norm : inverse_norms_) norm = norm > Scalar(0) ? Scalar(1) / norm : Scalar(1);
-    Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(data.X().transpose() * inverse_norms_.asDiagonal());
+    const Scalar smallest = std::numeric_limits<Scalar>::min();
+    for (Scalar& size : inverse_sizes_) size = size > smallest ? Scalar(1) / size : Scalar(1);
+    Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(data.X().transpose() * inverse_sizes_.asDiagonal());
     const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
     qr.setThreshold(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
     const Index rank = qr.rank();
     X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
     upper_ = qr.matrixR().topLeftCorner(rank, rank);
     permutation_ = qr.colsPermutation();
-    y_ = (permutation_.transpose() * inverse_norms_.cwiseProduct(data.y())).head(rank);
+    y_ = (permutation_.transpose() * inverse_sizes_.cwiseProduct(data.y())).head(rank);
     upper_.template triangularView<Eigen::Upper>().transpose().solveInPlace(y_);
     misfit_ = data.residual_norm(least_fit());
   }
@@ -67,7 +72,7 @@ class BasicOrthonormalRows {
   [[nodiscard]] Vector<Scalar> original_multipliers(const Vector<Scalar>& multipliers) const {
     Vector<Scalar> pivoted = Vector<Scalar>::Zero(permutation_.size());
     pivoted.head(X_.rows()) = upper_.template triangularView<Eigen::Upper>().solve(multipliers);
-    return inverse_norms_.cwiseProduct(permutation_ * pivoted);
+    return inverse_sizes_.cwiseProduct(permutation_ * pivoted);
   }
 
  private:
@@ -75,7 +80,7 @@ class BasicOrthonormalRows {
 
   Index num_samples_;
   Scalar size_;  // |y|
-  Vector<Scalar> inverse_norms_;
+  Vector<Scalar> inverse_sizes_;
   Matrix<Scalar> upper_ = {};
   Eigen::PermutationMatrix<Eigen::Dynamic> permutation_ = {};
   Matrix<Scalar> X_ = {};

@@ -189,7 +189,7 @@ class ReluNetwork {
     }
   }
 
-  /// `K = J J^T`, N x N, where the workspace was linearized. Cost: 2 N^2 per neuron and for each input.
+  /// `K = J J^T`, N x N, where the workspace was linearized. Cost: 2 N^2 per neuron and N^2 for each input.
   void tangent_kernel(ConstMatrixRef<S> X, MatrixRef<S> K, Workspace& ws) const {
     const Index n = X.rows();
     require<DimensionError>(K.rows() == n && K.cols() == n, "K is ", K.rows(), " x ", K.cols(), " where N = ", n);
