@@ -1,3 +1,4 @@
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -83,6 +84,108 @@ TEST_CASE("the ReLU network, its tangent model and the linear classifier pass th
     }
   const LinearClassifier<double> linear(4, 3);
   check_batch_model(linear, random_vector(random, 12), random);
+}
+
+TEST_CASE("a wide ReLU network, worked on in blocks of neurons, has the batches of the model of one value per sample") {
+  RandomStream random(504);
+  for (const auto& widths : {std::vector<Index>{1030}, std::vector<Index>{3, 520}, std::vector<Index>{600, 2, 513}})
+    for (const bool biases : {false, true}) {
+      const ReluNetwork<double> net(3, widths, biases);
+      const Vector<double> w = random_vector(random, net.num_parameters());
+      const Vector<double> v = random_vector(random, net.num_parameters());
+      const Matrix<double> X = random_matrix(random, 7, 3);
+      const Vector<double> r = random_vector(random, 7);
+      Vector<double> f(7), df(7), gradient(w.size());
+      net.predict(w, X, f);
+      net.jvp(w, X, v, df);
+      net.vjp(w, X, r, gradient);
+      auto ws = net.make_batch_workspace(9);
+      Matrix<double> F(7, 1), dF(7, 1);
+      Vector<double> pulled = Vector<double>::Zero(w.size());
+      net.forward(w, X, F, ws);
+      net.forward_jvp(w, X, v, dF, ws);
+      net.add_pullback(w, X, r, 1.0, pulled, ws);
+      // Rounding of sums of a thousand terms in another order.
+      CHECK((F - f).norm() <= 1e3 * eps * f.norm());
+      CHECK((dF - df).norm() <= 1e3 * eps * df.norm());
+      CHECK((pulled - gradient).norm() <= 1e3 * eps * gradient.norm());
+    }
+}
+
+TEST_CASE("the batches of a ReLU network are the same bit for bit for any number of threads") {
+  RandomStream random(505);
+  const ReluNetwork<float> net(5, {1100, 700}, true, 3);
+  const Vector<float> w0 = net.initial_parameters(random, BasicScale<float>::from_value(1));
+  const Vector<float> v = random_vector(random, w0.size()).cast<float>();
+  const Matrix<float> X = random_matrix(random, 20, 5).cast<float>();
+  const Matrix<float> G = random_matrix(random, 20, 3).cast<float>();
+  const auto run = [&](int threads) {
+    auto ws = net.make_batch_workspace(20, {threads});
+    Vector<float> w = w0;
+    Matrix<float> F(20, 3), dF(20, 3), last(20, 3);
+    net.forward(w, X, F, ws);
+    net.forward_jvp(w, X, v, dF, ws);
+    net.descend_and_forward(w, X, G, 0.01F, X, last, ws);
+    net.add_pullback(w, X, G, 0.01F, w, ws);
+    Vector<float> all(w.size() + 180);
+    all << w, F.reshaped(), dF.reshaped(), last.reshaped();
+    return all;
+  };
+  const Vector<float> one = run(1);
+  CHECK(one.allFinite());
+  for (const int threads : {2, 3, 7}) CHECK(run(threads) == one);
+  CHECK_THROWS_MATCHES(net.make_batch_workspace(20, {-1}), ArgumentError, message_contains("threads"));
+}
+
+TEST_CASE("descending and going on to the next batch in one pass is both bit for bit") {
+  RandomStream random(506);
+  for (const auto& widths : {std::vector<Index>{4}, std::vector<Index>{1030}, std::vector<Index>{520, 6, 530}})
+    for (const bool biases : {false, true}) {
+      const ReluNetwork<double> net(3, widths, biases, 2);
+      const Vector<double> w0 = random_vector(random, net.num_parameters());
+      auto ws = net.make_batch_workspace(7);
+      for (const auto& [batch, next] : {std::pair<Index, Index>{7, 4}, {4, 7}, {5, 5}}) {
+        const Matrix<double> X = random_matrix(random, batch, 3);
+        const Matrix<double> X_next = random_matrix(random, next, 3);
+        const Matrix<double> G = random_matrix(random, batch, 2);
+        Matrix<double> F(batch, 2), F_next(next, 2), expected(next, 2);
+        Vector<double> w = w0;
+        net.forward(w, X, F, ws);
+        net.add_pullback(w, X, G, -0.1, w, ws);
+        net.forward(w, X_next, expected, ws);
+        Vector<double> fused = w0;
+        net.forward(fused, X, F, ws);
+        net.descend_and_forward(fused, X, G, -0.1, X_next, F_next, ws);
+        CHECK(fused == w);
+        CHECK(F_next == expected);
+        CHECK(w != w0);
+        // What a pullback needs is that of the next batch.
+        const Matrix<double> H = random_matrix(random, next, 2);
+        Vector<double> pulled = Vector<double>::Zero(w.size());
+        net.add_pullback(fused, X_next, H, 1.0, pulled, ws);
+        Vector<double> anew = Vector<double>::Zero(w.size());
+        net.forward(w, X_next, expected, ws);
+        net.add_pullback(w, X_next, H, 1.0, anew, ws);
+        CHECK(pulled == anew);
+        Matrix<double> too_large(8, 2);
+        CHECK_THROWS_MATCHES(net.descend_and_forward(w, X_next, H, 1.0, Matrix<double>::Zero(8, 3), too_large, ws),
+                             DimensionError, message_contains("room for 7"));
+      }
+    }
+}
+
+TEST_CASE("a weight of a ReLU network that is NaN makes the outputs of a batch NaN") {
+  RandomStream random(507);
+  const ReluNetwork<float> net(40, {30, 20}, false, 2);
+  const Matrix<float> X = random_matrix(random, 6, 40).cast<float>();
+  Matrix<float> F(6, 2);
+  auto ws = net.make_batch_workspace(6);
+  for (const Index position : {Index(7), Index(1250), net.num_parameters() - 1}) {
+    Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
+    w[position] = std::numeric_limits<float>::quiet_NaN();
+    net.forward(w, X, F, ws);
+    CHECK(F.array().isNaN().rowwise().any().all());
+  }
 }
 
 TEST_CASE("with one output a batch has the values and gradients of the model of one value per sample") {

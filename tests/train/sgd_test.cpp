@@ -99,6 +99,27 @@ struct Counted : LinearClassifier<double> {
   Index limit_;
 };
 
+/// A ReLU network without what is more than a BatchModel.
+struct PlainReluNetwork {
+  using Scalar = double;
+  using BatchWorkspace = ReluNetwork<double>::BatchWorkspace;
+
+  Index num_parameters() const { return net.num_parameters(); }
+  Index input_features() const { return net.input_features(); }
+  Index num_outputs() const { return net.num_outputs(); }
+  BatchWorkspace make_batch_workspace(Index max_batch) const { return net.make_batch_workspace(max_batch); }
+  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
+    net.forward(w, X, F, ws);
+  }
+  void add_pullback(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstMatrixRef<double> G, double scale,
+                    VectorRef<double> target, BatchWorkspace& ws) const {
+    net.add_pullback(w, X, G, scale, target, ws);
+  }
+
+  ReluNetwork<double> net;
+};
+static_assert(BatchModel<PlainReluNetwork> && !HasDescent<PlainReluNetwork> && !HasParallelBatches<PlainReluNetwork>);
+
 bool same_run(const SgdResult<double>& a, const SgdResult<double>& b) {
   if (a.w != b.w || a.status != b.status || a.records.size() != b.records.size()) return false;
   for (std::size_t k = 0; k < a.records.size(); ++k)
@@ -215,6 +236,26 @@ TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that wa
     resumed.load(path);
     CHECK(resumed.epoch() == 5);
     CHECK(same_run(resumed.run(), undisturbed));
+  }
+}
+
+TEST_CASE("SGD gives the same bit for bit on any number of threads, and where model and step take two passes") {
+  const auto data = clusters(50, 0.4);
+  const ReluNetwork<double> net(3, {1100}, true, 3);
+  RandomStream random(605);
+  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  for (const double momentum : {0.0, 0.5}) {
+    SgdOptions<double> options;
+    options.step = 0.01;
+    options.momentum = momentum;
+    options.batch_size = 16;
+    options.max_epochs = 6;
+    const auto plain = Sgd(PlainReluNetwork{net}, data, w0, options).run();
+    CHECK(plain.records.back().loss < 0.7 * plain.records.front().loss);
+    for (const int threads : {1, 2, 5}) {
+      options.parallel.threads = threads;
+      CHECK(same_run(Sgd(net, data, w0, options).run(), plain));
+    }
   }
 }
 
@@ -461,6 +502,7 @@ TEST_CASE("SGD refuses bad input, naming it") {
   refuses([](auto& o) { o.divergence_factor = 1; }, "divergence_factor");
   refuses([](auto& o) { o.checkpoint_epochs = 0; }, "checkpoint_epochs");
   refuses([](auto& o) { o.checkpoint_seconds = -1; }, "checkpoint_seconds");
+  refuses([](auto& o) { o.parallel.threads = -1; }, "threads must not be negative, got -1");
   SgdOptions<double> options;
   options.batch_size = 5;
   CHECK_THROWS_AS(Sgd(LinearClassifier<double>(4, 3), data, Vector<double>::Zero(12), options), DimensionError);

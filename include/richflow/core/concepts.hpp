@@ -3,6 +3,7 @@
 #include <concepts>
 #include <type_traits>
 
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 
@@ -100,8 +101,8 @@ concept HasUnits = Model<M> &&
 /// - `BatchWorkspace`, `make_batch_workspace(max_batch)`: all memory, so that the calls below allocate nothing
 /// - `forward(w, X, F, ws)`: `F` = f(w, X), and `ws` holds what `add_pullback` needs
 /// - `add_pullback(w, X, G, scale, target, ws)`: `target += scale * sum_n J_n(w)^T G_n`, P values, at the w and X of
-/// the
-///   last `forward`; `target` may be the memory of w itself, which makes a step of descent one pass over the parameters
+///   the last `forward`; `target` may be the memory of w itself, which makes a step of descent one pass over the
+///   parameters
 template <class M>
 concept BatchModel = requires(const M& model, ConstVectorRef<typename M::Scalar> w,
                               ConstMatrixRef<typename M::Scalar> X, MatrixRef<typename M::Scalar> F,
@@ -122,6 +123,23 @@ concept HasBatchJvp = BatchModel<M> &&
     requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
              MatrixRef<typename M::Scalar> F, typename M::BatchWorkspace& ws) {
   model.forward_jvp(w, X, w, F, ws);
+};
+
+/// A BatchModel whose work on one batch threads can share, with the same results for any number of them:
+/// `make_batch_workspace(max_batch, parallel)`.
+template <class M>
+concept HasParallelBatches = BatchModel<M> && requires(const M& model, ParallelOptions parallel) {
+  { model.make_batch_workspace(Index(1), parallel) } -> std::same_as<typename M::BatchWorkspace>;
+};
+
+/// A BatchModel that goes from one step of descent to the next batch in one pass over its parameters:
+/// `descend_and_forward(w, X, G, scale, X_next, F_next, ws)` is `add_pullback(w, X, G, scale, w, ws)`, then
+/// `forward(w, X_next, F_next, ws)`, with the same results bit for bit.
+template <class M>
+concept HasDescent = BatchModel<M> &&
+    requires(const M& model, VectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+             MatrixRef<typename M::Scalar> F, typename M::Scalar scale, typename M::BatchWorkspace& ws) {
+  model.descend_and_forward(w, X, X, scale, X, F, ws);
 };
 
 /// An ordinary differential equation `y' = F(t, y)`: `dimension()`, and a call that writes `dy`.

@@ -25,7 +25,9 @@ class FileError : public Error {
 
 namespace detail {
 
-[[nodiscard]] inline std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
+[[nodiscard]] inline std::string quoted(const std::filesystem::path& path) {
+  return concat("'", path.string(), "'");  // g++ 12 warns of "'" + ... at -O3
+}
 
 [[nodiscard]] inline std::string system_message(int code) { return std::generic_category().message(code); }
 

@@ -138,6 +138,12 @@ class Linearized {
   [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const requires HasBatchJvp<M> {
     return {model_.make_batch_workspace(max_batch), w0_, Matrix<Scalar>::Zero(max_batch, model_.num_outputs())};
   }
+  /// The same with threads that share the work on a batch of f.
+  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch, ParallelOptions parallel) const requires
+      HasBatchJvp<M> && HasParallelBatches<M> {
+    return {model_.make_batch_workspace(max_batch, parallel), w0_,
+            Matrix<Scalar>::Zero(max_batch, model_.num_outputs())};
+  }
   /// `F = f(w0, X) + J(w0) (w - w0)`, B x K. Cost: a `forward` and a `forward_jvp` of f.
   void forward(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, MatrixRef<Scalar> F,
                BatchWorkspace& ws) const requires HasBatchJvp<M> {

@@ -8,6 +8,7 @@
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
@@ -29,10 +30,12 @@ struct ReluNetworkWorkspace {
 /// Memory in which a ReluNetwork evaluates batches: per hidden layer two matrices of max_batch x n_l.
 template <class S>
 struct ReluNetworkBatchWorkspace {
-  std::vector<Matrix<S>> activations = {};    // A_l, l = 1 .. D - 1
-  std::vector<Matrix<S>> sensitivities = {};  // derivatives by Z_l on the way back, derivatives of A_l along v
-  Matrix<S> seed = {};                        // max_batch x K
-  Index batch = 0;                            // rows of the last forward
+  std::vector<Matrix<S>> activations = {};      // A_l, l = 1 .. D - 1
+  std::vector<Matrix<S>> sensitivities = {};    // derivatives by Z_l on the way back, derivatives of A_l along v
+  std::vector<Matrix<S>> partial_outputs = {};  // max_batch x K: what each block of the last hidden layer contributes
+  Matrix<S> seed = {};                          // max_batch x K
+  Index batch = 0;                              // rows of the last forward
+  ParallelOptions parallel = {1};
 };
 
 /// The fully connected ReLU network of depth D >= 2 with K outputs, one by default (Woodworth et al. 2020, section 6,
@@ -48,8 +51,13 @@ struct ReluNetworkBatchWorkspace {
 /// The flow conserves, for every hidden neuron, the squared norm of its incoming parameters minus that of its outgoing
 /// ones (`invariant`). The units (HasUnits) are the hidden neurons, each with its incoming and outgoing parameters.
 ///
-/// A Model, HasJvp, HasInvariant, HasWorkspace, HasTangent, HasUnits, and for any K a BatchModel with HasBatchJvp; what
-/// concerns one value per sample (`predict` and all that is built on it) throws DimensionError for K > 1. Immutable.
+/// A Model, HasJvp, HasInvariant, HasWorkspace, HasTangent, HasUnits, and for any K a BatchModel with HasBatchJvp,
+/// HasParallelBatches and HasDescent; what concerns one value per sample (`predict` and all that is built on it) throws
+/// DimensionError for K > 1. Immutable.
+///
+/// Batches are worked on in blocks of neurons: the weights of a block come to the cache once for all that is done with
+/// them, and threads share the blocks, which do not depend on their number.
+///
 /// With a workspace nothing allocates for layers of up to about a hundred neurons (beyond, Eigen's matrix product
 /// does). With B_l the derivatives of the N outputs by Z_l, everything at one point follows from A and B: `J^T r =
 /// A_{l-1}^T diag(r) B_l` per layer, `J v = sum_l rowsum((A_{l-1} V_l) * B_l)` and `K = sum_l (A_{l-1} A_{l-1}^T) *
@@ -334,13 +342,17 @@ class ReluNetwork {
     tangent_jvp(X, v, out, ws);
   }
 
-  /// Memory for batches of up to `max_batch` samples.
-  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const {
+  /// Memory for batches of up to `max_batch` samples, and the threads that share the work on one, one by default. Where
+  /// Eigen's products use threads of their own, they should be set to one.
+  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch, ParallelOptions parallel = {1}) const {
     require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
     BatchWorkspace ws;
+    ws.parallel.threads = num_threads(parallel);
     for (std::size_t l = 0; l + 1 < layers_.size(); ++l)
       for (auto* values : {&ws.activations, &ws.sensitivities})
         values->emplace_back(Matrix<S>::Zero(max_batch, layers_[l].outputs));
+    const Index blocks = num_blocks(layers_[layers_.size() - 2].outputs);
+    ws.partial_outputs.assign(static_cast<std::size_t>(blocks), Matrix<S>::Zero(max_batch, num_outputs()));
     ws.seed.setZero(max_batch, num_outputs());
     return ws;
   }
@@ -348,17 +360,10 @@ class ReluNetwork {
   /// `F = f(w, X)` for a batch X, B x K.
   void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const {
     require_size("w", w.size(), num_parameters_);
-    check_features(X);
-    check_outputs("F", F, X.rows());
-    require<DimensionError>(X.rows() <= ws.seed.rows(), "the batch has ", X.rows(), " samples, the workspace room for ",
-                            ws.seed.rows());
+    check_batch(X, F, ws);
     ws.batch = X.rows();
-    for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
-      auto A = ws.activations[l].topRows(ws.batch);
-      apply_batch(w, l, X, ws, A);
-      A = A.cwiseMax(S(0));
-    }
-    apply_batch(w, layers_.size() - 1, X, ws, F);
+    for_blocks(0, ws, [&](const Block& block) { forward_block(w, 0, block, X, ws); });
+    forward_above_first(w, F, ws);
   }
 
   /// `target += scale * sum_n J_n^T G_n` at the w and X of the last `forward`; `target` may be w itself. The products
@@ -368,25 +373,28 @@ class ReluNetwork {
     check_last_batch(w, X, ws);
     check_outputs("G", G, X.rows());
     require_size("target", target.size(), num_parameters_);
-    auto seed = ws.seed.topRows(ws.batch);
-    seed = scale * G;
-    for (std::size_t l = layers_.size(); l-- > 0;) {
-      const bool is_last = l + 1 == layers_.size();
-      // Before W_l changes, which may be a part of the target.
-      if (l > 0) {
-        auto below = ws.sensitivities[l - 1].topRows(ws.batch);
-        const auto W = map(w, layers_[l]);
-        if (is_last)
-          below.noalias() = seed * W.transpose();
-        else
-          below.noalias() = ws.sensitivities[l].topRows(ws.batch) * W.transpose();
-        below.array() = (ws.activations[l - 1].topRows(ws.batch).array() > S(0)).select(below.array(), S(0));
-      }
-      if (is_last)
-        add_gradient(l, X, seed, target, ws);
-      else
-        add_gradient(l, X, ws.sensitivities[l].topRows(ws.batch), target, ws);
-    }
+    pull_back_above_first(w, G, scale, target, ws);
+    for_blocks(0, ws, [&](const Block& block) {
+      pull_back_block(w, 0, block, target, ws);
+      add_first_gradient(block, X, target, ws);
+    });
+  }
+
+  /// `add_pullback(w, X, G, scale, w, ws)`, then `forward(w, X_next, F_next, ws)`, in one pass over the weights of the
+  /// first layer.
+  void descend_and_forward(VectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, ConstMatrixRef<S> X_next,
+                           MatrixRef<S> F_next, BatchWorkspace& ws) const {
+    check_last_batch(w, X, ws);
+    check_outputs("G", G, X.rows());
+    check_batch(X_next, F_next, ws);
+    pull_back_above_first(w, G, scale, w, ws);
+    for_blocks(0, ws, [&](const Block& block) {
+      pull_back_block(w, 0, block, w, ws);
+      add_first_gradient(block, X, w, ws);
+      forward_block(w, 0, block, X_next, ws);
+    });
+    ws.batch = X_next.rows();
+    forward_above_first(w, F_next, ws);
   }
 
   /// `dF = J(w) v`, B x K, at the w and X of the last `forward`.
@@ -395,19 +403,28 @@ class ReluNetwork {
     check_last_batch(w, X, ws);
     require_size("v", v.size(), num_parameters_);
     check_outputs("dF", dF, X.rows());
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-      const auto move = [&](auto&& out) {
-        apply_batch(v, l, X, ws, out);
-        if (l > 0) out.noalias() += ws.sensitivities[l - 1].topRows(ws.batch) * map(w, layers_[l]);
-      };
-      if (l + 1 == layers_.size()) {
-        move(dF);
-      } else {
-        auto dA = ws.sensitivities[l].topRows(ws.batch);
-        move(dA);
-        dA.array() = (ws.activations[l].topRows(ws.batch).array() > S(0)).select(dA.array(), S(0));
-      }
+    const std::size_t hidden = layers_.size() - 1;
+    for (std::size_t l = 0; l < hidden; ++l) {
+      for_blocks(l, ws, [&](const Block& block) {
+        auto dA = ws.sensitivities[l].block(0, block.first, ws.batch, block.count);
+        const auto V = map(v, layers_[l]).middleCols(block.first, block.count);
+        if (l == 0) {
+          dA.noalias() = X * V;
+        } else {
+          dA.noalias() = ws.activations[l - 1].topRows(ws.batch) * V;
+          dA.noalias() +=
+              ws.sensitivities[l - 1].topRows(ws.batch) * map(w, layers_[l]).middleCols(block.first, block.count);
+        }
+        if (has_biases_) dA.rowwise() += v.segment(layers_[l].biases + block.first, block.count).transpose();
+        keep_active(l, block, dA, ws);
+        if (l + 1 < hidden) return;
+        auto out = ws.partial_outputs[block.index].topRows(ws.batch);
+        const auto A = ws.activations[l].block(0, block.first, ws.batch, block.count);
+        out.noalias() = A * map(v, layers_[hidden]).middleRows(block.first, block.count);
+        out.noalias() += dA * map(w, layers_[hidden]).middleRows(block.first, block.count);
+      });
     }
+    sum_partial_outputs(v, dF, ws);
   }
 
   /// Hidden neurons.
@@ -433,6 +450,14 @@ class ReluNetwork {
     Index biases = 0;   // where b_l begins, if there are any
   };
 
+  /// Neurons of a hidden layer that are worked on together.
+  struct Block {
+    std::size_t index = 0;
+    Index first = 0;
+    Index count = 0;
+  };
+
+  static constexpr Index block_neurons = 512;
   static constexpr Index block_rows = 48;
   static constexpr Index tile_rows = 128;
   static constexpr Index tile_cols = 64;
@@ -455,7 +480,10 @@ class ReluNetwork {
     }
   }
 
-  static Eigen::Map<const Matrix<S>> map(ConstVectorRef<S> w, const Layer& layer) {
+  static Eigen::Map<const Matrix<S>> map(const ConstVectorRef<S>& w, const Layer& layer) {
+    return {w.data() + layer.weights, layer.inputs, layer.outputs};
+  }
+  static Eigen::Map<Matrix<S>> map(VectorRef<S>& w, const Layer& layer) {
     return {w.data() + layer.weights, layer.inputs, layer.outputs};
   }
 
@@ -470,28 +498,89 @@ class ReluNetwork {
     if (has_biases_) out.rowwise() += w.segment(layers_[l].biases, layers_[l].outputs).transpose();
   }
 
-  /// The same for a batch.
-  template <class Out>
-  void apply_batch(ConstVectorRef<S> w, std::size_t l, ConstMatrixRef<S> X, const BatchWorkspace& ws, Out&& out) const {
-    const auto W = map(w, layers_[l]);
-    if (l == 0)
-      out.noalias() = X * W;
-    else
-      out.noalias() = ws.activations[l - 1].topRows(ws.batch) * W;
-    if (has_biases_) out.rowwise() += w.segment(layers_[l].biases, layers_[l].outputs).transpose();
+  [[nodiscard]] static Index num_blocks(Index neurons) { return (neurons + block_neurons - 1) / block_neurons; }
+
+  /// `action(block)` for blocks of about equal size that cover the neurons of a hidden layer, on the threads of the
+  /// workspace.
+  template <class Action>
+  void for_blocks(std::size_t l, const BatchWorkspace& ws, const Action& action) const {
+    const Index neurons = layers_[l].outputs;
+    const Index blocks = num_blocks(neurons);
+    const auto start = [&](Index b) { return b * neurons / blocks; };
+    parallel_for(
+        blocks,
+        [&](Index b) {
+          action(Block{static_cast<std::size_t>(b), start(b), start(b + 1) - start(b)});
+        },
+        ws.parallel);
   }
 
-  /// `target` of a layer += `A_{l-1}^T G`, `1^T G`.
-  template <class G>
-  void add_gradient(std::size_t l, ConstMatrixRef<S> X, const G& g, VectorRef<S> target,
-                    const BatchWorkspace& ws) const {
-    const Layer& layer = layers_[l];
-    Eigen::Map<Matrix<S>> W(target.data() + layer.weights, layer.inputs, layer.outputs);
-    if (l == 0)
-      W.noalias() += X.transpose() * g;
-    else
-      W.noalias() += ws.activations[l - 1].topRows(ws.batch).transpose() * g;
-    if (has_biases_) target.segment(layer.biases, layer.outputs) += g.colwise().sum().transpose();
+  /// Entries of values at the neurons of a block that are zero where the neuron is not active.
+  template <class Values>
+  static void keep_active(std::size_t l, const Block& block, Values& values, const BatchWorkspace& ws) {
+    const auto A = ws.activations[l].block(0, block.first, values.rows(), block.count);
+    values.array() = (A.array() > S(0)).select(values.array(), S(0));
+  }
+
+  /// Activations of a block of hidden layer l, and what those of the last hidden layer contribute to the outputs.
+  void forward_block(ConstVectorRef<S> w, std::size_t l, const Block& block, ConstMatrixRef<S> inputs,
+                     BatchWorkspace& ws) const {
+    const Index batch = inputs.rows();
+    auto A = ws.activations[l].block(0, block.first, batch, block.count);
+    A.noalias() = inputs * map(w, layers_[l]).middleCols(block.first, block.count);
+    if (has_biases_) A.rowwise() += w.segment(layers_[l].biases + block.first, block.count).transpose();
+    A = A.unaryExpr([](S z) { return z < S(0) ? S(0) : z; });  // NaN stays NaN
+    if (l + 2 == layers_.size())
+      ws.partial_outputs[block.index].topRows(batch).noalias() =
+          A * map(w, layers_.back()).middleRows(block.first, block.count);
+  }
+
+  /// The rest of `forward` when the first layer is done.
+  void forward_above_first(ConstVectorRef<S> w, MatrixRef<S> F, BatchWorkspace& ws) const {
+    for (std::size_t l = 1; l + 1 < layers_.size(); ++l)
+      for_blocks(l, ws,
+                 [&](const Block& block) { forward_block(w, l, block, ws.activations[l - 1].topRows(ws.batch), ws); });
+    sum_partial_outputs(w, F, ws);
+  }
+
+  /// The outputs, with the biases of the last layer from `w`.
+  void sum_partial_outputs(ConstVectorRef<S> w, MatrixRef<S> F, const BatchWorkspace& ws) const {
+    F = ws.partial_outputs.front().topRows(ws.batch);
+    for (std::size_t b = 1; b < ws.partial_outputs.size(); ++b) F += ws.partial_outputs[b].topRows(ws.batch);
+    if (has_biases_) F.rowwise() += w.segment(layers_.back().biases, num_outputs()).transpose();
+  }
+
+  /// From the sensitivities above a block of hidden layer l: its own, and the gradients of its biases and of the
+  /// weights that go out of it. Those that go out of other blocks are not read, so that `target` may be the memory of
+  /// w.
+  void pull_back_block(ConstVectorRef<S> w, std::size_t l, const Block& block, VectorRef<S> target,
+                       BatchWorkspace& ws) const {
+    const auto pull_back = [&](const auto& above) {
+      auto B = ws.sensitivities[l].block(0, block.first, ws.batch, block.count);
+      const auto A = ws.activations[l].block(0, block.first, ws.batch, block.count);
+      B.noalias() = above * map(w, layers_[l + 1]).middleRows(block.first, block.count).transpose();
+      keep_active(l, block, B, ws);
+      map(target, layers_[l + 1]).middleRows(block.first, block.count).noalias() += A.transpose() * above;
+      if (has_biases_) target.segment(layers_[l].biases + block.first, block.count) += B.colwise().sum().transpose();
+    };
+    pull_back(l + 2 == layers_.size() ? ws.seed.topRows(ws.batch) : ws.sensitivities[l + 1].topRows(ws.batch));
+  }
+
+  /// The gradient of the weights of a block of the first layer.
+  void add_first_gradient(const Block& block, ConstMatrixRef<S> X, VectorRef<S> target,
+                          const BatchWorkspace& ws) const {
+    map(target, layers_[0]).middleCols(block.first, block.count).noalias() +=
+        X.transpose() * ws.sensitivities[0].block(0, block.first, ws.batch, block.count);
+  }
+
+  /// The part of `add_pullback` before the first hidden layer is reached.
+  void pull_back_above_first(ConstVectorRef<S> w, ConstMatrixRef<S> G, S scale, VectorRef<S> target,
+                             BatchWorkspace& ws) const {
+    auto seed = ws.seed.topRows(ws.batch);
+    seed = scale * G;
+    if (has_biases_) target.segment(layers_.back().biases, num_outputs()) += seed.colwise().sum().transpose();
+    for (std::size_t l = layers_.size() - 2; l > 0; --l)
+      for_blocks(l, ws, [&](const Block& block) { pull_back_block(w, l, block, target, ws); });
   }
 
   /// Sensitivities from the activations, each sample's times its entry of `seed`; an empty seed is all ones.
@@ -549,6 +638,13 @@ class ReluNetwork {
                             " where B = ", batch, " and K = ", num_outputs());
   }
 
+  void check_batch(ConstMatrixRef<S> X, ConstMatrixRef<S> F, const BatchWorkspace& ws) const {
+    check_features(X);
+    check_outputs("F", F, X.rows());
+    require<DimensionError>(X.rows() <= ws.seed.rows(), "the batch has ", X.rows(), " samples, the workspace room for ",
+                            ws.seed.rows());
+  }
+
   void check_last_batch(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const {
     require_size("w", w.size(), num_parameters_);
     check_features(X);
@@ -574,5 +670,7 @@ static_assert(HasInvariant<ReluNetwork<double>>);
 static_assert(HasTangent<ReluNetwork<double>>);
 static_assert(HasUnits<ReluNetwork<double>>);
 static_assert(HasBatchJvp<ReluNetwork<double>>);
+static_assert(HasParallelBatches<ReluNetwork<double>>);
+static_assert(HasDescent<ReluNetwork<double>>);
 
 }  // namespace richflow

@@ -16,6 +16,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
 #include "richflow/core/hash.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
@@ -108,6 +109,8 @@ struct SgdOptions {
   std::filesystem::path checkpoint = {};  ///< file that is written after every `checkpoint_epochs`, and at the end
   Index checkpoint_epochs = 10;
   double checkpoint_seconds = 0.0;  ///< at least so many seconds of wall clock after the last one
+  /// Threads that share the work on a batch, where the model HasParallelBatches. The result does not depend on it.
+  ParallelOptions parallel = {1};
 };
 
 /// What SGD has reached.
@@ -149,13 +152,12 @@ class Sgd {
         loss_(std::move(loss)),
         options_(std::move(options)),
         w_(std::move(w0)),
-        ws_(model_.make_batch_workspace(std::max<Index>(1, options_.batch_size))) {
+        ws_(make_workspace(model_, options_)) {
     detail::require_fit(model_, data, w_);
     require_finite("w0", w_);
     check_options();
-    X_.setZero(options_.batch_size, data.dimension());
-    F_.setZero(options_.batch_size, data.num_classes());
-    labels_.setZero(options_.batch_size);
+    current_.resize(options_.batch_size, data.dimension(), data.num_classes());
+    if constexpr (HasDescent<M>) next_.resize(options_.batch_size, data.dimension(), data.num_classes());
     if (options_.momentum > Scalar(0)) velocity_.setZero(w_.size());
     order_.resize(static_cast<std::size_t>(data.num_samples()));
     epoch_start_ = w_;
@@ -180,13 +182,15 @@ class Sgd {
   /// One batch; ends the epoch with its last one. False, with w as it was, when the loss is not finite.
   bool step() {
     using std::isfinite;
-    const Index first = batch_ * options_.batch_size;
-    const Index size = std::min(options_.batch_size, data_->num_samples() - first);
-    auto X = X_.topRows(size);
-    auto F = F_.topRows(size);
-    auto labels = labels_.head(size);
-    data_->gather(order_.data() + first, X, labels);
-    model_.forward(w_, X, F, ws_);
+    const Index size = size_of(batch_);
+    auto X = current_.X.topRows(size);
+    auto F = current_.F.topRows(size);
+    auto labels = current_.labels.head(size);
+    if (!is_forward_done_) {
+      gather(batch_, current_);
+      model_.forward(w_, X, F, ws_);
+    }
+    is_forward_done_ = false;
     const Index correct = count_correct(F, labels);
     const auto loss = static_cast<double>(loss_.value_and_gradient(F, labels, F));
     if (!isfinite(loss)) return false;
@@ -200,6 +204,8 @@ class Sgd {
       velocity_ *= options_.momentum;
       model_.add_pullback(w_, X, F, scale, velocity_, ws_);
       w_ += velocity_;
+    } else if (HasDescent<M> && batch_ + 1 < num_batches()) {
+      descend_to_next_batch(scale);
     } else {
       model_.add_pullback(w_, X, F, scale, w_, ws_);
     }
@@ -313,6 +319,7 @@ class Sgd {
                              "checkpoint: epoch ", other.epoch_, ", batch ", other.batch_, " does not exist");
     other.before_ = seconds;
     other.start_ = Clock::now();
+    other.is_forward_done_ = false;
     other.shuffle_samples();
     *this = std::move(other);
   }
@@ -343,6 +350,50 @@ class Sgd {
   using Clock = std::chrono::steady_clock;
   static constexpr const char* title = "richflow sgd checkpoint 2";
 
+  /// A batch and what the model makes of it, later the gradient of the loss.
+  struct Batch {
+    Matrix<Scalar> X = {};
+    Matrix<Scalar> F = {};
+    Vector<int> labels = {};
+
+    void resize(Index size, Index features, Index outputs) {
+      X.setZero(size, features);
+      F.setZero(size, outputs);
+      labels.setZero(size);
+    }
+  };
+
+  [[nodiscard]] static auto make_workspace(const M& model, const SgdOptions<Scalar>& options) {
+    const Index size = std::max<Index>(1, options.batch_size);
+    if constexpr (HasParallelBatches<M>)
+      return model.make_batch_workspace(size, options.parallel);
+    else
+      return model.make_batch_workspace(size);
+  }
+
+  [[nodiscard]] Index size_of(Index batch) const {
+    return std::min(options_.batch_size, data_->num_samples() - batch * options_.batch_size);
+  }
+
+  void gather(Index batch, Batch& to) const {
+    const Index size = size_of(batch);
+    auto X = to.X.topRows(size);
+    data_->gather(order_.data() + batch * options_.batch_size, X, to.labels.head(size));
+  }
+
+  /// The step on the current batch, whose F is the gradient, and the outputs of the next one.
+  void descend_to_next_batch(Scalar scale) {
+    if constexpr (HasDescent<M>) {
+      const Index size = size_of(batch_);
+      const Index next = size_of(batch_ + 1);
+      gather(batch_ + 1, next_);
+      model_.descend_and_forward(w_, current_.X.topRows(size), current_.F.topRows(size), scale, next_.X.topRows(next),
+                                 next_.F.topRows(next), ws_);
+      std::swap(current_, next_);
+      is_forward_done_ = true;
+    }
+  }
+
   void check_options() const {
     using std::isfinite;
     const auto& o = options_;
@@ -356,6 +407,7 @@ class Sgd {
     require(o.divergence_factor > 1.0, "divergence_factor must be above 1, got ", o.divergence_factor);
     require(o.checkpoint_epochs >= 1, "checkpoint_epochs must be at least 1, got ", o.checkpoint_epochs);
     require(o.checkpoint_seconds >= 0.0, "checkpoint_seconds must not be negative, got ", o.checkpoint_seconds);
+    static_cast<void>(num_threads(o.parallel));
   }
 
   [[nodiscard]] static bool is_sound(Status status) {
@@ -385,7 +437,8 @@ class Sgd {
   }
 
   [[nodiscard]] Evaluation evaluate_all(const Vector<Scalar>& w) {
-    return detail::evaluate_in(model_, loss_, w, *data_, X_, F_, labels_, ws_);
+    is_forward_done_ = false;
+    return detail::evaluate_in(model_, loss_, w, *data_, current_.X, current_.F, current_.labels, ws_);
   }
 
   void say_diverged(SgdResult<Scalar>& result, double loss) const {
@@ -402,11 +455,11 @@ class Sgd {
     RandomStream random(0);
     Vector<Scalar> w = Scalar(2) * w_;
     for (Index i = 0; i < w.size(); ++i) w[i] += static_cast<Scalar>(random.uniform(-0.0625, 0.0625));
-    auto X = X_.topRows(1);
-    auto F = F_.topRows(1);
-    data_->gather_from(0, X, labels_.head(1));
+    auto X = current_.X.topRows(1);
+    auto F = current_.F.topRows(1);
+    data_->gather_from(0, X, current_.labels.head(1));
     model_.forward(w, X, F, ws_);
-    const auto loss = static_cast<double>(loss_.value(F, labels_.head(1)));
+    const auto loss = static_cast<double>(loss_.value(F, current_.labels.head(1)));
     return isfinite(loss) ? loss : 0.0;
   }
 
@@ -462,9 +515,9 @@ class Sgd {
   typename M::BatchWorkspace ws_;
   Vector<Scalar> velocity_ = {};
   Vector<Scalar> epoch_start_ = {};
-  Matrix<Scalar> X_ = {};
-  Matrix<Scalar> F_ = {};
-  Vector<int> labels_ = {};
+  Batch current_ = {};
+  Batch next_ = {};               // where the model HasDescent
+  bool is_forward_done_ = false;  // current_ holds the batch and its outputs already
   std::vector<Index> order_ = {};
   std::uint64_t start_hash_ = 0;
   std::uint64_t data_hash_ = 0;
