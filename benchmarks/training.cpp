@@ -1,13 +1,16 @@
 // Training, beside the rate of matrix products alone. `images_per_s` is of forward and backward.
 //
 // sgd: steps of SGD on a 784-5000-10 ReLU network, batch 256, on 1 or more threads; `of_products` is the time that
-// the network's own five matrix products take, on the same memory, over that of a step.
+// the network's own five matrix products take, each as a whole on that many threads, over that of a step.
+// plain_sgd: the same steps as one writes them down, in whole products.
 // vgg11: a batch on one thread; `of_product_rate` is the rate of the network's own products over that of one large
 // product, `direct_Gflops` the rate that a convolution by its definition would need to be as fast.
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -15,6 +18,7 @@
 #include "rate.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/data/labelled_dataset.hpp"
+#include "richflow/losses/cross_entropy.hpp"
 #include "richflow/models/conv_network.hpp"
 #include "richflow/models/relu_network.hpp"
 #include "richflow/train/sgd.hpp"
@@ -24,16 +28,22 @@ namespace {
 using namespace richflow;
 using namespace richflow::benchmarks;
 
+constexpr Index d = 784;
+constexpr Index width = 5000;
+constexpr Index classes = 10;
+constexpr Index batch_size = 256;
+constexpr Index num_batches = 20;
+
 /// Seconds of the five products of a step alone, at their best.
-double seconds_of_products(Index d, Index width, Index outputs, Index batch) {
+double seconds_of_products() {
   RandomStream random(2);
-  const Matrix<float> X = normal_matrix<float>(random, batch, d);
-  const Matrix<float> G = normal_matrix<float>(random, batch, outputs);
+  const Matrix<float> X = normal_matrix<float>(random, batch_size, d);
+  const Matrix<float> G = normal_matrix<float>(random, batch_size, classes);
   Matrix<float> W = normal_matrix<float>(random, d, width);
-  Matrix<float> V = normal_matrix<float>(random, width, outputs);
-  Matrix<float> A(batch, width);
-  Matrix<float> B(batch, width);
-  Matrix<float> F(batch, outputs);
+  Matrix<float> V = normal_matrix<float>(random, width, classes);
+  Matrix<float> A(batch_size, width);
+  Matrix<float> B(batch_size, width);
+  Matrix<float> F(batch_size, classes);
   double best = 1e300;
   for (int k = 0; k < 10; ++k) {
     const double start = seconds();
@@ -49,43 +59,86 @@ double seconds_of_products(Index d, Index width, Index outputs, Index batch) {
   return best;
 }
 
-/// Threads.
-void sgd(benchmark::State& state) {
-  constexpr Index d = 784;
-  constexpr Index width = 5000;
-  constexpr Index classes = 10;
-  constexpr Index batch = 256;
-  constexpr Index samples = 20 * batch;
-  const int threads = static_cast<int>(state.range(0));
-  set_product_threads(1);  // the trainer's own threads share each step
-  RandomStream random(1);
-  Vector<int> labels(samples);
-  for (Index n = 0; n < samples; ++n) labels[n] = static_cast<int>(n % classes);
-  const LabelledDataset<float> data(normal_matrix<float>(random, d, samples), std::move(labels), classes);
-  const ReluNetwork<float> net(d, {width}, false, classes);
-  SgdOptions<float> options;
-  options.step = 0.01F;
-  options.batch_size = batch;
-  options.parallel.threads = threads;
-  Sgd<ReluNetwork<float>> trainer(net, data, net.initial_parameters(random, BasicScale<float>::from_value(1)), options);
+LabelledDataset<float> labelled_noise(RandomStream& random) {
+  Vector<int> labels(num_batches * batch_size);
+  for (Index n = 0; n < labels.size(); ++n) labels[n] = static_cast<int>(n % classes);
+  return {normal_matrix<float>(random, d, labels.size()), std::move(labels), classes};
+}
+
+/// `epoch()` makes `num_batches` steps. The counters are of the best epoch.
+template <class Epoch>
+void time_epochs(benchmark::State& state, const Epoch& epoch) {
   double best = 1e300;
   for (auto _ : state) {
     const double start = seconds();
-    const Index epoch = trainer.epoch();
-    while (trainer.epoch() == epoch)
-      if (!trainer.step()) state.SkipWithError("the loss is not finite");
-    best = std::min(best, (seconds() - start) / static_cast<double>(trainer.num_batches()));
+    epoch();
+    best = std::min(best, (seconds() - start) / static_cast<double>(num_batches));
   }
-  state.counters["images_per_s"] = static_cast<double>(batch) / best;
-  set_product_threads(threads);
-  state.counters["of_products"] = seconds_of_products(d, width, classes, batch) / best;
+  state.counters["images_per_s"] = static_cast<double>(batch_size) / best;
+  set_product_threads(static_cast<int>(state.range(0)));
+  state.counters["of_products"] = seconds_of_products() / best;
   set_product_threads(1);
 }
 
-BENCHMARK(sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply([](benchmark::internal::Benchmark* b) {
+/// Threads.
+void sgd(benchmark::State& state) {
+  set_product_threads(1);  // the trainer's own threads share each step
+  RandomStream random(1);
+  const LabelledDataset<float> data = labelled_noise(random);
+  const ReluNetwork<float> net(d, {width}, false, classes);
+  SgdOptions<float> options;
+  options.step = 0.01F;
+  options.batch_size = batch_size;
+  options.parallel.threads = static_cast<int>(state.range(0));
+  Sgd<ReluNetwork<float>> trainer(net, data, net.initial_parameters(random, BasicScale<float>::from_value(1)), options);
+  time_epochs(state, [&] {
+    for (Index k = 0; k < num_batches; ++k)
+      if (!trainer.step()) state.SkipWithError("the loss is not finite");
+  });
+}
+
+/// Threads.
+void plain_sgd(benchmark::State& state) {
+  set_product_threads(static_cast<int>(state.range(0)));
+  RandomStream random(1);
+  const LabelledDataset<float> data = labelled_noise(random);
+  const ReluNetwork<float> net(d, {width}, false, classes);
+  const Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
+  Matrix<float> W = net.weights(w, 1);
+  Matrix<float> V = net.weights(w, 2);
+  Matrix<float> X(batch_size, d);
+  Matrix<float> A(batch_size, width);
+  Matrix<float> B(batch_size, width);
+  Matrix<float> F(batch_size, classes);
+  Vector<int> labels(batch_size);
+  std::vector<Index> order(static_cast<std::size_t>(data.num_samples()));
+  std::iota(order.begin(), order.end(), Index(0));
+  const CrossEntropy<float> loss;
+  const float step = 0.01F / static_cast<float>(batch_size);
+  time_epochs(state, [&] {
+    shuffle(random, order);
+    for (Index k = 0; k < num_batches; ++k) {
+      data.gather(order.data() + k * batch_size, X, labels);
+      A.noalias() = X * W;
+      A = A.cwiseMax(0.0F);
+      F.noalias() = A * V;
+      if (!std::isfinite(loss.value_and_gradient(F, labels, F))) state.SkipWithError("the loss is not finite");
+      F *= -step;
+      B.noalias() = F * V.transpose();
+      B.array() = (A.array() > 0.0F).select(B.array(), 0.0F);
+      V.noalias() += A.transpose() * F;
+      W.noalias() += X.transpose() * B;
+    }
+  });
+}
+
+void up_to_all_cores(benchmark::internal::Benchmark* b) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   for (int threads = 1; threads <= cores; threads *= 2) b->Arg(threads);
-});
+}
+
+BENCHMARK(sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
+BENCHMARK(plain_sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
 
 /// Operations per image of forward and backward: `per_pixel` per pixel and pair of channels. The images themselves
 /// need no gradient.

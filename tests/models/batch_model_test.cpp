@@ -186,6 +186,14 @@ TEST_CASE("a weight of a ReLU network that is NaN makes the outputs of a batch N
     net.forward(w, X, F, ws);
     CHECK(F.array().isNaN().rowwise().any().all());
   }
+  const ReluNetwork<float> single(40, {30, 20}, false);
+  Vector<float> f(6);
+  for (const Index position : {Index(7), Index(1250)}) {
+    Vector<float> w = single.initial_parameters(random, BasicScale<float>::from_value(1));
+    w[position] = std::numeric_limits<float>::quiet_NaN();
+    single.predict(w, X, f);
+    CHECK(f.array().isNaN().all());
+  }
 }
 
 TEST_CASE("with one output a batch has the values and gradients of the model of one value per sample") {

@@ -229,94 +229,18 @@ class ReluNetwork {
   /// other triangle of K), those of the sensitivities on the way back. Cost: 4 N P for the two ways and N^2 per neuron
   /// and Gram matrix, nearly all in matrix products.
   void tangent_kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> K) const {
-    const Index n = X.rows();
-    check(w, X, n);
-    require<DimensionError>(K.rows() == n && K.cols() == n, "K is ", K.rows(), " x ", K.cols(), " where N = ", n);
+    check(w, X, X.rows());
+    require<DimensionError>(K.rows() == X.rows() && K.cols() == X.rows(), "K is ", K.rows(), " x ", K.cols(),
+                            " where N = ", X.rows());
     const std::size_t hidden = layers_.size() - 1;
-    Index widest = 1;
-    for (std::size_t l = 0; l < hidden; ++l) widest = std::max(widest, layers_[l].outputs);
-    Matrix<S> values(n, widest);  // A_l on the way forward, B_l on the way back
-    Matrix<S> block(block_rows, widest);
-    Matrix<S> gram_tile(tile_rows, tile_cols);
-    Matrix<S> inputs_tile(tile_rows, tile_cols);
-    std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic>> active;
-    Vector<S> first_diagonal = Vector<S>::Zero(n);
-    std::vector<Matrix<S>> grams;
-    const S one = has_biases_ ? S(1) : S(0);
+    KernelMemory memory(X.rows(), layers_);
     for (std::size_t l = 0; l < hidden; ++l) {
-      const Index width = layers_[l].outputs;
-      const auto W = map(w, layers_[l]);
-      const bool is_last = l + 1 == hidden;
-      if (!is_last) active.emplace_back(n, width);
-      for_row_blocks(n, [&](Index i, Index rows) {
-        auto z = block.topLeftCorner(rows, width);
-        if (l == 0)
-          z.noalias() = X.middleRows(i, rows) * W;
-        else
-          z.noalias() = values.block(i, 0, rows, layers_[l].inputs) * W;
-        if (has_biases_) z.rowwise() += w.segment(layers_[l].biases, width).transpose();
-        if (!is_last) active.back().middleRows(i, rows) = z.array() > S(0);
-        values.block(i, 0, rows, width) = z.cwiseMax(S(0));
-      });
-      const auto A = values.leftCols(width);
-      if (!is_last && l > 0) grams.emplace_back(n, n);
-      for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
-        auto gram = gram_tile.topLeftCorner(rows, cols);
-        gram.noalias() = A.middleRows(i, rows) * A.middleRows(j, cols).transpose();
-        if (is_last) {
-          gram.array() += one;
-          auto below = K.block(i, j, rows, cols);
-          if (i == j)
-            below.template triangularView<Eigen::Lower>() = gram;
-          else
-            below = gram;
-        } else if (l == 0) {
-          auto above = K.block(j, i, cols, rows);
-          if (i == j) {
-            above.template triangularView<Eigen::StrictlyUpper>() = gram.transpose();
-            first_diagonal.segment(j, cols) = gram.diagonal();
-          } else {
-            above = gram.transpose();
-          }
-        } else {
-          grams.back().block(i, j, rows, cols) = gram;
-        }
-      });
+      activate(w, l, X, memory);
+      keep_gram_of_activations(l, K, memory);
     }
     for (std::size_t l = hidden; l-- > 0;) {
-      const Index width = layers_[l].outputs;
-      const auto W = map(w, layers_[l + 1]);
-      auto B = values.leftCols(width);
-      if (l + 1 == hidden) {
-        for (Index j = 0; j < width; ++j)
-          B.col(j) = (B.col(j).array() > S(0)).select(Vector<S>::Constant(n, W(j, 0)), S(0));
-      } else {
-        for_row_blocks(n, [&](Index i, Index rows) {
-          auto back = block.topLeftCorner(rows, width);
-          back.noalias() = values.block(i, 0, rows, layers_[l + 1].outputs) * W.transpose();
-          B.middleRows(i, rows) = active[l].middleRows(i, rows).select(back.array(), S(0)).matrix();
-        });
-      }
-      // K += (A_{l-1} A_{l-1}^T + 1) * (B_l B_l^T), on and below the diagonal.
-      for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
-        auto gram = gram_tile.topLeftCorner(rows, cols);
-        auto inputs = inputs_tile.topLeftCorner(rows, cols);
-        gram.noalias() = B.middleRows(i, rows) * B.middleRows(j, cols).transpose();
-        if (l == 0) {
-          inputs.noalias() = X.middleRows(i, rows) * X.middleRows(j, cols).transpose();
-        } else if (l == 1) {
-          inputs = K.block(j, i, cols, rows).transpose();  // at the diagonal right below it only
-          if (i == j) inputs.diagonal() = first_diagonal.segment(j, cols);
-        } else {
-          inputs = grams[l - 2].block(i, j, rows, cols);
-        }
-        gram.array() *= inputs.array() + one;
-        auto below = K.block(i, j, rows, cols);
-        if (i == j)
-          below.template triangularView<Eigen::Lower>() += gram;
-        else
-          below += gram;
-      });
+      replace_by_sensitivities(w, l, memory);
+      add_kernel_of_layer(l, X, K, memory);
     }
     K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
   }
@@ -457,6 +381,24 @@ class ReluNetwork {
     Index count = 0;
   };
 
+  /// What the kernel of many samples is made in.
+  struct KernelMemory {
+    KernelMemory(Index n, const std::vector<Layer>& layers) : first_diagonal(Vector<S>::Zero(n)) {
+      Index widest = 1;
+      for (std::size_t l = 0; l + 1 < layers.size(); ++l) widest = std::max(widest, layers[l].outputs);
+      values.resize(n, widest);
+      block.resize(block_rows, widest);
+    }
+
+    Matrix<S> values = {};  // A_l on the way forward, B_l on the way back
+    Matrix<S> block = {};   // the next values of some samples
+    Matrix<S> gram = Matrix<S>(tile_rows, tile_cols);
+    Matrix<S> inputs = Matrix<S>(tile_rows, tile_cols);
+    std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic>> active = {};  // of all hidden layers but the last
+    Vector<S> first_diagonal;           // of the Gram matrix of A_1, whose other entries are above the diagonal of K
+    std::vector<Matrix<S>> grams = {};  // of A_2 ... A_{D-2}
+  };
+
   static constexpr Index block_neurons = 512;
   static constexpr Index block_rows = 48;
   static constexpr Index tile_rows = 128;
@@ -496,6 +438,98 @@ class ReluNetwork {
     else
       out.noalias() = ws.activations[l - 1] * W;
     if (has_biases_) out.rowwise() += w.segment(layers_[l].biases, layers_[l].outputs).transpose();
+  }
+
+  /// A_l from A_{l-1} (layers count from 0 in here), a block of samples at a time.
+  void activate(ConstVectorRef<S> w, std::size_t l, ConstMatrixRef<S> X, KernelMemory& memory) const {
+    const Index n = memory.values.rows();
+    const Index width = layers_[l].outputs;
+    const bool is_last = l + 2 == layers_.size();
+    const auto W = map(w, layers_[l]);
+    if (!is_last) memory.active.emplace_back(n, width);
+    for_row_blocks(n, [&](Index i, Index rows) {
+      auto z = memory.block.topLeftCorner(rows, width);
+      if (l == 0)
+        z.noalias() = X.middleRows(i, rows) * W;
+      else
+        z.noalias() = memory.values.block(i, 0, rows, layers_[l].inputs) * W;
+      if (has_biases_) z.rowwise() += w.segment(layers_[l].biases, width).transpose();
+      if (!is_last) memory.active.back().middleRows(i, rows) = z.array() > S(0);
+      memory.values.block(i, 0, rows, width) = z.cwiseMax(S(0));
+    });
+  }
+
+  /// `A_l A_l^T`: that of the last hidden layer, plus 1 with biases, begins K; that of the first goes above the
+  /// diagonal of K.
+  void keep_gram_of_activations(std::size_t l, MatrixRef<S> K, KernelMemory& memory) const {
+    const Index n = K.rows();
+    const bool is_last = l + 2 == layers_.size();
+    const auto A = memory.values.leftCols(layers_[l].outputs);
+    if (!is_last && l > 0) memory.grams.emplace_back(n, n);
+    for_lower_tiles(n, [&](Index i, Index rows, Index j, Index cols) {
+      auto gram = memory.gram.topLeftCorner(rows, cols);
+      gram.noalias() = A.middleRows(i, rows) * A.middleRows(j, cols).transpose();
+      if (is_last) {
+        gram.array() += has_biases_ ? S(1) : S(0);
+        auto below = K.block(i, j, rows, cols);
+        if (i == j)
+          below.template triangularView<Eigen::Lower>() = gram;
+        else
+          below = gram;
+      } else if (l == 0) {
+        auto above = K.block(j, i, cols, rows);
+        if (i == j) {
+          above.template triangularView<Eigen::StrictlyUpper>() = gram.transpose();
+          memory.first_diagonal.segment(j, cols) = gram.diagonal();
+        } else {
+          above = gram.transpose();
+        }
+      } else {
+        memory.grams.back().block(i, j, rows, cols) = gram;
+      }
+    });
+  }
+
+  /// B_l from B_{l+1}; for the last hidden layer from A_l.
+  void replace_by_sensitivities(ConstVectorRef<S> w, std::size_t l, KernelMemory& memory) const {
+    const Index n = memory.values.rows();
+    const Index width = layers_[l].outputs;
+    const auto W = map(w, layers_[l + 1]);
+    auto B = memory.values.leftCols(width);
+    if (l + 2 == layers_.size()) {
+      for (Index j = 0; j < width; ++j)
+        B.col(j) = (B.col(j).array() > S(0)).select(Vector<S>::Constant(n, W(j, 0)), S(0));
+      return;
+    }
+    for_row_blocks(n, [&](Index i, Index rows) {
+      auto back = memory.block.topLeftCorner(rows, width);
+      back.noalias() = memory.values.block(i, 0, rows, layers_[l + 1].outputs) * W.transpose();
+      B.middleRows(i, rows) = memory.active[l].middleRows(i, rows).select(back.array(), S(0)).matrix();
+    });
+  }
+
+  /// `K += (A_{l-1} A_{l-1}^T + 1) * (B_l B_l^T)`, the 1 with biases, on and below the diagonal.
+  void add_kernel_of_layer(std::size_t l, ConstMatrixRef<S> X, MatrixRef<S> K, KernelMemory& memory) const {
+    const auto B = memory.values.leftCols(layers_[l].outputs);
+    for_lower_tiles(K.rows(), [&](Index i, Index rows, Index j, Index cols) {
+      auto gram = memory.gram.topLeftCorner(rows, cols);
+      auto inputs = memory.inputs.topLeftCorner(rows, cols);
+      gram.noalias() = B.middleRows(i, rows) * B.middleRows(j, cols).transpose();
+      if (l == 0) {
+        inputs.noalias() = X.middleRows(i, rows) * X.middleRows(j, cols).transpose();
+      } else if (l == 1) {
+        inputs = K.block(j, i, cols, rows).transpose();  // at the diagonal right below it only
+        if (i == j) inputs.diagonal() = memory.first_diagonal.segment(j, cols);
+      } else {
+        inputs = memory.grams[l - 2].block(i, j, rows, cols);
+      }
+      gram.array() *= inputs.array() + (has_biases_ ? S(1) : S(0));
+      auto below = K.block(i, j, rows, cols);
+      if (i == j)
+        below.template triangularView<Eigen::Lower>() += gram;
+      else
+        below += gram;
+    });
   }
 
   [[nodiscard]] static Index num_blocks(Index neurons) { return (neurons + block_neurons - 1) / block_neurons; }
