@@ -2,7 +2,9 @@
 //
 // sgd: steps of SGD on a 784-5000-10 ReLU network, batch 256, on 1 or more threads; `of_products` is the time that
 // the network's own five matrix products take, each as a whole on that many threads, over that of a step.
-// plain_sgd: the same steps as one writes them down, in whole products.
+// sgd_in_two_passes: the same without going on to the next batch in the pass that changes the weights.
+// plain_sgd: the same steps as one writes them down, in whole products. These have threads where the program was
+// compiled with OpenMP or calls OpenBLAS.
 // vgg11: a batch on one thread; `of_product_rate` is the rate of the network's own products over that of one large
 // product, `direct_Gflops` the rate that a convolution by its definition would need to be as fast.
 
@@ -80,22 +82,33 @@ void time_epochs(benchmark::State& state, const Epoch& epoch) {
   set_product_threads(1);
 }
 
+/// A ReLU network that cannot go on to the next batch in a step.
+struct TwoPasses : ReluNetwork<float> {
+  using ReluNetwork<float>::ReluNetwork;
+  void descend_and_forward() const = delete;
+};
+static_assert(HasParallelBatches<TwoPasses> && !HasDescent<TwoPasses>);
+
 /// Threads.
-void sgd(benchmark::State& state) {
+template <class Net>
+void sgd_of(benchmark::State& state) {
   set_product_threads(1);  // the trainer's own threads share each step
   RandomStream random(1);
   const LabelledDataset<float> data = labelled_noise(random);
-  const ReluNetwork<float> net(d, {width}, false, classes);
+  const Net net(d, {width}, false, classes);
   SgdOptions<float> options;
   options.step = 0.01F;
   options.batch_size = batch_size;
   options.parallel.threads = static_cast<int>(state.range(0));
-  Sgd<ReluNetwork<float>> trainer(net, data, net.initial_parameters(random, BasicScale<float>::from_value(1)), options);
+  Sgd<Net> trainer(net, data, net.initial_parameters(random, BasicScale<float>::from_value(1)), options);
   time_epochs(state, [&] {
     for (Index k = 0; k < num_batches; ++k)
       if (!trainer.step()) state.SkipWithError("the loss is not finite");
   });
 }
+
+void sgd(benchmark::State& state) { sgd_of<ReluNetwork<float>>(state); }
+void sgd_in_two_passes(benchmark::State& state) { sgd_of<TwoPasses>(state); }
 
 /// Threads.
 void plain_sgd(benchmark::State& state) {
@@ -138,6 +151,7 @@ void up_to_all_cores(benchmark::internal::Benchmark* b) {
 }
 
 BENCHMARK(sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
+BENCHMARK(sgd_in_two_passes)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
 BENCHMARK(plain_sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
 
 /// Operations per image of forward and backward: `per_pixel` per pixel and pair of channels. The images themselves

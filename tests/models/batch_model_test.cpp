@@ -15,6 +15,9 @@
 using namespace richflow;
 using namespace test_support;
 
+static_assert(HasParallelBatches<Linearized<ReluNetwork<double>>>);
+static_assert(!HasParallelBatches<LinearClassifier<double>>);
+
 namespace {
 
 /// A BatchModel with its derivatives by itself: F against differences, adjointness, in-place descent, smaller batches.
@@ -134,6 +137,15 @@ TEST_CASE("the batches of a ReLU network are the same bit for bit for any number
   const Vector<float> one = run(1);
   CHECK(one.allFinite());
   for (const int threads : {2, 3, 7}) CHECK(run(threads) == one);
+  const Linearized<ReluNetwork<float>> tangent(net, w0);
+  const auto run_tangent = [&](int threads) {
+    auto ws = tangent.make_batch_workspace(20, {threads});
+    CHECK(ws.model.parallel.threads == threads);
+    Matrix<float> F(20, 3);
+    tangent.forward(w0 + v, X, F, ws);
+    return F;
+  };
+  CHECK(run_tangent(3) == run_tangent(1));
   CHECK_THROWS_MATCHES(net.make_batch_workspace(20, {-1}), ArgumentError, message_contains("threads"));
 }
 
@@ -218,6 +230,38 @@ TEST_CASE("with one output a batch has the values and gradients of the model of 
     tangent.predict(moved, X, f);
     tangent.forward(moved, X, F, tangent_ws);
     CHECK((F.col(0) - f).norm() <= 1e3 * eps * (1 + f.norm()));
+  }
+}
+
+TEST_CASE("output k of a wide network is the network whose last layer is column k alone, and gradients add up") {
+  RandomStream random(508);
+  for (const Index width : {1030, 2}) {
+    const ReluNetwork<double> net(3, {520, width}, true, 3);
+    const ReluNetwork<double> single(3, {520, width}, true);
+    const Vector<double> w = random_vector(random, net.num_parameters());
+    const Matrix<double> X = random_matrix(random, 6, 3);
+    const Matrix<double> G = random_matrix(random, 6, 3);
+    Matrix<double> F(6, 3);
+    Vector<double> pulled = Vector<double>::Zero(w.size());
+    auto ws = net.make_batch_workspace(6, {2});
+    net.forward(w, X, F, ws);
+    net.add_pullback(w, X, G, 1.0, pulled, ws);
+    const Index hidden = w.size() - 3 * (width + 1);
+    Vector<double> expected = Vector<double>::Zero(w.size());
+    for (Index k = 0; k < 3; ++k) {
+      Vector<double> part(single.num_parameters());
+      part << w.head(hidden), w.segment(hidden + width * k, width), w[hidden + 3 * width + k];
+      Vector<double> f(6);
+      single.predict(part, X, f);
+      // Rounding of sums of a thousand terms in another order, here and below.
+      CHECK((F.col(k) - f).norm() <= 1e3 * eps * f.norm());
+      Vector<double> gradient(part.size());
+      single.vjp(part, X, G.col(k), gradient);
+      expected.head(hidden) += gradient.head(hidden);
+      expected.segment(hidden + width * k, width) += gradient.segment(hidden, width);
+      expected[hidden + 3 * width + k] += gradient[hidden + width];
+    }
+    CHECK((pulled - expected).norm() <= 1e3 * eps * expected.norm());
   }
 }
 

@@ -239,10 +239,32 @@ TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that wa
   }
 }
 
+TEST_CASE("a trainer in the middle of an epoch can be copied, run on, or made to go on from a file") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "run.checkpoint";
+  const auto data = clusters(50, 0.4);
+  const ReluNetwork<double> net(3, {8}, false, 3);
+  RandomStream random(606);
+  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  SgdOptions<double> options;
+  options.step = 0.05;
+  options.batch_size = 16;
+  options.max_epochs = 6;
+  const auto undisturbed = Sgd(net, data, w0, options).run();
+  Sgd trainer(net, data, w0, options);
+  for (int k = 0; k < 6; ++k) REQUIRE(trainer.step());
+  trainer.save(path);
+  auto copy = trainer;
+  for (int k = 0; k < 3; ++k) REQUIRE(trainer.step());
+  trainer.load(path);  // its outputs of the next batch are of another one
+  CHECK(same_run(trainer.run(), undisturbed));
+  CHECK(same_run(copy.run(), undisturbed));
+}
+
 TEST_CASE("SGD gives the same bit for bit on any number of threads, and where model and step take two passes") {
   const auto data = clusters(50, 0.4);
   const ReluNetwork<double> net(3, {1100}, true, 3);
-  RandomStream random(605);
+  RandomStream random(607);
   const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
   for (const double momentum : {0.0, 0.5}) {
     SgdOptions<double> options;
@@ -251,7 +273,7 @@ TEST_CASE("SGD gives the same bit for bit on any number of threads, and where mo
     options.batch_size = 16;
     options.max_epochs = 6;
     const auto plain = Sgd(PlainReluNetwork{net}, data, w0, options).run();
-    CHECK(plain.records.back().loss < 0.7 * plain.records.front().loss);
+    CHECK(plain.records.back().loss < 0.7 * plain.records.front().loss);  // it learns, down to about a fifth
     for (const int threads : {1, 2, 5}) {
       options.parallel.threads = threads;
       CHECK(same_run(Sgd(net, data, w0, options).run(), plain));

@@ -132,7 +132,7 @@ concept HasParallelBatches = BatchModel<M> && requires(const M& model, ParallelO
   { model.make_batch_workspace(Index(1), parallel) } -> std::same_as<typename M::BatchWorkspace>;
 };
 
-/// A BatchModel that goes from one step of descent to the next batch in one pass over its parameters:
+/// A BatchModel that goes from a step of descent on to the next batch with fewer passes over its parameters:
 /// `descend_and_forward(w, X, G, scale, X_next, F_next, ws)` is `add_pullback(w, X, G, scale, w, ws)`, then
 /// `forward(w, X_next, F_next, ws)`, with the same results bit for bit.
 template <class M>

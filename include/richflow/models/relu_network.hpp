@@ -27,7 +27,8 @@ struct ReluNetworkWorkspace {
   Matrix<S> outputs = {};
 };
 
-/// Memory in which a ReluNetwork evaluates batches: per hidden layer two matrices of max_batch x n_l.
+/// Memory in which a ReluNetwork evaluates batches: per hidden layer two matrices of max_batch x n_l, and max_batch x K
+/// for each block of neurons of the last hidden layer.
 template <class S>
 struct ReluNetworkBatchWorkspace {
   std::vector<Matrix<S>> activations = {};      // A_l, l = 1 .. D - 1
@@ -55,8 +56,9 @@ struct ReluNetworkBatchWorkspace {
 /// HasParallelBatches and HasDescent; what concerns one value per sample (`predict` and all that is built on it) throws
 /// DimensionError for K > 1. Immutable.
 ///
-/// Batches are worked on in blocks of neurons: the weights of a block come to the cache once for all that is done with
-/// them, and threads share the blocks, which do not depend on their number.
+/// Batches are worked on in blocks of up to 512 neurons, layer by layer. Threads share the blocks of a layer, which do
+/// not depend on their number: a layer of up to 512 neurons keeps one thread busy, one of 5000 at most ten. The weights
+/// of a block of the first layer are in the cache for all that is done with them in a step.
 ///
 /// With a workspace nothing allocates for layers of up to about a hundred neurons (beyond, Eigen's matrix product
 /// does). With B_l the derivatives of the N outputs by Z_l, everything at one point follows from A and B: `J^T r =
@@ -267,7 +269,9 @@ class ReluNetwork {
   }
 
   /// Memory for batches of up to `max_batch` samples, and the threads that share the work on one, one by default. Where
-  /// Eigen's products use threads of their own, they should be set to one.
+  /// Eigen's products use threads of their own (with OpenMP or a BLAS), these should be set to one. The threads are
+  /// started anew for every pass through a layer, 2 D - 3 times in a step of descent, some 30 microseconds each. Throws
+  /// DimensionError unless max_batch > 0, ArgumentError for a negative number of threads.
   [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch, ParallelOptions parallel = {1}) const {
     require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
     BatchWorkspace ws;
@@ -304,8 +308,10 @@ class ReluNetwork {
     });
   }
 
-  /// `add_pullback(w, X, G, scale, w, ws)`, then `forward(w, X_next, F_next, ws)`, in one pass over the weights of the
-  /// first layer.
+  /// `add_pullback(w, X, G, scale, w, ws)` at the w and X of the last `forward`, then `forward(w, X_next, F_next, ws)`,
+  /// in one pass over the weights of the first layer. G is B x K, X_next B' x d and F_next B' x K, both B and B' at
+  /// most max_batch; F_next may be the memory of G if B' = B. Throws DimensionError for other shapes; nothing has
+  /// changed then.
   void descend_and_forward(VectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, ConstMatrixRef<S> X_next,
                            MatrixRef<S> F_next, BatchWorkspace& ws) const {
     check_last_batch(w, X, ws);
@@ -399,6 +405,7 @@ class ReluNetwork {
     std::vector<Matrix<S>> grams = {};  // of A_2 ... A_{D-2}
   };
 
+  // Two threads on 784 x 5000 weights take 4 % longer with 256, 15 % with 1024.
   static constexpr Index block_neurons = 512;
   static constexpr Index block_rows = 48;
   static constexpr Index tile_rows = 128;
@@ -589,15 +596,13 @@ class ReluNetwork {
   /// w.
   void pull_back_block(ConstVectorRef<S> w, std::size_t l, const Block& block, VectorRef<S> target,
                        BatchWorkspace& ws) const {
-    const auto pull_back = [&](const auto& above) {
-      auto B = ws.sensitivities[l].block(0, block.first, ws.batch, block.count);
-      const auto A = ws.activations[l].block(0, block.first, ws.batch, block.count);
-      B.noalias() = above * map(w, layers_[l + 1]).middleRows(block.first, block.count).transpose();
-      keep_active(l, block, B, ws);
-      map(target, layers_[l + 1]).middleRows(block.first, block.count).noalias() += A.transpose() * above;
-      if (has_biases_) target.segment(layers_[l].biases + block.first, block.count) += B.colwise().sum().transpose();
-    };
-    pull_back(l + 2 == layers_.size() ? ws.seed.topRows(ws.batch) : ws.sensitivities[l + 1].topRows(ws.batch));
+    const auto above = l + 2 == layers_.size() ? ws.seed.topRows(ws.batch) : ws.sensitivities[l + 1].topRows(ws.batch);
+    auto B = ws.sensitivities[l].block(0, block.first, ws.batch, block.count);
+    const auto A = ws.activations[l].block(0, block.first, ws.batch, block.count);
+    B.noalias() = above * map(w, layers_[l + 1]).middleRows(block.first, block.count).transpose();
+    keep_active(l, block, B, ws);
+    map(target, layers_[l + 1]).middleRows(block.first, block.count).noalias() += A.transpose() * above;
+    if (has_biases_) target.segment(layers_[l].biases + block.first, block.count) += B.colwise().sum().transpose();
   }
 
   /// The gradient of the weights of a block of the first layer.

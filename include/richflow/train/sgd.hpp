@@ -109,7 +109,9 @@ struct SgdOptions {
   std::filesystem::path checkpoint = {};  ///< file that is written after every `checkpoint_epochs`, and at the end
   Index checkpoint_epochs = 10;
   double checkpoint_seconds = 0.0;  ///< at least so many seconds of wall clock after the last one
-  /// Threads that share the work on a batch, where the model HasParallelBatches. The result does not depend on it.
+  /// Threads that share the work on a batch, where the model HasParallelBatches: a ReluNetwork with layers of more than
+  /// 512 neurons. Eigen's products, or those of a BLAS, should have one thread each then. The result does not depend on
+  /// it.
   ParallelOptions parallel = {1};
 };
 
@@ -137,7 +139,8 @@ struct SgdResult {
 ///
 /// An epoch goes through all samples in an order that depends on (seed, epoch) alone. With the same options the result
 /// is the same bit for bit, also when the run was interrupted and went on from a checkpoint. Without momentum a step is
-/// one pass over the parameters. Steps allocate nothing if the model does not (Eigen's large products do). Refers to
+/// one pass over the parameters. On one thread steps allocate nothing if the model does not (Eigen's large products
+/// do). Refers to
 /// the dataset, which must outlive it.
 template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
 class Sgd {
@@ -157,7 +160,7 @@ class Sgd {
     require_finite("w0", w_);
     check_options();
     current_.resize(options_.batch_size, data.dimension(), data.num_classes());
-    if constexpr (HasDescent<M>) next_.resize(options_.batch_size, data.dimension(), data.num_classes());
+    if (goes_on_in_a_step()) next_.resize(options_.batch_size, data.dimension(), data.num_classes());
     if (options_.momentum > Scalar(0)) velocity_.setZero(w_.size());
     order_.resize(static_cast<std::size_t>(data.num_samples()));
     epoch_start_ = w_;
@@ -204,7 +207,7 @@ class Sgd {
       velocity_ *= options_.momentum;
       model_.add_pullback(w_, X, F, scale, velocity_, ws_);
       w_ += velocity_;
-    } else if (HasDescent<M> && batch_ + 1 < num_batches()) {
+    } else if (goes_on_in_a_step() && batch_ + 1 < num_batches()) {
       descend_to_next_batch(scale);
     } else {
       model_.add_pullback(w_, X, F, scale, w_, ws_);
@@ -371,6 +374,11 @@ class Sgd {
       return model.make_batch_workspace(size);
   }
 
+  /// Whether a step goes on to the outputs of the next batch, which needs memory for that.
+  [[nodiscard]] bool goes_on_in_a_step() const {
+    return HasDescent<M> && options_.momentum == Scalar(0) && num_batches() > 1;
+  }
+
   [[nodiscard]] Index size_of(Index batch) const {
     return std::min(options_.batch_size, data_->num_samples() - batch * options_.batch_size);
   }
@@ -516,7 +524,7 @@ class Sgd {
   Vector<Scalar> velocity_ = {};
   Vector<Scalar> epoch_start_ = {};
   Batch current_ = {};
-  Batch next_ = {};               // where the model HasDescent
+  Batch next_ = {};               // where a step goes on to it
   bool is_forward_done_ = false;  // current_ holds the batch and its outputs already
   std::vector<Index> order_ = {};
   std::uint64_t start_hash_ = 0;
