@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
@@ -108,6 +109,7 @@ TEST_CASE("a wide ReLU network, worked on in blocks of neurons, has the batches 
       net.forward(w, X, F, ws);
       net.forward_jvp(w, X, v, dF, ws);
       net.add_pullback(w, X, r, 1.0, pulled, ws);
+      if (biases) CHECK(std::min({f.norm(), df.norm(), gradient.norm()}) > 0.0);
       // Rounding of sums of a thousand terms in another order.
       CHECK((F - f).norm() <= 1e3 * eps * f.norm());
       CHECK((dF - df).norm() <= 1e3 * eps * df.norm());

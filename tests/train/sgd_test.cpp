@@ -515,6 +515,7 @@ TEST_CASE("SGD refuses bad input, naming it") {
   };
   refuses([](auto& o) { o.batch_size = 11; }, "batch_size must be in 1 .. N = 10, got 11");
   refuses([](auto& o) { o.batch_size = 0; }, "batch_size");
+  refuses([](auto& o) { o.batch_size = Index(1) << 50; }, "batch_size must be in 1 .. N = 10");
   refuses([](auto& o) { o.step = 0; }, "step must be positive and finite, got 0");
   refuses([](auto& o) { o.step = std::nan(""); }, "step");
   refuses([](auto& o) { o.momentum = 1; }, "momentum");

@@ -58,7 +58,7 @@ struct ReluNetworkBatchWorkspace {
 ///
 /// Batches are worked on in blocks of up to 512 neurons, layer by layer. Threads share the blocks of a layer, which do
 /// not depend on their number: a layer of up to 512 neurons keeps one thread busy, one of 5000 at most ten. The weights
-/// of a block of the first layer are in the cache for all that is done with them in a step.
+/// of a block of the first layer are read once for all that is done with them in a step, if they fit into the cache.
 ///
 /// With a workspace nothing allocates for layers of up to about a hundred neurons (beyond, Eigen's matrix product
 /// does). With B_l the derivatives of the N outputs by Z_l, everything at one point follows from A and B: `J^T r =

@@ -155,7 +155,7 @@ class Sgd {
         loss_(std::move(loss)),
         options_(std::move(options)),
         w_(std::move(w0)),
-        ws_(make_workspace(model_, options_)) {
+        ws_(make_workspace(model_, data, options_)) {
     detail::require_fit(model_, data, w_);
     require_finite("w0", w_);
     check_options();
@@ -366,8 +366,10 @@ class Sgd {
     }
   };
 
-  [[nodiscard]] static auto make_workspace(const M& model, const SgdOptions<Scalar>& options) {
-    const Index size = std::max<Index>(1, options.batch_size);
+  /// Before the options are checked: a senseless batch size must not ask for its memory.
+  [[nodiscard]] static auto make_workspace(const M& model, const LabelledDataset<Scalar>& data,
+                                           const SgdOptions<Scalar>& options) {
+    const Index size = std::clamp<Index>(options.batch_size, 1, data.num_samples());
     if constexpr (HasParallelBatches<M>)
       return model.make_batch_workspace(size, options.parallel);
     else
