@@ -25,6 +25,15 @@ TEST_CASE("the circle teacher labels points on the circle with a network of norm
   }
 }
 
+TEST_CASE("a circle teacher in single precision is that in double precision, rounded") {
+  const CircleTeacherOptions options{.seed = 3};
+  const CircleTeacher wide = circle_teacher(options);
+  const BasicCircleTeacher<float> narrow = circle_teacher<float>(options);
+  // Both come of the same random numbers; the network sums a few products, each rounded to 6e-8.
+  CHECK((narrow.dataset.X().cast<double>() - wide.dataset.X()).cwiseAbs().maxCoeff() <= 1e-7);
+  CHECK((narrow.dataset.y().cast<double>() - wide.dataset.y()).norm() <= 1e-5 * wide.dataset.y().norm());
+}
+
 TEST_CASE("circle teachers repeat by seed and stream, and refuse empty sizes") {
   CircleTeacherOptions options;
   const CircleTeacher a = circle_teacher(options);

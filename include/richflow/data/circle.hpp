@@ -22,54 +22,59 @@ struct CircleTeacherOptions {
 };
 
 /// Points on the circle, labelled by a small ReLU network.
-struct CircleTeacher {
-  Dataset dataset;              ///< X is N x 2, uniform on the unit circle
-  ReluNetwork<double> network;  ///< the teacher, without biases
-  Vector<double> weights;       ///< its parameters; its root mean square on the circle is 1
+template <class Scalar = double>
+struct BasicCircleTeacher {
+  BasicDataset<Scalar> dataset;  ///< X is N x 2, uniform on the unit circle
+  ReluNetwork<Scalar> network;   ///< the teacher, without biases
+  Vector<Scalar> weights;        ///< its parameters; its root mean square on the circle is 1
 
   /// `count` points evenly spread on the circle, count x 2.
-  [[nodiscard]] static Matrix<double> grid(Index count) {
+  [[nodiscard]] static Matrix<Scalar> grid(Index count) {
     constexpr double turn = 6.283185307179586476925;
-    Matrix<double> X(count, 2);
+    Matrix<Scalar> X(count, 2);
     for (Index i = 0; i < count; ++i) {
       const double angle = turn * static_cast<double>(i) / static_cast<double>(count);
-      X(i, 0) = std::cos(angle);
-      X(i, 1) = std::sin(angle);
+      X(i, 0) = static_cast<Scalar>(std::cos(angle));
+      X(i, 1) = static_cast<Scalar>(std::sin(angle));
     }
     return X;
   }
 
   /// The labels of any points, N x 2.
-  [[nodiscard]] Vector<double> labels(const Matrix<double>& X) const {
-    Vector<double> y(X.rows());
+  [[nodiscard]] Vector<Scalar> labels(const Matrix<Scalar>& X) const {
+    Vector<Scalar> y(X.rows());
     network.predict(weights, X, y);
     return y;
   }
 };
 
+using CircleTeacher = BasicCircleTeacher<double>;
+
 /// Draws the problem: angles uniform, teacher weights normal by the rule of He, then its outgoing weights divided by
 /// its root mean square on the circle, so that the zero function always has the error 1. Throws DimensionError unless
-/// both sizes are positive.
-[[nodiscard]] inline CircleTeacher circle_teacher(const CircleTeacherOptions& options) {
+/// both sizes are positive. (A template so that a program that does not call it does not compile the network.)
+template <class Scalar = double>
+[[nodiscard]] BasicCircleTeacher<Scalar> circle_teacher(const CircleTeacherOptions& options) {
   require<DimensionError>(options.num_samples > 0, "circle_teacher: num_samples must be positive, got ",
                           options.num_samples);
   RandomStream random(options.seed, options.stream);
-  const ReluNetwork<double> network(2, {options.teacher_units});
+  const ReluNetwork<Scalar> network(2, {options.teacher_units});
   constexpr double turn = 6.283185307179586476925;
-  Matrix<double> X(options.num_samples, 2);
+  Matrix<Scalar> X(options.num_samples, 2);
   for (Index n = 0; n < options.num_samples; ++n) {
     const double angle = random.uniform(0.0, turn);
-    X(n, 0) = std::cos(angle);
-    X(n, 1) = std::sin(angle);
+    X(n, 0) = static_cast<Scalar>(std::cos(angle));
+    X(n, 1) = static_cast<Scalar>(std::sin(angle));
   }
-  const Matrix<double> circle = CircleTeacher::grid(360);
-  Vector<double> values(circle.rows());
-  Vector<double> weights = network.initial_parameters(random, Scale::from_value(1.0), HeInitialization::normal);
+  const Matrix<Scalar> circle = BasicCircleTeacher<Scalar>::grid(360);
+  Vector<Scalar> values(circle.rows());
+  Vector<Scalar> weights =
+      network.initial_parameters(random, BasicScale<Scalar>::from_value(Scalar(1)), HeInitialization::normal);
   network.predict(weights, circle, values);
-  weights.tail(options.teacher_units) /= values.norm() / std::sqrt(static_cast<double>(circle.rows()));
-  Vector<double> y(options.num_samples);
+  weights.tail(options.teacher_units) /= values.norm() / std::sqrt(static_cast<Scalar>(circle.rows()));
+  Vector<Scalar> y(options.num_samples);
   network.predict(weights, X, y);
-  return {Dataset(std::move(X), std::move(y)), network, std::move(weights)};
+  return {BasicDataset<Scalar>(std::move(X), std::move(y)), network, std::move(weights)};
 }
 
 }  // namespace richflow
