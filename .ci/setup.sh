@@ -27,7 +27,7 @@ package_of() {
     fashion_mnist) say dataset-fashion-mnist ;;
     clang) say clang ;;
     clang-format) say clang-format ;;
-    odeint) say libboost-dev ;;
+    multiprecision | odeint) say libboost-dev ;;
     sundials) say libsundials-dev ;;
     clp) say coinor-libclp-dev ;;
   esac
@@ -40,6 +40,7 @@ describe() {
     cmake) say "CMake 3.21 or newer" ;;
     build_tool) say "Ninja or Make" ;;
     fashion_mnist) say "the Fashion-MNIST images" ;;
+    multiprecision) say "Boost.Multiprecision, for the tests with 50 digits" ;;
     *) say "$1" ;;
   esac
 }
@@ -47,7 +48,7 @@ describe() {
 # Needs without which the rest still works; their absence costs a part of the output.
 is_optional() {
   case $1 in
-    gnuplot | fashion_mnist | odeint | sundials | clp) return 0 ;;
+    gnuplot | fashion_mnist | multiprecision | odeint | sundials | clp) return 0 ;;
     *) return 1 ;;
   esac
 }
@@ -64,11 +65,23 @@ has_compiler() {
   printf '#include <concepts>\nint main() {}\n' | ${CXX:-c++} -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
 }
 
-compiles_include() { printf '#include <%s>\n' "$1" | ${CXX:-c++} -x c++ -fsyntax-only - 2>/dev/null; }
+# Looks for a header without reading what it includes, which can take seconds.
+compiles_include() {
+  printf '#if !__has_include(<%s>)\n#error\n#endif\n' "$1" | ${CXX:-c++} -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
+}
 
-# Lets CMake look for a package, with every search path that it honours.
+# Which build tool CMake is to use: Ninja where it is there, else CMake's own choice, which is Make.
+choose_generator() {
+  if [ -z "${CMAKE_GENERATOR:-}" ] && has_command ninja; then
+    CMAKE_GENERATOR=Ninja
+    export CMAKE_GENERATOR
+  fi
+}
+
+# Lets CMake look for a package, with every search path that it honours, and with the build tool that will be used.
 has_cmake_package() {
   has_cmake && has_compiler || return 1
+  choose_generator
   probe=$(mktemp -d) || return 1
   cat >"$probe/CMakeLists.txt" <<PROJECT
 cmake_minimum_required(VERSION 3.21)
@@ -90,6 +103,7 @@ has() {
     clang) has_command clang++ ;;
     gnuplot | clang-format) has_command "$1" ;;
     fashion_mnist) [ -f /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] ;;
+    multiprecision) compiles_include boost/multiprecision/cpp_bin_float.hpp ;;
     odeint) compiles_include boost/numeric/odeint.hpp ;;
     sundials) compiles_include cvode/cvode.h ;;
     clp) compiles_include coin/ClpSimplex.hpp ;;
@@ -119,6 +133,31 @@ root_prefix() {
   fi
 }
 
+# apt_get PREFIX ARGUMENT...: apt-get as root, which waits while another process (a new machine updates itself for
+# minutes) holds a lock: that of dpkg, that of the package lists or that of the downloads. PREFIX as `root_prefix` says.
+lock_seconds=1800
+apt_get() {
+  apt_prefix=$1
+  shift
+  apt_errors=$(mktemp) || return 1
+  apt_waited=0
+  while :; do
+    apt_status=0
+    $apt_prefix env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -o "DPkg::Lock::Timeout=10" "$@" \
+      2>"$apt_errors" || apt_status=$?
+    if [ "$apt_status" -eq 0 ] || [ "$apt_waited" -ge "$lock_seconds" ] ||
+      ! grep -q -e 'Could not get lock' -e 'Unable to lock' -e 'Unable to acquire the dpkg frontend lock' "$apt_errors"; then
+      break
+    fi
+    [ "$apt_waited" -gt 0 ] || say "Another process holds the lock of apt: waiting for it, at most $((lock_seconds / 60)) minutes."
+    sleep "${APT_LOCK_POLL_SECONDS:-5}"
+    apt_waited=$((apt_waited + 15))
+  done
+  cat "$apt_errors" >&2
+  rm -f "$apt_errors"
+  return "$apt_status"
+}
+
 # require_all NEED...: afterwards every need that is not optional is there, or the script has ended with
 # a list of what is missing.
 require_all() {
@@ -131,12 +170,12 @@ require_all() {
   if has_command apt-get && prefix=$(root_prefix); then
     say "Missing:  $missing"
     say "Running:  ${prefix:+$prefix }apt-get update && ${prefix:+$prefix }apt-get install --no-install-recommends $packages"
-    $prefix env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
+    apt_get "$prefix" update -qq ||
       say "apt-get update failed; going on with the package lists that are here."
     # One optional package that the system does not offer must not keep the others from being installed.
-    $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages ||
+    apt_get "$prefix" install -y -qq --no-install-recommends $packages ||
       for package in $packages; do
-        $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" ||
+        apt_get "$prefix" install -y -qq --no-install-recommends "$package" ||
           say "Could not install $package."
       done
     missing=$(missing_of $missing)
@@ -165,14 +204,25 @@ build_jobs() {
   say "$cores"
 }
 
-# configure PRESET [CMAKE_OPTION...], in the source folder.
+# configure PRESET [CMAKE_OPTION...], in the source folder. A folder that was configured before keeps its build tool.
 configure() {
-  if [ -z "${CMAKE_GENERATOR:-}" ] && has_command ninja; then
-    CMAKE_GENERATOR=Ninja
-    export CMAKE_GENERATOR
-  fi
+  case $(pwd) in
+    *[\"\;\\]*) fail "CMake cannot build in a folder with a double quote, a semicolon or a backslash in its path: $(pwd)" ;;
+  esac
   say "Configuring build/$1"
   preset=$1
   shift
+  configured=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "build/$preset/CMakeCache.txt" 2>/dev/null) || configured=
+  case $configured in
+    Ninja) has_command ninja || configured= ;;
+    "Unix Makefiles") has_command make || configured= ;;
+  esac
+  if [ -n "$configured" ]; then
+    CMAKE_GENERATOR=$configured
+    export CMAKE_GENERATOR
+  else
+    rm -rf "build/$preset/CMakeCache.txt" "build/$preset/CMakeFiles"
+    choose_generator
+  fi
   cmake --preset "$preset" "$@"
 }

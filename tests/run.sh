@@ -19,7 +19,7 @@ case ${1:-} in
     ;;
 esac
 
-needs="compiler cmake build_tool Eigen3 Catch2"
+needs="compiler cmake build_tool Eigen3 Catch2 multiprecision"
 case $preset in
   asan) needs="$needs CLI11 nlohmann_json ZLIB" ;;
   ci) needs="$needs CLI11 nlohmann_json ZLIB benchmark gnuplot fashion_mnist" ;;

@@ -18,16 +18,22 @@ namespace {
 
 /// The command that made a result, for a shell; the program without its folder.
 std::string command_line(int argc, const char* const* argv) {
-  std::string text = std::filesystem::path(argv[0]).filename().string();
-  for (int k = 1; k < argc; ++k) {
-    const std::string word = argv[k];
-    const bool is_plain = !word.empty() && word.find_first_not_of(
-                                               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                               "_-+=.,:/@%") == std::string::npos;
-    text += is_plain ? " " + word : " '" + word + "'";
-  }
+  std::string text = shell_word(std::filesystem::path(argv[0]).filename().string());
+  for (int k = 1; k < argc; ++k) text += " " + shell_word(argv[k]);
   return text;
 }
+
+/// What the last digits of results depend on, besides the sources.
+#ifdef RICHFLOW_COMPILED_NATIVE
+constexpr const char* processor = "native";
+#else
+constexpr const char* processor = "portable";
+#endif
+#ifdef EIGEN_USE_BLAS
+constexpr const char* products = "BLAS";
+#else
+constexpr const char* products = "Eigen";
+#endif
 
 ReportSection section_of(const ProgramInfo& info, const CommonOptions& common, const ProgramResult& result,
                          std::string command, double seconds) {
@@ -40,6 +46,10 @@ ReportSection section_of(const ProgramInfo& info, const CommonOptions& common, c
                    : common.effort == Effort::full ? "The full protocol."
                                                    : info.reduction;
   section.command = std::move(command);
+  section.build = std::string(processor) == "native"
+                      ? "for the processor of the machine that ran it; the last digits may differ on others"
+                      : "for any processor of its kind";
+  if (std::string(products) == "BLAS") section.build += ", with the matrix products of OpenBLAS";
   section.seconds = seconds;
   section.figures = {info.figures.begin(), info.figures.end()};
   for (const Picture& picture : result.pictures) section.pictures.push_back({picture.name, picture.alt});
@@ -82,7 +92,8 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
     const Stopwatch watch;
     const std::filesystem::path claims_path = common.out / "claims.json";
     if (info.sweeps)
-      common.sweeps = SweepRunner(common.out / "sweeps", sweep_choices, common.threads, info.code_version, mpi);
+      common.sweeps = SweepRunner(common.out / "sweeps", sweep_choices, common.threads,
+                                  info.code_version + " " + processor + " " + products, mpi);
     if (mpi.is_root()) {
       prepare_output_folder(common.out);
       static_cast<void>(read_claims(claims_path));  // find out before the work, not after it

@@ -152,8 +152,8 @@ std::string section_html(const std::filesystem::path& folder, const ReportSectio
   for (const std::string& table : section.tables) link(table);
   html += claims_table(claims);
   html += "<dl>\n" + fact("Data", escaped(section.data)) + fact("Size of this run", escaped(section.effort)) +
-          fact("Made by", "<code>" + escaped(section.command) + "</code>") + fact("Time", duration(section.seconds)) +
-          fact("Files", files) + "</dl>\n";
+          fact("Made by", "<code>" + escaped(section.command) + "</code>") + fact("Compiled", escaped(section.build)) +
+          fact("Time", duration(section.seconds)) + fact("Files", files) + "</dl>\n";
   return html + "</section>\n";
 }
 
@@ -168,6 +168,7 @@ void write_section(const std::filesystem::path& folder, const ReportSection& sec
   entry["data"] = section.data;
   entry["effort"] = section.effort;
   entry["command"] = section.command;
+  entry["build"] = section.build;
   entry["seconds"] = section.seconds;
   entry["figures"] = section.figures;
   entry["pictures"] = Json::array();
@@ -191,6 +192,7 @@ std::vector<ReportSection> read_sections(const std::filesystem::path& folder) {
       entry.at("data").get_to(section.data);
       entry.at("effort").get_to(section.effort);
       entry.at("command").get_to(section.command);
+      section.build = entry.value("build", "");  // files of before have none
       entry.at("seconds").get_to(section.seconds);
       entry.at("figures").get_to(section.figures);
       for (const Json& picture : entry.at("pictures"))

@@ -25,6 +25,7 @@ struct ReportSection {
   std::string data = {};     ///< what the numbers are computed from
   std::string effort = {};   ///< how the run was reduced
   std::string command = {};  ///< that made it
+  std::string build = {};    ///< for which processor it was compiled
   double seconds = 0.0;
   std::vector<std::string> figures = {};  ///< `figure` of its claims
   std::vector<PictureText> pictures = {};

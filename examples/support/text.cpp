@@ -47,4 +47,14 @@ std::string quoted(const std::filesystem::path& path) {
   return result += "'";
 }
 
+std::string shell_word(const std::string& word) {
+  const bool is_plain = !word.empty() && word.find_first_not_of(
+                                             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                             "_-+=.,:/@%") == std::string::npos;
+  if (is_plain) return word;
+  std::string quoted_word = "'";
+  for (const char c : word) quoted_word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted_word + "'";
+}
+
 }  // namespace richflow::examples

@@ -24,6 +24,9 @@ namespace richflow::examples {
 /// A path in single quotes.
 [[nodiscard]] std::string quoted(const std::filesystem::path& path);
 
+/// One word of a command for a POSIX shell, which reads back as `word` whatever is in it.
+[[nodiscard]] std::string shell_word(const std::string& word);
+
 /// Seconds of wall clock since its construction.
 class Stopwatch {
  public:

@@ -111,6 +111,23 @@ TEST_CASE("the progress line has share, rate and remaining time") {
   CHECK(duration(7380.0) == "2 h 3 min");
 }
 
+TEST_CASE("a command of the report means the same when it is pasted into a shell") {
+  const TemporaryFolder folder;
+  const std::vector<std::string> words = {
+      "plain",       "with blank", "it's", "\"double\"", "a'b'c",   "$HOME `id` $(id)",
+      "back\\slash", "",           "*?[]", "~",          "a;b&c|d", "new\nline",
+      "--out=x y",   "#comment",   "!1",   "{1,2}",      "-"};
+  std::string script = "printf '%s\\0'";
+  for (const std::string& word : words) script += " " + shell_word(word);
+  const std::filesystem::path printed = folder.path() / "printed";
+  const std::filesystem::path file = folder.file("script.sh", script + " >'" + printed.string() + "'\n");
+  REQUIRE(std::system(("sh '" + file.string() + "'").c_str()) == 0);
+  std::string expected;
+  for (const std::string& word : words) expected += word + '\0';
+  CHECK(content_of(printed) == expected);
+  CHECK(shell_word("plain") == "plain");
+}
+
 TEST_CASE("quartiles interpolate, but not with infinities") {
   const Quartiles even = quartiles({4.0, 1.0, 3.0, 2.0});
   CHECK(even.q25 == 1.75);

@@ -22,6 +22,7 @@ ReportSection section(const std::string& name) {
   result.data = "none";
   result.effort = "small";
   result.command = name + " --out 'a b'";
+  result.build = "for <this> machine";
   result.seconds = 1.5;
   result.figures = {name + "a", name + "b"};
   result.pictures = {{name, "a curve that \"rises\""}};
@@ -58,6 +59,7 @@ TEST_CASE("a section reads back as it was written, and other files are passed ov
   CHECK(sections[1].paper == expected.paper);
   CHECK(sections[1].data == expected.data);
   CHECK(sections[1].effort == expected.effort);
+  CHECK(sections[1].build == expected.build);
   CHECK(sections[1].command == expected.command);
   CHECK(sections[1].seconds == expected.seconds);
   CHECK(sections[1].figures == expected.figures);

@@ -1,0 +1,114 @@
+#!/bin/sh
+# What the scripts promise on machines that are not like this one.
+#
+#   sh check.sh CASE SOURCE SCRATCH
+#
+# CASE: ninja_only, make_only (the other build tool hidden: packages are still found), apt_lock (apt is busy at first),
+# odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped)
+set -eu
+source=$2
+scratch=$3
+rm -rf "$scratch"
+mkdir -p "$scratch"
+scratch=$(cd "$scratch" && pwd)
+
+fail_check() {
+  printf 'FAILED: %s\n' "$*" >&2
+  exit 1
+}
+
+# A PATH with every command of this one except those named.
+path_without() {
+  mkdir -p "$scratch/bin"
+  old_ifs=$IFS
+  IFS=:
+  for folder in $PATH; do
+    if [ -d "$folder" ]; then find "$folder/" -maxdepth 1 ! -type d -exec ln -s -f -t "$scratch/bin" {} + 2>/dev/null || :; fi
+  done
+  IFS=$old_ifs
+  for command in "$@"; do rm -f "$scratch/bin/$command"; done
+  PATH=$scratch/bin
+}
+
+finds_packages() {
+  unset CMAKE_GENERATOR
+  cd "$source"
+  . .ci/setup.sh
+  has build_tool || fail_check "no build tool in $PATH"
+  has Eigen3 || fail_check "the probe does not find Eigen, with which this project was configured"
+  if has_cmake_package NoSuchPackage; then fail_check "the probe finds a package that does not exist"; fi
+  # The project itself is configured with what the probe used.
+  mkdir "$scratch/project"
+  cp -R CMakeLists.txt CMakePresets.json include LICENSE README.md "$scratch/project"
+  cd "$scratch/project"
+  configure release -DRICHFLOW_BUILD_TESTS=OFF -DRICHFLOW_BUILD_EXAMPLES=OFF >"$scratch/log" 2>&1 ||
+    fail_check "$(cat "$scratch/log")"
+}
+
+case $1 in
+  ninja_only)
+    command -v ninja >/dev/null || { echo "skipped: there is no ninja"; exit 0; }
+    path_without make gmake
+    finds_packages
+    ;;
+  make_only)
+    command -v make >/dev/null || { echo "skipped: there is no make"; exit 0; }
+    path_without ninja ninja-build
+    finds_packages
+    ;;
+  apt_lock)
+    # An apt-get whose locks are taken for its first two calls; a third failure is another one.
+    mkdir "$scratch/bin"
+    cat >"$scratch/bin/apt-get" <<'APT'
+#!/bin/sh
+count=$(($(cat "$APT_CALLS" 2>/dev/null || echo 0) + 1))
+echo "$count" >"$APT_CALLS"
+case $count in
+  1) echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)" >&2; exit 100 ;;
+  2) echo "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?" >&2; exit 100 ;;
+  3) echo "installed $*" ;;
+  *) echo "E: Unable to locate package nothing" >&2; exit 100 ;;
+esac
+APT
+    chmod +x "$scratch/bin/apt-get"
+    export APT_CALLS="$scratch/calls" APT_LOCK_POLL_SECONDS=0
+    PATH=$scratch/bin:$PATH
+    . "$source/.ci/setup.sh"
+    said=$(apt_get "" install package) || fail_check "apt_get gave up: $said"
+    case $said in *"holds the lock of apt: waiting"*"install package"*) ;; *) fail_check "said: $said" ;; esac
+    [ "$(printf '%s\n' "$said" | grep -c waiting)" -eq 1 ] || fail_check "said more than once that it waits"
+    if apt_get "" install nothing 2>/dev/null; then fail_check "another failure of apt-get went unseen"; fi
+    [ "$(cat "$scratch/calls")" -eq 4 ] || fail_check "another failure of apt-get was taken for a lock"
+    ;;
+  odd_path)
+    # What a source archive holds, in a folder whose name is hard on shells, CMake and C++ strings.
+    odd="$scratch/it's a new (folder) & more"
+    mkdir "$odd"
+    cd "$source"
+    cp -R .ci .clang-format CMakeLists.txt CMakePresets.json LICENSE README.md benchmarks docs examples include tests "$odd"
+    cd "$odd"
+    sh tests/run.sh --help | grep -q 'run.sh' || fail_check "tests/run.sh --help"
+    sh examples/reproduce.sh --help | grep -q -e --portable || fail_check "examples/reproduce.sh --help"
+    if sh examples/reproduce.sh --portable --preset ci >/dev/null 2>&1; then fail_check "--portable --preset was taken"; fi
+    . .ci/setup.sh
+    configure release -DRICHFLOW_BUILD_EXAMPLES=OFF >"$scratch/log" 2>&1 || fail_check "$(cat "$scratch/log")"
+    cmake --build build/release --target richflow_linkage >"$scratch/log" 2>&1 ||
+      fail_check "$(tail -n 20 "$scratch/log")"
+    # A double quote breaks CMake's own checks: one sentence instead of its errors.
+    mkdir "$scratch/a \"quote\""
+    (cd "$scratch/a \"quote\"" && configure release) >"$scratch/log" 2>&1 && fail_check "a double quote was taken"
+    grep -q 'double quote' "$scratch/log" || fail_check "a double quote: $(cat "$scratch/log")"
+    cd "$odd"
+    build/release/tests/richflow_linkage || fail_check "the program ended with $?"
+    ;;
+  without_boost)
+    cmake -S "$source" -B "$scratch/build" -DRICHFLOW_BUILD_EXAMPLES=OFF -DRICHFLOW_TEST_DOCUMENTATION=OFF \
+      -DRICHFLOW_HAS_MULTIPRECISION=OFF >"$scratch/log" 2>&1 || fail_check "$(cat "$scratch/log")"
+    cd "$scratch/build"
+    result=$(ctest -R '^(integrate/wide_numbers|regularizers/multiprecision)$' --no-tests=error 2>&1) ||
+      fail_check "without Boost: $result"
+    [ "$(printf '%s\n' "$result" | grep -c '\*\*\*Skipped')" -eq 2 ] || fail_check "not skipped: $result"
+    ;;
+  *) fail_check "unknown case $1" ;;
+esac
+echo "$1: as it should be"
