@@ -5,8 +5,12 @@
 // sgd_in_two_passes: the same without going on to the next batch in the pass that changes the weights.
 // plain_sgd: the same steps as one writes them down, in whole products. These have threads where the program was
 // compiled with OpenMP or calls OpenBLAS.
-// vgg11: a batch on one thread; `of_product_rate` is the rate of the network's own products over that of one large
-// product, `direct_Gflops` the rate that a convolution by its definition would need to be as fast.
+// fitted_sgd and fitted_plain: steps with momentum where subnormal numbers arise (samples that fit, units that are
+// dead), by Sgd and as one writes them down. The argument is 1 where the whole process flushes them: with Sgd the two
+// rows should take the same time, and without it they do on AMD's processors, not on Intel's. `subnormal` counts what
+// is left of them in weights and velocity. vgg11: a batch on one thread; `of_product_rate` is the rate of the network's
+// own products over that of one large product, `direct_Gflops` the rate that a convolution by its definition would need
+// to be as fast.
 
 #include <benchmark/benchmark.h>
 
@@ -19,6 +23,7 @@
 
 #include "rate.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/core/subnormal.hpp"
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/losses/cross_entropy.hpp"
 #include "richflow/models/conv_network.hpp"
@@ -61,8 +66,8 @@ double seconds_of_products() {
   return best;
 }
 
-LabelledDataset<float> labelled_noise(RandomStream& random) {
-  Vector<int> labels(num_batches * batch_size);
+LabelledDataset<float> labelled_noise(RandomStream& random, Index batches = num_batches) {
+  Vector<int> labels(batches * batch_size);
   for (Index n = 0; n < labels.size(); ++n) labels[n] = static_cast<int>(n % classes);
   return {normal_matrix<float>(random, d, labels.size()), std::move(labels), classes};
 }
@@ -153,6 +158,75 @@ void up_to_all_cores(benchmark::internal::Benchmark* b) {
 BENCHMARK(sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
 BENCHMARK(sgd_in_two_passes)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
 BENCHMARK(plain_sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
+
+constexpr Index fitted_width = 300;
+constexpr Index fitted_batches = 5;
+constexpr float fitted_step = 0.3F;
+constexpr float fitted_scale = 10.0F;
+constexpr int steps_until_fitted = 1500;  // 0.9^1000 is 2e-46
+
+double count_subnormal(const Vector<float>& values) {
+  return static_cast<double>(
+      std::count_if(values.begin(), values.end(), [](float x) { return std::fpclassify(x) == FP_SUBNORMAL; }));
+}
+
+/// Flushes: 0 or 1.
+void fitted_sgd(benchmark::State& state) {
+  set_product_threads(1);
+  const SubnormalScope mode(state.range(0) == 1 ? SubnormalMode::flush() : SubnormalMode::keep());
+  RandomStream random(1);
+  const LabelledDataset<float> data = labelled_noise(random, fitted_batches);
+  const ReluNetwork<float> net(d, {fitted_width}, true, classes);
+  SgdOptions<float> options;
+  options.step = fitted_step;
+  options.momentum = 0.9F;
+  options.batch_size = batch_size;
+  Sgd trainer(net, data, Vector<float>(fitted_scale * net.initial_parameters(random, BasicScale<float>::from_value(1))),
+              options);
+  for (int k = 0; k < steps_until_fitted; ++k) trainer.step();
+  for (auto _ : state)
+    for (Index k = 0; k < num_batches; ++k)
+      if (!trainer.step()) state.SkipWithError("the loss is not finite");
+  state.counters["subnormal"] = count_subnormal(trainer.w());
+}
+
+/// Flushes: 0 or 1.
+void fitted_plain(benchmark::State& state) {
+  set_product_threads(1);
+  const SubnormalScope mode(state.range(0) == 1 ? SubnormalMode::flush() : SubnormalMode::keep());
+  RandomStream random(1);
+  const LabelledDataset<float> data = labelled_noise(random, fitted_batches);
+  const ReluNetwork<float> net(d, {fitted_width}, true, classes);
+  Vector<float> w = fitted_scale * net.initial_parameters(random, BasicScale<float>::from_value(1));
+  Vector<float> velocity = Vector<float>::Zero(w.size());
+  auto ws = net.make_batch_workspace(batch_size);
+  Matrix<float> X(batch_size, d);
+  Matrix<float> F(batch_size, classes);
+  Vector<int> labels(batch_size);
+  std::vector<Index> order(static_cast<std::size_t>(data.num_samples()));
+  std::iota(order.begin(), order.end(), Index(0));
+  const CrossEntropy<float> loss;
+  Index batch = fitted_batches;
+  const auto step = [&] {
+    if (batch == fitted_batches) {
+      shuffle(random, order);
+      batch = 0;
+    }
+    data.gather(order.data() + batch++ * batch_size, X, labels);
+    net.forward(w, X, F, ws);
+    if (!std::isfinite(loss.value_and_gradient(F, labels, F))) state.SkipWithError("the loss is not finite");
+    velocity *= 0.9F;
+    net.add_pullback(w, X, F, -fitted_step / static_cast<float>(batch_size), velocity, ws);
+    w += velocity;
+  };
+  for (int k = 0; k < steps_until_fitted; ++k) step();
+  for (auto _ : state)
+    for (Index k = 0; k < num_batches; ++k) step();
+  state.counters["subnormal"] = count_subnormal(w) + count_subnormal(velocity);
+}
+
+BENCHMARK(fitted_sgd)->Unit(benchmark::kMillisecond)->Arg(0)->Arg(1);
+BENCHMARK(fitted_plain)->Unit(benchmark::kMillisecond)->Arg(0)->Arg(1);
 
 /// Operations per image of forward and backward: `per_pixel` per pixel and pair of channels. The images themselves
 /// need no gradient.

@@ -13,6 +13,7 @@
 #include "richflow/core/reflections.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/status.hpp"
+#include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/circle.hpp"
 #include "richflow/data/dataset.hpp"

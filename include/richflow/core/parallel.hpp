@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
 
 namespace richflow {
@@ -34,7 +35,8 @@ struct ParallelOptions {
 /// cells of very different cost share the threads well; a cell should cost microseconds or more.
 ///
 /// If calls throw, the exception of the lowest such i is rethrown when all threads have stopped: every cell
-/// below it has run, and no new cell is started after a failure was seen. Throws ArgumentError for
+/// below it has run, and no new cell is started after a failure was seen. Every thread has the caller's
+/// SubnormalMode. Throws ArgumentError for
 /// count < 0 or a negative number of threads. Where the system refuses a thread, the others do the work.
 template <class Body>
 void parallel_for(Index count, Body&& body, ParallelOptions options = {}) {
@@ -47,7 +49,9 @@ void parallel_for(Index count, Body&& body, ParallelOptions options = {}) {
   std::exception_ptr first_error;
   Index first_index = count;
 
+  const SubnormalMode mode = SubnormalMode::of_this_thread();
   const auto work = [&]() noexcept {
+    mode.apply();  // not every system hands it down to a new thread
     // A cell that was taken is always run. Cells are taken in order, so the lowest failing one always is.
     while (!failed.load()) {
       const Index i = next.fetch_add(1);

@@ -142,14 +142,18 @@ class LiftedFlow {
   template <class Tolerance>
   [[nodiscard]] Scalar error_ratio(ConstVectorRef<Scalar> /*w*/, ConstVectorRef<Scalar> w_new,
                                    ConstVectorRef<Scalar> error, const Tolerance& tolerance) const {
-    const auto T = transposed(w_new);
-    gram_.noalias() = (tolerance.relative * tolerance.relative) * T * T.transpose();
+    // In units of the largest allowed error, a power of two, so that no square leaves the normal numbers.
+    const Scalar unit = inverse_power_of_two(
+        std::max<Scalar>(tolerance.relative * w_new.template lpNorm<Eigen::Infinity>(), tolerance.absolute));
+    change_ = (unit * tolerance.relative) * transposed(w_new);
+    gram_.noalias() = change_ * change_.transpose();
     // The smallest eigenvalue is known to rounding of the largest only.
     const Scalar rounding = Scalar(4) * std::numeric_limits<Scalar>::epsilon() * gram_.trace();
-    gram_.diagonal().array() += tolerance.absolute * tolerance.absolute + rounding + std::numeric_limits<Scalar>::min();
+    const Scalar absolute = unit * tolerance.absolute;
+    gram_.diagonal().array() += absolute * absolute + rounding + std::numeric_limits<Scalar>::min();
     gram_factor_.compute(gram_);
     if (gram_factor_.info() != Eigen::Success) return std::numeric_limits<Scalar>::quiet_NaN();
-    change_ = transposed(error);
+    change_ = unit * transposed(error);
     gram_factor_.matrixL().solveInPlace(change_);
     return change_.norm();
   }
@@ -231,6 +235,17 @@ class LiftedFlow {
     point_ = w;
     residual_ = -dataset_->y();
     Measurements::template add_pairing<Scalar>(model_.shape(), dataset_->X(), T, T, residual_);
+  }
+
+  /// 2^-e for `size = m 2^e`, m in [1/2, 1); 1 for zero and what is not finite.
+  [[nodiscard]] static Scalar inverse_power_of_two(Scalar size) {
+    using std::frexp;
+    using std::isfinite;
+    using std::ldexp;
+    if (!(size >= std::numeric_limits<Scalar>::min()) || !isfinite(size)) return Scalar(1);
+    int exponent = 0;
+    frexp(size, &exponent);
+    return ldexp(Scalar(1), -exponent);
   }
 
   M model_;

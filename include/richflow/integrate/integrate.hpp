@@ -14,6 +14,7 @@
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/status.hpp"
+#include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/event.hpp"
 #include "richflow/integrate/observer.hpp"
@@ -156,6 +157,7 @@ class Run {
 
   /// To the end. `is_fresh`: not resumed, so that the start is saved and the stall memory begins here.
   [[nodiscard]] Solution<Scalar, Value> run(bool is_fresh) {
+    const SubnormalScope flushes(SubnormalMode::flush());
     stepper_.begin(problem_, state_.stage_time, state_.y, ws_);
     const auto& save_at = options_.save_at;
     const bool wants_start = save_at.start || (!save_at.times.empty() && save_at.times.front() == state_.t);
@@ -282,6 +284,7 @@ class Run {
     if (options_.observers.empty()) return action;
     const Stats now = stats();
     const Vector<Scalar>& y = state_.y;
+    const SubnormalScope scope(callers_mode_);
     const StepView<Scalar> view{state_.step, t_previous_, state_.t, start_, end_, y, loss_, now};
     for (const ObserverRef<Scalar>& observer : options_.observers)
       if (observer(view) == Action::stop) action = Action::stop;
@@ -290,6 +293,7 @@ class Run {
 
   void save(Scalar t, Index step, const Vector<Scalar>& y) {
     if (!solution_.times.empty() && solution_.times.back() == t) return;
+    const SubnormalScope scope(callers_mode_);
     solution_.times.push_back(t);
     solution_.steps.push_back(step);
     if constexpr (std::is_same_v<Value, Vector<Scalar>>) {
@@ -422,6 +426,7 @@ class Run {
       case Event::Kind::zero_crossing:
         break;
     }
+    const SubnormalScope scope(callers_mode_);
     return event.function()(t, y);
   }
 
@@ -611,6 +616,7 @@ class Run {
     return text + advice_text();
   }
 
+  const SubnormalMode callers_mode_ = SubnormalMode::of_this_thread();
   const Problem& problem_;
   const St stepper_;
   const Controller controller_;
@@ -677,6 +683,9 @@ void check_run(const Problem& problem, const Vector<Scalar>& y, Scalar t, Scalar
 /// of the span may be infinity when an event or an observer ends the run. `options` says what to keep, what
 /// ends the run early, and who watches; a value other than y needs the type of what is kept,
 /// `IntegrateOptions<double, V>{...}`.
+///
+/// Subnormal numbers are zero within the loop (SubnormalMode), also for the problem's own functions; observers, events
+/// and what is saved have the caller's mode.
 ///
 /// Bad arguments throw a child of `Error` before any work. Trouble during the run is a status in the
 /// result, which holds the last good state and can be resumed. Cost: what the stepper needs, one pass over

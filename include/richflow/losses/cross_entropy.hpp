@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
@@ -24,7 +25,7 @@ inline void require_labels(ConstVectorRef<int> labels, Index num_samples, Index 
 /// samples, divide by B for the mean. With K = 2 it is the logistic loss of `F_n1 - F_n0`.
 ///
 /// Exponents are taken relative to the output of the label or the largest one, so that nothing overflows and small
-/// losses and gradients keep their relative accuracy. An output that is not finite makes the value NaN. Allocates
+/// losses and gradients keep their relative accuracy; a gradient below the smallest normal number is zero. An output that is not finite makes the value NaN. Allocates
 /// nothing.
 template <class S>
 struct CrossEntropy {
@@ -96,6 +97,7 @@ struct CrossEntropy {
       values /= total;
       for (Index n = 0; n < rows; ++n)
         if (labels[row + n] == k) values[n] = -others[n] / total[n];
+      values = (values.abs() < std::numeric_limits<S>::min()).select(S(0), values);
       write(row, rows, k, values);
     }
     return sum;

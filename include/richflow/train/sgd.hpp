@@ -19,6 +19,7 @@
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/status.hpp"
+#include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/integrate/checkpoint.hpp"
@@ -52,6 +53,7 @@ template <BatchModel M, class L>
                                      const LabelledDataset<typename M::Scalar>& data, Matrix<typename M::Scalar>& X,
                                      Matrix<typename M::Scalar>& F, Vector<int>& labels,
                                      typename M::BatchWorkspace& ws) {
+  const SubnormalScope flushes(SubnormalMode::flush());
   double sum = 0.0;
   Index correct = 0;
   const Index count = data.num_samples();
@@ -140,8 +142,8 @@ struct SgdResult {
 /// An epoch goes through all samples in an order that depends on (seed, epoch) alone. With the same options the result
 /// is the same bit for bit, also when the run was interrupted and went on from a checkpoint. Without momentum a step is
 /// one pass over the parameters. On one thread steps allocate nothing if the model does not (Eigen's large products
-/// do). Refers to
-/// the dataset, which must outlive it.
+/// do). Numbers too small to be normal are zero in a step (SubnormalMode): gradients of samples that fit well, velocities
+/// of dead units. Refers to the dataset, which must outlive it.
 template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
 class Sgd {
  public:
@@ -185,6 +187,7 @@ class Sgd {
   /// One batch; ends the epoch with its last one. False, with w as it was, when the loss is not finite.
   bool step() {
     using std::isfinite;
+    const SubnormalScope flushes(SubnormalMode::flush());
     const Index size = size_of(batch_);
     auto X = current_.X.topRows(size);
     auto F = current_.F.topRows(size);

@@ -1,0 +1,221 @@
+// No run leaves subnormal numbers behind, where the same run with the processor's own arithmetic does. Without a
+// processor that can be told (SubnormalMode::is_supported) there is nothing to look at.
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "richflow/core/subnormal.hpp"
+#include "richflow/data/labelled_dataset.hpp"
+#include "richflow/data/matrix_completion.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/flow/lifted_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/losses/cross_entropy.hpp"
+#include "richflow/models/conv_network.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/linear_classifier.hpp"
+#include "richflow/models/relu_network.hpp"
+#include "richflow/sweep/sweep.hpp"
+#include "richflow/train/sgd.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+template <class Derived>
+Index count_subnormal(const Eigen::DenseBase<Derived>& values) {
+  Index count = 0;
+  for (Index j = 0; j < values.cols(); ++j)
+    for (Index i = 0; i < values.rows(); ++i)
+      count += std::fpclassify(values.derived().coeff(i, j)) == FP_SUBNORMAL ? 1 : 0;
+  return count;
+}
+
+/// How often to step: 0.9^1200 is 1e-55.
+constexpr int steps = 1200;
+
+/// The velocity of a trainer with momentum, from its checkpoint.
+template <class Trainer>
+Vector<float> velocity_of(const Trainer& trainer, const std::filesystem::path& path) {
+  trainer.save(path);
+  detail::CheckpointReader reader(
+      detail::opened_checkpoint("richflow sgd checkpoint 2", detail::checkpoint_content(path)));
+  trainer.check_identity(reader);
+  Index integer = 0;
+  double number = 0.0;
+  for (const char* name : {"epoch", "batch", "correct"}) reader.field(name, integer);
+  for (const char* name : {"loss_sum", "first_loss", "seconds"}) reader.field(name, number);
+  Vector<float> w, velocity;
+  reader.field("w", w);
+  reader.field("velocity", velocity);
+  return velocity;
+}
+
+/// No subnormal numbers among the weights, the velocity and the gradient after steps of SGD with momentum on samples
+/// that fit better and better; the same steps written down, with the processor's own arithmetic, leave some.
+template <class M>
+void check_training(const M& model, Vector<float> w, float scale, float step) {
+  RandomStream random(71);
+  const Index count = 8;
+  Matrix<float> X(count, model.input_features());
+  for (Index i = 0; i < X.size(); ++i) X.data()[i] = static_cast<float>(random.normal());
+  w *= scale;
+  auto ws = model.make_batch_workspace(count);
+  Matrix<float> F(count, model.num_outputs());
+  model.forward(w, X, F, ws);
+  // Labels that fit already, all but one.
+  Vector<int> labels(count);
+  for (Index n = 0; n < count; ++n) {
+    Index best = 0;
+    F.row(n).maxCoeff(&best);
+    labels[n] = static_cast<int>(n == 0 ? (best + 1) % model.num_outputs() : best);
+  }
+  const LabelledDataset<float> data(Matrix<float>(X.transpose()), labels, model.num_outputs());
+  SgdOptions<float> options;
+  options.step = step;  // jumps beyond, to margins whose softmax underflows
+  options.momentum = 0.9F;
+  options.batch_size = count;
+
+  Index without = 0;
+  {
+    // The same, as one writes it down.
+    Vector<float> plain = w, velocity = Vector<float>::Zero(w.size());
+    for (int k = 0; k < steps; ++k) {
+      model.forward(plain, X, F, ws);
+      CrossEntropy<float>().value_and_gradient(F, labels, F);
+      velocity *= options.momentum;
+      model.add_pullback(plain, X, F, -options.step / static_cast<float>(count), velocity, ws);
+      plain += velocity;
+    }
+    without = count_subnormal(plain) + count_subnormal(velocity);
+  }
+  CHECK(without > 0);  // the case is one where they arise
+
+  const TemporaryFolder folder;
+  Sgd trainer(model, data, w, options);
+  bool finite = true;
+  for (int k = 0; k < steps; ++k) finite = trainer.step() && finite;
+  REQUIRE(finite);
+  const Vector<float> velocity = velocity_of(trainer, folder.path() / "checkpoint");
+  REQUIRE(velocity.size() == w.size());
+  model.forward(trainer.w(), X, F, ws);
+  CrossEntropy<float>().value_and_gradient(F, labels, F);
+  CHECK(count_subnormal(F) == 0);
+  if constexpr (SubnormalMode::is_supported) {
+    CHECK(count_subnormal(trainer.w()) == 0);
+    CHECK(count_subnormal(velocity) == 0);
+  }
+  CHECK(SubnormalMode::of_this_thread() == SubnormalMode::keep());
+}
+
+}  // namespace
+
+TEST_CASE("the gradient of the cross-entropy has no subnormal numbers") {
+  // Gaps of 80 to 110 between two outputs: the softmax of the smaller one passes 1e-38 at 87.
+  Matrix<float> F(31, 2), G(31, 2);
+  for (Index n = 0; n < 31; ++n) F.row(n) << 0.0F, -80.0F - static_cast<float>(n);
+  const Vector<int> labels = Vector<int>::Zero(31);
+  CrossEntropy<float>().value_and_gradient(F, labels, G);
+  CHECK(count_subnormal(G) == 0);
+  CHECK(G(0, 1) > 0.0F);
+  CHECK(G(0, 0) == -G(0, 1));
+  CHECK(G.row(30).isZero(0.0F));
+}
+
+TEST_CASE("training leaves no subnormal numbers in weights, velocities and gradients") {
+  RandomStream random(72);
+  const ReluNetwork<float> relu(6, {12, 8}, true, 3);
+  check_training(relu, relu.initial_parameters(random, BasicScale<float>::from_value(1)), 1.0F, 0.1F);
+  const ConvNetwork<float> conv({1, 4, 4}, "3-M-FC", 3);
+  check_training(conv, conv.initial_parameters(random, BasicScale<float>::from_value(1)), 10.0F, 0.1F);
+  const LinearClassifier<float> linear(6, 3);
+  check_training(
+      linear,
+      [&] {
+        Vector<float> w(18);
+        for (float& x : w) x = static_cast<float>(random.normal());
+        return w;
+      }(),
+      10.0F, 50.0F);
+}
+
+TEST_CASE(
+    "flows of tiny units leave no subnormal numbers; observers, events and what is saved keep the caller's mode") {
+  RandomStream random(73);
+  const Index d = 12;
+  const BasicDataset<float> data(random_matrix(random, 5, d).cast<float>(), random_vector(random, 5).cast<float>());
+  const SquaredDiagonalNet<float> net(d);
+  const GradientFlow flow(net, data);
+  // u v stays alpha^2 = 1e-60 along the flow: where one grows to 1 the other leaves the normal numbers.
+  const Vector<float> w0 = Vector<float>::Constant(2 * d, 1e-30F);
+  // Small steps of the same flow, as one writes them down, leave some.
+  Vector<float> plain = w0, dw(2 * d);
+  for (int k = 0; k < 60000; ++k) {
+    flow(0.0F, plain, dw);
+    plain += 1e-3F * dw;
+  }
+  CHECK(count_subnormal(plain) > 0);
+
+  bool keeps = true;
+  const auto keeps_mode = [&] { keeps = keeps && SubnormalMode::of_this_thread() == SubnormalMode::keep(); };
+  auto watch = [&](const StepView<float>&) {
+    keeps_mode();
+    return Action::proceed;
+  };
+  IntegrateOptions<float, float> options;
+  options.observers = {watch};
+  options.events = {condition<float>("never", [&](float, const Vector<float>&) {
+    keeps_mode();
+    return false;
+  })};
+  options.save_at.every = 10;
+  options.save_at.value = [&](float t, const Vector<float>&) {
+    keeps_mode();
+    return t;
+  };
+  const auto run = integrate(flow, w0, BasicTimeSpan<float>{0, 60}, DormandPrince{},
+                             BasicPiController<float>{.tolerance = {.relative = 1e-3F, .absolute = 0.0F}}, options);
+  INFO(run);
+  REQUIRE(run.status == Status::reached_end);
+  CHECK(run.y.cwiseAbs().maxCoeff() > 0.1F);
+  CHECK(keeps);
+  CHECK(SubnormalMode::of_this_thread() == SubnormalMode::keep());
+  if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.y) == 0);
+}
+
+TEST_CASE("completion at a tiny scale leaves no subnormal numbers") {
+  const auto problem = matrix_completion({.rows = 8, .cols = 8, .rank = 1, .num_observed = 40, .seed = 3});
+  const MatrixFactorization<double, MatrixEntries> model(8, 8, 8);
+  const LiftedFlow flow(model, problem.observations.dataset);
+  RandomStream random(74);
+  // Products of two such entries are subnormal, and the parts that never grow stay there.
+  const Vector<double> w0 = 1e-150 * random_vector(random, model.num_parameters());
+  const auto run = integrate_to_loss(flow, w0, 1e-12, 1e-6);
+  INFO(run);
+  REQUIRE(run.ok());
+  if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.y) == 0);
+}
+
+TEST_CASE("the cells of a sweep have the caller's mode, and the library's loops in them flush") {
+  const Sweep sweep{.name = "modes", .grid = Grid({seed_axis(6)}), .outputs = {"keeps", "subnormals"}};
+  const auto cell = [](const Cell&) -> NamedNumbers {
+    const bool keeps = SubnormalMode::of_this_thread() == SubnormalMode::keep();
+    RandomStream random(75);
+    const BasicDataset<float> data(random_matrix(random, 3, 8).cast<float>(), random_vector(random, 3).cast<float>());
+    const SquaredDiagonalNet<float> net(8);
+    const GradientFlow flow(net, data);
+    const auto run = integrate(flow, Vector<float>::Constant(16, 1e-30F), BasicTimeSpan<float>{0, 60}, DormandPrince{},
+                               BasicPiController<float>{.tolerance = {.relative = 1e-3F, .absolute = 0.0F}});
+    return {{"keeps", keeps ? 1.0 : 0.0}, {"subnormals", static_cast<double>(count_subnormal(run.require_ok().y))}};
+  };
+  const SweepResult result = run_sweep(sweep, cell, {}, ThreadExecutor{{.threads = 3}}).require_ok();
+  for (const double keeps : result.values("keeps")) CHECK(keeps == 1.0);
+  if constexpr (SubnormalMode::is_supported)
+    for (const double subnormals : result.values("subnormals")) CHECK(subnormals == 0.0);
+}
