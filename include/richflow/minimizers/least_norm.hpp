@@ -34,6 +34,7 @@ struct Misfit {
       if (const S part = abs(r[n]) / size; size > S(0) && !(part <= worst)) {
         worst = part;
         sample = n;
+        if (part != part) break;
       }
     }
   }
