@@ -167,3 +167,14 @@ TEST_CASE("the Schatten path: the kernel end in any units is the least Frobenius
     CHECK(std::abs(other.duality_gap) <= 1e-9);
   }
 }
+
+TEST_CASE("measurements that are all zero fit zero labels only") {
+  const FactorShape shape = FactorShape::general(2, 2);
+  const Matrix<double> X = Matrix<double>::Zero(2, 4);
+  Vector<double> y = Vector<double>::Zero(2);
+  CHECK(min_frobenius_interpolator<DenseMeasurements>(shape, Dataset(X, y)).norm() == 0.0);
+  CHECK(min_nuclear_norm_interpolator<DenseMeasurements>(shape, Dataset(X, y)).ok());
+  y(1) = 1e-6;
+  CHECK_THROWS_MATCHES(min_frobenius_interpolator<DenseMeasurements>(shape, Dataset(X, y)), InfeasibleError,
+                       message_contains("no matrix fits"));
+}

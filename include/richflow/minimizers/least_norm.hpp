@@ -66,6 +66,8 @@ class LeastNorm {
     const auto n = static_cast<S>(std::min(A.rows(), A.cols()));
     free.setThreshold(S(16) * n * std::numeric_limits<S>::epsilon());
     const Index rank = free.rank();
+    X_.resize(rank, A.cols());
+    if (rank == 0) return;
 
     // Columns of A by decreasing size, where sizes are the inverse of what equilibrated them.
     std::vector<Index> order(static_cast<std::size_t>(A.cols()));
@@ -77,7 +79,6 @@ class LeastNorm {
       for (Index j = 0; j < A.cols(); ++j) chosen(j, k) = row[rows[k]] * A(rows[k], order[static_cast<std::size_t>(j)]);
     const Qr qr(chosen);
     const Matrix<S> sorted = leading_columns_of_q<S>(qr, rank);
-    X_.resize(rank, A.cols());
     for (Index j = 0; j < A.cols(); ++j) X_.col(order[static_cast<std::size_t>(j)]) = sorted.row(j).transpose();
     upper_ = qr.matrixR().topLeftCorner(rank, rank);
     rows_.resize(rank);
