@@ -51,6 +51,7 @@
 #include "richflow/minimizers/commuting.hpp"
 #include "richflow/minimizers/graded_system.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/minimizers/least_norm.hpp"
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/minimizers/min_nuclear_norm.hpp"
 #include "richflow/minimizers/mirror_path.hpp"

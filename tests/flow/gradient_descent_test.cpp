@@ -1,5 +1,6 @@
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "richflow/core/random.hpp"
 #include "richflow/flow/gradient_descent.hpp"
@@ -102,4 +103,71 @@ TEST_CASE("gradient descent refuses options that were not given or make no sense
       ArgumentError);
   CHECK_THROWS_MATCHES(gradient_descent(p.net, p.data, p.w0, {.step = 0.1, .iterations = 5, .loss_below = -1.0}),
                        ArgumentError, message_contains("loss_below"));
+}
+
+namespace {
+
+/// f(w) = w^2, y = 1: L = (w^2 - 1)^2 with L'' = 8 at w = 1, so that steps below 1/4 are stable there.
+struct SquareNet {
+  using Scalar = double;
+  [[nodiscard]] static Index num_parameters() { return 1; }
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, VectorRef<double> out) const {
+    out = w(0) * w(0) * X.col(0);
+  }
+  void vjp(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstVectorRef<double> r, VectorRef<double> out) const {
+    out(0) = 2 * w(0) * X.col(0).dot(r);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("descent that ends in a two-cycle at the edge of stability is stalled and names a stable step") {
+  const Dataset data(Matrix<double>::Ones(1, 1), Vector<double>::Ones(1));
+  const Vector<double> w0 = Vector<double>::Constant(1, 0.7);
+  // Stable below 1/4; above it a two-cycle, above 0.309 one of four.
+  for (const double step : {0.26, 0.28, 0.3, 0.315}) {
+    CAPTURE(step);
+    for (const double loss : {0.0, 1e-12}) {
+      const auto solution =
+          gradient_descent(SquareNet{}, data, w0, {.step = step, .iterations = 100000, .loss_below = loss});
+      INFO(solution.message);
+      CHECK(solution.status == Status::stalled);
+      CHECK_FALSE(solution.ok());
+      CHECK(solution.step < 100000);
+      CHECK_THAT(solution.message, text_contains("cycle of " + std::string(step < 0.31 ? "2" : "4")));
+      CHECK_THAT(solution.message, text_contains("the steps of " + std::string(step == 0.3 ? "0.3" : "0.")));
+      CHECK_THAT(solution.message, text_contains("below about 0.25"));
+      // It is a cycle: two steps written out lead back.
+      double w = solution.y(0);
+      for (int k = 0; k < 4; ++k) w -= step * 4 * w * (w * w - 1);
+      CHECK(std::abs(w - solution.y(0)) <= 1e-12);
+    }
+  }
+  // Below the edge, however near, descent converges and is not stopped.
+  const auto stable = gradient_descent(SquareNet{}, data, w0, {.step = 0.249, .iterations = 20000});
+  CHECK(stable.status == Status::reached_end);
+  CHECK(stable.step == 20000);
+  CHECK(std::abs(stable.y(0) - 1) <= 1e-12);
+  // Who wants the cycle gets it.
+  const auto asked = gradient_descent(SquareNet{}, data, w0, {.step = 0.28, .iterations = 5000, .detect_stall = false});
+  CHECK(asked.status == Status::reached_end);
+  CHECK(asked.step == 5000);
+}
+
+TEST_CASE("the stable step of a quadratic loss is named, and a slow oscillation is no cycle") {
+  // L = 4 w_0^2 + w_1^2: at the step 2 / 8 the first entry changes its sign for ever, the second decays.
+  struct Quadratic {
+    using Scalar = double;
+    [[nodiscard]] static Index dimension() { return 2; }
+    void operator()(double, ConstVectorRef<double> y, VectorRef<double> dy) const { dy << -8 * y(0), -2 * y(1); }
+    [[nodiscard]] double loss(ConstVectorRef<double> y) const { return 4 * y(0) * y(0) + y(1) * y(1); }
+  };
+  const auto edge = gradient_descent(Quadratic{}, Vector<double>::Ones(2), {.step = 0.25, .iterations = 10000});
+  INFO(edge.message);
+  CHECK(edge.status == Status::stalled);
+  CHECK_THAT(edge.message, text_contains("below about 0.25,"));
+  // Just inside it shrinks by 1e-4 in two steps: slow, but no cycle.
+  const auto inside =
+      gradient_descent(Quadratic{}, Vector<double>::Ones(2), {.step = 0.25 * (1 - 2.5e-5), .iterations = 10000});
+  CHECK(inside.status == Status::reached_end);
 }

@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "richflow/core/random.hpp"
+#include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/exponential_rosenbrock.hpp"
+#include "richflow/integrate/exponential_tangent.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
@@ -271,4 +274,110 @@ TEST_CASE("a loss that follows from the derivative is evaluated between steps on
   CHECK(problem.shared == solution.stats.accepted + 1);
   CHECK(problem.losses == solution.stats.loss_evaluations);
   CHECK(problem.losses <= 12 + 3 * (solution.stats.accepted / 50));  // location, and two per look for a stall
+}
+
+namespace {
+
+/// y' = -diag(rates) y, a SymmetricStiffField: every exponential step is exact, whatever its length.
+struct LinearDecay {
+  using Scalar = double;
+  Vector<double> rates;
+  [[nodiscard]] Index dimension() const { return rates.size(); }
+  void operator()(double, ConstVectorRef<double> y, VectorRef<double> dy) const { dy = -rates.cwiseProduct(y); }
+  void negative_jacobian(double, ConstVectorRef<double>, MatrixRef<double> S) const { S = rates.asDiagonal(); }
+};
+
+/// f(w, x) = <w, x>.
+struct LinearNet {
+  using Scalar = double;
+  Index d;
+  [[nodiscard]] Index num_parameters() const { return d; }
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, VectorRef<double> out) const { out = X * w; }
+  void vjp(ConstVectorRef<double>, ConstMatrixRef<double> X, ConstVectorRef<double> r, VectorRef<double> out) const {
+    out = X.transpose() * r;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an event that rises and falls within one exponential step is found where it rises") {
+  // u = exp(-t) - exp(-100 t) starts at 0, rises above 0.9 and falls: exp(-t) - exp(-100 t) = 0.9.
+  LinearDecay field{Vector<double>(2)};
+  field.rates << 1, 100;
+  const auto bump = [](double, const Vector<double>& y) { return y(0) - y(1) - 0.9; };
+  double expected = 0.02;
+  for (int k = 0; k < 50; ++k)
+    expected -= (std::exp(-expected) - std::exp(-100 * expected) - 0.9) /
+                (100 * std::exp(-100 * expected) - std::exp(-expected));
+  for (const double h : {1.0, 30.0, 1e4}) {
+    CAPTURE(h);
+    const auto solution =
+        integrate(field, Vector<double>::Ones(2), TimeSpan{0, h}, ExponentialRosenbrock{}, ConstantStep{.step = h},
+                  {.events = {zero_crossing("bump", bump, Crossing::rising)}});
+    INFO(solution.message);
+    REQUIRE(solution.status == Status::event);
+    CHECK_THAT(solution.t, near(expected, 1e-9, 0));  // the tolerance of the Lanczos space, 1e-10
+    const auto held =
+        integrate(field, Vector<double>::Ones(2), TimeSpan{0, h}, ExponentialRosenbrock{}, ConstantStep{.step = h},
+                  {.events = {condition("bump", [&](double t, const auto& y) { return bump(t, y) > 0; })}});
+    REQUIRE(held.status == Status::event);
+    CHECK_THAT(held.t, near(expected, 1e-9, 0));
+  }
+  // A bump that stays below the threshold does not fire: its maximum is 0.945.
+  const auto low = [](double, const Vector<double>& y) { return y(0) - y(1) - 0.95; };
+  CHECK(integrate(field, Vector<double>::Ones(2), TimeSpan{0, 1e4}, ExponentialRosenbrock{}, ConstantStep{.step = 1e4},
+                  {.events = {zero_crossing("low", low)}})
+            .status == Status::reached_end);
+  // One that only just reaches it, between two of the points looked at.
+  const double peak = std::log(100.0) / 99;
+  const double top = std::exp(-peak) - std::exp(-100 * peak);
+  const auto narrow = [&](double, const Vector<double>& y) { return y(0) - y(1) - top * (1 - 1e-6); };
+  const auto found =
+      integrate(field, Vector<double>::Ones(2), TimeSpan{0, 1e4}, ExponentialRosenbrock{}, ConstantStep{.step = 1e4},
+                {.events = {zero_crossing("narrow", narrow, Crossing::rising)}});
+  REQUIRE(found.status == Status::event);
+  CHECK(found.t < peak);
+  CHECK_THAT(found.t, near(peak, 1e-2, 0));
+}
+
+TEST_CASE("the exponential tangent stepper interpolates the flow, and finds events within a step") {
+  // f = <w, x> with K = diag(1, 1e4): w(t) = y / x (1 - exp(-2 x^2 t)); a step of any length is exact.
+  Matrix<double> X(2, 2);
+  X << 1, 0, 0, 100;
+  Vector<double> y(2);
+  y << 1, 100;
+  const Dataset data(X, y);
+  const GradientFlow flow(LinearNet{2}, data);
+  const auto at = [](double t) {
+    Vector<double> w(2);
+    w << -std::expm1(-2 * t), -std::expm1(-2e4 * t);
+    return w;
+  };
+  for (const double h : {1e-3, 10.0, 1e6}) {
+    CAPTURE(h);
+    IntegrateOptions<double> options;
+    for (const double part : {1e-6, 1e-3, 0.25, 0.9}) options.save_at.times.push_back(part * h);
+    const auto saved = integrate(flow, Vector<double>::Zero(2), TimeSpan{0, h}, ExponentialTangent{},
+                                 ConstantStep{.step = h}, options);
+    REQUIRE(saved.ok());
+    for (std::size_t k = 0; k < 4; ++k) CHECK((saved.values[k] - at(saved.times[k])).norm() <= 1e-12);
+    // w_1 - w_0 rises to 0.998 and falls to 0.
+    if (h < 1) continue;
+    const auto gap = [](double, const Vector<double>& w) { return w(1) - w(0) - 0.99; };
+    const auto solution = integrate(flow, Vector<double>::Zero(2), TimeSpan{0, h}, ExponentialTangent{},
+                                    ConstantStep{.step = h}, {.events = {zero_crossing("gap", gap)}});
+    INFO(solution.message);
+    REQUIRE(solution.status == Status::event);
+    const Vector<double> there = at(solution.t);
+    CHECK_THAT(there(1) - there(0), near(0.99, 1e-10, 0));
+    CHECK(solution.t < 1e-3);
+  }
+}
+
+TEST_CASE("a dip that crosses zero twice within one step is found in a Runge-Kutta step") {
+  const auto dip = [](double t, const Vector<double>&) { return (t - 0.6) * (t - 0.6) - 1e-4; };
+  const auto solution = integrate(Clock{}, Vector<double>::Zero(1), TimeSpan{0, 1}, DormandPrince{},
+                                  ConstantStep{.step = 1}, {.events = {zero_crossing("dip", dip)}});
+  REQUIRE(solution.status == Status::event);
+  CHECK_THAT(solution.t, near(0.59, 0, 1e-12));
 }

@@ -24,7 +24,8 @@ struct GradientDescentOptions {
   Scalar loss_below = Scalar(0);                    ///< > 0: stop at the first iterate with at most this loss
   SaveAt<Scalar, Value> save_at = {};               ///< what to keep; times are t = eta k
   std::vector<ObserverRef<Scalar>> observers = {};  ///< called after every iteration
-  /// Whether a run that cannot come down to `loss_below` ends as `stalled` rather than by its budget.
+  /// Whether a run that cannot come down to `loss_below`, or goes round in a cycle, ends as `stalled` rather than by
+  /// its budget.
   bool detect_stall = true;
 };
 
@@ -33,8 +34,10 @@ struct GradientDescentOptions {
 /// gradient flow that it stands for, `t = eta k`. L is the plain sum of squares, not halved and not a mean.
 ///
 /// Throws ArgumentError on a step or iteration count that was not given or is out of range. A descent that
-/// diverges ends with status `non_finite` at its last finite iterate; one that runs out of iterations ends with
-/// `reached_end`. Cost: one right-hand side per iteration, and one loss if `loss_below` is given.
+/// diverges ends with status `non_finite` at its last finite iterate; one whose iterates go round in a cycle of 2, 4,
+/// 8, 16 or 32 (the step is beyond the edge of stability) ends as `stalled`, with a stable step in the message; one
+/// that runs out of iterations ends with `reached_end`. Cost: one right-hand side per iteration, and one loss if
+/// `loss_below` is given.
 template <VectorField Problem, class Value = Vector<typename Problem::Scalar>>
 Solution<typename Problem::Scalar, Value> gradient_descent(
     const Problem& problem, ConstVectorRef<typename Problem::Scalar> w0,

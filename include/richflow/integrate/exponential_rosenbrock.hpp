@@ -205,6 +205,8 @@ class ExponentialRosenbrock {
   static constexpr int order = 3;
   /// Order of the embedded solution, the exponential Euler-Rosenbrock step Y.
   static constexpr int error_order = 2;
+  /// See HasLongSteps.
+  static constexpr bool has_long_steps = true;
 
   template <class Problem>
   using Workspace = ExponentialRosenbrockWorkspace<typename Problem::Scalar>;

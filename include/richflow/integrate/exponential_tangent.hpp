@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "richflow/core/concepts.hpp"
@@ -103,15 +104,17 @@ template <class Problem>
 struct ExponentialTangentWorkspace {
   using Scalar = typename Problem::Scalar;
 
-  detail::TangentStiffness<Problem> stiffness;
+  mutable detail::TangentStiffness<Problem> stiffness;
   StepCounters counters = {};
   detail::SymmetricSpectrum<Scalar> spectrum;
   Vector<Scalar> start = {};      // F(t, y)
   Vector<Scalar> remainder = {};  // what the linearization misses at the end of the step
   Vector<Scalar> error = {};
-  Vector<Scalar> coefficients = {};  // slope in the eigenbasis of K
-  Vector<Scalar> damped = {};        // scratch, N
-  Vector<Scalar> samples = {};       // scratch, N
+  Vector<Scalar> coefficients = {};     // slope in the eigenbasis of K
+  Vector<Scalar> correction = {};       // J D there
+  mutable Vector<Scalar> damped = {};   // scratch, N
+  mutable Vector<Scalar> samples = {};  // scratch, N
+  mutable Vector<Scalar> pulled = {};   // scratch, P
   bool has_start = false;
   bool has_spectrum = false;  // K has eigenvalues
 };
@@ -123,13 +126,16 @@ struct ExponentialTangentWorkspace {
 ///
 ///     Y = y - h J^T phi_1(-c h K) s,    D = F(Y) + J^T exp(-c h K) s,    y_new = Y + h phi_2(-h S) D
 ///
-/// An EmbeddedStepper; Y has order 1. Cost per accepted step: one eigendecomposition of K, and per attempt one
-/// evaluation and four products with J. `step_floor` as for the W-methods (Rosenbrock). Steps allocate nothing.
+/// An EmbeddedStepper and DenseStepper; Y has order 1. Cost per accepted step: one eigendecomposition of K, and per
+/// attempt one evaluation and four products with J. `step_floor` as for the W-methods (Rosenbrock). Steps allocate
+/// nothing.
 struct ExponentialTangent {
   /// Order of the propagated solution.
   static constexpr int order = 2;
   /// Order of the embedded solution Y.
   static constexpr int error_order = 1;
+  /// See HasLongSteps.
+  static constexpr bool has_long_steps = true;
 
   template <class Problem>
   using Workspace = ExponentialTangentWorkspace<Problem>;
@@ -143,8 +149,8 @@ struct ExponentialTangent {
     const Index n = problem.num_residuals();
     Workspace<Problem> ws{.stiffness = detail::TangentStiffness<Problem>(problem),
                           .spectrum = detail::SymmetricSpectrum<Scalar>(n)};
-    for (Vector<Scalar>* v : {&ws.start, &ws.remainder, &ws.error}) v->setZero(problem.dimension());
-    for (Vector<Scalar>* v : {&ws.coefficients, &ws.damped, &ws.samples}) v->setZero(n);
+    for (Vector<Scalar>* v : {&ws.start, &ws.remainder, &ws.error, &ws.pulled}) v->setZero(problem.dimension());
+    for (Vector<Scalar>* v : {&ws.coefficients, &ws.correction, &ws.damped, &ws.samples}) v->setZero(n);
     return ws;
   }
 
@@ -174,29 +180,20 @@ struct ExponentialTangent {
       return;
     }
     const Scalar rate = -ws.stiffness.curvature * h;
-    // `samples = scale phi_k(rate K)` of what has the coefficients
-    const auto filter = [&](int k, Scalar scale) {
-      for (Index i = 0; i < ws.damped.size(); ++i) {
-        const Scalar x = rate * std::max(ws.spectrum.values()[i], Scalar(0));
-        using std::exp;
-        ws.damped[i] = scale * (k == 0 ? exp(x) : detail::phi(k, x)) * ws.coefficients[i];
-      }
-      ws.spectrum.from_basis(ws.damped, ws.samples);
-    };
     ws.samples = ws.stiffness.slope;
     ws.spectrum.to_basis(ws.samples, ws.coefficients);
-    filter(1, -h);
+    filter(ws, 1, rate, -h, ws.coefficients);
     tangent.vjp(ws.samples, y_new);
     y_new += y;
     problem(t + h, y_new, ws.remainder);
     ++ws.counters.evaluations;
-    filter(0, Scalar(1));
+    filter(ws, 0, rate, Scalar(1), ws.coefficients);
     tangent.vjp(ws.samples, ws.error);
     ws.remainder += ws.error;
     // phi_2(-h S) D = D / 2 - c h J^T phi_3(-c h K) J D
     tangent.jvp(ws.remainder, ws.samples);
-    ws.spectrum.to_basis(ws.samples, ws.coefficients);
-    filter(3, rate * h);
+    ws.spectrum.to_basis(ws.samples, ws.correction);
+    filter(ws, 3, rate, rate * h, ws.correction);
     tangent.vjp(ws.samples, ws.error);
     ws.error += (h / Scalar(2)) * ws.remainder;
     y_new += ws.error;
@@ -215,10 +212,39 @@ struct ExponentialTangent {
     return ws.error;
   }
 
+  /// `out` = the solution at `t + theta h`: the flow of the tangent model with the remainder taken as `theta D`.
+  template <class Problem>
+  void interpolate(const ExponentialTangentWorkspace<Problem>& ws, std::type_identity_t<typename Problem::Scalar> theta,
+                   std::type_identity_t<typename Problem::Scalar> h, const Vector<typename Problem::Scalar>& y,
+                   const Vector<typename Problem::Scalar>& /*y_new*/, VectorRef<typename Problem::Scalar> out) const {
+    using Scalar = typename Problem::Scalar;
+    const Scalar part = theta * h;
+    const Scalar rate = -ws.stiffness.curvature * part;
+    filter(ws, 1, rate, -part, ws.coefficients);
+    ws.stiffness.tangent.vjp(ws.samples, out);
+    filter(ws, 3, rate, theta * rate * part, ws.correction);
+    ws.stiffness.tangent.vjp(ws.samples, ws.pulled);
+    out += y + ws.pulled + (theta * part / Scalar(2)) * ws.remainder;
+  }
+
   /// The step that is taken whatever its error.
   template <class Problem>
   [[nodiscard]] typename Problem::Scalar step_floor(const ExponentialTangentWorkspace<Problem>& ws) const {
     return ws.stiffness.floor;
+  }
+
+ private:
+  /// `samples = scale phi_k(rate K)` of what has these coefficients.
+  template <class Problem>
+  static void filter(const ExponentialTangentWorkspace<Problem>& ws, int k, typename Problem::Scalar rate,
+                     typename Problem::Scalar scale, const Vector<typename Problem::Scalar>& coefficients) {
+    using Scalar = typename Problem::Scalar;
+    for (Index i = 0; i < ws.damped.size(); ++i) {
+      const Scalar x = rate * std::max(ws.spectrum.values()[i], Scalar(0));
+      using std::exp;
+      ws.damped[i] = scale * (k == 0 ? exp(x) : detail::phi(k, x)) * coefficients[i];
+    }
+    ws.spectrum.from_basis(ws.damped, ws.samples);
   }
 };
 

@@ -37,8 +37,9 @@ struct IntegrateOptions {
   std::vector<BasicEvent<Scalar>> events = {};      ///< what ends the run before the end of the span
   std::vector<ObserverRef<Scalar>> observers = {};  ///< called after every accepted step, in this order
   Index max_steps = 1'000'000;                      ///< attempts allowed in this call, rejected ones included, > 0
-  /// Whether a run without progress towards its first loss_below or stationary event ends as `stalled`. Switch off
-  /// for problems that rest for a while because they depend on time.
+  /// Whether a run without progress towards its first loss_below or stationary event ends as `stalled`, and one of
+  /// constant steps on a problem with a loss that goes round in a cycle of 2, 4, ... steps (event or not): the step is
+  /// at the edge of stability then. Switch off for problems that rest for a while because they depend on time.
   bool detect_stall = true;
 };
 
@@ -114,6 +115,7 @@ class Run {
   using Options = IntegrateOptions<Scalar, Value>;
   using Event = BasicEvent<Scalar>;
   using Detector = StallDetector<Scalar>;
+  static constexpr bool sees_cycles = !Controller::is_adaptive && HasLoss<Problem>;
 
  public:
   /// Makes all memory of the run.
@@ -164,8 +166,8 @@ class Run {
     if (is_fresh && wants_start) save(state_.t, state_.step, state_.y);
     if (auto failed = start_events()) return finish(Status::non_finite, *failed);
     if (fired_) return finish(Status::event, event_text());
-    if (goal_ && options_.detect_stall && (is_fresh || state_.stall.last_y.size() != state_.y.size()))
-      Detector::start(state_.stall, state_.t, state_.y, before_[*goal_]);
+    if ((goal_ || sees_cycles) && options_.detect_stall && (is_fresh || state_.stall.last_y.size() != state_.y.size()))
+      Detector::start(state_.stall, state_.t, state_.y, goal_ ? before_[*goal_] : Scalar(0));
     if constexpr (Controller::is_adaptive) {
       if (state_.t < end_ && !(state_.control.step > Scalar(0)) && !choose_first_step())
         return finish(Status::non_finite,
@@ -196,6 +198,7 @@ class Run {
       if (action == Action::stop)
         return finish(Status::stopped_by_observer,
                       sentence("an observer stopped the run at t = ", state_.t, ", step ", state_.step));
+      if (stall == Stall::cycle) return finish(Status::stalled, cycle_text(plan));
       if (stall != Stall::none) return finish(Status::stalled, stall_text(stall));
     }
   }
@@ -372,8 +375,11 @@ class Run {
     theta_ = std::numeric_limits<Scalar>::infinity();
     for (std::size_t i = 0; i < before_.size(); ++i) {
       const Event& event = options_.events[i];
-      if (!event.fires(before_[i], after_[i])) continue;
-      const Scalar theta = event.is_located() ? locate(i, plan) : Scalar(1);
+      Scalar theta = std::numeric_limits<Scalar>::infinity();
+      if (looks_inside(event))
+        theta = search(i, plan);
+      else if (event.fires(before_[i], after_[i]))
+        theta = event.is_located() ? locate(i, plan, Scalar(0), before_[i], Scalar(1), after_[i]) : Scalar(1);
       if (theta < theta_) {
         theta_ = theta;
         fired_ = i;
@@ -383,15 +389,100 @@ class Run {
     return std::nullopt;
   }
 
-  Scalar locate(std::size_t i, const StepPlan<Scalar>& plan) {
+  /// Whether the event is looked for within the step too: not where each look would cost right-hand sides, nor for
+  /// losses and stationarity, which the flow does not raise and lower at will.
+  static bool looks_inside(const Event& event) {
+    const bool is_cheap = DenseStepper<St, Problem> || DerivativeStepper<St, Problem>;
+    const bool is_users = event.kind() == Event::Kind::zero_crossing || event.kind() == Event::Kind::condition;
+    return is_cheap && is_users && event.is_located();
+  }
+
+  /// The event function at t + theta h.
+  Scalar value_at(std::size_t i, const StepPlan<Scalar>& plan, Scalar theta) {
+    if (theta >= Scalar(1)) return after_[i];
+    interpolate(theta, plan, scratch_);
+    return event_value(options_.events[i], state_.t + theta * plan.h, scratch_);
+  }
+
+  /// Where the event fires first in [low, high], at whose ends it has opposite signs.
+  Scalar locate(std::size_t i, const StepPlan<Scalar>& plan, Scalar low, Scalar at_low, Scalar high, Scalar at_high) {
     using std::abs;
     const Scalar eps = std::numeric_limits<Scalar>::epsilon();
-    const Scalar tolerance = eps * std::max(Scalar(1), abs(plan.t_new) / plan.h);
-    const auto value = [&](Scalar theta) {
-      interpolate(theta, plan, scratch_);
-      return event_value(options_.events[i], state_.t + theta * plan.h, scratch_);
+    const Scalar width = high - low;
+    const Scalar tolerance = eps * std::max(Scalar(1), (abs(state_.t) + high * plan.h) / (width * plan.h));
+    return low + width * locate_sign_change([&](Scalar x) { return value_at(i, plan, low + x * width); }, at_low,
+                                            at_high, tolerance);
+  }
+
+  /// Where the event first fires within the step, or infinity: looks at some points of the interpolant, and for an
+  /// extremum that crosses zero and comes back between them. A long exponential step passes through many time scales:
+  /// its points double from 2^-20 on.
+  Scalar search(std::size_t i, const StepPlan<Scalar>& plan) {
+    using std::abs;
+    const Event& event = options_.events[i];
+    constexpr int doublings = HasLongSteps<St> ? 20 : 0;
+    constexpr int intervals = 4;
+    constexpr int points = doublings > 0 ? doublings + intervals : intervals;
+    const auto point = [](int k) {
+      using std::ldexp;
+      if (k <= 0) return Scalar(0);
+      if (doublings == 0) return static_cast<Scalar>(k) / static_cast<Scalar>(intervals);
+      if (k <= doublings) return Scalar(ldexp(Scalar(0.5), k - doublings));
+      return Scalar(0.5) + Scalar(0.5) * static_cast<Scalar>(k - doublings) / static_cast<Scalar>(intervals);
     };
-    return locate_sign_change(value, before_[i], after_[i], tolerance);
+    Scalar left = before_[i];   // two points ago
+    Scalar value = before_[i];  // at the last one
+    for (int k = 1; k <= points; ++k) {
+      const Scalar right = value_at(i, plan, point(k));
+      const bool is_dip = k >= 2 && abs(value) <= abs(left) && abs(value) <= abs(right) && value * right > Scalar(0) &&
+                          left * value > Scalar(0);
+      if (event.kind() == Event::Kind::zero_crossing && is_dip)
+        if (const Scalar theta = search_dip(i, plan, point(k - 2), left, point(k), right); theta <= Scalar(1))
+          return theta;
+      if (event.fires(value, right)) return locate(i, plan, point(k - 1), value, point(k), right);
+      left = value;
+      value = right;
+    }
+    return std::numeric_limits<Scalar>::infinity();
+  }
+
+  /// Where the event fires in a dip of its size between two points of one sign, or infinity. Golden section.
+  Scalar search_dip(std::size_t i, const StepPlan<Scalar>& plan, Scalar low, Scalar at_low, Scalar high,
+                    Scalar at_high) {
+    using std::abs;
+    const Event& event = options_.events[i];
+    const auto golden = static_cast<Scalar>(0.6180339887498949);
+    Scalar a = low;
+    Scalar b = high;
+    Scalar x1 = b - golden * (b - a);
+    Scalar x2 = a + golden * (b - a);
+    Scalar f1 = value_at(i, plan, x1);
+    Scalar f2 = value_at(i, plan, x2);
+    constexpr int evaluations = 40;
+    for (int count = 0; count < evaluations; ++count) {
+      const bool first = f1 * at_low <= Scalar(0);
+      if (first || f2 * at_low <= Scalar(0)) {
+        const Scalar x = first ? x1 : x2;
+        const Scalar f = first ? f1 : f2;
+        if (event.fires(at_low, f)) return locate(i, plan, low, at_low, x, f);
+        if (event.fires(f, at_high)) return locate(i, plan, x, f, high, at_high);
+        break;
+      }
+      if (abs(f1) < abs(f2)) {
+        b = x2;
+        x2 = x1;
+        f2 = f1;
+        x1 = b - golden * (b - a);
+        f1 = value_at(i, plan, x1);
+      } else {
+        a = x1;
+        x1 = x2;
+        f1 = f2;
+        x2 = a + golden * (b - a);
+        f2 = value_at(i, plan, x2);
+      }
+    }
+    return std::numeric_limits<Scalar>::infinity();
   }
 
   /// All event functions at `(t, y)`, where F is `dy` if that is known. A text if one is NaN.
@@ -494,7 +585,16 @@ class Run {
   // --- stalls ---
 
   Stall look_for_stall(const StepPlan<Scalar>& plan) {
-    if (!goal_ || !options_.detect_stall || !Detector::is_due(state_.stall)) return Stall::none;
+    if (!(goal_ || sees_cycles) || !options_.detect_stall) return Stall::none;
+    if (!Detector::is_due(state_.stall)) {
+      // y_new holds the state before the step.
+      if (sees_cycles && Detector::is_cycle(state_.stall, y_new_, state_.y)) return Stall::cycle;
+      return Stall::none;
+    }
+    if (!goal_) {
+      Detector::look(state_.stall, state_.y);
+      return Stall::none;
+    }
     return Detector::probe(state_.stall, state_.t, state_.y, before_[*goal_], Controller::is_adaptive,
                            [&] { return rate_of_decrease(plan.h); });
   }
@@ -614,6 +714,44 @@ class Run {
     else
       text += "; the state no longer changes beyond rounding: the threshold may be out of reach: raise it, ";
     return text + advice_text();
+  }
+
+  /// Steps that go round, and which would not: from the middle of the cycle some shorter steps descend to about where
+  /// it would rest, and by power iteration from the direction of the last step there is the largest curvature, for
+  /// which gradient descent is stable below two over it.
+  [[nodiscard]] std::string cycle_text(const StepPlan<Scalar>& plan) {
+    using std::isfinite;
+    std::string text = sentence("the steps of ", plan.h, " go round in a cycle of ", state_.stall.steps,
+                                ", at t = ", state_.t, ", step ", state_.step);
+    if constexpr (HasLoss<Problem>)
+      text += sentence(", between losses of ", problem_.loss(y_new_), " and ", problem_.loss(state_.y));
+    Vector<Scalar> middle = Scalar(0.5) * (y_new_ + state_.y);
+    Vector<Scalar> direction = state_.y - y_new_;
+    Vector<Scalar> ahead(middle.size());
+    Vector<Scalar> behind(middle.size());
+    const Scalar delta = static_cast<Scalar>(1e-3) * direction.norm();
+    constexpr int descents = 200;
+    for (int i = 0; i < descents; ++i) {
+      evaluate(state_.t, middle, ahead);
+      middle += (plan.h / Scalar(4)) * ahead;
+    }
+    Scalar curvature(0);
+    constexpr int iterations = 20;
+    for (int i = 0; i < iterations && direction.norm() > Scalar(0); ++i) {
+      direction *= delta / direction.norm();
+      evaluate(state_.t, middle + direction, ahead);
+      evaluate(state_.t, middle - direction, behind);
+      curvature = direction.dot(behind - ahead) / (Scalar(2) * delta * delta);
+      direction = behind - ahead;
+    }
+    text += "; the step is too large for the flow: decrease it";
+    if (isfinite(curvature) && curvature > Scalar(0)) {
+      std::ostringstream stable;
+      stable.precision(3);
+      stable << Scalar(2) / curvature;
+      text += " below about " + stable.str() + ", which the curvature allows where shorter steps come to rest,";
+    }
+    return text + " or use adaptive steps";
   }
 
   const SubnormalMode callers_mode_ = SubnormalMode::of_this_thread();

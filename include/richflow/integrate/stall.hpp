@@ -19,12 +19,14 @@
 /// seen, the threshold is more than 100 000 steps away; two such windows in a row, and it is stalled. (The
 /// pace matters because noise in a fast direction may be a small part of a loss that still falls.)
 ///
-/// A run is stalled as well when no entry of y moves beyond rounding for 200 steps.
+/// A run is stalled as well when no entry of y moves beyond rounding for 200 steps, and a run of constant steps on a
+/// problem with a loss when it goes round in a cycle: y comes back to where it was 2, 4, 8, 16 or 32 steps before, to
+/// rounding, while single steps move it far. That is the edge of stability of the step, not the flow.
 
 namespace richflow::detail {
 
 /// Why a run makes no progress, if it makes none.
-enum class Stall { none, noise_floor, unchanged };
+enum class Stall { none, noise_floor, unchanged, cycle };
 
 /// The test described above. What it remembers is part of the state of the run, so it has no members.
 template <class Scalar>
@@ -43,6 +45,22 @@ class StallDetector {
     memory = {};
     memory.last_t = t;
     memory.reference_log = log_ratio;
+    memory.last_y = y;
+  }
+
+  /// Whether the steps since the last look, a power of two of them, lead back to it: y is as it was, and not as it was
+  /// one step ago. (Steps that are about to converge are closer to each other than the root of the rounding unit
+  /// before they come back to rounding.)
+  static bool is_cycle(const StallMemory<Scalar>& memory, const Vector<Scalar>& previous, const Vector<Scalar>& y) {
+    using std::sqrt;
+    const Index period = memory.steps;
+    if (period < 2 || (period & (period - 1)) != 0) return false;
+    return !has_moved(memory.last_y, y) && has_moved(previous, y, sqrt(std::numeric_limits<Scalar>::epsilon()));
+  }
+
+  /// Takes y for the point that the next steps are compared with.
+  static void look(StallMemory<Scalar>& memory, const Vector<Scalar>& y) {
+    memory.steps = 0;
     memory.last_y = y;
   }
 
@@ -79,9 +97,9 @@ class StallDetector {
   }
 
  private:
-  static bool has_moved(const Vector<Scalar>& before, const Vector<Scalar>& after) {
+  static bool has_moved(const Vector<Scalar>& before, const Vector<Scalar>& after,
+                        Scalar rounding = Scalar(4) * std::numeric_limits<Scalar>::epsilon()) {
     using std::abs;
-    const Scalar rounding = Scalar(4) * std::numeric_limits<Scalar>::epsilon();
     for (Index i = 0; i < after.size(); ++i)
       if (abs(after(i) - before(i)) > rounding * abs(after(i))) return true;
     return false;

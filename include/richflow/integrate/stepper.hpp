@@ -108,6 +108,13 @@ concept DenseStepper = Stepper<St, P> &&
   stepper.interpolate(ws, theta, theta, y, y, out);
 };
 
+/// A stepper whose steps may pass through many time scales of the flow (`has_long_steps = true`): within one, events
+/// are looked for on all of them.
+template <class St>
+concept HasLongSteps = requires {
+  requires St::has_long_steps;
+};
+
 /// A stepper that shares the derivatives it holds anyway, so that the loop does not compute them again.
 ///
 /// - `start_derivative(problem, t, y, ws)`: `F(t, y)` at the start of the step; after `begin`, and

@@ -14,6 +14,7 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/kernel/tangent.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
+#include "richflow/minimizers/least_norm.hpp"
 #include "richflow/models/linearized.hpp"
 
 namespace richflow {
@@ -33,8 +34,17 @@ namespace richflow {
 ///     const Vector<double> early = kernel.predict(X_test, 0.5);           // at t = 0.5
 ///
 /// Rank-revealing: eigenvalues below `rank_tolerance` times the largest count as zero, directions in which no weight
-/// moves; what the labels ask for there is reported (`limit_residual`, `message`), never divided by. Cost: the tangent
-/// kernel and one eigendecomposition, then O(N P) per call.
+/// moves; what the labels ask for there is reported (`limit_residual`, `message`), never divided by.
+///
+/// Whether the limit interpolates is said of `f(X) - y` itself, the tangent model at the limit's weights on the X
+/// and y that were given, and the limit is refined there. A kernel squares the condition number of J: inputs that are
+/// not normalized, or features in units of their own, leave eigenvalues that drown in the rounding of the largest.
+/// Where the residual shows it (and J has at most 32 million numbers) the limit is computed from a QR of J instead, in
+/// which units of parameters and samples do not matter; `eigenvalues`, `condition_number` and what is said of finite
+/// times remain those of the kernel.
+///
+/// Cost: the tangent kernel, one eigendecomposition and one evaluation, the QR (O(N^2 P)) where it is needed, then O(N
+/// P) per call.
 template <Model M>
 class KernelPredictor {
  public:
@@ -57,29 +67,40 @@ class KernelPredictor {
     const Scalar relative = rank_tolerance > Scalar(0)
                                 ? rank_tolerance
                                 : static_cast<Scalar>(samples) * std::numeric_limits<Scalar>::epsilon();
-    while (rank_ < samples && eigenvalues_[rank_] > relative * eigenvalues_[0]) ++rank_;
+    while (moving_ < samples && eigenvalues_[moving_] > relative * eigenvalues_[0]) ++moving_;
+    rank_ = moving_;
     Vector<Scalar> start(samples);
     linear_.model().predict(linear_.point(), X_, start);
-    start -= dataset.y();
-    coefficients_ = vectors_.transpose() * start;
-    explain(dataset, start.norm());
+    coefficients_ = vectors_.transpose() * (start - dataset.y());
+    const Vector<Scalar> gradients = K.diagonal().cwiseSqrt();
+    find_limit(dataset.y(), start, gradients, rank_tolerance > Scalar(0));
+    if (!(misfit(dataset.y(), start, gradients) <= fit_tolerance())) explain(dataset, start);
   }
 
   /// The tangent model.
   [[nodiscard]] const Linearized<M>& model() const { return linear_; }
   /// Eigenvalues of the tangent kernel, largest first.
   [[nodiscard]] const Vector<Scalar>& eigenvalues() const { return eigenvalues_; }
-  /// How many of them count as positive.
+  /// How many of them count as positive; where the limit was computed from J, the rank of J.
   [[nodiscard]] Index rank() const { return rank_; }
-  /// The largest eigenvalue over the smallest positive one; infinity for a zero kernel. The limit amplifies errors of
-  /// the labels by at most this.
+  /// The largest eigenvalue over the smallest one that counts; infinity for a zero kernel. The limit amplifies errors
+  /// of the labels by at most this, if `rank()` eigenvalues count.
   [[nodiscard]] Scalar condition_number() const {
-    return rank_ > 0 ? eigenvalues_[0] / eigenvalues_[rank_ - 1] : std::numeric_limits<Scalar>::infinity();
+    return moving_ > 0 ? eigenvalues_[0] / eigenvalues_[moving_ - 1] : std::numeric_limits<Scalar>::infinity();
   }
-  /// `|f(X) - y|` in the limit: 0 unless the kernel is singular and the labels do not fit.
-  [[nodiscard]] Scalar limit_residual() const { return coefficients_.tail(coefficients_.size() - rank_).norm(); }
-  /// Whether the limit fits the data, up to rounding.
+  /// `|f(X) - y|` in the limit, evaluated: a few roundings of |f_0(X)| and |y| unless the kernel is singular and the
+  /// labels do not fit.
+  [[nodiscard]] Scalar limit_residual() const { return limit_residual_; }
+  /// Whether the limit fits the data: `|f(X) - y|` is at most `fit_tolerance()` times |y| (times |f_0(X) - y| for y =
+  /// 0), and so is the residual of each sample relative to what its prediction is made of, `|y_n| + |f_0(x_n)| +
+  /// |grad f(x_n)| |w - w0|`.
   [[nodiscard]] bool interpolates() const { return message_.empty(); }
+  /// What counts as a fit: the root of the rounding unit, 1.5e-8 in double precision. The limit is refined as far as
+  /// rounding allows, to some 1e-15 for normalized inputs.
+  [[nodiscard]] static Scalar fit_tolerance() {
+    using std::sqrt;
+    return sqrt(std::numeric_limits<Scalar>::epsilon());
+  }
   /// Why the limit does not fit the data, in a sentence: names two equal inputs with different labels where there are
   /// some. Empty if it does.
   [[nodiscard]] const std::string& message() const { return message_; }
@@ -89,12 +110,13 @@ class KernelPredictor {
     return *this;
   }
 
-  /// `f(w(t), X) - y` of the tangent model, N values. Throws ArgumentError unless t >= 0.
+  /// `f(w(t), X) - y` of the tangent model, N values; in the limit as evaluated. Throws ArgumentError unless t >= 0.
   [[nodiscard]] Vector<Scalar> residual(Scalar t) const {
     using std::exp;
     check_time(t);
+    if (has_settled(t)) return misfit_;
     Vector<Scalar> decayed = coefficients_;
-    for (Index i = 0; i < rank_; ++i) decayed[i] *= exp(Scalar(-2) * eigenvalues_[i] * t);
+    for (Index i = 0; i < moving_; ++i) decayed[i] *= exp(Scalar(-2) * eigenvalues_[i] * t);
     return vectors_ * decayed;
   }
 
@@ -102,12 +124,11 @@ class KernelPredictor {
   [[nodiscard]] Vector<Scalar> parameters(Scalar t = std::numeric_limits<Scalar>::infinity()) const {
     using std::expm1;
     check_time(t);
+    if (has_settled(t)) return limit_;
     Vector<Scalar> moved = Vector<Scalar>::Zero(coefficients_.size());
-    for (Index i = 0; i < rank_; ++i)
+    for (Index i = 0; i < moving_; ++i)
       moved[i] = expm1(Scalar(-2) * eigenvalues_[i] * t) / eigenvalues_[i] * coefficients_[i];
-    Vector<Scalar> w(linear_.num_parameters());
-    linear_.vjp(linear_.point(), X_, vectors_ * moved, w);
-    return w + linear_.point();
+    return linear_.point() + pull_back(vectors_ * moved);
   }
 
   /// `f(w(t), X)` of the tangent model on any inputs. Throws as `parameters`.
@@ -122,13 +143,111 @@ class KernelPredictor {
  private:
   static void check_time(Scalar t) { require(t >= Scalar(0), "the time of a kernel predictor must be >= 0, got ", t); }
 
-  void explain(const BasicDataset<Scalar>& dataset, Scalar size) {
-    using std::sqrt;
-    const Scalar missed = limit_residual();
-    if (missed <= sqrt(std::numeric_limits<Scalar>::epsilon()) * size) return;
-    message_ =
-        detail::concat("the tangent kernel is singular (rank ", rank_, " of ", X_.rows(),
-                       ") and the labels do not fit: the flow of the tangent model ends with |f(X) - y| = ", missed);
+  /// Whether what still decays at t is below rounding.
+  [[nodiscard]] bool has_settled(Scalar t) const {
+    using std::log;
+    if (t == std::numeric_limits<Scalar>::infinity()) return true;
+    return moving_ > 0 && rank_ == moving_ &&
+           Scalar(2) * eigenvalues_[moving_ - 1] * t > -Scalar(2) * log(std::numeric_limits<Scalar>::epsilon());
+  }
+
+  [[nodiscard]] Vector<Scalar> pull_back(const Vector<Scalar>& r) const {
+    Vector<Scalar> w(linear_.num_parameters());
+    linear_.vjp(linear_.point(), X_, r, w);
+    return w;
+  }
+
+  /// `f(w, X) - y` of the tangent model, evaluated.
+  [[nodiscard]] Vector<Scalar> evaluate(const Vector<Scalar>& w, const Vector<Scalar>& y) const {
+    Vector<Scalar> f(X_.rows());
+    linear_.predict(w, X_, f);
+    return f - y;
+  }
+
+  /// Takes w for the limit if it fits better than what is there.
+  bool improve(const Vector<Scalar>& w, const Vector<Scalar>& y) {
+    const Vector<Scalar> left = evaluate(w, y);
+    if (!(left.norm() < limit_residual_)) return false;
+    limit_ = w;
+    misfit_ = left;
+    limit_residual_ = left.norm();
+    return true;
+  }
+
+  /// The limit, refined where it is evaluated; `solve(r)` is the least change of w that adds r to the predictions.
+  template <class Solve>
+  void refine(const Vector<Scalar>& y, const Solve& solve) {
+    constexpr int most = 4;
+    const Scalar goal = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * y.norm();
+    for (int step = 0; step < most && limit_residual_ > goal; ++step) {
+      const Scalar before = limit_residual_;
+      if (!improve(limit_ - solve(misfit_), y) || limit_residual_ > Scalar(0.5) * before) break;
+    }
+  }
+
+  /// How far the limit is from fitting, in all samples and in each.
+  [[nodiscard]] Scalar misfit(const Vector<Scalar>& y, const Vector<Scalar>& start,
+                              const Vector<Scalar>& gradients) const {
+    const Vector<Scalar> terms = start.cwiseAbs() + (limit_ - linear_.point()).norm() * gradients;
+    return std::max(limit_residual_ / scale_, detail::Misfit<Scalar>(misfit_, y, terms).worst);
+  }
+
+  void find_limit(const Vector<Scalar>& y, const Vector<Scalar>& initial, const Vector<Scalar>& gradients,
+                  bool has_rank_tolerance) {
+    const auto by_kernel = [&](const Vector<Scalar>& r) {
+      Vector<Scalar> along = vectors_.transpose() * r;
+      along.head(moving_) = along.head(moving_).cwiseQuotient(eigenvalues_.head(moving_));
+      along.tail(along.size() - moving_).setZero();
+      return pull_back(vectors_ * along);
+    };
+    limit_ = linear_.point();
+    misfit_ = evaluate(limit_, y);
+    limit_residual_ = misfit_.norm();
+    scale_ = y.norm() > Scalar(0) ? y.norm() : limit_residual_;
+    if (!(scale_ > Scalar(0))) scale_ = Scalar(1);
+    const Vector<Scalar> start = misfit_;
+    // What the kernel gives is the limit, even where directions that no weight moves keep the residual.
+    limit_ -= by_kernel(start);
+    misfit_ = evaluate(limit_, y);
+    limit_residual_ = misfit_.norm();
+    refine(y, by_kernel);
+    constexpr Index budget = Index(1) << 25;
+    const bool is_small = linear_.num_parameters() <= budget / X_.rows();
+    using std::pow;
+    const Scalar good = pow(std::numeric_limits<Scalar>::epsilon(), Scalar(0.625));
+    if (misfit(y, initial, gradients) <= good || has_rank_tolerance || moving_ == 0 || !is_small) return;
+    const Matrix<Scalar> J = detail::gradients(linear_.model(), linear_.point(), X_, Index(0), X_.rows()).transpose();
+    const detail::LeastNorm<Scalar> least(J);
+    if (least.rank() < moving_) return;
+    Vector<Scalar> kernel_limit = limit_;
+    Vector<Scalar> kernel_misfit = misfit_;
+    const Scalar before = misfit(y, initial, gradients);
+    const auto by_rows = [&](const Vector<Scalar>& r) { return least.solve(r); };
+    limit_ = linear_.point() - least.solve(start);
+    misfit_ = evaluate(limit_, y);
+    limit_residual_ = misfit_.norm();
+    refine(y, by_rows);
+    rank_ = least.rank();
+    // Labels that conflict are met in the mean by the kernel's limit, which no other has a smaller residual than.
+    if (!(limit_residual_ < kernel_misfit.norm()) && !(misfit(y, initial, gradients) < before)) {
+      limit_.swap(kernel_limit);
+      misfit_.swap(kernel_misfit);
+      limit_residual_ = misfit_.norm();
+    }
+  }
+
+  void explain(const BasicDataset<Scalar>& dataset, const Vector<Scalar>& start) {
+    const Scalar rounding = std::numeric_limits<Scalar>::epsilon() * start.norm();
+    if (rank_ == X_.rows() || rounding > fit_tolerance() * scale_ / Scalar(100)) {
+      message_ =
+          detail::concat("the limit of the tangent model was reached to |f(X) - y| = ", limit_residual_,
+                         " only, where |y| = ", dataset.y().norm(), " and |f_0(X)| = ", start.norm(),
+                         ": rounding allows no better; normalize the inputs or choose a smaller initial function");
+      return;
+    }
+    message_ = detail::concat(
+        "the tangent kernel is singular (rank ", rank_, " of ", X_.rows(),
+        ") and the labels do not fit: the flow of the tangent model ends with |f(X) - y| = ", limit_residual_);
     if (rank_ == 0) message_ += "; the kernel is zero: no parameter moves (every unit dead?)";
     for (Index i = 0; i < X_.rows(); ++i)
       for (Index j = 0; j < i; ++j)
@@ -144,7 +263,12 @@ class KernelPredictor {
   Vector<Scalar> eigenvalues_ = {};
   Matrix<Scalar> vectors_ = {};
   Vector<Scalar> coefficients_ = {};  // of the initial residual, in the eigenbasis
+  Index moving_ = 0;                  // eigenvalues of the kernel that count
   Index rank_ = 0;
+  Vector<Scalar> limit_ = {};   // w(infinity)
+  Vector<Scalar> misfit_ = {};  // f(X) - y there
+  Scalar limit_residual_ = Scalar(0);
+  Scalar scale_ = Scalar(0);  // what residuals are relative to
   std::string message_ = {};
 };
 

@@ -2,16 +2,18 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <type_traits>
+#include <utility>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/minimizers/least_norm.hpp"
 #include "richflow/models/measurements.hpp"
 #include "richflow/regularizers/schatten.hpp"
 
@@ -97,62 +99,143 @@ template <class S>
   return lowest < S(0) ? std::min(S(1), S(-0.9) / lowest) : S(1);
 }
 
-/// Matrices of smallest Frobenius norm with given measurements.
+/// The measurements of a matrix with rows to work with: for linear kinds independent, orthonormal rows whatever the
+/// units of X (see `LeastNorm`), for entries X itself. What is said of a fit is said of the data as given.
 template <class Kind, class S>
-class LeastFrobenius {
+class MeasuredRows {
  public:
-  LeastFrobenius(const FactorShape& shape, const BasicDataset<S>& data) : shape_(shape), X_(data.X()) {
-    check_measured<Kind>(shape, data);
-    const Matrix<S> identity = Matrix<S>::Identity(shape.stack_size(), shape.stack_size());
-    // <X_n, X_m> = tr(B_n B_m) / 2
-    gram_ = S(0.5) * full_kernel<Kind>(shape, X_, identity, identity);
-    solver_.compute(gram_);
+  static_assert(Kind::is_linear || std::is_same_v<Kind, MatrixEntries>,
+                "richflow: the rows of X must hold coefficients of M, or indices of its entries");
+
+  MeasuredRows(const FactorShape& shape, BasicDataset<S> data)
+      : shape_(shape), data_(std::move(data)), sizes_(data_.X().cwiseAbs()) {
+    check_measured<Kind>(shape, data_);
+    if constexpr (Kind::is_linear) {
+      least_.emplace(data_.X());
+      y_ = least_->labels(data_.y());
+    } else {
+      y_ = data_.y();
+    }
   }
 
-  /// The matrix with the measurements y, in the least-squares sense.
-  [[nodiscard]] Matrix<S> solve(const Vector<S>& y) const {
-    Vector<S> nu = solver_.solve(y);
-    // One refinement makes up for the squared condition number of the Gram matrix.
-    nu += solver_.solve(y - gram_ * nu);
-    return weighted_sum<Kind>(shape_, X_, nu);
+  /// As given.
+  [[nodiscard]] const BasicDataset<S>& data() const { return data_; }
+  /// As the rows of X for `Kind`.
+  [[nodiscard]] const Matrix<S>& X() const {
+    if constexpr (Kind::is_linear)
+      return least_->X();
+    else
+      return data_.X();
+  }
+  /// What M should measure there.
+  [[nodiscard]] const Vector<S>& y() const { return y_; }
+  /// Independent measurements; for entries all of them.
+  [[nodiscard]] Index count() const { return X().rows(); }
+
+  /// The multipliers nu of the original rows with the same `sum_n nu_n X_n`. Rows of Z in small units are the
+  /// difference of terms in large ones, so one refinement.
+  [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const {
+    if constexpr (Kind::is_linear) {
+      Vector<S> nu = least_->original_multipliers(multipliers);
+      const Vector<S> missing = least_->X().transpose() * multipliers - data_.X().transpose() * nu;
+      return nu + least_->original_multipliers(least_->X() * missing);
+    } else {
+      return multipliers;
+    }
+  }
+
+  /// The matrix of least Frobenius norm with the measurements v, where they are consistent; entries observed twice get
+  /// the mean.
+  [[nodiscard]] Matrix<S> least(const Vector<S>& v) const {
+    Matrix<S> M = Matrix<S>::Zero(shape_.rows(), shape_.cols());
+    if constexpr (Kind::is_linear) {
+      const Vector<S> m = least_->solve(v);
+      for (Index f = 0; f < m.size(); ++f) {
+        const auto [i, j] = Kind::feature_position(shape_, f);
+        M(i, j) = m[f];
+      }
+    } else {
+      Matrix<S> counts = M;
+      for (Index n = 0; n < v.size(); ++n) {
+        S& count = counts(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
+        S& mean = M(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
+        count += S(1);
+        mean += (v[n] - mean) / count;
+      }
+    }
+    return M;
+  }
+
+  /// `y_n - <M, X_n>` in the data as given.
+  [[nodiscard]] Vector<S> residual(const Matrix<S>& M) const {
+    return data_.y() - measure<Kind, S>(shape_, data_.X(), M);
+  }
+
+  /// How well M fits the data as given.
+  [[nodiscard]] Misfit<S> misfit(const Matrix<S>& M) const {
+    return {residual(M), data_.y(), measure<Kind, S>(shape_, sizes_, M.cwiseAbs())};
+  }
+
+  /// Moves M onto the measurements by the least change: a step of refinement, and others while each helps and the
+  /// residual is more than a few roundings.
+  Misfit<S> refine(Matrix<S>& M) const {
+    Misfit<S> now = misfit(M);
+    constexpr int most = 4;
+    for (int step = 0; step < most && !(now.size() <= S(8) * std::numeric_limits<S>::epsilon()); ++step) {
+      const Matrix<S> better = M + least(residual(M));
+      const Misfit<S> then = misfit(better);
+      if (!(then.size() < now.size())) break;
+      M = better;
+      now = then;
+    }
+    return now;
+  }
+
+  /// The matrix of least Frobenius norm; throws InfeasibleError where y cannot be met.
+  [[nodiscard]] Matrix<S> feasible() const {
+    using std::sqrt;
+    Matrix<S> M = least(data_.y());
+    const Misfit<S> left = refine(M);
+    const S tolerance = sqrt(std::numeric_limits<S>::epsilon());
+    require<InfeasibleError>(left.relative <= tolerance, "no matrix fits the measurements: what fits ", count(),
+                             " independent ones of ", data_.num_samples(), " leaves a residual of norm ", left.norm,
+                             " where |y| = ", data_.y().norm());
+    require<InfeasibleError>(left.worst <= tolerance, "no matrix fits the measurements: what fits ", count(),
+                             " independent ones of ", data_.num_samples(), " leaves a residual in measurement ",
+                             left.sample, ", y = ", data_.y()[left.sample], ", of ", left.worst, " times its terms");
+    return M;
   }
 
  private:
   FactorShape shape_;
-  const Matrix<S>& X_;
-  Matrix<S> gram_ = {};
-  Eigen::CompleteOrthogonalDecomposition<Matrix<S>> solver_ = {};
+  BasicDataset<S> data_;
+  Matrix<S> sizes_;  // |X|
+  std::optional<LeastNorm<S>> least_ = {};
+  Vector<S> y_ = {};
 };
-
-/// `LeastFrobenius` at y; throws InfeasibleError where y cannot be met.
-template <class Kind, class S>
-[[nodiscard]] Matrix<S> solve_feasible(const LeastFrobenius<Kind, S>& least, const FactorShape& shape,
-                                       const BasicDataset<S>& data) {
-  using std::sqrt;
-  Matrix<S> M = least.solve(data.y());
-  const S misfit = (measure<Kind>(shape, data.X(), M) - data.y()).norm();
-  require<InfeasibleError>(misfit <= sqrt(Eigen::NumTraits<S>::epsilon()) * data.y().norm(),
-                           "no matrix fits the measurements: the best fit leaves a residual of norm ", misfit,
-                           " where |y| = ", data.y().norm());
-  return M;
-}
 
 }  // namespace detail
 
 /// The interpolator of smallest Frobenius norm: `argmin |M|_F` subject to `<M, X_n> = y_n`, the kernel limit of wide
 /// factorizations. `Kind` says how a row of X stands for X_n; for MatrixEntries every unobserved entry is 0. Dependent
 /// measurements are fine if y is consistent; throws InfeasibleError if not, DimensionError or ArgumentError where X
-/// does not fit. Cost O(N^3), besides the kernel of the measurements.
+/// does not fit. Units of measurements (rows) and of entries (columns) of X may differ by any factor: rank and
+/// consistency do not depend on them, and the fit is judged and refined in the data as given. Fits means `|<M, X_n> -
+/// y_n|` at most the root of the rounding unit times |y|, and in each measurement times its terms; for consistent data
+/// it is a few roundings. Cost O(N^2 d1 d2), O(N + d1 d2) for entries.
 template <class Kind, class S>
 [[nodiscard]] Matrix<S> min_frobenius_interpolator(const FactorShape& shape, const BasicDataset<S>& data) {
-  return detail::solve_feasible(detail::LeastFrobenius<Kind, S>(shape, data), shape, data);
+  return detail::MeasuredRows<Kind, S>(shape, data).feasible();
 }
 
 /// Options of the interior-point method.
 template <class Scalar>
 struct BasicNuclearNormOptions {
   Scalar gap_tolerance = Scalar(1e-7);  ///< Stop at this relative duality gap, > 0; rounding allows about 1e-8.
-  Index max_iterations = 100;           ///< Give up after so many Newton steps, > 0.
+  /// Residuals that count as a fit, `|<M, X_n> - y_n|` relative to |y| and in each measurement relative to its terms,
+  /// > 0.
+  Scalar primal_tolerance = detail::promised_residual<Scalar>;
+  Index max_iterations = 100;  ///< Give up after so many Newton steps, > 0.
 };
 
 /// The interpolator of smallest nuclear norm, `argmin |M|_*` subject to `<M, X_n> = y_n`, the rich limit of
@@ -162,7 +245,12 @@ struct BasicNuclearNormOptions {
 /// feasible (the first M is that of smallest Frobenius norm), with the Newton directions of Helmberg, Kojima and
 /// Monteiro. Each costs one kernel of the measurements and O(N^3 + D^3); some 15 reach the default gap. Where
 /// the minimizer is not unique the result is the middle of the set of minimizers. Throws as
-/// `min_frobenius_interpolator`; a gap that is not reached is in the status.
+/// `min_frobenius_interpolator`; a gap or a residual that is not reached is in the status.
+///
+/// The iteration works with orthonormal rows; residual, dual norm and gap are those of the data as given, with nu
+/// rounded to S. The units of measurements do not matter to them. Those of the entries do: where they differ by a
+/// factor c, `sum_n nu_n X_n` is known to c roundings, and a gap below that is not reached (`stalled`), however good M
+/// is.
 template <class Kind, class S>
 [[nodiscard]] BasicSpectralResult<S> min_nuclear_norm_interpolator(
     const FactorShape& shape, const BasicDataset<S>& data,
@@ -172,19 +260,19 @@ template <class Kind, class S>
   require(isfinite(options.gap_tolerance) && options.gap_tolerance > S(0), "gap_tolerance must be positive, got ",
           options.gap_tolerance);
   require(options.max_iterations > 0, "max_iterations must be positive, got ", options.max_iterations);
-  const Matrix<S>& X = data.X();
   const Vector<S>& y = data.y();
   const Index D = shape.stack_size();
   BasicSpectralResult<S> result;
-  const detail::LeastFrobenius<Kind, S> least(shape, data);
-  result.matrix = detail::solve_feasible(least, shape, data);
+  require(isfinite(options.primal_tolerance) && options.primal_tolerance > S(0),
+          "primal_tolerance must be positive, got ", options.primal_tolerance);
+  const detail::MeasuredRows<Kind, S> rows(shape, data);
+  result.matrix = rows.feasible();
   result.nu = Vector<S>::Zero(y.size());
   result.objective = nuclear_norm(result.matrix);
   const S size = spectral_norm(result.matrix);
-  const auto relative_residual = [&](const Matrix<S>& M) {
-    return (detail::measure<Kind>(shape, X, M) - y).norm() / (y.norm() > S(0) ? y.norm() : S(1));
-  };
-  result.primal_residual = relative_residual(result.matrix);
+  const Matrix<S>& X = rows.X();
+  S misfit = rows.misfit(result.matrix).size();
+  result.primal_residual = rows.misfit(result.matrix).relative;
   if (!(size > S(0))) {
     result.duality_gap = S(0);
     result.status = Status::tolerance_reached;
@@ -196,7 +284,7 @@ template <class Kind, class S>
   W.topRightCorner(shape.rows(), shape.cols()) = result.matrix / size;
   W.bottomLeftCorner(shape.cols(), shape.rows()) = result.matrix.transpose() / size;
   Matrix<S> slack = S(0.5) * Matrix<S>::Identity(D, D);
-  Vector<S> nu = result.nu;
+  Vector<S> nu = Vector<S>::Zero(rows.count());
   Matrix<S> inverse(D, D), dW(D, D), dSlack(D, D);
   Eigen::LLT<Matrix<S>> W_factor(W), slack_factor(slack);
 
@@ -209,27 +297,29 @@ template <class Kind, class S>
   while (true) {
     // The certificate of this iterate: M moved onto the measurements, nu scaled into the ball.
     Matrix<S> M = size * W.topRightCorner(shape.rows(), shape.cols());
-    M += least.solve(y - detail::measure<Kind>(shape, X, M));
     if (!M.allFinite() || !nu.allFinite()) {
       result.status = Status::stalled;
       return result;
     }
-    const S dual_norm = std::max(S(1), spectral_norm(detail::weighted_sum<Kind>(shape, X, nu)));
+    const detail::Misfit<S> left = rows.refine(M);
+    const Vector<S> given = rows.original_multipliers(nu);
+    const S dual_norm = std::max(S(1), spectral_norm(detail::weighted_sum<Kind>(shape, data.X(), given)));
     const S objective = nuclear_norm(M);
-    const S gap = (objective - y.dot(nu) / dual_norm) / objective;
+    const S gap = (objective - y.dot(given) / dual_norm) / objective;
     if (isfinite(gap) && gap < best) {
       best = gap;
       result.matrix = M;
-      result.nu = nu / dual_norm;
+      result.nu = given / dual_norm;
       result.objective = objective;
       result.duality_gap = gap;
-      result.primal_residual = relative_residual(M);
+      result.primal_residual = left.relative;
+      misfit = left.size();
       without_gain = 0;
     } else if (++without_gain > patience) {
       result.status = Status::stalled;
       return result;
     }
-    if (result.duality_gap <= options.gap_tolerance) {
+    if (result.duality_gap <= options.gap_tolerance && misfit <= options.primal_tolerance) {
       result.status = Status::tolerance_reached;
       return result;
     }
@@ -244,7 +334,7 @@ template <class Kind, class S>
     const Matrix<S> target = (centering * complementarity) * inverse;
     // <A_n, W + dW> = y_n with A_n = B_n / 2, whatever W has lost to rounding.
     const Vector<S> rhs =
-        y / size - detail::measure<Kind>(shape, X, Matrix<S>(target.topRightCorner(shape.rows(), shape.cols())));
+        rows.y() / size - detail::measure<Kind>(shape, X, Matrix<S>(target.topRightCorner(shape.rows(), shape.cols())));
     Vector<S> dnu = kernel_factor.solve(rhs);
     dnu += kernel_factor.solve(rhs - kernel * dnu);
     dSlack.setZero();

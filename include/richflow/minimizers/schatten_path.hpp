@@ -22,8 +22,9 @@ namespace richflow {
 /// Options of SchattenPath.
 template <class Scalar>
 struct BasicSchattenPathOptions {
-  Scalar primal_tolerance = Scalar(1e-11);  ///< Stop when `|<M, X_n> - y_n| / |y|` is at most this, > 0.
-  Index max_iterations = 1000;              ///< Give up after so many Newton steps in one call, > 0.
+  /// Stop when `|<M, X_n> - y_n|` is at most this relative to |y|, and in each measurement relative to its terms, > 0.
+  Scalar primal_tolerance = Scalar(1e-11);
+  Index max_iterations = 1000;  ///< Give up after so many Newton steps in one call, > 0.
 };
 
 /// Minimizers of Schatten-Q_mu over the matrices that fit given measurements, commuting or not, for many mu:
@@ -33,7 +34,9 @@ struct BasicSchattenPathOptions {
 /// satisfies the optimality conditions for every nu, and nu is moved until M fits; continued in log mu from the last
 /// solution, or from large mu, where the problem is least squares. Cost per Newton step: one SVD, O(N d1 d2 (d1 + d2 +
 /// N)) and O(N^3). For commuting measurements `minimize_schatten_commuting` is far cheaper and reaches any mu; here log
-/// mu goes down to -100 and below, until the dual Hessian has no digits left.
+/// mu goes down to -100 and below, until the dual Hessian has no digits left. The units of measurements and entries do
+/// not matter: the work is done on orthonormal rows, residual and gap are those of the data as given. (Where the units
+/// of the entries differ by c, rounding of nu leaves c roundings in the gap.)
 template <class Kind, class S>
 class BasicSchattenPath {
  public:
@@ -43,21 +46,20 @@ class BasicSchattenPath {
   /// On matrices of a general shape. Throws DimensionError or ArgumentError where X or an option does not fit,
   /// InfeasibleError when no matrix fits the measurements.
   BasicSchattenPath(FactorShape shape, BasicDataset<S> data, BasicSchattenPathOptions<S> options = {})
-      : shape_(shape), data_(std::move(data)), options_(options) {
+      : shape_(shape), rows_(shape, std::move(data)), options_(options) {
     using std::isfinite;
     using std::log;
     require(isfinite(options_.primal_tolerance) && options_.primal_tolerance > S(0),
             "primal_tolerance must be positive and finite, got ", options_.primal_tolerance);
     require(options_.max_iterations > 0, "max_iterations must be positive, got ", options_.max_iterations);
-    const Matrix<S> start = min_frobenius_interpolator<Kind>(shape_, data_);
-    size_ = spectral_norm(start);
-    norm_y_ = data_.y().norm();
+    size_ = spectral_norm(rows_.feasible());
+    norm_y_ = rows_.y().norm();
     // sinh z is nearly z where z <= 1/4.
     if (size_ > S(0)) kernel_log_mu_ = S(0.5) * log(S(2) * size_);
-    const Index N = data_.num_samples();
+    const Index N = rows_.count();
     measurements_.reserve(static_cast<std::size_t>(N));
     for (Index n = 0; n < N; ++n)
-      measurements_.push_back(detail::weighted_sum<Kind>(shape_, data_.X(), Vector<S>(Vector<S>::Unit(N, n))));
+      measurements_.push_back(detail::weighted_sum<Kind>(shape_, rows_.X(), Vector<S>(Vector<S>::Unit(N, n))));
     features_.setZero(N, shape_.rows() * shape_.cols());
     nu_.setZero(N);
   }
@@ -87,11 +89,11 @@ class BasicSchattenPath {
 
  private:
   void evaluate() {
-    svd_.compute(detail::weighted_sum<Kind>(shape_, data_.X(), nu_), Eigen::ComputeFullU | Eigen::ComputeFullV);
+    svd_.compute(detail::weighted_sum<Kind>(shape_, rows_.X(), nu_), Eigen::ComputeFullU | Eigen::ComputeFullV);
     const Vector<S>& z = svd_.singularValues();
     spectrum_ = z.unaryExpr([&](S x) { return odd(x); });
     M_ = svd_.matrixU().leftCols(z.size()) * spectrum_.asDiagonal() * svd_.matrixV().leftCols(z.size()).transpose();
-    residual_ = data_.y() - detail::measure<Kind>(shape_, data_.X(), M_);
+    residual_ = rows_.y() - detail::measure<Kind>(shape_, rows_.X(), M_);
     relative_ = residual_.norm() / norm_y_;
     using std::isfinite;
     if (!isfinite(relative_)) relative_ = std::numeric_limits<S>::infinity();
@@ -198,7 +200,7 @@ class BasicSchattenPath {
       if (iterations_ >= options_.max_iterations) return Status::max_steps;
       factorize();
       // M / mu^2 is a function of nu alone: <X_n, 2 M + DM[Z']> = 0 along the path.
-      const Vector<S> tangent = hessian_.solve(Vector<S>(S(-2) * (data_.y() - residual_)));
+      const Vector<S> tangent = hessian_.solve(Vector<S>(S(-2) * (rows_.y() - residual_)));
       const Vector<S> from = nu_;
       const S start = log_mu_;
       for (int tries = 0;; ++tries) {
@@ -223,21 +225,35 @@ class BasicSchattenPath {
       result.objective = result.primal_residual = result.duality_gap = S(0);
       return result;
     }
-    result.matrix = M_;
-    result.primal_residual = relative_;
     const auto q = BasicHypentropy<S>::uniform(spectrum_.size(), mu);
+    result.matrix = M_;
     result.objective = q.value(spectrum_);
-    const S conjugate = q.conjugate(svd_.singularValues());
-    result.duality_gap = (result.objective + conjugate - data_.y().dot(nu_)) / std::max(result.objective, conjugate);
+    // What was solved is said of the data as given.
+    detail::Misfit<S> left = rows_.misfit(M_);
+    if (!(left.size() <= options_.primal_tolerance)) {
+      left = rows_.refine(result.matrix);
+      result.objective = q.value(Eigen::JacobiSVD<Matrix<S>>(result.matrix).singularValues());
+    }
+    result.primal_residual = left.relative;
+    if (is_success(status) && !(left.size() <= options_.primal_tolerance)) result.status = Status::stalled;
+    result.nu = rows_.original_multipliers(nu_);
+    Vector<S> z = svd_.singularValues();
+    if constexpr (Kind::is_linear)
+      z = Eigen::JacobiSVD<Matrix<S>>(detail::weighted_sum<Kind>(shape_, rows_.data().X(), result.nu)).singularValues();
+    const S conjugate = q.conjugate(z);
+    using std::isfinite;
+    const S gap =
+        (result.objective + conjugate - rows_.data().y().dot(result.nu)) / std::max(result.objective, conjugate);
+    result.duality_gap = isfinite(gap) ? gap : std::numeric_limits<S>::infinity();
     return result;
   }
 
   FactorShape shape_;
-  BasicDataset<S> data_;
+  detail::MeasuredRows<Kind, S> rows_;
   BasicSchattenPathOptions<S> options_;
   std::vector<Matrix<S>> measurements_ = {};
-  S size_ = S(0);  // of the least-squares solution
-  S norm_y_ = S(0);
+  S size_ = S(0);    // of the least-squares solution
+  S norm_y_ = S(0);  // of the labels of the rows worked with
   S kernel_log_mu_ = S(0);
 
   // The present point.
