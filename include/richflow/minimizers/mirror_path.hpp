@@ -432,19 +432,22 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     at_scale_.mirror(Vector<S>::Zero(data_.dimension()), start, scratch_);
     const Vector<S> start_prediction = data_.X() * start;
     const S scale = detail::residual_scale<S>(data_.y().norm(), start_prediction.norm());
-    S before = std::numeric_limits<S>::infinity();
-    for (int pass = 0; pass < 5; ++pass) {
+    S best = std::numeric_limits<S>::infinity();
+    int steps_without_gain = 0;
+    is_graded_ = false;
+    while (steps_without_gain < 4) {
       const Vector<S> misfit = data_.y() - data_.X() * beta_;
       const S size = misfit.norm() / scale;
       if (size <= options_.primal_tolerance) return Status::tolerance_reached;
-      if (!(size < S(0.5) * before)) return Status::stalled;
-      before = size;
+      steps_without_gain = size < S(0.5) * best ? 0 : steps_without_gain + 1;
+      best = std::min(best, size);
       if (rows_) target_ = X() * beta_ + rows_->labels(misfit);
       evaluate_here();
       const S goal = S(0.3) * options_.primal_tolerance * (residual_ / size);
-      // What this reaches is judged above.
-      (void)correct(std::max(goal, S(4) * Eigen::NumTraits<S>::epsilon()));
+      if (newton_step(goal) && is_factor_good_) continue;
       if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+      is_graded_ = is_fresh_;
+      if (!is_graded_) factorize();
     }
     return Status::stalled;
   }
