@@ -356,7 +356,8 @@ TEST_CASE("units: the dual flow's loss is that of the data, and its end is the m
     flow.beta(solution.y, beta);
     CAPTURE(solution.message, solution.t, solution.stats.accepted, relative_residual(data, beta));
     REQUIRE(solution.ok());
-    CHECK(relative_residual(data, beta) <= 1e-8);
+    // The event is the crossing itself.
+    CHECK(relative_residual(data, beta) <= 1e-8 * (1 + 1e-6));
     CHECK(certify(mirror, data, beta, flow.multipliers(solution.y)).kkt_residual <= 1e-10);
     HypentropyPath path(data, mirror);
     CHECK((beta - path.solve(mirror.scale()).require_ok().beta).norm() <= 1e-6 * beta.norm());

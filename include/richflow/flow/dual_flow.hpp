@@ -74,6 +74,8 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
     require_size("state", state.size(), dimension());
     return rotated_ ? Vector<Scalar>(rotation_ * state) : Vector<Scalar>(state);
   }
+  /// Whether the state is `U^T nu`: then rows of the Jacobian differ much in size.
+  [[nodiscard]] bool is_graded() const { return rotated_.has_value(); }
   /// `nu(0) = 0`, N entries.
   [[nodiscard]] Vector<Scalar> initial_state() const { return Vector<Scalar>::Zero(dimension()); }
 
@@ -127,6 +129,7 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
                          MatrixRef<Scalar> S) const {
     require<DimensionError>(S.rows() == dimension() && S.cols() == dimension(), "S is ", S.rows(), " x ", S.cols(),
                             " where ", dimension(), " x ", dimension(), " is needed");
+    if (rotated_) relative = absolute = Scalar(0);
     evaluate(nu);
     const Scalar rate = mirror_.dual_rate();
     const Scalar rounding = rotated_ ? Scalar(0) : std::numeric_limits<Scalar>::epsilon() / Scalar(4);
@@ -164,15 +167,22 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   }
 
   /// The error of a step in what the user sees, the predictor: `|d beta / d z * X^T error|_2 over
-  /// absolute + relative * |beta|_2`, both at `nu_new`. At most 1 means the step meets the tolerance
-  /// (any type with members `absolute` and `relative`). Cost: one product with X, and one evaluation that
-  /// the next step reuses.
+  /// absolute + relative * |beta|_2`, both at `nu_new`; where the columns of X differ much in size, entries of beta
+  /// count by that size over the median, where it is above. At most 1 means the step meets the tolerance (any type with
+  /// members `absolute` and `relative`). Cost: one product with X, and one evaluation that the next step reuses.
   template <class Tolerance>
   [[nodiscard]] Scalar error_ratio(ConstVectorRef<Scalar> /*nu*/, ConstVectorRef<Scalar> nu_new,
                                    ConstVectorRef<Scalar> error, const Tolerance& tolerance) const {
     evaluate(nu_new);
     weight_.noalias() = X().transpose() * error;
     weight_.array() *= curvature_.array();
+    if (rotated_) {
+      // A large column makes much of a small entry of beta.
+      weight_.array() *= units_.array();
+      const Scalar change = weight_.stableNorm();
+      weight_ = units_.cwiseProduct(beta_);
+      return change == Scalar(0) ? change : change / (tolerance.absolute + tolerance.relative * weight_.stableNorm());
+    }
     const Scalar change = weight_.stableNorm();
     if (change == Scalar(0)) return change;
     return change / (tolerance.absolute + tolerance.relative * beta_.stableNorm());
@@ -192,6 +202,10 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
     const Scalar largest = sizes.maxCoeff();
     const Scalar smallest = (sizes.array() > Scalar(0)).select(sizes, largest).minCoeff();
     if (!(largest > Scalar(1e3) * smallest)) return;
+    Vector<Scalar> sorted = sizes;
+    std::nth_element(sorted.data(), sorted.data() + sorted.size() / 2, sorted.data() + sorted.size());
+    const Scalar median = sorted[sorted.size() / 2];
+    units_ = (sizes / (median > Scalar(0) ? median : smallest)).cwiseMax(Scalar(1));
     const Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(X);
     rotation_ = qr.householderQ();
     const Matrix<Scalar> R = qr.matrixR().template triangularView<Eigen::Upper>();
@@ -278,6 +292,7 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   const BasicDataset<Scalar>* dataset_;
   std::optional<BasicDataset<Scalar>> rotated_;  // U^T X and U^T y, where columns differ much in size
   Matrix<Scalar> rotation_;                      // U
+  Vector<Scalar> units_;                         // sizes of the columns over their median, 1 at least
   Scalar squared_norm_ = Scalar(0);
   mutable Vector<Scalar> point_;           // the latest evaluated nu; NaN before the first
   mutable Vector<Scalar> residual_;        // X beta - y there
