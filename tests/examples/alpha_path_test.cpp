@@ -270,7 +270,7 @@ TEST_CASE("alpha_path on columns in any units: every scale is solved, and the fl
 
 TEST_CASE("alpha_path takes shapes whose powers are out of range, and says where the rich end is not the only one") {
   Matrix<double> X(2, 4);
-  X << 1, 2, 0, -1, .5, -1, 2, 1;
+  X << 1, 1.5, 0, -1, .5, -1, 2, 1;
   Vector<double> y(2);
   y << 1, 2;
   AlphaPathOptions options;
