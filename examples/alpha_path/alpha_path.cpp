@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "csv.hpp"
 #include "files.hpp"
@@ -61,9 +62,14 @@ DepthHypentropy depth_hypentropy_of(const AlphaPathProblem& problem, Index depth
                        : DepthHypentropy::uniform(depth, problem.train.dimension(), scale);
 }
 
-/// w0 to this power, elementwise; only where there is a shape.
-Vector<double> shape_power(const AlphaPathProblem& problem, Index exponent) {
-  return problem.shape->array().pow(static_cast<double>(exponent));
+/// w0 to this power, elementwise, up to a common factor: w0^99 need not be representable. Only where there is a shape.
+Vector<double> relative_shape_power(const AlphaPathProblem& problem, Index exponent) {
+  const Vector<double> logs = static_cast<double>(exponent) * problem.shape->array().log().matrix();
+  const Vector<double> power = (logs.array() - logs.maxCoeff()).exp();
+  require(power.minCoeff() >= std::numeric_limits<double>::min(), "the entries of the shape differ so much that their ",
+          exponent < 0 ? "inverse powers" : "powers", " ", exponent, " differ by more than the range of numbers: from ",
+          problem.shape->minCoeff(), " to ", problem.shape->maxCoeff());
+  return power;
 }
 
 double accuracy(const AlphaPathProblem& problem, const Vector<double>& beta) {
@@ -81,10 +87,10 @@ double accuracy(const AlphaPathProblem& problem, const Vector<double>& beta) {
 /// integrated flow ten.
 std::vector<Scale> default_scales(const AlphaPathProblem& problem, Index depth, const Vector<double>& kernel_end,
                                   int count) {
-  Vector<double> size = kernel_end.cwiseAbs();
-  if (problem.shape) size = size.cwiseQuotient(shape_power(problem, depth));
-  const double largest = size.maxCoeff();
-  const double folds = largest > 0.0 ? std::ceil(0.5 * std::log(2.0 * largest) + 1.0) : 1.0;
+  Vector<double> log_size = kernel_end.cwiseAbs().array().log();
+  if (problem.shape) log_size -= static_cast<double>(depth) * problem.shape->array().log().matrix();
+  const double largest = log_size.maxCoeff();
+  const double folds = std::isfinite(largest) ? std::ceil(0.5 * (std::log(2.0) + largest) + 1.0) : 1.0;
   const double top = 2.0 * folds / static_cast<double>(depth);
   const double span = depth == 2 ? 24.0 : 12.0 / static_cast<double>(depth - 2);
   std::vector<Scale> scales;
@@ -147,7 +153,7 @@ AlphaPathRow simulate(const AlphaPathProblem& problem, const Mirror& mirror, dou
   row.steps = solution.stats.accepted;
   row.ok = solution.ok();
   if (!row.ok) row.message = solution.message;
-  describe(problem, certify(mirror, problem.train, row.beta, solution.y), row);
+  describe(problem, certify(mirror, problem.train, row.beta, flow.multipliers(solution.y)), row);
   return row;
 }
 
@@ -270,12 +276,13 @@ AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& op
   path.depth = depth;
   // Before powers of the shape hide what is wrong with it.
   if (problem.shape) (void)hypentropy_of(problem, Scale::from_log(0.0));
-  path.kernel_end = problem.shape ? min_l2_interpolator(problem.train, shape_power(problem, depth - 1))
+  path.kernel_end = problem.shape ? min_l2_interpolator(problem.train, relative_shape_power(problem, depth - 1))
                                   : min_l2_interpolator(problem.train);
-  path.rich_end = (problem.shape ? min_l1_interpolator(problem.train, shape_power(problem, 2 - depth))
-                                 : min_l1_interpolator(problem.train))
-                      .require_ok()
-                      .beta;
+  MinL1Result rich = problem.shape ? min_l1_interpolator(problem.train, relative_shape_power(problem, 2 - depth))
+                                   : min_l1_interpolator(problem.train);
+  rich.require_ok();
+  path.rich_end = std::move(rich.beta);
+  path.has_unique_rich_end = rich.is_unique;
   std::vector<Scale> scales =
       options.scales.empty() ? default_scales(problem, depth, path.kernel_end, options.num_scales) : options.scales;
   sort_and_deduplicate(scales);

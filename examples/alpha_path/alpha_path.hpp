@@ -73,9 +73,10 @@ struct AlphaPathRow {
 struct AlphaPath {
   Index depth = 2;
   std::vector<AlphaPathRow> rows = {};
-  Vector<double> kernel_end = {};  ///< interpolator of minimum `sum beta_i^2 / w0_i^(2D-2)`
-  Vector<double> rich_end = {};    ///< interpolator of minimum `sum |beta_i| / w0_i^(D-2)`
-  double kernel_accuracy = 0.0;    ///< test accuracies of these two; NaN without test data
+  Vector<double> kernel_end = {};   ///< interpolator of minimum `sum beta_i^2 / w0_i^(2D-2)`
+  Vector<double> rich_end = {};     ///< an interpolator of minimum `sum |beta_i| / w0_i^(D-2)`, at a vertex
+  bool has_unique_rich_end = true;  ///< false where others of that norm are not excluded; the limit is then one of them
+  double kernel_accuracy = 0.0;     ///< test accuracies of these two; NaN without test data
   double rich_accuracy = 0.0;
   std::vector<Claim> claims = {};
 };

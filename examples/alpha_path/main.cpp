@@ -71,6 +71,10 @@ void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
     if (problem.test) std::printf("  %13.4f", row.test_accuracy);
     std::printf("%s%s\n", row.ok ? "" : "  ", row.message.c_str());
   }
+  if (!path.has_unique_rich_end)
+    std::printf(
+        "The rich end is not proved to be the only interpolator of its norm (equal columns, say): the flow's limit as "
+        "alpha falls is one of them, which depends on the shape, and need not be the vertex drawn.\n");
   std::fflush(stdout);
 }
 

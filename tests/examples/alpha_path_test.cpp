@@ -6,6 +6,7 @@
 
 #include "csv.hpp"
 #include "files.hpp"
+#include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/data/sparse_regression.hpp"
 #include "richflow/flow/gradient_flow.hpp"
@@ -243,6 +244,57 @@ TEST_CASE("alpha_path at depth 5 ends where the weights end, on scales of its ow
   CHECK(picture.setup.find("^{4}") != std::string::npos);
   CHECK(picture.setup.find("^{3}") != std::string::npos);
   CHECK_NOTHROW(draw_picture(picture, folder.path()));
+}
+
+TEST_CASE("alpha_path on columns in any units: every scale is solved, and the flow ends there") {
+  for (const double unit : {1e7, 1e10, 1e18}) {
+    CAPTURE(unit);
+    Matrix<double> X(2, 3);
+    X << unit, 1, 2, 3, 1, 1;
+    Vector<double> y(2);
+    y << 1, 2;
+    for (const Index depth : {Index{2}, Index{3}}) {
+      AlphaPathOptions options;
+      options.depth = depth;
+      options.num_scales = 7;
+      options.simulate = depth == 2;
+      const AlphaPath path = alpha_path({"units", Dataset(X, y)}, options);
+      for (const AlphaPathRow& row : path.rows) {
+        CAPTURE(depth, row.scale.log(), row.simulated, row.message);
+        CHECK(row.ok);
+        CHECK((X * row.beta - y).norm() <= (row.simulated ? 1.001e-8 : 1e-12) * y.norm());
+      }
+    }
+  }
+}
+
+TEST_CASE("alpha_path takes shapes whose powers are out of range, and says where the rich end is not the only one") {
+  Matrix<double> X(2, 4);
+  X << 1, 1.5, 0, -1, .5, -1, 2, 1;
+  Vector<double> y(2);
+  y << 1, 2;
+  AlphaPathOptions options;
+  options.depth = 100;
+  options.num_scales = 5;
+  AlphaPathProblem problem{"deep", Dataset(X, y)};
+  const AlphaPath plain = alpha_path(problem, options);
+  CHECK(plain.has_unique_rich_end);
+  problem.shape = Vector<double>::Constant(4, 0.01);
+  const AlphaPath path = alpha_path(problem, options);
+  // A constant shape is another alpha.
+  CHECK((path.kernel_end - plain.kernel_end).norm() <= 1e-13 * plain.kernel_end.norm());
+  CHECK((path.rich_end - plain.rich_end).norm() <= 1e-13 * plain.rich_end.norm());
+  for (const AlphaPathRow& row : path.rows) CHECK(row.ok);
+
+  Vector<double> far_apart(4);
+  far_apart << 1e-9, 1, 1, 1;
+  problem.shape = far_apart;
+  CHECK_THROWS_MATCHES(alpha_path(problem, options), richflow::ArgumentError, message_contains("shape differ so much"));
+
+  Vector<double> label(1);
+  label << 3;
+  options.depth = 2;
+  CHECK_FALSE(alpha_path({"equal columns", Dataset(Matrix<double>::Ones(1, 2), label)}, options).has_unique_rich_end);
 }
 
 TEST_CASE("a user's data that do not fit together are refused") {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "richflow/core/concepts.hpp"
@@ -24,6 +26,10 @@ namespace richflow {
 /// to X beta = y". For a map without bounds any `log alpha` works (-500 included). With bounds (depth >= 3) beta
 /// is determined by the distance of X^T nu from them, about alpha^(D-2), so that its relative error is the rounding of
 /// nu over that distance; the limit at smaller scales is MirrorPath's.
+///
+/// Where the sizes of the columns of X differ by more than 1e3, the state is not nu but `U^T nu`, with the orthogonal U
+/// of the column-pivoted QR `X P = U R`: the same flow of the data `U^T X, U^T y`, whose loss is the same, and in which
+/// the large columns, whose terms would cancel in X^T nu, have few entries. `multipliers` gives nu.
 ///
 /// A SymmetricStiffField with a loss. Refers to the dataset, which must outlive it. Calls allocate nothing;
 /// they share buffers, so give each thread its own copy. The evaluation at the latest nu is remembered: the
@@ -49,6 +55,7 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
         scaled_columns_(dataset.num_samples(), block) {
     require<DimensionError>(mirror_.dimension() == dataset.dimension(), "the mirror map has ", mirror_.dimension(),
                             " coordinates but X has ", dataset.dimension(), " columns");
+    rotate_graded_columns();
     start_jacobian_.setZero(dimension(), dimension());
     squared_norm_ = estimate_squared_norm();
     z_.setZero();
@@ -62,6 +69,13 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   [[nodiscard]] const Mirror& mirror() const { return mirror_; }
   /// The data.
   [[nodiscard]] const BasicDataset<Scalar>& dataset() const { return *dataset_; }
+  /// nu, N entries: the state itself, unless the columns of X differ much in size. Cost O(N^2) then.
+  [[nodiscard]] Vector<Scalar> multipliers(ConstVectorRef<Scalar> state) const {
+    require_size("state", state.size(), dimension());
+    return rotated_ ? Vector<Scalar>(rotation_ * state) : Vector<Scalar>(state);
+  }
+  /// Whether the state is `U^T nu`: then rows of the Jacobian differ much in size.
+  [[nodiscard]] bool is_graded() const { return rotated_.has_value(); }
   /// `nu(0) = 0`, N entries.
   [[nodiscard]] Vector<Scalar> initial_state() const { return Vector<Scalar>::Zero(dimension()); }
 
@@ -73,7 +87,7 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
     const Vector<Scalar> start = initial_state();
     evaluate(start);
     const Scalar rate = mirror_.dual_rate();
-    weight_.noalias() = -rate * (dataset_->X().transpose() * residual_);
+    weight_.noalias() = -rate * (X().transpose() * residual_);
     // Half the way to a bound, where there is one.
     const Scalar reach = std::min(Scalar(1), mirror_.max_step(Vector<Scalar>::Zero(weight_.size()), weight_) /
                                                  Scalar(2) * weight_.template lpNorm<Eigen::Infinity>());
@@ -115,9 +129,10 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
                          MatrixRef<Scalar> S) const {
     require<DimensionError>(S.rows() == dimension() && S.cols() == dimension(), "S is ", S.rows(), " x ", S.cols(),
                             " where ", dimension(), " x ", dimension(), " is needed");
+    if (rotated_) relative = absolute = Scalar(0);
     evaluate(nu);
     const Scalar rate = mirror_.dual_rate();
-    const Scalar rounding = std::numeric_limits<Scalar>::epsilon() / Scalar(4);
+    const Scalar rounding = rotated_ ? Scalar(0) : std::numeric_limits<Scalar>::epsilon() / Scalar(4);
     const Scalar negligible = std::max(absolute / (rate * squared_norm_), rounding * curvature_.maxCoeff());
     Index from_zero = 0;
     Index from_start = 0;
@@ -152,15 +167,22 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   }
 
   /// The error of a step in what the user sees, the predictor: `|d beta / d z * X^T error|_2 over
-  /// absolute + relative * |beta|_2`, both at `nu_new`. At most 1 means the step meets the tolerance
-  /// (any type with members `absolute` and `relative`). Cost: one product with X, and one evaluation that
-  /// the next step reuses.
+  /// absolute + relative * |beta|_2`, both at `nu_new`; where the columns of X differ much in size, entries of beta
+  /// count by that size over the median, where it is above. At most 1 means the step meets the tolerance (any type with
+  /// members `absolute` and `relative`). Cost: one product with X, and one evaluation that the next step reuses.
   template <class Tolerance>
   [[nodiscard]] Scalar error_ratio(ConstVectorRef<Scalar> /*nu*/, ConstVectorRef<Scalar> nu_new,
                                    ConstVectorRef<Scalar> error, const Tolerance& tolerance) const {
     evaluate(nu_new);
-    weight_.noalias() = dataset_->X().transpose() * error;
+    weight_.noalias() = X().transpose() * error;
     weight_.array() *= curvature_.array();
+    if (rotated_) {
+      // A large column makes much of a small entry of beta.
+      weight_.array() *= units_.array();
+      const Scalar change = weight_.stableNorm();
+      weight_ = units_.cwiseProduct(beta_);
+      return change == Scalar(0) ? change : change / (tolerance.absolute + tolerance.relative * weight_.stableNorm());
+    }
     const Scalar change = weight_.stableNorm();
     if (change == Scalar(0)) return change;
     return change / (tolerance.absolute + tolerance.relative * beta_.stableNorm());
@@ -171,13 +193,32 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   static constexpr Index block = 96;
   static constexpr Index largest_tile = 56;
 
+  [[nodiscard]] const Matrix<Scalar>& X() const { return rotated_ ? rotated_->X() : dataset_->X(); }
+  [[nodiscard]] const Vector<Scalar>& y() const { return rotated_ ? rotated_->y() : dataset_->y(); }
+
+  void rotate_graded_columns() {
+    const Matrix<Scalar>& X = dataset_->X();
+    const Vector<Scalar> sizes = X.cwiseAbs().colwise().maxCoeff().transpose();
+    const Scalar largest = sizes.maxCoeff();
+    const Scalar smallest = (sizes.array() > Scalar(0)).select(sizes, largest).minCoeff();
+    if (!(largest > Scalar(1e3) * smallest)) return;
+    Vector<Scalar> sorted = sizes;
+    std::nth_element(sorted.data(), sorted.data() + sorted.size() / 2, sorted.data() + sorted.size());
+    const Scalar median = sorted[sorted.size() / 2];
+    units_ = (sizes / (median > Scalar(0) ? median : smallest)).cwiseMax(Scalar(1));
+    const Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(X);
+    rotation_ = qr.householderQ();
+    const Matrix<Scalar> R = qr.matrixR().template triangularView<Eigen::Upper>();
+    rotated_.emplace(R * qr.colsPermutation().transpose(), rotation_.transpose() * dataset_->y());
+  }
+
   void evaluate(ConstVectorRef<Scalar> nu) const {
     require_size("nu", nu.size(), dimension());
     if (nu == point_) return;
     point_ = nu;
-    z_.noalias() = dataset_->X().transpose() * nu;
+    z_.noalias() = X().transpose() * nu;
     mirror_.mirror(z_, beta_, curvature_);
-    residual_ = -dataset_->y();
+    residual_ = -y();
     add_prediction();
   }
 
@@ -190,18 +231,18 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
         std::numeric_limits<Scalar>::epsilon() / Scalar(8 * d) * beta_.template lpNorm<Eigen::Infinity>();
     using std::isfinite;
     // An infinite beta (beyond a bound, or an overflow) must reach the residual, so that the step is refused.
-    if (!isfinite(negligible) || 8 * (beta_.array().abs() > negligible).count() > d) {
-      residual_.noalias() += dataset_->X() * beta_;
+    if (rotated_ || !isfinite(negligible) || 8 * (beta_.array().abs() > negligible).count() > d) {
+      residual_.noalias() += X() * beta_;
     } else {
       for (Index i = 0; i < d; ++i)
-        if (!(abs(beta_[i]) <= negligible)) residual_ += beta_[i] * dataset_->X().col(i);
+        if (!(abs(beta_[i]) <= negligible)) residual_ += beta_[i] * X().col(i);
     }
   }
 
   /// Adds `X diag(weight_) X^T` over the columns that `matters` selects to the lower triangle of S.
   template <class Predicate>
   void add_weighted_gram(const Predicate& matters, MatrixRef<Scalar> S) const {
-    const auto& X = dataset_->X();
+    const auto& X = this->X();
     const Index d = dataset_->dimension();
     Index count = 0;
     for (Index j = 0; j < d; ++j) {
@@ -233,8 +274,8 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
 
   /// |X|_2^2 by a few power iterations from a fixed start, good to a small factor.
   [[nodiscard]] Scalar estimate_squared_norm() const {
-    const auto& X = dataset_->X();
-    Vector<Scalar> u = X * Vector<Scalar>::Ones(X.cols()) + dataset_->y();
+    const auto& X = this->X();
+    Vector<Scalar> u = X * Vector<Scalar>::Ones(X.cols()) + y();
     Scalar estimate = X.squaredNorm() / static_cast<Scalar>(std::min(X.rows(), X.cols()));
     for (int k = 0; k < 3; ++k) {
       const Scalar norm = u.stableNorm();
@@ -249,6 +290,9 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
 
   Mirror mirror_;
   const BasicDataset<Scalar>* dataset_;
+  std::optional<BasicDataset<Scalar>> rotated_;  // U^T X and U^T y, where columns differ much in size
+  Matrix<Scalar> rotation_;                      // U
+  Vector<Scalar> units_;                         // sizes of the columns over their median, 1 at least
   Scalar squared_norm_ = Scalar(0);
   mutable Vector<Scalar> point_;           // the latest evaluated nu; NaN before the first
   mutable Vector<Scalar> residual_;        // X beta - y there

@@ -68,6 +68,7 @@ struct DenseStiffness {
   Matrix<Scalar> jacobian = {};  // lower triangle of S
   Eigen::LLT<Matrix<Scalar>> factor = {};
   Vector<Scalar> diagonal = {};
+  bool is_graded = false;  // the rows of S differ in size and each counts
 
   explicit DenseStiffness(const Problem& problem) {
     const Index n = problem.dimension();
@@ -83,6 +84,7 @@ struct DenseStiffness {
       problem.negative_jacobian(t, y, relative, relative * shift, jacobian);
     else
       problem.negative_jacobian(t, y, jacobian);
+    if constexpr (requires { problem.is_graded(); }) is_graded = problem.is_graded();
   }
 
   /// False if `shift I + S` is not positive definite or not finite.
@@ -91,7 +93,13 @@ struct DenseStiffness {
     // the field hardly depends on y. As errors of the Jacobian they are below those of the step.
     const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * jacobian.diagonal().sum();
     diagonal = jacobian.diagonal();
-    jacobian.diagonal().array() += shift + rounding;
+    if (is_graded) {
+      // Each entry has rounding errors of its own size.
+      jacobian.diagonal() *= Scalar(1) + Scalar(8 * diagonal.size()) * std::numeric_limits<Scalar>::epsilon();
+      jacobian.diagonal().array() += shift;
+    } else {
+      jacobian.diagonal().array() += shift + rounding;
+    }
     factor.compute(jacobian);
     jacobian.diagonal() = diagonal;
     return factor.info() == Eigen::Success;

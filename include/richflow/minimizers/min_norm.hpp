@@ -21,7 +21,8 @@ namespace richflow {
 
 /// The interpolator of minimum Euclidean norm, `argmin |beta|_2` subject to `X beta = y`: the
 /// alpha -> infinity limit of the uniformly initialized squared net. Rank-deficient X is fine if y is
-/// consistent; throws InfeasibleError if not. Cost O(N^2 d).
+/// consistent; throws InfeasibleError if not. Columns and rows may be in any units: the residual is refined in the data
+/// as given. Cost O(N^2 d).
 template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data) {
   const Matrix<Scalar>& X = data.X();
@@ -32,7 +33,7 @@ template <class Scalar>
       Vector<Scalar> beta = X.transpose() * cholesky.solve(data.y());
       // One refinement makes up for the squared condition number of the Gram matrix.
       beta += X.transpose() * cholesky.solve(data.y() - X * beta);
-      return beta;
+      if (data.residual_norm(beta) <= detail::interpolation_tolerance<Scalar> * data.y().norm()) return beta;
     }
   }
   return BasicOrthonormalRows<Scalar>(data).least_solution();
@@ -44,11 +45,19 @@ template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data, const Vector<Scalar>& w0) {
   require_size("w0", w0.size(), data.dimension());
   require_positive("w0", w0);
-  const BasicDataset<Scalar> scaled(data.X() * w0.asDiagonal(), data.y());
-  return w0.cwiseProduct(min_l2_interpolator(scaled));
+  // Their common size does not matter, and squares of it need not be representable.
+  const Vector<Scalar> relative = w0 / w0.maxCoeff();
+  const BasicDataset<Scalar> scaled(data.X() * relative.asDiagonal(), data.y());
+  Vector<Scalar> beta = relative.cwiseProduct(min_l2_interpolator(scaled));
+  const Scalar misfit = data.residual_norm(beta), size = data.y().norm();
+  require<InfeasibleError>(misfit <= std::sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size,
+                           "the shape w0 leaves too little of X: its entries differ by a factor ",
+                           Scalar(1) / relative.minCoeff(), ", and X beta - y has norm ", misfit,
+                           " where |y| = ", size);
+  return beta;
 }
 
-/// Minimum-l1 interpolator at a vertex, with its proof.
+/// A minimum-l1 interpolator at a vertex, with its proof.
 template <class Scalar>
 struct [[nodiscard]] BasicMinL1Result {
   Vector<Scalar> beta = {};  ///< The minimizer, d entries, at most rank(X) of them nonzero.
@@ -57,14 +66,20 @@ struct [[nodiscard]] BasicMinL1Result {
   Scalar primal_residual = std::numeric_limits<Scalar>::infinity();  ///< `|X beta - y| / |y|`.
   Scalar duality_gap = std::numeric_limits<Scalar>::infinity();      ///< `(objective - <y, nu>) / objective`.
   Index pivots = 0;                                                  ///< Simplex pivots after the warm start.
-  Status status = Status::stalled;                                   ///< tolerance_reached, or max_steps.
+  /// True where `nu` proves that no other interpolator has this norm: every dual constraint outside the basis is
+  /// strict. False where there are others (equal columns: a segment of them), or where a degenerate vertex leaves it
+  /// open.
+  bool is_unique = false;
+  /// tolerance_reached, max_steps, or stalled where the vertex is found but rounding leaves |X beta - y| > 1e-12 |y|.
+  Status status = Status::stalled;
 
   [[nodiscard]] bool ok() const { return is_success(status); }
 
   /// *this, or throws ConvergenceError with the numbers.
   const BasicMinL1Result& require_ok() const {
     require<ConvergenceError>(ok(), "the minimum-l1 interpolator stopped after ", pivots,
-                              " pivots at relative duality gap ", duality_gap);
+                              " pivots at relative duality gap ", duality_gap, " and relative residual ",
+                              primal_residual);
     return *this;
   }
 };
@@ -86,6 +101,7 @@ class L1Simplex {
     for (const Index j : basis_) is_basic_[static_cast<std::size_t>(j)] = true;
     columns_.resize(m, m);
     inverse_.resize(m, m);
+    sizes_ = X_.colwise().norm().transpose();
   }
 
   /// Pivots until every dual constraint holds to `tolerance`. False when `max_pivots` did not suffice.
@@ -127,6 +143,21 @@ class L1Simplex {
     return values_.template lpNorm<1>() - signs_.dot(values_);
   }
 
+  /// Adds to the values of the basic variables what fits `misfit`, after `polish`.
+  void refine(const Vector<Scalar>& misfit) { values_.noalias() += inverse_ * misfit; }
+
+  /// Whether every dual constraint outside the basis is strict by `tolerance`: then the optimum is unique.
+  [[nodiscard]] bool has_strict_dual(Scalar tolerance) {
+    using std::abs;
+    prices_.noalias() = X_.transpose() * dual_;
+    for (Index j = 0; j < prices_.size(); ++j)
+      if (!is_basic_[static_cast<std::size_t>(j)] && !(abs(prices_[j]) < Scalar(1) - tolerance)) return false;
+    return true;
+  }
+
+  /// Norm of a basic column: values times these are comparable whatever the units of the columns.
+  [[nodiscard]] Scalar size(Index k) const { return sizes_[basis_[static_cast<std::size_t>(k)]]; }
+
   /// Values of the basic variables for `y`.
   [[nodiscard]] Vector<Scalar> solve_basis(const Vector<Scalar>& y) {
     invert();
@@ -159,10 +190,13 @@ class L1Simplex {
     const Scalar sign = prices_[entering] > Scalar(0) ? Scalar(1) : Scalar(-1);
     direction_.noalias() = inverse_ * X_.col(entering);
     breakpoints_.clear();
-    const Scalar negligible = direction_.cwiseAbs().maxCoeff() * Scalar(64) * Eigen::NumTraits<Scalar>::epsilon();
+    Scalar negligible(0);
+    for (Index k = 0; k < direction_.size(); ++k) negligible = std::max(negligible, abs(direction_[k]) * size(k));
+    negligible *= Scalar(64) * Eigen::NumTraits<Scalar>::epsilon();
     for (Index k = 0; k < values_.size(); ++k) {
       const Scalar rate = sign * direction_[k];  // values_ moves by -t rate
-      if (abs(rate) > negligible && signs_[k] * rate > Scalar(0)) breakpoints_.emplace_back(values_[k] / rate, k);
+      if (abs(rate) * size(k) > negligible && signs_[k] * rate > Scalar(0))
+        breakpoints_.emplace_back(values_[k] / rate, k);
     }
     std::sort(breakpoints_.begin(), breakpoints_.end());
     Scalar slope = Scalar(1) - abs(prices_[entering]);
@@ -192,7 +226,7 @@ class L1Simplex {
   std::vector<Index> basis_;
   std::vector<bool> is_basic_;
   Matrix<Scalar> columns_, inverse_;
-  Vector<Scalar> values_, signs_, dual_, prices_, direction_, row_;
+  Vector<Scalar> values_, signs_, dual_, prices_, direction_, row_, sizes_;
   std::vector<std::pair<Scalar, Index>> breakpoints_;
   Index pivots_ = 0;
 };
@@ -230,11 +264,16 @@ template <class Scalar>
 
 }  // namespace detail
 
-/// The interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex: the
-/// alpha -> 0 limit of the squared net (Woodworth et al. 2020, Theorem 1, whatever its shape). The rich end of
-/// the hypentropy path tells the support; a few simplex pivots make it exact. The dual vector proves
-/// optimality: it is feasible and its value equals the objective. Rank-deficient X is fine if y is consistent;
-/// throws InfeasibleError if not. Cost O(N^2 d) for the path, O(N d) per pivot.
+/// An interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex. Where it is the
+/// only one (`is_unique`), it is the alpha -> 0 limit of the squared net, whatever its shape (Woodworth et al. 2020,
+/// Theorem 1). Where there are several, the limit is one of them that depends on the shape, in general not a vertex:
+/// with X = (1, 1) and w0 = (1, 2) it is (.2, .8) y.
+///
+/// The rich end of the hypentropy path tells the support; a few simplex pivots make it exact. The dual vector proves
+/// optimality: it is feasible, to the rounding of the sums X^T nu, and its value equals the objective. Rank-deficient X
+/// is fine if y is consistent; throws InfeasibleError if not. Columns and rows may be in any units: the residual is
+/// refined in the data as given, and the status is ok only where it is at most 1e-12 |y| (in double). Cost O(N^2 d) for
+/// the path, O(N d) per pivot.
 template <class Scalar>
 [[nodiscard]] BasicMinL1Result<Scalar> min_l1_interpolator(const BasicDataset<Scalar>& data) {
   using std::abs;
@@ -246,6 +285,7 @@ template <class Scalar>
   result.nu = Vector<Scalar>::Zero(data.num_samples());
   if (size == Scalar(0)) {
     result.objective = result.primal_residual = result.duality_gap = Scalar(0);
+    result.is_unique = true;
     result.status = Status::tolerance_reached;
     return result;
   }
@@ -270,10 +310,12 @@ template <class Scalar>
   // Sparse solutions are degenerate vertices, where simplex pivots can cycle. Moving every basic variable away
   // from zero, by amounts of no pattern, gives a nearby problem without ties whose optimal basis also serves y.
   Vector<Scalar> shift = simplex.solve_basis(y);
-  const Scalar unit = shift.cwiseAbs().maxCoeff() * Scalar(1e-9);
+  Scalar unit(0);
+  for (Index k = 0; k < shift.size(); ++k) unit = std::max(unit, abs(shift[k]) * simplex.size(k));
+  unit *= Scalar(1e-9);
   for (Index k = 0; k < shift.size(); ++k) {
     const Scalar pattern = Scalar((k * 7919 + 104729) % 10007) / Scalar(10007);
-    shift[k] = unit * (Scalar(1) + pattern) * (shift[k] < Scalar(0) ? Scalar(-1) : Scalar(1));
+    shift[k] = unit / simplex.size(k) * (Scalar(1) + pattern) * (shift[k] < Scalar(0) ? Scalar(-1) : Scalar(1));
   }
   bool is_optimal = simplex.optimize(y + simplex.columns() * shift, tolerance, max_pivots);
   Scalar misjudged = simplex.polish(y);
@@ -282,16 +324,35 @@ template <class Scalar>
     misjudged = simplex.polish(y);
   }
 
-  for (Index k = 0; k < X.rows(); ++k) result.beta[simplex.basis()[static_cast<std::size_t>(k)]] = simplex.values()[k];
+  const auto place = [&] {
+    for (Index k = 0; k < X.rows(); ++k)
+      result.beta[simplex.basis()[static_cast<std::size_t>(k)]] = simplex.values()[k];
+    result.primal_residual = data.residual_norm(result.beta) / size;
+  };
+  place();
+  constexpr Scalar interpolates = detail::interpolation_tolerance<Scalar>;
+  for (int pass = 0; pass < 3 && result.primal_residual > Scalar(0.1) * interpolates; ++pass) {
+    const Vector<Scalar> misfit = data.y() - data.X() * result.beta;
+    const Scalar before = result.primal_residual;
+    simplex.refine(rows ? rows->labels(misfit) : misfit);
+    place();
+    if (!(result.primal_residual < before)) {
+      simplex.refine(rows ? Vector<Scalar>(-rows->labels(misfit)) : Vector<Scalar>(-misfit));
+      place();
+      break;
+    }
+  }
   const Scalar excess = (X.transpose() * simplex.dual()).cwiseAbs().maxCoeff();
   const Vector<Scalar> dual = simplex.dual() / std::max(Scalar(1), excess);
   result.nu = rows ? rows->original_multipliers(dual) : dual;
   result.objective = result.beta.template lpNorm<1>();
-  result.primal_residual = data.residual_norm(result.beta) / size;
   result.duality_gap = (result.objective - data.y().dot(result.nu)) / result.objective;
   result.pivots = simplex.pivots();
   const bool is_proven = is_optimal && misjudged <= tolerance * result.objective;
-  result.status = is_proven ? Status::tolerance_reached : Status::max_steps;
+  result.is_unique = is_proven && simplex.has_strict_dual(tolerance);
+  result.status = !is_proven                               ? Status::max_steps
+                  : result.primal_residual <= interpolates ? Status::tolerance_reached
+                                                           : Status::stalled;
   return result;
 }
 
@@ -302,9 +363,18 @@ template <class Scalar>
                                                            const Vector<Scalar>& weights) {
   require_size("weights", weights.size(), data.dimension());
   require_positive("weights", weights);
-  const BasicDataset<Scalar> scaled(data.X() * weights.cwiseInverse().asDiagonal(), data.y());
+  // Their common size is put back last: squares of it need not be representable.
+  const Scalar unit = weights.minCoeff();
+  const Vector<Scalar> shrink = unit / weights.array();
+  const BasicDataset<Scalar> scaled(data.X() * shrink.asDiagonal(), data.y());
   BasicMinL1Result<Scalar> result = min_l1_interpolator(scaled);
-  result.beta = result.beta.cwiseQuotient(weights).eval();
+  result.beta = result.beta.cwiseProduct(shrink).eval();
+  result.nu *= unit;
+  result.objective *= unit;
+  const Scalar size = data.y().norm();
+  result.primal_residual = size > Scalar(0) ? data.residual_norm(result.beta) / size : Scalar(0);
+  if (result.ok() && !(result.primal_residual <= detail::interpolation_tolerance<Scalar>))
+    result.status = Status::stalled;
   return result;
 }
 

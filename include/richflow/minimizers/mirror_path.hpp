@@ -23,8 +23,8 @@ namespace richflow {
 /// Options of the mirror-map minimizers.
 template <class Scalar>
 struct BasicMinimizerOptions {
-  /// Stop when `|X beta - y| / max(|y|, |X beta(0)|)` is at most this (1e-12 in double). Much below the
-  /// default, rounding decides and the result says `stalled`.
+  /// Stop when `|X beta - y| / max(|y|, |X beta(0)|)` is at most this (1e-12 in double), in the data as given. Much
+  /// below the default, or where beta has terms that cancel, rounding decides and the result says `stalled`.
   Scalar primal_tolerance = Scalar(4500) * Eigen::NumTraits<Scalar>::epsilon();
   /// Give up after this many factorizations.
   Index max_factorizations = 400;
@@ -67,7 +67,9 @@ using MinimizerResult = BasicMinimizerResult<double>;
 /// whose curvature cannot matter are left out of the factorization. The line search stays within the bounds of a map
 /// that has them; where alpha is tiny the distances from the bounds, not z, carry the solution.
 ///
-/// Rank-deficient X is fine if y is consistent; nearly dependent rows cost one QR. Cost O(N^2 d) per factorization.
+/// Rank-deficient X is fine if y is consistent; nearly dependent rows, and columns in very different units, cost one QR
+/// or two, after which Newton's method runs in other rows and ends with refinement in the data as given. Cost O(N^2 d)
+/// per factorization.
 template <class Mirror>
 requires(explain_mirror_map<Mirror>()) class MirrorPath {
  public:
@@ -98,13 +100,24 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   Result solve(BasicScale<Scalar> scale) {
     Status status = Status::stalled;
     const Mirror target = mirror_.with_scale(scale);
+    if (rows_) target_ = rows_->y();
     if (is_warm_ && !is_kernel_end_nearer(scale)) status = follow_to(scale);
     if (!is_success(status)) {
       start_at_kernel_end(scale);
       status = follow_to(scale);
     }
+    Result result = collect(target, status);
+    if (is_success(status) && !(result.certificate.primal_residual <= options_.primal_tolerance)) {
+      status = correct_in_data();
+      result = collect(target, status);
+      if (!(result.certificate.primal_residual <= options_.primal_tolerance)) status = Status::stalled;
+    }
     is_warm_ = is_success(status);
-    return collect(target, status);
+    result.status = status;
+    result.newton_steps = std::exchange(newton_steps_, 0);
+    result.factorizations = std::exchange(factorizations_, 0);
+    result.inner_iterations = std::exchange(inner_iterations_, 0);
+    return result;
   }
 
   /// The problem being solved.
@@ -148,7 +161,8 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   }
 
   [[nodiscard]] const Matrix<S>& X() const { return rows_ ? rows_->X() : data_.X(); }
-  [[nodiscard]] const Vector<S>& y() const { return rows_ ? rows_->y() : data_.y(); }
+  [[nodiscard]] const Vector<S>& y() const { return rows_ ? target_ : data_.y(); }
+  [[nodiscard]] bool has_units() const { return rows_ && rows_->has_units(); }
 
   void set_scale(S log_alpha) {
     log_alpha_ = log_alpha;
@@ -178,8 +192,9 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   /// Factors `X diag(curvature) X^T`, leaving out columns that are invisible at working precision, and
   /// lifting the diagonal where fewer than N columns count (sparse data at tiny alpha).
   void factorize() {
-    const S visible = (curvature_.array() * squared_norms_.array()).maxCoeff() * S(1e-3) *
-                      Eigen::NumTraits<S>::epsilon() / static_cast<S>(curvature_.size());
+    const S visible = has_units() ? S(0)
+                                  : (curvature_.array() * squared_norms_.array()).maxCoeff() * S(1e-3) *
+                                        Eigen::NumTraits<S>::epsilon() / static_cast<S>(curvature_.size());
     using std::sqrt;
     constexpr Index block = 256;  // a buffer of N x d would be fresh, cold memory
     columns_.resize(X().rows(), std::min(block, X().cols()));
@@ -197,10 +212,16 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     }
     add();
     const S size = H_.diagonal().maxCoeff();
-    lift_ = S(0);
+    // In rows of graded size each diagonal entry counts by itself, down to the rounding of its row of X beta.
+    lift_size_.setConstant(X().rows(), size);
+    if (has_units()) {
+      lift_size_ = (X().cwiseAbs() * beta_.cwiseAbs()).cwiseMax(H_.diagonal());
+      lift_size_ = (lift_size_.array() > S(0)).select(lift_size_, size);
+    }
+    lift_.setZero(X().rows());
     for (S lift = S(64) * Eigen::NumTraits<S>::epsilon();; lift *= S(100)) {
-      H_.diagonal().array() += lift * size;
-      lift_ += lift * size;
+      H_.diagonal() += lift * lift_size_;
+      lift_ += lift * lift_size_;
       cholesky_.compute(H_);
       if (cholesky_.info() == Eigen::Success || lift > S(1)) break;
     }
@@ -223,6 +244,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   void orthonormalize_rows() {
     rows_.emplace(data_);
     rows_->require_solution();
+    target_ = rows_->y();
     const Index rank = rows_->X().rows();
     if (rank == 0) {
       rows_.reset();
@@ -270,7 +292,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     scratch_.array() *= curvature_.array();
     out.noalias() = X() * scratch_;
     // Without the lift, rounding errors of the right-hand side blow up where the Hessian vanishes.
-    out += (lift_ / factor_scale_) * v;
+    out += lift_.cwiseProduct(v) / factor_scale_;
   }
 
   /// `out ~ H^{-1} rhs` to the given relative residual by preconditioned conjugate gradients. False when the
@@ -316,8 +338,8 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   /// True where the lift of the diagonal is felt beside the smallest pivot, but that is not all lift: then the
   /// directions it belongs to are invisible.
   [[nodiscard]] bool is_lift_felt() const {
-    const S pivot = cholesky_.matrixLLT().diagonal().minCoeff();
-    return pivot * pivot < S(1e6) * lift_ && pivot * pivot > S(4) * lift_;
+    const S lifts = (cholesky_.matrixLLT().diagonal().array().square() / lift_.array()).minCoeff();
+    return lifts < S(1e6) && lifts > S(4);
   }
 
   /// One damped inexact Newton step; false if it made no progress.
@@ -403,14 +425,31 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     return Status::tolerance_reached;
   }
 
-  /// Among orthonormal rows the residual has another size than among the caller's, for which the tolerance is meant.
-  Status correct_original_rows() {
+  /// The tolerance is meant for the residual in the data as given. Among other rows it has another size, and what was
+  /// fitted there are labels with roundings of their own: they are replaced by those the remaining residual asks for.
+  Status correct_in_data() {
     Vector<S> start(data_.dimension());
     at_scale_.mirror(Vector<S>::Zero(data_.dimension()), start, scratch_);
     const Vector<S> start_prediction = data_.X() * start;
-    const S size = data_.residual_norm(beta_) / detail::residual_scale<S>(data_.y().norm(), start_prediction.norm());
-    const S tolerance = options_.primal_tolerance;
-    return size <= tolerance ? Status::tolerance_reached : correct(tolerance * tolerance / (S(2) * size));
+    const S scale = detail::residual_scale<S>(data_.y().norm(), start_prediction.norm());
+    S best = std::numeric_limits<S>::infinity();
+    int steps_without_gain = 0;
+    is_graded_ = false;
+    while (steps_without_gain < 4) {
+      const Vector<S> misfit = data_.y() - data_.X() * beta_;
+      const S size = misfit.norm() / scale;
+      if (size <= options_.primal_tolerance) return Status::tolerance_reached;
+      steps_without_gain = size < S(0.5) * best ? 0 : steps_without_gain + 1;
+      best = std::min(best, size);
+      if (rows_) target_ = X() * beta_ + rows_->labels(misfit);
+      evaluate_here();
+      const S goal = S(0.3) * options_.primal_tolerance * (residual_ / size);
+      if (newton_step(goal) && is_factor_good_) continue;
+      if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+      is_graded_ = is_fresh_;
+      if (!is_graded_) factorize();
+    }
+    return Status::stalled;
   }
 
   Status follow_to(BasicScale<S> scale) {
@@ -425,7 +464,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
         continue;
       }
       if (!is_success(status)) return status;
-      if (is_there) return rows_ ? correct_original_rows() : status;
+      if (is_there) return rows_ ? correct_in_data() : status;
       if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
       while (!jump_towards(target)) {
         // Small entries of beta may be far from the path although the residual is small: correct them first.
@@ -561,9 +600,6 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     result.scale = target.scale();
     result.status = status;
     result.certificate = certify(at_scale_, data_, result.beta, result.nu);
-    result.newton_steps = std::exchange(newton_steps_, 0);
-    result.factorizations = std::exchange(factorizations_, 0);
-    result.inner_iterations = std::exchange(inner_iterations_, 0);
     return result;
   }
 
@@ -573,9 +609,10 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   Options options_;
 
   std::optional<BasicOrthonormalRows<S>> rows_;  // in use when the rows of X are nearly dependent
+  Vector<S> target_;                             // the labels of rows_, refined
   Vector<S> squared_norms_;
   Eigen::LLT<Matrix<S>> kernel_factor_;
-  S kernel_lift_{0};
+  Vector<S> kernel_lift_;
   S kernel_log_alpha_{0};
 
   // The present point: beta_ = beta(point_) at log_alpha_, r_ = y - X beta_. point_ is updated by increments, not
@@ -592,8 +629,8 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   Matrix<S> H_;
   Matrix<S> columns_;
   Eigen::LLT<Matrix<S>> cholesky_;
-  S lift_{0};          // added to the diagonal of H
-  S factor_scale_{1};  // cholesky_ factors H / factor_scale_
+  Vector<S> lift_, lift_size_;  // added to the diagonal of H, and in units of what
+  S factor_scale_{1};           // cholesky_ factors H / factor_scale_
   bool is_fresh_ = false;
   bool is_factor_good_ = true;
   bool is_graded_ = false;       // Newton steps go through `solve_graded`

@@ -4,7 +4,11 @@
 #include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/reflections.hpp"
@@ -21,71 +25,245 @@ template <class Scalar>
   return gram.info() == Eigen::Success && pivots.minCoeff() > Scalar(1e-6) * pivots.maxCoeff();
 }
 
-/// The constraint `X beta = y` written with orthonormal rows, `Q^T beta = R^{-T} P^T D y` from the column-pivoted
-/// QR `X^T D P = Q R`, where D brings the largest entry of each row of X to 1: it has the same solutions, but neither
-/// near-dependent rows nor redundant ones. A pivot counts as zero below `16 min(N, d) epsilon` of the largest. Cost
-/// O(N^2 d).
+namespace detail {
+
+/// `|X beta - y| <= interpolation_tolerance |y|` is what `ok` promises (1e-12 in double).
+template <class Scalar>
+inline constexpr Scalar interpolation_tolerance = Scalar(4500) * std::numeric_limits<Scalar>::epsilon();
+
+/// Powers of two, by exponent, that bring the largest entry of every row and column of `diag(2^row) X diag(2^col)`
+/// near 1 (Ruiz 2001): whatever the units of samples and features, the rank of the product says which are dependent.
+/// Rows and columns of zeros keep exponent 0. Cost O(N d) for each of ten passes.
+template <class Scalar>
+struct Equilibration {
+  Vector<Scalar> row, col;
+
+  explicit Equilibration(const Matrix<Scalar>& X)
+      : row(Vector<Scalar>::Zero(X.rows())), col(Vector<Scalar>::Zero(X.cols())) {
+    using std::abs;
+    using std::floor;
+    using std::log2;
+    using std::max;
+    constexpr Scalar none = -std::numeric_limits<Scalar>::infinity();
+    Matrix<Scalar> size(X.rows(), X.cols());
+    for (Index j = 0; j < X.cols(); ++j)
+      for (Index i = 0; i < X.rows(); ++i) size(i, j) = X(i, j) == Scalar(0) ? none : Scalar(log2(abs(X(i, j))));
+    Vector<Scalar> rows(X.rows()), cols(X.cols());
+    for (int pass = 0; pass < 10; ++pass) {
+      rows.setConstant(none);
+      cols.setConstant(none);
+      for (Index j = 0; j < X.cols(); ++j)
+        for (Index i = 0; i < X.rows(); ++i) {
+          const Scalar here = size(i, j) + row[i] + col[j];
+          rows[i] = max(rows[i], here);
+          cols[j] = max(cols[j], here);
+        }
+      // Rows and columns share the change; the last pass gives it to the columns.
+      const Scalar share = pass < 9 ? Scalar(0.5) : Scalar(1);
+      for (Index i = 0; i < row.size(); ++i)
+        if (rows[i] != none && pass < 9) row[i] -= share * rows[i];
+      for (Index j = 0; j < col.size(); ++j)
+        if (cols[j] != none) col[j] -= share * cols[j];
+    }
+    row = row.array().floor();
+    col = col.array().floor();
+  }
+
+  /// By how many powers of two the units of the columns differ.
+  [[nodiscard]] Scalar column_spread() const { return col.maxCoeff() - col.minCoeff(); }
+};
+
+/// `2^exponents`.
+template <class Scalar>
+[[nodiscard]] Vector<Scalar> powers_of_two(const Vector<Scalar>& exponents) {
+  using std::ldexp;
+  return exponents.unaryExpr([](Scalar e) { return Scalar(ldexp(Scalar(1), static_cast<int>(e))); });
+}
+
+}  // namespace detail
+
+/// The constraint `X beta = y` written with rows that have the same solutions, but neither near-dependent nor redundant
+/// ones: `S Q^T beta = S R^{-T} P^T D y` from the column-pivoted QR `X_kept^T D P = Q R`. D (powers of two) frees the
+/// rows of their units, and the rows to keep are chosen after the columns were freed of theirs too: a pivot of the
+/// equilibrated matrix counts as zero below `16 min(N, d) epsilon` of the largest.
+///
+/// Where the units of the columns differ by less than 2^5, S is the identity and the rows are orthonormal. Where they
+/// differ more, the QR takes the columns of X by decreasing size, so that its errors are relative to each (Cox and
+/// Higham 1998), and S (powers of two) brings the terms of each row at the least solution to 1.
+///
+/// Whether the rows have a solution is judged by the residual of the least one in the data as given, after refinement
+/// there. Cost O(N^2 d).
 template <class Scalar>
 class BasicOrthonormalRows {
  public:
   explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data)
-      : num_samples_(data.num_samples()),
-        size_(data.y().norm()),
-        inverse_sizes_(data.X().cwiseAbs().rowwise().maxCoeff()) {
+      : num_samples_(data.num_samples()), size_(data.y().norm()) {
     using std::min;
-    const Scalar smallest = std::numeric_limits<Scalar>::min();
-    for (Scalar& size : inverse_sizes_) size = size > smallest ? Scalar(1) / size : Scalar(1);
-    Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(data.X().transpose() * inverse_sizes_.asDiagonal());
+    const detail::Equilibration<Scalar> units(data.X());
+    const bool has_units = units.column_spread() > Scalar(5);
+    if (has_units) {
+      inverse_sizes_ = detail::powers_of_two(units.row);
+    } else {
+      inverse_sizes_ = data.X().cwiseAbs().rowwise().maxCoeff();
+      for (Scalar& size : inverse_sizes_)
+        size = size > std::numeric_limits<Scalar>::min() ? Scalar(1) / size : Scalar(1);
+    }
+    Matrix<Scalar> columns = data.X().transpose() * inverse_sizes_.asDiagonal();
+    if (has_units) columns = detail::powers_of_two(units.col).asDiagonal() * columns;
+    Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(columns);
     const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
     qr.setThreshold(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
     const Index rank = qr.rank();
-    X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
-    upper_ = qr.matrixR().topLeftCorner(rank, rank);
-    permutation_ = qr.colsPermutation();
-    y_ = (permutation_.transpose() * inverse_sizes_.cwiseProduct(data.y())).head(rank);
-    upper_.template triangularView<Eigen::Upper>().transpose().solveInPlace(y_);
-    misfit_ = data.residual_norm(least_fit());
+    const auto& order = qr.colsPermutation().indices();
+    kept_.assign(order.data(), order.data() + rank);
+    if (has_units && rank > 0) {
+      factorize_by_size(data.X());
+    } else {
+      X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
+      upper_ = qr.matrixR().topLeftCorner(rank, rank);
+    }
+    row_sizes_ = Vector<Scalar>::Ones(upper_.rows());
+    y_ = labels(data.y());
+    solve_least(data);
+    if (has_units_) scale_rows();
   }
 
   /// Throws InfeasibleError, with the size of the misfit, when what fits `rank` independent rows leaves a residual
-  /// above `sqrt(epsilon) |y|` in all of them: then no beta satisfies `X beta = y` to that accuracy, or none was found.
+  /// above `sqrt(epsilon) |y|` in all of them, or in one of them above `sqrt(epsilon)` of the terms of which it is the
+  /// sum: then no beta satisfies `X beta = y` to that accuracy, or none was found.
   void require_solution() const {
     using std::sqrt;
-    require<InfeasibleError>(misfit_ <= sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size_,
-                             "no beta satisfies X beta = y (X is ", num_samples_, " x ", X_.cols(), "): what fits ",
-                             y_.size(), " independent rows leaves a residual of norm ", misfit_,
-                             " where |y| = ", size_);
+    const Scalar tolerance = sqrt(Eigen::NumTraits<Scalar>::epsilon());
+    require<InfeasibleError>(misfit_ <= tolerance * size_, "no beta satisfies X beta = y (X is ", num_samples_, " x ",
+                             X_.cols(), "): what fits ", y_.size(), " independent rows leaves a residual of norm ",
+                             misfit_, " where |y| = ", size_);
+    require<InfeasibleError>(worst_ <= tolerance, "no beta satisfies X beta = y (X is ", num_samples_, " x ", X_.cols(),
+                             "): what fits ", y_.size(), " independent rows leaves a residual of ", worst_,
+                             " relative to the terms of row ", worst_row_);
   }
 
-  /// The solution of least Euclidean norm. Throws as `require_solution`. Cost O(N d).
+  /// The solution of least Euclidean norm. Throws as `require_solution`. Cost O(1).
   [[nodiscard]] Vector<Scalar> least_solution() const {
     require_solution();
-    return least_fit();
+    return least_;
   }
 
-  /// `rank` x d, with orthonormal rows.
+  /// rank x d.
   [[nodiscard]] const Matrix<Scalar>& X() const { return X_; }
   /// The labels that belong to `X()`.
   [[nodiscard]] const Vector<Scalar>& y() const { return y_; }
+  /// Whether the units of the columns differ so much that the rows of `X()` are graded and not of norm 1.
+  [[nodiscard]] bool has_units() const { return has_units_; }
+  /// `|X beta - y| / |y|` of the least solution in the data as given.
+  [[nodiscard]] Scalar relative_misfit() const { return size_ > Scalar(0) ? misfit_ / size_ : misfit_; }
+
+  /// What N values `v` of the original rows become in the rows of `X()`: `y()` for the labels, and for a residual
+  /// `v = y - X_original beta` what `beta` lacks. Cost O(N + rank^2).
+  [[nodiscard]] Vector<Scalar> labels(const Vector<Scalar>& v) const {
+    Vector<Scalar> out(upper_.rows());
+    for (Index k = 0; k < out.size(); ++k) out[k] = inverse_sizes_[row(k)] * v[row(k)];
+    upper_.template triangularView<Eigen::Upper>().transpose().solveInPlace(out);
+    return out.cwiseQuotient(row_sizes_);
+  }
+
+  /// The least change of beta that adds `v` (N values, consistent) to X_original beta. Cost O(rank d).
+  [[nodiscard]] Vector<Scalar> least_correction(const Vector<Scalar>& v) const {
+    const Vector<Scalar> wanted = labels(v).cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
+    return X_.transpose() * wanted;
+  }
 
   /// The N multipliers of the original rows with `X_original^T nu = X()^T multipliers`.
   [[nodiscard]] Vector<Scalar> original_multipliers(const Vector<Scalar>& multipliers) const {
-    Vector<Scalar> pivoted = Vector<Scalar>::Zero(permutation_.size());
-    pivoted.head(X_.rows()) = upper_.template triangularView<Eigen::Upper>().solve(multipliers);
-    return inverse_sizes_.cwiseProduct(permutation_ * pivoted);
+    Vector<Scalar> pivoted = multipliers.cwiseQuotient(row_sizes_);
+    upper_.template triangularView<Eigen::Upper>().solveInPlace(pivoted);
+    Vector<Scalar> out = Vector<Scalar>::Zero(num_samples_);
+    for (Index k = 0; k < pivoted.size(); ++k) out[row(k)] = inverse_sizes_[row(k)] * pivoted[k];
+    return out;
+  }
+
+  /// The N multipliers of the original rows for which `X_original^T nu` is nearest to the d values `z`.
+  [[nodiscard]] Vector<Scalar> nearest_multipliers(const Vector<Scalar>& z) const {
+    const Vector<Scalar> image = X_ * z;
+    return original_multipliers(image.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_));
   }
 
  private:
-  [[nodiscard]] Vector<Scalar> least_fit() const { return X_.transpose() * y_; }
+  [[nodiscard]] Index row(Index k) const { return kept_[static_cast<std::size_t>(k)]; }
+
+  void factorize_by_size(const Matrix<Scalar>& X) {
+    has_units_ = true;
+    const auto rank = static_cast<Index>(kept_.size());
+    const Index d = X.cols();
+    std::vector<Index> order(static_cast<std::size_t>(d));
+    std::iota(order.begin(), order.end(), Index(0));
+    Vector<Scalar> sizes = Vector<Scalar>::Zero(d);
+    for (const Index n : kept_) sizes = sizes.cwiseMax(inverse_sizes_[n] * X.row(n).transpose().cwiseAbs());
+    std::stable_sort(order.begin(), order.end(), [&](Index i, Index j) { return sizes[i] > sizes[j]; });
+    Matrix<Scalar> sorted(d, rank);
+    for (Index i = 0; i < d; ++i)
+      for (Index k = 0; k < rank; ++k)
+        sorted(i, k) = X(row(k), order[static_cast<std::size_t>(i)]) * inverse_sizes_[row(k)];
+    const Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(sorted);
+    Index factored = 0;
+    while (factored < rank && qr.matrixQR()(factored, factored) != Scalar(0)) ++factored;
+    std::vector<Index> pivoted;
+    for (Index k = 0; k < factored; ++k) pivoted.push_back(row(qr.colsPermutation().indices()[k]));
+    kept_ = std::move(pivoted);
+    upper_ = qr.matrixR().topLeftCorner(factored, factored);
+    sorted = detail::leading_columns_of_q<Scalar>(qr, factored);
+    X_.resize(factored, d);
+    for (Index i = 0; i < d; ++i) X_.col(order[static_cast<std::size_t>(i)]) = sorted.row(i).transpose();
+  }
+
+  /// Gives every row the size of its terms at the least solution.
+  void scale_rows() {
+    using std::log2;
+    Vector<Scalar> exponents = X_.cwiseAbs() * least_.cwiseAbs();
+    for (Scalar& size : exponents) size = size > Scalar(0) ? Scalar(static_cast<int>(log2(size))) : Scalar(0);
+    row_sizes_ = detail::powers_of_two(exponents);
+    X_ = row_sizes_.cwiseInverse().asDiagonal() * X_;
+    y_ = y_.cwiseQuotient(row_sizes_);
+  }
+
+  void solve_least(const BasicDataset<Scalar>& data) {
+    using std::abs;
+    least_ = X_.transpose() * y_.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
+    Vector<Scalar> residual = data.y() - data.X() * least_;
+    misfit_ = residual.norm();
+    // Refinement, as long as it gains: what is left in redundant rows does not change.
+    for (int pass = 0; pass < 4 && misfit_ > Scalar(4) * Eigen::NumTraits<Scalar>::epsilon() * size_; ++pass) {
+      const Vector<Scalar> refined = least_ + least_correction(residual);
+      const Vector<Scalar> rest = data.y() - data.X() * refined;
+      const Scalar norm = rest.norm();
+      if (!(norm < misfit_)) break;
+      least_ = refined;
+      residual = rest;
+      const bool gains = norm < misfit_ / Scalar(2);
+      misfit_ = norm;
+      if (!gains) break;
+    }
+    const Vector<Scalar> terms = data.X().cwiseAbs() * least_.cwiseAbs() + data.y().cwiseAbs();
+    for (Index i = 0; i < terms.size(); ++i) {
+      const Scalar relative = terms[i] > Scalar(0) ? abs(residual[i]) / terms[i] : Scalar(0);
+      if (relative <= worst_) continue;
+      worst_ = relative;
+      worst_row_ = i;
+    }
+  }
 
   Index num_samples_;
   Scalar size_;  // |y|
-  Vector<Scalar> inverse_sizes_;
-  Matrix<Scalar> upper_ = {};
-  Eigen::PermutationMatrix<Eigen::Dynamic> permutation_ = {};
+  bool has_units_ = false;
+  Vector<Scalar> inverse_sizes_;   // D
+  std::vector<Index> kept_;        // the rows of X in the order of upper_
+  Matrix<Scalar> upper_ = {};      // R
+  Vector<Scalar> row_sizes_ = {};  // 1 / S
   Matrix<Scalar> X_ = {};
   Vector<Scalar> y_ = {};
+  Vector<Scalar> least_ = {};
   Scalar misfit_ = {};
+  Scalar worst_ = Scalar(0);
+  Index worst_row_ = 0;
 };
 
 /// Whether a Cholesky factorization of X X^T shows full row rank with a condition number small enough for
