@@ -11,6 +11,7 @@
 #include "richflow/core/portable_math.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/reflections.hpp"
+#include "richflow/core/result.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/subnormal.hpp"

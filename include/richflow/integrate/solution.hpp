@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/step_control.hpp"
@@ -65,7 +65,7 @@ struct IntegrationState {
 
 /// How a run ended and what it kept. Whatever the status, `t` and `y` are the last good state.
 template <class Scalar, class Value = Vector<Scalar>>
-struct [[nodiscard]] Solution {
+struct [[nodiscard]] Solution : Result<Solution<Scalar, Value>> {
   Status status = Status::reached_end;  ///< how the run ended
   std::string message = {};             ///< the status in a sentence, with the values of this run
   Scalar t = Scalar(0);                 ///< final time
@@ -84,12 +84,6 @@ struct [[nodiscard]] Solution {
 
   /// True if the run ended as asked: reached_end, event or stopped_by_observer.
   [[nodiscard]] bool ok() const { return is_success(status); }
-
-  /// Throws ConvergenceError with the message unless `ok()`.
-  const Solution& require_ok() const {
-    require<ConvergenceError>(ok(), message);
-    return *this;
-  }
 };
 
 /// Prints the status with its message, and the counts.

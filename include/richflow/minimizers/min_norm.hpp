@@ -7,10 +7,12 @@
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
@@ -59,7 +61,7 @@ template <class Scalar>
 
 /// A minimum-l1 interpolator at a vertex, with its proof.
 template <class Scalar>
-struct [[nodiscard]] BasicMinL1Result {
+struct [[nodiscard]] BasicMinL1Result : Result<BasicMinL1Result<Scalar>> {
   Vector<Scalar> beta = {};  ///< The minimizer, d entries, at most rank(X) of them nonzero.
   Vector<Scalar> nu = {};    ///< Dual optimum, N: `max <y, nu>` subject to `|X^T nu|_inf <= 1`; feasible.
   Scalar objective = std::numeric_limits<Scalar>::infinity();        ///< `|beta|_1` (weighted where asked).
@@ -72,15 +74,16 @@ struct [[nodiscard]] BasicMinL1Result {
   bool is_unique = false;
   /// tolerance_reached, max_steps, or stalled where the vertex is found but rounding leaves |X beta - y| > 1e-12 |y|.
   Status status = Status::stalled;
+  std::string message = {};  ///< How it ended, with these numbers.
 
+  /// Whether it is a minimizer and interpolates.
   [[nodiscard]] bool ok() const { return is_success(status); }
 
-  /// *this, or throws ConvergenceError with the numbers.
-  const BasicMinL1Result& require_ok() const {
-    require<ConvergenceError>(ok(), "the minimum-l1 interpolator stopped after ", pivots,
-                              " pivots at relative duality gap ", duality_gap, " and relative residual ",
-                              primal_residual);
-    return *this;
+  /// Itself, with the message that belongs to its numbers.
+  [[nodiscard]] BasicMinL1Result explained() && {
+    message = detail::concat("the minimum-l1 interpolator ended after ", pivots, " pivots (", status,
+                             ") at relative duality gap ", duality_gap, " and relative residual ", primal_residual);
+    return std::move(*this);
   }
 };
 
@@ -287,7 +290,7 @@ template <class Scalar>
     result.objective = result.primal_residual = result.duality_gap = Scalar(0);
     result.is_unique = true;
     result.status = Status::tolerance_reached;
-    return result;
+    return std::move(result).explained();
   }
 
   // Deep enough for a good guess of the support, near enough to be cheap.
@@ -353,7 +356,7 @@ template <class Scalar>
   result.status = !is_proven                               ? Status::max_steps
                   : result.primal_residual <= interpolates ? Status::tolerance_reached
                                                            : Status::stalled;
-  return result;
+  return std::move(result).explained();
 }
 
 /// `argmin sum_i weights_i |beta_i|` subject to `X beta = y`; `weights` has d positive entries, else
@@ -375,7 +378,7 @@ template <class Scalar>
   result.primal_residual = size > Scalar(0) ? data.residual_norm(result.beta) / size : Scalar(0);
   if (result.ok() && !(result.primal_residual <= detail::interpolation_tolerance<Scalar>))
     result.status = Status::stalled;
-  return result;
+  return std::move(result).explained();
 }
 
 }  // namespace richflow

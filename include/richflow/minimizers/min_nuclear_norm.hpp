@@ -6,10 +6,12 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
@@ -25,7 +27,7 @@ namespace richflow {
 /// A matrix that fits the measurements and minimizes a regularizer R among those that do, with its proof. With the
 /// multipliers nu, `sum_n nu_n X_n = Z` and any nu the optimum is at least `<y, nu> - R*(Z)` (weak duality).
 template <class Scalar>
-struct [[nodiscard]] BasicSpectralResult {
+struct [[nodiscard]] BasicSpectralResult : Result<BasicSpectralResult<Scalar>> {
   Matrix<Scalar> matrix = {};                                  ///< M, d1 x d2.
   Vector<Scalar> nu = {};                                      ///< Multipliers, N: feasible for the dual problem.
   Scalar objective = std::numeric_limits<Scalar>::infinity();  ///< R(M).
@@ -34,15 +36,16 @@ struct [[nodiscard]] BasicSpectralResult {
   Scalar duality_gap = std::numeric_limits<Scalar>::infinity();  ///< `(R(M) + R*(Z) - <y, nu>) / max(R(M), R*(Z))`.
   Index iterations = 0;                                          ///< Newton steps.
   Status status = Status::stalled;                               ///< tolerance_reached, stalled or max_steps.
+  std::string message = {};                                      ///< How it ended, with these numbers.
 
   /// Whether the tolerance was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
 
-  /// *this, or throws ConvergenceError with the numbers.
-  const BasicSpectralResult& require_ok() const {
-    require<ConvergenceError>(ok(), "the matrix minimizer stopped after ", iterations, " Newton steps (", status,
-                              ") at relative duality gap ", duality_gap, " and primal residual ", primal_residual);
-    return *this;
+  /// Itself, with the message that belongs to its numbers.
+  [[nodiscard]] BasicSpectralResult explained() && {
+    message = detail::concat("the matrix minimizer ended after ", iterations, " Newton steps (", status,
+                             ") at relative duality gap ", duality_gap, " and primal residual ", primal_residual);
+    return std::move(*this);
   }
 };
 
@@ -276,7 +279,7 @@ template <class Kind, class S>
   if (!(size > S(0))) {
     result.duality_gap = S(0);
     result.status = Status::tolerance_reached;
-    return result;
+    return std::move(result).explained();
   }
 
   // In units of the largest singular value. W is primal; `slack` = (I - sum_n nu_n B_n) / 2 is its dual partner.
@@ -299,7 +302,7 @@ template <class Kind, class S>
     Matrix<S> M = size * W.topRightCorner(shape.rows(), shape.cols());
     if (!M.allFinite() || !nu.allFinite()) {
       result.status = Status::stalled;
-      return result;
+      return std::move(result).explained();
     }
     const detail::Misfit<S> left = rows.refine(M);
     const Vector<S> given = rows.original_multipliers(nu);
@@ -317,13 +320,13 @@ template <class Kind, class S>
       without_gain = 0;
     } else if (++without_gain > patience) {
       result.status = Status::stalled;
-      return result;
+      return std::move(result).explained();
     }
     if (result.duality_gap <= options.gap_tolerance && misfit <= options.primal_tolerance) {
       result.status = Status::tolerance_reached;
-      return result;
+      return std::move(result).explained();
     }
-    if (result.iterations == options.max_iterations) return result;
+    if (result.iterations == options.max_iterations) return std::move(result).explained();
     ++result.iterations;
 
     inverse.setIdentity();
@@ -354,7 +357,7 @@ template <class Kind, class S>
     slack_factor.compute(slack);
     if (W_factor.info() != Eigen::Success || slack_factor.info() != Eigen::Success) {
       result.status = Status::stalled;
-      return result;
+      return std::move(result).explained();
     }
   }
 }

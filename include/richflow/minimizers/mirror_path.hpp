@@ -5,10 +5,12 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
@@ -34,7 +36,7 @@ using MinimizerOptions = BasicMinimizerOptions<double>;
 
 /// Minimizer of a regularizer Q over the interpolators, with its proof.
 template <class Scalar>
-struct [[nodiscard]] BasicMinimizerResult {
+struct [[nodiscard]] BasicMinimizerResult : Result<BasicMinimizerResult<Scalar>> {
   Vector<Scalar> beta = {};                                    ///< The minimizer, d.
   Vector<Scalar> nu = {};                                      ///< Multipliers, N: `grad Q(beta) = X^T nu`.
   BasicScale<Scalar> scale = BasicScale<Scalar>::from_log(0);  ///< alpha.
@@ -43,15 +45,10 @@ struct [[nodiscard]] BasicMinimizerResult {
   Index newton_steps = 0;                                      ///< Newton and continuation steps taken.
   Index factorizations = 0;                                    ///< N x N Cholesky and, rarely, d x N QR factorizations.
   Index inner_iterations = 0;                                  ///< Conjugate-gradient iterations, O(N d) each.
+  std::string message = {};                                    ///< How it ended, with these numbers.
 
+  /// Whether the tolerance was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
-
-  /// *this, or throws ConvergenceError with the numbers when the tolerance was not reached.
-  const BasicMinimizerResult& require_ok() const {
-    require<ConvergenceError>(ok(), "the minimizer at log_alpha = ", scale.log(), " stopped at primal residual ",
-                              certificate.primal_residual, " after ", factorizations, " factorizations");
-    return *this;
-  }
 };
 
 using MinimizerResult = BasicMinimizerResult<double>;
@@ -117,6 +114,10 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
     result.newton_steps = std::exchange(newton_steps_, 0);
     result.factorizations = std::exchange(factorizations_, 0);
     result.inner_iterations = std::exchange(inner_iterations_, 0);
+    result.message =
+        detail::concat("the minimizer at log_alpha = ", scale.log(), " ended after ", result.factorizations,
+                       " factorizations (", status, ") at primal residual ", result.certificate.primal_residual,
+                       " and KKT residual ", result.certificate.kkt_residual);
     return result;
   }
 

@@ -223,7 +223,7 @@ class BasicSchattenPath {
     if (!(size_ > S(0))) {
       result.matrix = Matrix<S>::Zero(shape_.rows(), shape_.cols());
       result.objective = result.primal_residual = result.duality_gap = S(0);
-      return result;
+      return std::move(result).explained();
     }
     const auto q = BasicHypentropy<S>::uniform(spectrum_.size(), mu);
     result.matrix = M_;
@@ -245,7 +245,7 @@ class BasicSchattenPath {
     const S gap =
         (result.objective + conjugate - rows_.data().y().dot(result.nu)) / std::max(result.objective, conjugate);
     result.duality_gap = isfinite(gap) ? gap : std::numeric_limits<S>::infinity();
-    return result;
+    return std::move(result).explained();
   }
 
   FactorShape shape_;

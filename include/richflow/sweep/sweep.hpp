@@ -23,6 +23,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
 #include "richflow/core/parallel.hpp"
+#include "richflow/core/result.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/sweep/grid.hpp"
 #include "richflow/sweep/journal.hpp"
@@ -90,7 +91,7 @@ struct SweepOptions {
 };
 
 /// The results: one row for each cell that is done, in the order of the grid.
-class SweepResult {
+class SweepResult : public Result<SweepResult> {
  public:
   /// For run_sweep and merge_sweep: `rows` may be in any order.
   SweepResult(Sweep sweep, std::vector<SweepRow> rows) : sweep_(std::move(sweep)), rows_(std::move(rows)) {
@@ -148,15 +149,8 @@ class SweepResult {
   /// True when every cell of the grid is done and none has failed.
   [[nodiscard]] bool ok() const { return num_missing() == 0 && num_failed() == 0; }
 
-  /// Itself, when `ok()`; throws ConvergenceError with the summary when not.
-  const SweepResult& require_ok() const& {
-    if (!ok()) throw ConvergenceError(summary());
-    return *this;
-  }
-  SweepResult&& require_ok() && {
-    if (!ok()) throw ConvergenceError(summary());
-    return std::move(*this);
-  }
+  /// The summary, by the name that it has in every result.
+  [[nodiscard]] std::string message() const { return summary(); }
 
   /// One sentence: how many cells are done, failed and missing, and the first failure.
   [[nodiscard]] std::string summary() const {

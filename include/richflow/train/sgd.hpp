@@ -18,6 +18,7 @@
 #include "richflow/core/hash.hpp"
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/core/result.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
@@ -119,7 +120,7 @@ struct SgdOptions {
 
 /// What SGD has reached.
 template <class S>
-struct SgdResult {
+struct SgdResult : Result<SgdResult<S>> {
   Status status = Status::max_steps;
   std::string message = {};
   Vector<S> w = {};       ///< the last parameters; where the run diverged, those at the start of the last good epoch
@@ -129,11 +130,6 @@ struct SgdResult {
 
   /// Whether the targets of the options were reached, or a callback ended the run.
   [[nodiscard]] bool ok() const { return is_success(status); }
-  /// Itself. Throws ConvergenceError with the message unless ok().
-  [[nodiscard]] const SgdResult& require_ok() const {
-    require<ConvergenceError>(ok(), "SGD: ", message);
-    return *this;
-  }
 };
 
 /// Mini-batch stochastic gradient descent, `w -= step * (mean gradient of the batch)`, of a BatchModel on labelled
@@ -142,8 +138,8 @@ struct SgdResult {
 /// An epoch goes through all samples in an order that depends on (seed, epoch) alone. With the same options the result
 /// is the same bit for bit, also when the run was interrupted and went on from a checkpoint. Without momentum a step is
 /// one pass over the parameters. On one thread steps allocate nothing if the model does not (Eigen's large products
-/// do). Numbers too small to be normal are zero in a step (SubnormalMode): gradients of samples that fit well, velocities
-/// of dead units. Refers to the dataset, which must outlive it.
+/// do). Numbers too small to be normal are zero in a step (SubnormalMode): gradients of samples that fit well,
+/// velocities of dead units. Refers to the dataset, which must outlive it.
 template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
 class Sgd {
  public:

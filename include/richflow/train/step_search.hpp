@@ -39,12 +39,21 @@ struct StepTrial {
 
 /// What a step search has found.
 template <class S>
-struct StepSearchResult {
+struct StepSearchResult : Result<StepSearchResult<S>> {
   S step = S(0);                          ///< with the smallest loss; 0 when every step diverged
   std::vector<StepTrial<S>> trials = {};  ///< from the largest step down
 
   /// Whether any step did not diverge.
   [[nodiscard]] bool ok() const { return step > S(0); }
+  /// The best step and its loss, or that there is none.
+  [[nodiscard]] std::string message() const {
+    for (const StepTrial<S>& trial : trials)
+      if (ok() && trial.step == step)
+        return detail::concat("step ", step, " is the best of ", trials.size(), ", with a mean loss of ", trial.loss);
+    return trials.empty() ? "no step was tried"
+                          : detail::concat("training diverged with each of ", trials.size(), " steps, from ",
+                                           trials.front().step, " to ", trials.back().step);
+  }
 };
 
 namespace detail {
