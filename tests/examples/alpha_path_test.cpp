@@ -16,6 +16,7 @@
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "support/catch.hpp"
+#include "support/pictures.hpp"
 #include "support/reference.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -25,6 +26,7 @@ using richflow::Index;
 using richflow::Matrix;
 using richflow::Scale;
 using richflow::Vector;
+using test_support::check_picture;
 using test_support::message_contains;
 using test_support::near;
 using test_support::TemporaryFolder;
@@ -117,7 +119,7 @@ TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to 
   CHECK(table.substr(0, table.find('\n')) ==
         "log_alpha,alpha,l1,l2,primal_residual,kkt_residual,duality_gap,newton_steps,seconds,road,time,steps");
   CHECK(table.find(",simulated,") != std::string::npos);
-  CHECK_NOTHROW(draw_picture(alpha_path_picture(problem, path), folder.path()));
+  check_picture(alpha_path_picture(problem, path), folder.path());
   CHECK(std::filesystem::exists(folder.path() / "alpha_path.gp"));
 }
 
@@ -134,7 +136,7 @@ TEST_CASE("without --simulate the tables have the plain columns, and scales foll
   CHECK_THAT(path.rows[0].l2, near(path.kernel_end.norm(), 1e-3, 0.0));
   write_alpha_path_tables(problem, path, folder.path());
   CHECK_FALSE(std::filesystem::exists(folder.path() / "beta_simulated.csv"));
-  CHECK_NOTHROW(draw_picture(alpha_path_picture(problem, path), folder.path()));
+  check_picture(alpha_path_picture(problem, path), folder.path());
   const CsvTable table = read_csv(folder.path() / "path.csv");
   CHECK(table.columns == std::vector<std::string>{"log_alpha", "alpha", "l1", "l2", "primal_residual", "kkt_residual",
                                                   "duality_gap", "newton_steps", "seconds"});
@@ -243,7 +245,7 @@ TEST_CASE("alpha_path at depth 5 ends where the weights end, on scales of its ow
   CHECK(picture.setup.find("depth 5") != std::string::npos);
   CHECK(picture.setup.find("^{4}") != std::string::npos);
   CHECK(picture.setup.find("^{3}") != std::string::npos);
-  CHECK_NOTHROW(draw_picture(picture, folder.path()));
+  check_picture(picture, folder.path());
 }
 
 TEST_CASE("alpha_path on columns in any units: every scale is solved, and the flow ends there") {

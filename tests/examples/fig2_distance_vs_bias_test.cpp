@@ -5,9 +5,11 @@
 #include "csv.hpp"
 #include "richflow/core/error.hpp"
 #include "support/catch.hpp"
+#include "support/pictures.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
+using test_support::check_picture;
 using test_support::near;
 
 TEST_CASE("figure 2: the claims of the paper hold, and the curves have their closed forms") {
@@ -59,7 +61,7 @@ TEST_CASE("figure 2 writes its tables and refuses senseless resolutions") {
   const test_support::TemporaryFolder folder;
   const Fig2 figure = fig2_distance_vs_bias({.num_z = 11, .num_alpha = 5, .dimension = 4});
   write_fig2_tables(figure, folder.path());
-  CHECK_NOTHROW(draw_picture(fig2_picture(), folder.path()));
+  check_picture(fig2_picture(), folder.path());
   const CsvTable table = read_csv(folder.path() / "fig2.csv");
   CHECK(table.columns == std::vector<std::string>{"z", "q", "r", "q_rescaled", "r_rescaled"});
   CHECK(table.values.rows() == 11);

@@ -5,9 +5,11 @@
 #include "csv.hpp"
 #include "richflow/core/error.hpp"
 #include "support/catch.hpp"
+#include "support/pictures.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
+using test_support::check_picture;
 
 namespace {
 
@@ -45,7 +47,7 @@ TEST_CASE("figure 4: the distance from the minimizer falls like the root of the 
   const std::string text = test_support::content_of(folder.path() / "fig4.csv");
   CHECK(text.substr(0, text.find('\n')) == "k,seed,distance_to_minimizer,measurements");
   CHECK(read_csv(folder.path() / "fig4_medians.csv").values.rows() == 6);
-  CHECK_NOTHROW(draw_picture(fig4_picture(figure), folder.path()));
+  check_picture(fig4_picture(figure), folder.path());
 }
 
 TEST_CASE("figure 4 does not depend on the number of threads") {

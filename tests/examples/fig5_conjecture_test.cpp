@@ -5,9 +5,11 @@
 #include "csv.hpp"
 #include "richflow/core/error.hpp"
 #include "support/catch.hpp"
+#include "support/pictures.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
+using test_support::check_picture;
 
 namespace {
 
@@ -44,7 +46,7 @@ TEST_CASE("beyond figure 5: the theorem holds where measurements commute, and th
   const test_support::TemporaryFolder folder;
   write_fig5_conjecture_tables(figure, folder.path());
   CHECK(read_csv(folder.path() / "fig5_conjecture.csv").values.rows() == 13);
-  CHECK_NOTHROW(draw_picture(fig5_conjecture_picture(), folder.path()));
+  check_picture(fig5_conjecture_picture(), folder.path());
 }
 
 TEST_CASE("beyond figure 5: threads do not matter, senseless sizes are refused") {

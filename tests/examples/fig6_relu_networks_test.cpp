@@ -5,9 +5,11 @@
 
 #include "richflow/core/error.hpp"
 #include "support/catch.hpp"
+#include "support/pictures.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace richflow::examples;
+using test_support::check_picture;
 
 namespace {
 
@@ -74,7 +76,7 @@ TEST_CASE("figure 6 writes its tables and refuses senseless sizes") {
   };
   CHECK(header("fig6a.csv") == "depth,scale,rmse_median,rmse_q25,rmse_q75,kernel_rmse,zero_rmse,arrived_fraction");
   CHECK(header("fig6b.csv") == "depth,scale,distance_median,distance_q25,distance_q75");
-  CHECK_NOTHROW(draw_picture(fig6_picture(options), folder.path()));
+  check_picture(fig6_picture(options), folder.path());
   options.num_seeds = 0;
   CHECK_THROWS_AS(figure_of(options), richflow::ArgumentError);
   options = small_options();

@@ -17,8 +17,18 @@ using namespace test_support;
 namespace {
 
 /// Battery, and every workspace member against the plain ones.
+/// f(w, X), by the call without a workspace.
 template <class M>
-void check_model(const M& model, RandomStream& random, const Matrix<double>& X, std::size_t checks) {
+Vector<double> values(const M& model, const Vector<double>& w, const Matrix<double>& X) {
+  Vector<double> f(X.rows());
+  model.predict(w, X, f);
+  return f;
+}
+
+/// `definition(w)`: the N values of the model in terms of the model inside.
+template <class M, class Definition>
+void check_model(const M& model, RandomStream& random, const Matrix<double>& X, std::size_t checks,
+                 const Definition& definition) {
   const Index samples = X.rows();
   const Index parameters = model.num_parameters();
   const Vector<double> w = 2.0 * random_vector(random, parameters);
@@ -37,6 +47,7 @@ void check_model(const M& model, RandomStream& random, const Matrix<double>& X, 
   Vector<double> expected_g(parameters);
   model.predict(w, X, f, ws);
   model.predict(w, X, expected_f);
+  CHECK((expected_f - definition(w)).norm() <= 1000 * eps * (1.0 + w.norm()));
   // The same sums, perhaps in another order.
   CHECK((f - expected_f).norm() <= 1000 * eps * (1.0 + w.norm()));
   model.pullback(w, X, r, g, ws);
@@ -63,15 +74,35 @@ TEST_CASE("Unbiased, Doubled and Linearized are models, of networks and of model
   const SquaredDiagonalNet<double> diagonal(2);
   const Matrix<double> X = random_matrix(random, 4, 2);
   const Vector<double> w0 = random_vector(random, net.num_parameters());
-  check_model(Unbiased(net, w0), random, X, 7);
-  check_model(Doubled(net), random, X, 7);
-  check_model(Linearized(net, w0), random, X, 6);
+  const auto unbiased = [&](const auto& model, const Vector<double>& start) {
+    return [&](const Vector<double>& w) -> Vector<double> { return values(model, w, X) - values(model, start, X); };
+  };
+  const auto doubled = [&](const auto& model) {
+    return [&](const Vector<double>& w) -> Vector<double> {
+      const Index half = w.size() / 2;
+      return values(model, w.head(half), X) - values(model, w.tail(half), X);
+    };
+  };
+  // f(w0) + J(w0) (w - w0), by the products with the Jacobian of the model inside, which have tests of their own.
+  const auto linearized = [&](const auto& model, const Vector<double>& start) {
+    return [&](const Vector<double>& w) -> Vector<double> {
+      Vector<double> jv(X.rows());
+      model.jvp(start, X, w - start, jv);
+      return values(model, start, X) + jv;
+    };
+  };
+  check_model(Unbiased(net, w0), random, X, 7, unbiased(net, w0));
+  check_model(Doubled(net), random, X, 7, doubled(net));
+  check_model(Linearized(net, w0), random, X, 6, linearized(net, w0));
   const Vector<double> diagonal_w0 = random_vector(random, 4);
-  check_model(Unbiased(diagonal, diagonal_w0), random, X, 7);
-  check_model(Doubled(diagonal), random, X, 7);
-  check_model(Linearized(diagonal, diagonal_w0), random, X, 6);
+  check_model(Unbiased(diagonal, diagonal_w0), random, X, 7, unbiased(diagonal, diagonal_w0));
+  check_model(Doubled(diagonal), random, X, 7, doubled(diagonal));
+  check_model(Linearized(diagonal, diagonal_w0), random, X, 6, linearized(diagonal, diagonal_w0));
   // They nest.
-  check_model(Linearized(Unbiased(net, w0), w0), random, X, 6);
+  const Unbiased inner(net, w0);
+  const Vector<double> jump = values(net, w0, X);
+  check_model(Linearized(inner, w0), random, X, 6,
+              [&](const Vector<double>& w) -> Vector<double> { return linearized(net, w0)(w) - jump; });
 }
 
 TEST_CASE("Unbiased and Doubled start from the zero function; doubling doubles the kernel") {
