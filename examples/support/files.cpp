@@ -15,12 +15,6 @@ namespace {
 
 std::string reason(int code) { return std::generic_category().message(code); }
 
-std::filesystem::path temporary_name(const std::filesystem::path& path) {
-  std::filesystem::path result = path;
-  result += ".part" + std::to_string(::getpid());
-  return result;
-}
-
 }  // namespace
 
 void prepare_output_folder(const std::filesystem::path& folder) {
@@ -28,11 +22,10 @@ void prepare_output_folder(const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder, error);
   if (error && !std::filesystem::is_directory(folder))
     throw FileError("cannot make the output folder " + quoted(folder) + ": " + error.message());
-  const std::filesystem::path probe = temporary_name(folder / ".writable");
-  std::FILE* file = std::fopen(probe.c_str(), "wb");
-  if (file == nullptr) throw FileError("cannot write into the output folder " + quoted(folder) + ": " + reason(errno));
-  std::fclose(file);
-  std::filesystem::remove(probe, error);
+  const richflow::detail::TemporaryFile probe(folder / ".writable");
+  if (probe.file < 0) throw FileError("cannot write into the output folder " + quoted(folder) + ": " + reason(errno));
+  ::close(probe.file);
+  std::filesystem::remove(probe.name, error);
 }
 
 }  // namespace richflow::examples

@@ -284,6 +284,20 @@ TEST_CASE("the results of another sweep are refused, and stay as they are") {
   other.grid = other.grid.where([](const Cell& cell) { return cell["seed"] > 0.0; });
   refused(other, "cells 12");
 
+  // What other headers have written, without another version.
+  const std::string hash = std::string("headers ") + richflow::detail::source_hash;
+  const std::size_t at = whole.find(hash);
+  REQUIRE(at != std::string::npos);
+#ifdef RICHFLOW_SOURCE_HASH
+  CHECK(hash != "headers unknown");
+#endif
+  std::string of_other_headers = whole;
+  of_other_headers.replace(at, hash.size(), "headers 0123456789abcdef");
+  (void)folder.file("small.journal", of_other_headers);
+  CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options),
+                    test_support::text_contains("another sweep") && test_support::text_contains(hash));
+  CHECK(content_of(folder.path() / "small.journal") == of_other_headers);
+
   (void)folder.file("small.journal", "something else\n");
   CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options),
                     test_support::text_contains("not a file of sweep results"));

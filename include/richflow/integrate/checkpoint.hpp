@@ -9,11 +9,11 @@
 #include <ostream>
 #include <sstream>
 #include <string>
-#include <system_error>
 #include <type_traits>
 #include <vector>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/file.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/solution.hpp"
 
@@ -173,23 +173,17 @@ void save_checkpoint(std::ostream& stream, const IntegrationState<Scalar>& state
   require<CheckpointError>(!stream.fail(), "checkpoint: the stream cannot be written");
 }
 
-/// Writes a state to a file, by way of a second file `<path>.part` that then takes its place, so that an
-/// interrupted write never destroys the checkpoint that was there. Throws CheckpointError naming the path.
+/// Writes a state to a file, as `write_file` does: an interrupted write, or another process that writes the same file,
+/// never destroys the checkpoint that was there. Throws CheckpointError naming the path.
 template <class Scalar>
 void save_checkpoint(const std::filesystem::path& path, const IntegrationState<Scalar>& state) {
-  std::filesystem::path part = path;
-  part += ".part";
-  {
-    std::ofstream file(part, std::ios::binary | std::ios::trunc);
-    require<CheckpointError>(file.is_open(), "checkpoint: cannot write ", part.string());
-    save_checkpoint(file, state);
-    file.close();
-    require<CheckpointError>(!file.fail(), "checkpoint: cannot write ", part.string());
+  std::ostringstream content;
+  save_checkpoint(content, state);
+  try {
+    write_file(path, content.str());
+  } catch (const FileError& error) {
+    throw CheckpointError(std::string("checkpoint: ") + error.what());
   }
-  std::error_code error;
-  std::filesystem::rename(part, path, error);
-  require<CheckpointError>(!error, "checkpoint: cannot move ", part.string(), " to ", path.string(), ": ",
-                           error.message());
 }
 
 /// Reads a state that `save_checkpoint` wrote for the same number type, from the rest of a stream. Throws

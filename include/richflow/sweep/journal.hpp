@@ -108,7 +108,7 @@ namespace detail {
 /// The file of a sweep's results: a header that says which sweep they belong to, then one line for each cell.
 ///
 /// A line is appended by a single write as soon as its cell is done, so that a process that is killed loses no
-/// finished cell. The file is flushed to the disk (`fdatasync`) at most every `sync_seconds` and at the end: a
+/// finished cell. The file is flushed to the disk at most every `sync_seconds` and at the end: a
 /// power failure costs no more than the cells of that time. Each line carries a checksum. When a file is opened
 /// again, a torn last line is cut off, and damaged lines count as missing. While it is open the file is locked
 /// (`flock`): a second process that opens it is refused.
@@ -177,7 +177,7 @@ class Journal {
 
   /// Flushes to the disk. Throws FileError when that fails.
   void sync() {
-    if (::fdatasync(file_) != 0 && errno != EINVAL && errno != ENOSYS) fail("cannot flush", errno);
+    if (detail::flush_to_disk(file_) != 0) fail("cannot flush", errno);
   }
 
   /// Rows of a file that is not in use, for reading alone; throws as the constructor does, also when there is none.
@@ -231,7 +231,7 @@ class Journal {
 
   void close() {
     if (file_ >= 0) {
-      static_cast<void>(::fdatasync(file_));
+      static_cast<void>(detail::flush_to_disk(file_));
       ::close(file_);
     }
     file_ = -1;

@@ -29,6 +29,10 @@
 #include "richflow/sweep/journal.hpp"
 #include "richflow/version.hpp"
 
+#if __has_include("richflow/source_hash.hpp")
+#include "richflow/source_hash.hpp"
+#endif
+
 /// @file
 /// A function mapped over a grid: on all cores, in shards or over MPI (sweep/mpi.hpp), with results that
 /// survive a kill and do not depend on how they were computed.
@@ -45,7 +49,9 @@ struct Sweep {
   Grid grid;                                         ///< the cells
   std::vector<std::string> outputs;                  ///< names of the numbers, as columns of the CSV file
   std::map<std::string, std::string> settings = {};  ///< whatever else the numbers depend on: seed, sizes, tolerances
-  std::string code_version = {};                     ///< of the caller's code; the version of richflow is added
+  /// Of the caller's code: results of another one are not resumed, nor those of other headers of richflow, whose hash
+  /// CMake provides (compiled in another way it is unknown, and the name of the code is all there is).
+  std::string code_version = {};
 };
 
 /// The i-th of n parts of a sweep, 1 <= i <= n. The cells of a sweep are dealt to the parts in a scattered order,
@@ -246,12 +252,18 @@ inline void require_valid(const Shard& shard) {
           shard.index, "/", shard.count);
 }
 
+#ifdef RICHFLOW_SOURCE_HASH
+inline constexpr const char* source_hash = RICHFLOW_SOURCE_HASH;
+#else
+inline constexpr const char* source_hash = "unknown";
+#endif
+
 /// The header of the journal: what the results depend on.
 [[nodiscard]] inline std::vector<std::string> identity(const Sweep& sweep) {
   std::vector<std::string> lines;
   lines.push_back("sweep " + sweep.name);
-  lines.push_back(
-      concat("richflow ", RICHFLOW_VERSION_MAJOR, ".", RICHFLOW_VERSION_MINOR, ".", RICHFLOW_VERSION_PATCH));
+  lines.push_back(concat("richflow ", RICHFLOW_VERSION_MAJOR, ".", RICHFLOW_VERSION_MINOR, ".", RICHFLOW_VERSION_PATCH,
+                         ", headers ", source_hash));
   lines.push_back("code " + sweep.code_version);
   for (const auto& [key, setting] : sweep.settings) lines.push_back("setting " + key + " = " + setting);
   for (const Axis& axis : sweep.grid.axes()) {

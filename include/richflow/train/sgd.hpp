@@ -461,6 +461,7 @@ class Sgd {
   /// finite.
   [[nodiscard]] double probe() {
     using std::isfinite;
+    const SubnormalScope flushes(SubnormalMode::flush());
     RandomStream random(0);
     Vector<Scalar> w = Scalar(2) * w_;
     for (Index i = 0; i < w.size(); ++i) w[i] += static_cast<Scalar>(random.uniform(-0.0625, 0.0625));
