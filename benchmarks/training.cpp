@@ -91,6 +91,7 @@ void time_epochs(benchmark::State& state, const Epoch& epoch) {
 struct TwoPasses : ReluNetwork<float> {
   using ReluNetwork<float>::ReluNetwork;
   void descend_and_forward() const = delete;
+  static constexpr bool has_conditional_members = true;
 };
 static_assert(HasParallelBatches<TwoPasses> && !HasDescent<TwoPasses>);
 

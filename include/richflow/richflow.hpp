@@ -6,6 +6,7 @@
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
+#include "richflow/core/has_member.hpp"
 #include "richflow/core/hash.hpp"
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/portable_math.hpp"

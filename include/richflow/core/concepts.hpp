@@ -3,6 +3,7 @@
 #include <concepts>
 #include <type_traits>
 
+#include "richflow/core/has_member.hpp"
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
@@ -11,7 +12,8 @@
 /// What richflow asks of the types that plug into it. No base classes and no registration: a plain
 /// class with the named members fits. What richflow takes as a template argument (a model, a mirror map, a vector
 /// field, a stepper) has an `explain_...` function, one sentence per member, that the entry points call first,
-/// so that a missing member costs one readable line.
+/// so that a missing member costs one readable line. An optional member that is there and does not fit does not compile
+/// either: it would never be called, and nobody would know.
 
 namespace richflow {
 
@@ -222,9 +224,83 @@ concept BoundedMirrorMap = MirrorMap<R> &&
   regularizer.gradient(in, out, out, out);
 };
 
-/// True for a Model; otherwise does not compile, with one sentence per missing member.
+namespace detail {
+
+/// See `ScalarOfT`.
+template <class T>
+struct ScalarOf {
+  using type = double;  ///< for want of a better one
+};
+
+/// See `ScalarOfT`.
+template <class T>
+requires requires { typename T::Scalar; }
+struct ScalarOf<T> {
+  using type = typename T::Scalar;  ///< what it says
+};
+
+/// Number type of a problem or a model; double for one that names none, which `explain_...` then reports.
+template <class T>
+using ScalarOfT = typename ScalarOf<T>::type;
+
+RICHFLOW_DEFINE_HAS_MEMBER(beta)
+RICHFLOW_DEFINE_HAS_MEMBER(bounds)
+RICHFLOW_DEFINE_HAS_MEMBER(descend_and_forward)
+RICHFLOW_DEFINE_HAS_MEMBER(forward_jvp)
+RICHFLOW_DEFINE_HAS_MEMBER(invariant)
+RICHFLOW_DEFINE_HAS_MEMBER(jvp)
+RICHFLOW_DEFINE_HAS_MEMBER(linearize)
+RICHFLOW_DEFINE_HAS_MEMBER(loss)
+RICHFLOW_DEFINE_HAS_MEMBER(make_workspace)
+RICHFLOW_DEFINE_HAS_MEMBER(negative_jacobian)
+RICHFLOW_DEFINE_HAS_MEMBER(num_units)
+RICHFLOW_DEFINE_HAS_MEMBER(pullback)
+RICHFLOW_DEFINE_HAS_MEMBER(tangent_jvp)
+RICHFLOW_DEFINE_HAS_MEMBER(tangent_kernel)
+RICHFLOW_DEFINE_HAS_MEMBER(tangent_vjp)
+RICHFLOW_DEFINE_HAS_MEMBER(unit_square_norms)
+
+/// A model with its own way to the kernel of many samples in little memory: `tangent_kernel(w, X, K)`.
+template <class M>
+concept HasLeanTangentKernel = Model<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+             MatrixRef<typename M::Scalar> K) {
+  model.tangent_kernel(w, X, K);
+};
+
+/// One sentence for each optional member of a Model that is there and does not fit.
+template <Model M>
+constexpr void explain_optional_members() {
+  static_assert(HasJvp<M> || !Has_jvp<M>,
+                "richflow: the model's jvp does not fit: `void jvp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, "
+                "ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const`, writing the N values J(w) v");
+  static_assert(HasUnits<M> || !(Has_num_units<M> || Has_unit_square_norms<M>),
+                "richflow: the model's units do not fit: `Index num_units() const` and `void unit_square_norms("
+                "ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const`, writing one number per unit");
+  static_assert(LinearPredictor<M> || !Has_beta<M>,
+                "richflow: the model's beta does not fit: `void beta(ConstVectorRef<Scalar> w, VectorRef<Scalar> out) "
+                "const`, writing d values, and `Index input_dimension() const` = d");
+  static_assert(
+      HasInvariant<M> || !Has_invariant<M>,
+      "richflow: the model's invariant does not fit: `Vector<Scalar> invariant(ConstVectorRef<Scalar> w) const`");
+  static_assert(HasWorkspace<M> || !(Has_make_workspace<M> || Has_pullback<M>),
+                "richflow: the model's workspace does not fit: a type `Workspace`, `Workspace make_workspace("
+                "ConstMatrixRef<Scalar> X) const`, and predict(w, X, out, ws) and pullback(w, X, r, out, ws)");
+  static_assert(
+      HasTangent<M> || !(Has_linearize<M> || Has_tangent_vjp<M> || Has_tangent_jvp<M>),
+      "richflow: the model's tangent space does not fit: a workspace (HasWorkspace), and linearize(w, X, out, "
+      "ws), tangent_vjp(X, r, out, ws), tangent_jvp(X, v, out, ws) and tangent_kernel(X, K, ws)");
+  static_assert(HasTangent<M> || HasLeanTangentKernel<M> || !Has_tangent_kernel<M>,
+                "richflow: the model's tangent_kernel does not fit: `void tangent_kernel(ConstVectorRef<Scalar> w, "
+                "ConstMatrixRef<Scalar> X, MatrixRef<Scalar> K) const`, or that of HasTangent");
+}
+
+}  // namespace detail
+
+/// True for a Model; otherwise does not compile, with one sentence per member that is missing or does not fit.
 template <class M>
 consteval bool explain_model() {
+  if constexpr (Model<M>) detail::explain_optional_members<M>();
   static_assert(
       requires { typename M::Scalar; }, "richflow: the model must name its number type: `using Scalar = double;`");
   if constexpr (requires { typename M::Scalar; }) {
@@ -243,6 +319,27 @@ consteval bool explain_model() {
         requires(const M& m, ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) { m.vjp(w, X, w, out); },
         "richflow: the model must have a const member `void vjp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, "
         "ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const`, writing the P values J(w)^T r");
+  }
+  return true;
+}
+
+/// True for a BatchModel; otherwise, or with an optional member that does not fit, does not compile, with one sentence.
+template <class M>
+consteval bool explain_batch_model() {
+  // Not the concept itself: the compiler would list its requirements.
+  constexpr bool fits = BatchModel<M>;
+  static_assert(fits,
+                "richflow: mini-batch training and `evaluate` need a BatchModel: num_parameters(), input_features(), "
+                "num_outputs(), a type BatchWorkspace with make_batch_workspace(max_batch), forward(w, X, F, ws) and "
+                "add_pullback(w, X, G, scale, target, ws), all const");
+  if constexpr (BatchModel<M>) {
+    static_assert(HasBatchJvp<M> || !detail::Has_forward_jvp<M>,
+                  "richflow: the model's forward_jvp does not fit: `void forward_jvp(ConstVectorRef<Scalar> w, "
+                  "ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v, MatrixRef<Scalar> dF, BatchWorkspace&) const`");
+    static_assert(HasDescent<M> || !detail::Has_descend_and_forward<M>,
+                  "richflow: the model's descend_and_forward does not fit: `void descend_and_forward(VectorRef<Scalar> "
+                  "w, ConstMatrixRef<Scalar> X, ConstMatrixRef<Scalar> G, Scalar scale, ConstMatrixRef<Scalar> X_next, "
+                  "MatrixRef<Scalar> F_next, BatchWorkspace&) const`");
   }
   return true;
 }
@@ -306,6 +403,10 @@ consteval bool explain_mirror_map() {
         },
         "richflow: the mirror map must have a const member `Scalar dual_rate() const`, the rate c of its dual flow");
   }
+  if constexpr (MirrorMap<R>)
+    static_assert(BoundedMirrorMap<R> || !detail::Has_bounds<R>,
+                  "richflow: the bounds of the mirror map do not fit: `void bounds(z, below, above) const`, "
+                  "mirror(z, below, above, beta, curvature) and gradient(beta, z, below, above) (BoundedMirrorMap)");
   return true;
 }
 

@@ -35,7 +35,12 @@ template <class M, class L = SquaredLoss<typename M::Scalar>>
 requires(explain_model<M>()) class GradientFlow {
  public:
   using Scalar = typename M::Scalar;
+  /// `jvp`, `curvature` and `error_ratio` depend on the model and the loss.
+  static constexpr bool has_conditional_members = true;
   static_assert(Loss<L, Scalar>, "richflow: the loss must have `value(f, y)` and `gradient(f, y, out)`");
+  static_assert(
+      QuadraticLoss<L, Scalar> || !detail::Has_curvature<L>,
+      "richflow: the loss's curvature does not fit: `Scalar curvature() const`, the c with d^2 L / df^2 = c I");
 
   /// `model` on `dataset`. Throws DimensionError where the model does not fit the data. Cost: O(N) and the model's
   /// workspace.

@@ -45,23 +45,6 @@ struct IntegrateOptions {
 
 namespace detail {
 
-/// See `ScalarOfT`.
-template <class Problem>
-struct ScalarOf {
-  using type = double;  ///< for want of a better one
-};
-
-/// See `ScalarOfT`.
-template <class Problem>
-requires requires { typename Problem::Scalar; }
-struct ScalarOf<Problem> {
-  using type = typename Problem::Scalar;  ///< what the problem says
-};
-
-/// Number type of a problem; double for one that names none, which `explain_vector_field` then reports.
-template <class Problem>
-using ScalarOfT = typename ScalarOf<Problem>::type;
-
 /// The parts in one string, numbers with nine digits: enough to tell two steps apart, and easy to read.
 template <class... Parts>
 [[nodiscard]] std::string sentence(const Parts&... parts) {

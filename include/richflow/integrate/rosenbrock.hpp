@@ -316,8 +316,13 @@ class Rosenbrock {
   /// `jacobian_tolerance` is outside [0, 1).
   template <class Problem>
   [[nodiscard]] Workspace<Problem> make_workspace(const Problem& problem) const {
+    constexpr bool lacks_curvature = requires { problem.make_tangent(); }
+    &&!requires { problem.curvature(); };
+    static_assert(!lacks_curvature,
+                  "richflow: the linearly implicit steppers need a loss of constant second derivative: give it `Scalar "
+                  "curvature() const`, the c with d^2 L / df^2 = c I, or use an explicit stepper (DormandPrince)");
     static_assert(
-        detail::has_exact_jacobian<Problem> || GaussNewtonFlow<Problem>,
+        detail::has_exact_jacobian<Problem> || GaussNewtonFlow<Problem> || lacks_curvature,
         "richflow: a Rosenbrock stepper needs a field with a symmetric Jacobian: "
         "`problem.negative_jacobian(t, y, S)`, which writes the lower triangle of S = -dF/dy, or a solver of its own "
         "(HasLinearSolver); or the gradient flow of a model");

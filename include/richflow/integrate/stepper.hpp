@@ -175,9 +175,29 @@ concept HasStepFloor = Stepper<St, P> && requires(const St& stepper, const Works
   { stepper.step_floor(ws) } -> std::convertible_to<typename P::Scalar>;
 };
 
-/// One sentence per missing member, at compile time, for a problem used as a vector field.
+namespace detail {
+
+RICHFLOW_DEFINE_HAS_MEMBER(error_ratio)
+RICHFLOW_DEFINE_HAS_MEMBER(loss_from_derivative)
+
+}  // namespace detail
+
+/// One sentence per member that is missing or does not fit, at compile time, for a problem used as a vector field.
 template <class P>
 constexpr void explain_vector_field() {
+  if constexpr (VectorField<P>) {
+    static_assert(HasLoss<P> || !detail::Has_loss<P>,
+                  "richflow: the problem's loss does not fit: `Scalar loss(ConstVectorRef<Scalar> y) const`");
+    static_assert(SymmetricStiffField<P> || !detail::Has_negative_jacobian<P>,
+                  "richflow: the problem's negative_jacobian does not fit: `void negative_jacobian(Scalar t, "
+                  "ConstVectorRef<Scalar> y, MatrixRef<Scalar> S) const`, writing the lower triangle of S = -dF/dy");
+    static_assert(HasErrorRatio<P> || !detail::Has_error_ratio<P>,
+                  "richflow: the problem's error_ratio does not fit: `Scalar error_ratio(y, y_new, error, const "
+                  "Tolerance<Scalar>&) const`");
+    static_assert(HasLossFromDerivative<P> || !detail::Has_loss_from_derivative<P>,
+                  "richflow: the problem's loss_from_derivative does not fit: `Scalar loss_from_derivative(const "
+                  "Vector<Scalar>& y, const Vector<Scalar>& dy) const`, beside a loss");
+  }
   static_assert(
       requires { typename P::Scalar; }, "richflow: the problem must name its number type: `using Scalar = double;`");
   if constexpr (requires { typename P::Scalar; }) {

@@ -45,8 +45,8 @@ namespace richflow {
 ///
 /// Cost: the tangent kernel, one eigendecomposition and one evaluation, the QR (O(N^2 P)) where it is needed, then O(N
 /// P) per call.
-template <Model M>
-class KernelPredictor {
+template <class M>
+requires(explain_model<M>() && Model<M>) class KernelPredictor {
  public:
   using Scalar = typename M::Scalar;
 

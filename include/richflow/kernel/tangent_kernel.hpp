@@ -16,14 +16,6 @@ namespace richflow {
 
 namespace detail {
 
-/// A model with its own way to the kernel of many samples in little memory: `tangent_kernel(w, X, K)`.
-template <class M>
-concept HasLeanTangentKernel = Model<M> &&
-    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
-             MatrixRef<typename M::Scalar> K) {
-  model.tangent_kernel(w, X, K);
-};
-
 /// Column n of J^T, the gradient of f(w, x_n).
 template <Model M>
 void sample_gradient(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,

@@ -2,6 +2,7 @@
 
 #include <concepts>
 
+#include "richflow/core/has_member.hpp"
 #include "richflow/core/types.hpp"
 
 namespace richflow {
@@ -22,6 +23,12 @@ template <class L, class Scalar>
 concept QuadraticLoss = Loss<L, Scalar> && requires(const L& loss) {
   { loss.curvature() } -> std::convertible_to<Scalar>;
 };
+
+namespace detail {
+
+RICHFLOW_DEFINE_HAS_MEMBER(curvature)
+
+}  // namespace detail
 
 /// A loss of B x K outputs F on B labels 0, ..., K - 1, a plain sum over the samples:
 ///

@@ -170,9 +170,19 @@ template <class F, class S = double>
 class Autodiff {
  public:
   using Scalar = S;
+  /// Optional members of what is inside are its own.
+  static constexpr bool has_conditional_members = true;
 
   /// Wraps the function.
-  explicit Autodiff(F function) : function_(std::move(function)) {}
+  explicit Autodiff(F function) : function_(std::move(function)) {
+    static_assert(
+        requires(const F& f, ConstVectorRef<S> v, VectorRef<S> out) {
+          { f.num_units() } -> std::convertible_to<Index>;
+          f.unit_square_norms(v, out);
+        } || !(detail::Has_num_units<F> || detail::Has_unit_square_norms<F>),
+        "richflow: the function's units do not fit: `Index num_units() const` and `void unit_square_norms("
+        "ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const`, writing one number per unit");
+  }
 
   /// The function.
   [[nodiscard]] const F& function() const { return function_; }

@@ -39,10 +39,12 @@ struct LinearizedBatchWorkspace<M> {
 /// A Model, HasJvp, HasWorkspace and HasTangent; HasUnits where f is; HasBatchJvp where f has, which
 /// trains the tangent model by Jacobian-vector products, no Jacobian being stored. Without a workspace each call
 /// linearizes f anew.
-template <Model M>
-class Linearized {
+template <class M>
+requires(explain_model<M>() && Model<M>) class Linearized {
  public:
   using Scalar = typename M::Scalar;
+  /// Optional members of what is inside are its own.
+  static constexpr bool has_conditional_members = true;
   using Workspace = LinearizedWorkspace<M>;
   using BatchWorkspace = detail::LinearizedBatchWorkspace<M>;
 

@@ -44,6 +44,8 @@ class MatrixFactorization {
  public:
   /// Number type.
   using Scalar = S;
+  /// `beta` and `invariant` depend on the measurements and the symmetry.
+  static constexpr bool has_conditional_members = true;
   /// How a row of X is read.
   using Measurements = Kind;
 

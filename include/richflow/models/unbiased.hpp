@@ -30,6 +30,8 @@ template <Model M>
 class Unbiased {
  public:
   using Scalar = typename M::Scalar;
+  /// Optional members of what is inside are its own.
+  static constexpr bool has_conditional_members = true;
   using Workspace = UnbiasedWorkspace<M>;
 
   /// `model`, less its function at `start` = w(0). Throws DimensionError unless that has P entries and NonFiniteError
@@ -143,6 +145,8 @@ template <Model M>
 class Doubled {
  public:
   using Scalar = typename M::Scalar;
+  /// Optional members of what is inside are its own.
+  static constexpr bool has_conditional_members = true;
   using Workspace = DoubledWorkspace<M>;
 
   /// Two copies of `model`.

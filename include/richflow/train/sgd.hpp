@@ -74,19 +74,24 @@ template <BatchModel M, class L>
 
 /// Mean loss and accuracy of a model over a dataset, in batches. Throws DimensionError where the two do not fit,
 /// ArgumentError unless max_batch > 0. A loss that is not finite says so: nothing is thrown.
-template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
-[[nodiscard]] Evaluation evaluate(const M& model, const Vector<typename M::Scalar>& w,
-                                  const LabelledDataset<typename M::Scalar>& data, const L& loss = {},
+template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
+[[nodiscard]] Evaluation evaluate(const M& model, const Vector<detail::ScalarOfT<M>>& w,
+                                  const LabelledDataset<detail::ScalarOfT<M>>& data, const L& loss = {},
                                   Index max_batch = 256) {
-  using Scalar = typename M::Scalar;
-  require(max_batch > 0, "max_batch must be positive, got ", max_batch);
-  detail::require_fit(model, data, w);
-  const Index rows = std::min(max_batch, data.num_samples());
-  Matrix<Scalar> X(rows, data.dimension());
-  Matrix<Scalar> F(rows, data.num_classes());
-  Vector<int> labels(rows);
-  auto ws = model.make_batch_workspace(rows);
-  return detail::evaluate_in(model, loss, w, data, X, F, labels, ws);
+  static_assert(explain_batch_model<M>());
+  if constexpr (BatchModel<M>) {
+    using Scalar = typename M::Scalar;
+    require(max_batch > 0, "max_batch must be positive, got ", max_batch);
+    detail::require_fit(model, data, w);
+    const Index rows = std::min(max_batch, data.num_samples());
+    Matrix<Scalar> X(rows, data.dimension());
+    Matrix<Scalar> F(rows, data.num_classes());
+    Vector<int> labels(rows);
+    auto ws = model.make_batch_workspace(rows);
+    return detail::evaluate_in(model, loss, w, data, X, F, labels, ws);
+  } else {
+    return {};
+  }
 }
 
 /// One epoch of training. Loss and accuracy are means over its batches, each as it was before the step on it.
@@ -140,10 +145,13 @@ struct SgdResult : Result<SgdResult<S>> {
 /// one pass over the parameters. On one thread steps allocate nothing if the model does not (Eigen's large products
 /// do). Numbers too small to be normal are zero in a step (SubnormalMode): gradients of samples that fit well,
 /// velocities of dead units. Refers to the dataset, which must outlive it.
-template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
+template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
 class Sgd {
  public:
-  using Scalar = typename M::Scalar;
+  static_assert(explain_batch_model<M>());
+  using Scalar = detail::ScalarOfT<M>;
+  static_assert(ClassLoss<L, Scalar>,
+                "richflow: the loss must have `value(F, labels)` and `value_and_gradient(F, labels, G)`");
 
   /// Ready to train `model` on `data` from w0. Throws DimensionError where model, data and w0 do not fit, ArgumentError
   /// for options out of range (a batch larger than the data among them), NonFiniteError for a w0 that is not finite.
@@ -540,6 +548,23 @@ class Sgd {
   double before_ = 0.0;
   Clock::time_point start_ = Clock::now();
   std::vector<EpochRecord> records_ = {};
+};
+
+/// For a model that is refused: never defined, so that the refusal is all that the compiler says.
+template <class M, class L>
+requires(!BatchModel<M>) class Sgd<M, L> {
+ public:
+  static_assert(explain_batch_model<M>());
+  using Scalar = detail::ScalarOfT<M>;
+  template <class... Arguments>
+  explicit Sgd(const Arguments&... arguments);
+  bool step();
+  SgdResult<Scalar> run();
+  [[nodiscard]] const Vector<Scalar>& w() const;
+  [[nodiscard]] Index epoch() const;
+  [[nodiscard]] const std::vector<EpochRecord>& records() const;
+  void save(const std::filesystem::path& path) const;
+  void load(const std::filesystem::path& path);
 };
 
 }  // namespace richflow

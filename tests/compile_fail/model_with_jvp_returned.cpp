@@ -1,0 +1,22 @@
+// must not compile: richflow: the model's jvp does not fit
+#include "richflow/kernel/tangent.hpp"
+
+using namespace richflow;
+
+struct Linear {
+  using Scalar = double;
+  Index num_parameters() const { return 2; }
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, VectorRef<double> out) const { out = X * w; }
+  void vjp(ConstVectorRef<double>, ConstMatrixRef<double> X, ConstVectorRef<double> r, VectorRef<double> out) const {
+    out = X.transpose() * r;
+  }
+#ifdef MUST_COMPILE
+  void jvp(ConstVectorRef<double>, ConstMatrixRef<double> X, ConstVectorRef<double> v, VectorRef<double> out) const {
+    out = X * v;
+  }
+#else
+  Vector<double> jvp(ConstVectorRef<double>, ConstMatrixRef<double> X, ConstVectorRef<double> v) const { return X * v; }
+#endif
+};
+
+void use(const Linear& model, const Matrix<double>& X) { Tangent tangent(model, X); }
