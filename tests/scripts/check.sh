@@ -102,8 +102,10 @@ APT
     build/release/tests/richflow_linkage || fail_check "the program ended with $?"
     ;;
   without_boost)
-    cmake -S "$source" -B "$scratch/build" -DRICHFLOW_BUILD_EXAMPLES=OFF -DRICHFLOW_TEST_DOCUMENTATION=OFF \
-      -DRICHFLOW_HAS_MULTIPRECISION=OFF >"$scratch/log" 2>&1 || fail_check "$(cat "$scratch/log")"
+    . "$source/.ci/setup.sh"
+    choose_generator
+    cmake -S "$source" -B "$scratch/build" -DRICHFLOW_BUILD_EXAMPLES=OFF -DRICHFLOW_BUILD_BENCHMARKS=OFF \
+      -DRICHFLOW_TEST_DOCUMENTATION=OFF -DRICHFLOW_HAS_MULTIPRECISION=OFF >"$scratch/log" 2>&1 || fail_check "$(cat "$scratch/log")"
     cd "$scratch/build"
     result=$(ctest -R '^(integrate/wide_numbers|regularizers/multiprecision)$' --no-tests=error 2>&1) ||
       fail_check "without Boost: $result"
