@@ -207,7 +207,9 @@ build_jobs() {
 # configure PRESET [CMAKE_OPTION...], in the source folder. A folder that was configured before keeps its build tool.
 configure() {
   case $(pwd) in
-    *[\"\;\\]*) fail "CMake cannot build in a folder with a double quote, a semicolon or a backslash in its path: $(pwd)" ;;
+    *[\"\;\\\$]*)
+      fail "CMake cannot build in a folder with a double quote, a semicolon, a backslash or a dollar sign in its path: $(pwd)"
+      ;;
   esac
   say "Configuring build/$1"
   preset=$1

@@ -1,6 +1,6 @@
 # Compiles a snippet twice: as it is, which must fail and print the sentence that the snippet's first
 # line announces, and with MUST_COMPILE defined (its twin), which must pass. The failure must be short
-# enough to be read.
+# enough to be read. A second line `// with: OPTION...` gives options of the compilation that must fail.
 # Usage: cmake -D COMPILER=c++ -D SNIPPET=x.cpp -D INCLUDE_DIR=include -D SYSTEM_INCLUDES=dir|dir -P check.cmake
 
 set(longest_output 40)
@@ -10,6 +10,11 @@ if(NOT first_line MATCHES "^// must not compile: (.+)$")
   message(FATAL_ERROR "${SNIPPET} must begin with `// must not compile: <sentence of the compiler's output>`")
 endif()
 set(sentence "${CMAKE_MATCH_1}")
+file(STRINGS ${SNIPPET} first_lines LIMIT_COUNT 2)
+set(options "")
+if(first_lines MATCHES ";// with: (.+)$")
+  separate_arguments(options UNIX_COMMAND "${CMAKE_MATCH_1}")
+endif()
 
 string(REPLACE "|" ";" system_includes "${SYSTEM_INCLUDES}")
 list(TRANSFORM system_includes PREPEND -isystem)
@@ -21,7 +26,7 @@ if(NOT result EQUAL 0)
   message(FATAL_ERROR "The twin must compile, but:\n${output}")
 endif()
 
-execute_process(COMMAND ${compile} ${SNIPPET} RESULT_VARIABLE result ERROR_VARIABLE output)
+execute_process(COMMAND ${compile} ${options} ${SNIPPET} RESULT_VARIABLE result ERROR_VARIABLE output)
 if(result EQUAL 0)
   message(FATAL_ERROR "The snippet compiles, and should have failed with: ${sentence}")
 endif()

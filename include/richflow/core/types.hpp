@@ -1,6 +1,17 @@
 #pragma once
 
+#if (defined(__GNUC__) && !defined(__EXCEPTIONS)) || (defined(_MSC_VER) && !defined(_CPPUNWIND))
+#error "richflow reports bad input by exceptions: compile without -fno-exceptions"
+#ifdef __clang__
+#include "richflow needs exceptions"  // ends the compilation, which would go on to every throw
+#endif
+#endif
+
 #include <Eigen/Core>
+
+#if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
+#error "richflow needs Eigen 3.4 or newer"
+#endif
 
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ == 1
 #error "richflow detects NaN and infinity at run time: compile without -ffast-math / -ffinite-math-only"
@@ -21,9 +32,9 @@ using Index = Eigen::Index;
 template <class Scalar>
 using Vector = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
 
-/// Column-major matrix with run-time shape.
+/// Column-major matrix with run-time shape, also where EIGEN_DEFAULT_TO_ROW_MAJOR is defined.
 template <class Scalar>
-using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
+using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
 
 /// Read-only argument: binds to vectors, contiguous segments and columns without a copy.
 template <class Scalar>

@@ -400,7 +400,8 @@ class ReluNetwork {
     Matrix<S> block = {};   // the next values of some samples
     Matrix<S> gram = Matrix<S>(tile_rows, tile_cols);
     Matrix<S> inputs = Matrix<S>(tile_rows, tile_cols);
-    std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic>> active = {};  // of all hidden layers but the last
+    std::vector<Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>> active =
+        {};                             // of all hidden layers but the last
     Vector<S> first_diagonal;           // of the Gram matrix of A_1, whose other entries are above the diagonal of K
     std::vector<Matrix<S>> grams = {};  // of A_2 ... A_{D-2}
   };
