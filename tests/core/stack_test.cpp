@@ -1,4 +1,4 @@
-// The main roads on the stack that the guide asks of a caller's own thread. The stack is painted before and looked at
+// The main roads on the stack that the README asks of a caller's own thread. The stack is painted before and looked at
 // after, so that a road that needs more fails here and does not crash on a small system.
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -32,7 +32,7 @@ using namespace test_support;
 
 namespace {
 
-/// docs/steppers_and_tolerances.md promises this.
+/// README.md promises this.
 constexpr std::size_t documented = std::size_t(512) << 10;
 
 /// Bytes of stack that `work` uses on a thread of its own.
