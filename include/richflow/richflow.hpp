@@ -17,6 +17,7 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/core/worker_thread.hpp"
 #include "richflow/data/circle.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/data/labelled_dataset.hpp"

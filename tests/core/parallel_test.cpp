@@ -8,6 +8,10 @@
 #include <thread>
 #include <vector>
 
+#ifdef __GLIBC__
+#include <pthread.h>
+#endif
+
 #include "richflow/core/random.hpp"
 #include "support/catch.hpp"
 
@@ -129,3 +133,54 @@ TEST_CASE("bad arguments of the parallel loop are named") {
   CHECK(richflow::num_threads(ParallelOptions{.threads = 3}) == 3);
   CHECK(richflow::num_threads(ParallelOptions{}) >= 1);
 }
+
+#ifdef __GLIBC__
+TEST_CASE("the threads of a parallel loop have a stack for matrix products where the default of the system is small") {
+  struct SmallDefault {
+    pthread_attr_t before;
+    SmallDefault() {
+      pthread_getattr_default_np(&before);
+      pthread_attr_t small;
+      pthread_attr_init(&small);
+      pthread_attr_setstacksize(&small, std::size_t(128) << 10);
+      REQUIRE(pthread_setattr_default_np(&small) == 0);
+      pthread_attr_destroy(&small);
+    }
+    ~SmallDefault() {
+      pthread_setattr_default_np(&before);
+      pthread_attr_destroy(&before);
+    }
+  };
+  const SmallDefault small;
+  const auto stack_bytes = [] {
+    pthread_attr_t attributes;
+    std::size_t bytes = 0;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstacksize(&attributes, &bytes);
+    pthread_attr_destroy(&attributes);
+    return bytes;
+  };
+  std::size_t of_plain_thread = 0;
+  std::thread([&] { of_plain_thread = stack_bytes(); }).join();
+  CHECK(of_plain_thread <= std::size_t(128) << 10);  // the case is one with small stacks
+
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> waiting{4};
+  std::vector<std::size_t> bytes(4, 0);
+  parallel_for(
+      4,
+      [&](Index i) {
+        // Each cell on a thread of its own.
+        for (--waiting; waiting.load() > 0;) std::this_thread::yield();
+        if (std::this_thread::get_id() != caller) bytes[static_cast<std::size_t>(i)] = stack_bytes();
+      },
+      ParallelOptions{.threads = 4});
+  int helpers = 0;
+  for (const std::size_t one : bytes) {
+    if (one == 0) continue;
+    ++helpers;
+    CHECK(one >= std::size_t(2) << 20);
+  }
+  CHECK(helpers == 3);
+}
+#endif

@@ -13,6 +13,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/losses/cross_entropy.hpp"
+#include "richflow/losses/margin_losses.hpp"
 #include "richflow/models/conv_network.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/linear_classifier.hpp"
@@ -126,6 +127,21 @@ TEST_CASE("the gradient of the cross-entropy has no subnormal numbers") {
   CHECK(G(0, 1) > 0.0F);
   CHECK(G(0, 0) == -G(0, 1));
   CHECK(G.row(30).isZero(0.0F));
+}
+
+TEST_CASE("the gradients of losses of margins have no subnormal numbers") {
+  // exp(-margin) passes 2e-308 at 708.4 and 0 at 745.
+  const Vector<double> f = Vector<double>::LinSpaced(61, 690, 750);
+  const Vector<double> y = Vector<double>::Ones(61);
+  Vector<double> logistic(61), exponential(61);
+  LogisticLoss<double>().gradient(f, y, logistic);
+  ExponentialLoss<double>().gradient(f, y, exponential);
+  CHECK(count_subnormal(logistic) == 0);
+  CHECK(count_subnormal(exponential) == 0);
+  CHECK(logistic[18] < 0.0);  // margin 708
+  CHECK(exponential[18] < 0.0);
+  CHECK(logistic[19] == 0.0);
+  CHECK(exponential[19] == 0.0);
 }
 
 TEST_CASE("training leaves no subnormal numbers in weights, velocities and gradients") {

@@ -10,6 +10,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/core/worker_thread.hpp"
 
 namespace richflow {
 
@@ -36,7 +37,7 @@ struct ParallelOptions {
 ///
 /// If calls throw, the exception of the lowest such i is rethrown when all threads have stopped: every cell
 /// below it has run, and no new cell is started after a failure was seen. Every thread has the caller's
-/// SubnormalMode. Throws ArgumentError for
+/// SubnormalMode, and those that are started a stack of at least 2 MiB (WorkerThread). Throws ArgumentError for
 /// count < 0 or a negative number of threads. Where the system refuses a thread, the others do the work.
 template <class Body>
 void parallel_for(Index count, Body&& body, ParallelOptions options = {}) {
@@ -69,7 +70,7 @@ void parallel_for(Index count, Body&& body, ParallelOptions options = {}) {
     }
   };
 
-  std::vector<std::thread> helpers;
+  std::vector<WorkerThread> helpers;
   const Index wanted = static_cast<Index>(threads) < count ? static_cast<Index>(threads) : count;
   if (wanted > 1) helpers.reserve(static_cast<std::size_t>(wanted - 1));
   for (Index k = 1; k < wanted; ++k) {
@@ -80,7 +81,7 @@ void parallel_for(Index count, Body&& body, ParallelOptions options = {}) {
     }
   }
   work();
-  for (std::thread& helper : helpers) helper.join();
+  for (WorkerThread& helper : helpers) helper.join();
   if (first_error) std::rethrow_exception(first_error);
 }
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#if defined(__SSE2__) || (defined(_MSC_VER) && defined(_M_X64))
+#if defined(__SSE2_MATH__) || (defined(_MSC_VER) && defined(_M_X64))
 #include <xmmintrin.h>
 #define RICHFLOW_SUBNORMAL_MODE_SSE
 #elif defined(__aarch64__)

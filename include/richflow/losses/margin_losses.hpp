@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "richflow/core/types.hpp"
 #include "richflow/losses/loss.hpp"
@@ -10,6 +11,17 @@
 /// on separable data the flow of a homogeneous model goes to infinity in the direction of a maximum margin.
 
 namespace richflow {
+
+namespace detail {
+
+/// A gradient that is subnormal would slow every product it enters and moves nothing.
+template <class S>
+[[nodiscard]] S normal_or_zero(S x) {
+  using std::abs;
+  return abs(x) < std::numeric_limits<S>::min() ? S(0) : x;
+}
+
+}  // namespace detail
 
 /// `sum_n log(1 + exp(-y_n f_n))`, a plain sum, to full relative accuracy at any margin.
 template <class S>
@@ -26,14 +38,14 @@ struct LogisticLoss {
     }
     return sum;
   }
-  /// `out_n = -y_n / (1 + exp(y_n f_n))`.
+  /// `out_n = -y_n / (1 + exp(y_n f_n))`; zero below the smallest normal number.
   void gradient(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
     using std::exp;
     for (Index n = 0; n < f.size(); ++n) {
       const S margin = y[n] * f[n];
       // The exponential of a negative number alone, which cannot overflow.
       const S small = exp(margin < S(0) ? margin : -margin);
-      out[n] = -y[n] * (margin < S(0) ? S(1) : small) / (S(1) + small);
+      out[n] = detail::normal_or_zero(-y[n] * (margin < S(0) ? S(1) : small) / (S(1) + small));
     }
   }
 };
@@ -49,10 +61,10 @@ struct ExponentialLoss {
     for (Index n = 0; n < f.size(); ++n) sum += exp(-y[n] * f[n]);
     return sum;
   }
-  /// `out_n = -y_n exp(-y_n f_n)`.
+  /// `out_n = -y_n exp(-y_n f_n)`; zero below the smallest normal number.
   void gradient(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
     using std::exp;
-    for (Index n = 0; n < f.size(); ++n) out[n] = -y[n] * exp(-y[n] * f[n]);
+    for (Index n = 0; n < f.size(); ++n) out[n] = detail::normal_or_zero(-y[n] * exp(-y[n] * f[n]));
   }
 };
 

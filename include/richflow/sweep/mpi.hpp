@@ -8,14 +8,17 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <string>
-#include <thread>
+#include <system_error>
 #include <vector>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/parallel.hpp"
+#include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/core/worker_thread.hpp"
 
 /// @file
 /// Sweeps over MPI. Not a part of `richflow/richflow.hpp`: it needs an MPI library (in CMake: link
@@ -84,8 +87,20 @@ class MpiExecutor {
   class Threads {
    public:
     template <class Compute>
-    Threads(int count, Compute& compute) {
-      for (int k = 0; k < count; ++k) threads_.emplace_back([this, &compute] { run(compute); });
+    Threads(int count, Compute& compute)
+        : work_([this, &compute, mode = SubnormalMode::of_this_thread()] {
+            mode.apply();
+            run(compute);
+          }) {
+      threads_.reserve(static_cast<std::size_t>(count));
+      for (int k = 0; k < count; ++k) {
+        try {
+          threads_.emplace_back(work_);
+        } catch (const std::system_error&) {
+          if (k == 0) throw;
+          break;
+        }
+      }
     }
     ~Threads() {
       {
@@ -93,7 +108,7 @@ class MpiExecutor {
         stopping_ = true;
       }
       wake_.notify_all();
-      for (std::thread& thread : threads_) thread.join();
+      for (WorkerThread& thread : threads_) thread.join();
     }
     Threads(const Threads&) = delete;
     Threads& operator=(const Threads&) = delete;
@@ -140,7 +155,8 @@ class MpiExecutor {
     std::deque<Index> cells_;
     std::deque<std::string> texts_;
     bool stopping_ = false;
-    std::vector<std::thread> threads_;
+    std::function<void()> work_;
+    std::vector<WorkerThread> threads_;
   };
 
   [[nodiscard]] bool receive(int source, int& from, int& tag, std::string& text) {
