@@ -29,6 +29,15 @@ class BasicDataset {
     require_squares("y", y_.cwiseAbs().maxCoeff(), y_.size());
   }
 
+  /// Refused: data of another number type.
+  template <class DerivedX, class DerivedY>
+  requires(!std::is_same_v<typename DerivedX::Scalar, S> || !std::is_same_v<typename DerivedY::Scalar, S>)
+      BasicDataset(const Eigen::MatrixBase<DerivedX>&, const Eigen::MatrixBase<DerivedY>&) {
+    static_assert(std::is_same_v<typename DerivedX::Scalar, S> && std::is_same_v<typename DerivedY::Scalar, S>,
+                  "richflow: X and y must be of the dataset's number type: BasicDataset<float>(X, y), or "
+                  "Dataset(X.cast<double>(), y.cast<double>())");
+  }
+
   /// Samples, N x d.
   [[nodiscard]] const Matrix<S>& X() const { return X_; }
   /// Labels, N.

@@ -63,6 +63,11 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   }
   DualFlow(Mirror, const BasicDataset<Scalar>&&) = delete;
 
+  /// What the message of a run that stalls suggests.
+  [[nodiscard]] static const char* advice() {
+    return "on the dual flow a Rosenbrock method, or jump to the limit with an exact minimizer (minimize_hypentropy, "
+           "MirrorPath)";
+  }
   /// N.
   [[nodiscard]] Index dimension() const { return dataset_->num_samples(); }
   /// The mirror map.

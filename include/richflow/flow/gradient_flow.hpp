@@ -60,6 +60,8 @@ requires(explain_model<M>()) class GradientFlow {
   }
   GradientFlow(M, const BasicDataset<Scalar>&&, L = {}) = delete;
 
+  /// What the message of a run that stalls suggests.
+  [[nodiscard]] static const char* advice() { return "on the weights of a model Ros2 or Ros34Pw2"; }
   /// P.
   [[nodiscard]] Index dimension() const { return model_.num_parameters(); }
   /// N.

@@ -77,6 +77,8 @@ class LiftedFlow {
   }
   LiftedFlow(M, const BasicDataset<Scalar>&&) = delete;
 
+  /// What the message of a run that stalls suggests.
+  [[nodiscard]] static const char* advice() { return "on the lifted flow Rodas4 (integrate_to_loss)"; }
   /// P = D k of the model.
   [[nodiscard]] Index dimension() const { return model_.num_parameters(); }
   /// N.

@@ -48,6 +48,22 @@ class BasicEvent {
         direction_(direction),
         function_(std::move(function)) {}
 
+  /// The same event for another number type, so that `loss_below(1e-4)` serves a problem in float. Throws ArgumentError
+  /// for an event with a function, which looks at numbers of its own type.
+  template <class Other>
+  BasicEvent(const BasicEvent<Other>& other)
+      : kind_(static_cast<Kind>(static_cast<int>(other.kind()))),
+        name_(other.name()),
+        threshold_(static_cast<Scalar>(other.threshold())),
+        direction_(other.direction()),
+        is_located_(other.is_located()) {
+    require(!other.function(), "the event ", name_,
+            " looks at numbers of another type than the problem's: name it, as "
+            "in condition<float>(...)");
+    require(threshold_ > Scalar(0), "the event ", name_, " has a threshold of ", other.threshold(),
+            ", which is 0 in the number type of the problem");
+  }
+
   /// What the event looks at.
   [[nodiscard]] Kind kind() const { return kind_; }
   /// Name, for results and messages.

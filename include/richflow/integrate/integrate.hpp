@@ -60,10 +60,12 @@ constexpr void explain_integrate() {
   explain_vector_field<Problem>();
   if constexpr (VectorField<Problem>) {
     explain_stepper<St, Problem>();
-    static_assert(
-        StepController<Controller, typename Problem::Scalar>,
-        "richflow: the controller must have `is_adaptive`, `check()`, `plan(t, end, memory)` and `judge(ratio, "
-        "h, error_order, memory)` for the number type of the problem");
+    constexpr bool is_controller = StepController<Controller, typename Problem::Scalar>;
+    static_assert(is_controller,
+                  "richflow: the controller must be of the problem's number type (BasicPiController<float>, "
+                  "BasicConstantStep<float> where it computes in float) and have `is_adaptive`, `check()`, `plan(t, "
+                  "end, memory)` and `judge(ratio, "
+                  "h, error_order, memory)` for the number type of the problem");
     if constexpr (Stepper<St, Problem> && StepController<Controller, typename Problem::Scalar>)
       static_assert(!Controller::is_adaptive || EmbeddedStepper<St, Problem>,
                     "richflow: adaptive steps need a stepper with an error estimate (DormandPrince, Rosenbrock); this "
@@ -646,9 +648,12 @@ class Run {
     if constexpr (Controller::is_adaptive)
       tolerance = sentence("tighten the tolerance (now relative ", controller_.tolerance.relative, ", absolute ",
                            controller_.tolerance.absolute, ")");
-    return tolerance +
-           ", use a stiff stepper (Rosenbrock on the dual flow), or jump to the limit with an exact minimizer "
-           "(minimize_hypentropy)";
+    tolerance += ", or use a stepper for stiff problems";
+    if constexpr (requires { tolerance += problem_.advice(); }) {
+      tolerance += "; ";
+      tolerance += problem_.advice();
+    }
+    return tolerance;
   }
 
   [[nodiscard]] std::string budget_text() const {
@@ -812,17 +817,22 @@ void check_run(const Problem& problem, const Vector<Scalar>& y, Scalar t, Scalar
 /// result, which holds the last good state and can be resumed. Cost: what the stepper needs, one pass over
 /// y per step for the error norm, and, with loss_below, one loss per step. No allocation per step, but
 /// for what is saved.
-template <class Problem, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
+template <class Problem, class Y0, class Span = BasicTimeSpan<detail::ScalarOfT<Problem>>, class St, class Controller,
+          class Value = Vector<detail::ScalarOfT<Problem>>>
 Solution<detail::ScalarOfT<Problem>, Value> integrate(
-    const Problem& problem, const ConstVectorRef<detail::ScalarOfT<Problem>>& y0,
-    const BasicTimeSpan<detail::ScalarOfT<Problem>>& span, const St& stepper, const Controller& controller,
-    const IntegrateOptions<detail::ScalarOfT<Problem>, Value>& options = {}) {
-  detail::explain_integrate<Problem, St, Controller>();
+    const Problem& problem, const Eigen::DenseBase<Y0>& y0, const Span& span, const St& stepper,
+    const Controller& controller, const IntegrateOptions<detail::ScalarOfT<Problem>, Value>& options = {}) {
   using Scalar = detail::ScalarOfT<Problem>;
-  if constexpr (detail::fits_together<Problem, St, Controller>) {
+  constexpr bool is_of_one_type =
+      std::is_same_v<Span, BasicTimeSpan<Scalar>> && std::is_same_v<typename Y0::Scalar, Scalar>;
+  static_assert(is_of_one_type,
+                "richflow: y0, the time span and the controller must be of the problem's number type: Vector<float>, "
+                "BasicTimeSpan<float> and BasicPiController<float> where it computes in float");
+  if constexpr (is_of_one_type) detail::explain_integrate<Problem, St, Controller>();
+  if constexpr (is_of_one_type && detail::fits_together<Problem, St, Controller>) {
     IntegrationState<Scalar> state;
     state.t = span.start;
-    state.y = y0;
+    state.y = y0.derived();
     state.stage_time = span.start;
     state.control.origin = span.start;
     detail::check_run(problem, state.y, state.t, span.end, controller, options);

@@ -4,12 +4,38 @@
 #include <cstddef>
 #include <functional>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 
 namespace richflow {
+
+/// A function `(t, y)` that says what is kept, or none.
+template <class Scalar, class Value>
+class SavedValue {
+ public:
+  /// None.
+  SavedValue() = default;
+  /// That function.
+  template <class F>
+  requires(!std::is_same_v<std::remove_cvref_t<F>, SavedValue>) SavedValue(F&& function) {  // NOLINT: as std::function
+    constexpr bool fits = std::is_invocable_r_v<Value, F&, Scalar, const Vector<Scalar>&>;
+    static_assert(fits,
+                  "richflow: save_at.value must be callable as `Value (Scalar t, const Vector<Scalar>& y)`; where it "
+                  "returns something else than the state, spell the type out: IntegrateOptions<double, double>{...}");
+    if constexpr (fits) function_ = std::forward<F>(function);
+  }
+
+  /// Whether there is one.
+  explicit operator bool() const { return static_cast<bool>(function_); }
+  /// Calls it.
+  Value operator()(Scalar t, const Vector<Scalar>& y) const { return function_(t, y); }
+
+ private:
+  std::function<Value(Scalar, const Vector<Scalar>&)> function_ = {};
+};
 
 /// What a run keeps, and when. The fields add up; a time that two of them ask for is saved once.
 ///
@@ -24,7 +50,7 @@ struct SaveAt {
   bool start = false;              ///< the initial state
   bool end = false;                ///< the state where the run ends, whatever its status
   /// What to keep, as a function of `(t, y)`; empty: y itself (only if `Value` is the state's type).
-  std::function<Value(Scalar, const Vector<Scalar>&)> value = {};
+  SavedValue<Scalar, Value> value = {};
 };
 
 /// Throws ArgumentError unless the times increase and lie in `[start, end]`, and `value` is there if
