@@ -107,6 +107,20 @@ TEST_CASE("the flows of the exponential and logistic loss go to the maximum marg
   CHECK(distance(Vector<double>{{5, 3}}.normalized()) > 0.5);
 }
 
+TEST_CASE("a loss of margins refuses labels other than +1 and -1, with the way to them") {
+  const Matrix<double> X = Matrix<double>::Ones(3, 2);
+  const LinearModel model{2};
+  const Dataset zero_one(X, Vector<double>{{1.0, 0.0, 1.0}});
+  CHECK_THROWS_MATCHES(GradientFlow(model, zero_one, LogisticLoss<double>{}), ArgumentError,
+                       message_contains("y(1) must be +1 or -1 for a loss of margins, got 0; labels 0 and 1 become"));
+  CHECK_THROWS_MATCHES(GradientFlow(model, zero_one, ExponentialLoss<double>{}), ArgumentError,
+                       message_contains("2 y - 1"));
+  const Dataset two(X, Vector<double>{{1.0, -1.0, 2.0}});
+  CHECK_THROWS_MATCHES(GradientFlow(model, two, LogisticLoss<double>{}), ArgumentError, message_contains("y(2)"));
+  const Dataset right(X, Vector<double>{{1.0, -1.0, 1.0}});
+  CHECK(GradientFlow(model, right, LogisticLoss<double>{}).dimension() == 2);
+}
+
 TEST_CASE("cross-entropy: the gradient against central differences, and in place") {
   RandomStream random(302);
   const CrossEntropy<double> loss;

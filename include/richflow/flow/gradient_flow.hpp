@@ -42,7 +42,8 @@ requires(explain_model<M>()) class GradientFlow {
       QuadraticLoss<L, Scalar> || !detail::Has_curvature<L>,
       "richflow: the loss's curvature does not fit: `Scalar curvature() const`, the c with d^2 L / df^2 = c I");
 
-  /// `model` on `dataset`. Throws DimensionError where the model does not fit the data. Cost: O(N) and the model's
+  /// `model` on `dataset`. Throws DimensionError where the model does not fit the data, and ArgumentError for labels
+  /// that the loss does not take. Cost: O(N) and the model's
   /// workspace.
   GradientFlow(M model, const BasicDataset<Scalar>& dataset, L loss = {})
       : model_(std::move(model)),
@@ -50,6 +51,7 @@ requires(explain_model<M>()) class GradientFlow {
         loss_(std::move(loss)),
         ws_(detail::make_model_workspace(model_, dataset.X())),
         residual_(dataset.num_samples()) {
+    if constexpr (requires { loss_.check_labels(dataset.y()); }) loss_.check_labels(dataset.y());
     if constexpr (LinearPredictor<M>)
       require<DimensionError>(model_.input_dimension() == dataset.dimension(), "the model takes ",
                               model_.input_dimension(), " features but X has ", dataset.dimension(), " columns");

@@ -25,8 +25,8 @@ inline void require_labels(ConstVectorRef<int> labels, Index num_samples, Index 
 /// samples, divide by B for the mean. With K = 2 it is the logistic loss of `F_n1 - F_n0`.
 ///
 /// Exponents are taken relative to the output of the label or the largest one, so that nothing overflows and small
-/// losses and gradients keep their relative accuracy; a gradient below the smallest normal number is zero. An output that is not finite makes the value NaN. Allocates
-/// nothing.
+/// losses and gradients keep their relative accuracy; a gradient below the smallest normal number is zero. An output
+/// that is not finite makes the value NaN. Allocates nothing.
 template <class S>
 struct CrossEntropy {
   /// The loss. Cost: as `value_and_gradient`.

@@ -11,6 +11,8 @@ namespace richflow {
 ///
 /// - `value(f, y)`
 /// - `gradient(f, y, out)`: `out` = dL / df, N values; `out` may be `f` itself
+///
+/// A loss that cannot take any labels also has `check_labels(y)`, which throws; flows call it once.
 template <class L, class Scalar>
 concept Loss = requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {
   { loss.value(f, f) } -> std::convertible_to<Scalar>;

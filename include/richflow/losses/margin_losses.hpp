@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/losses/loss.hpp"
 
@@ -23,9 +24,24 @@ template <class S>
 
 }  // namespace detail
 
-/// `sum_n log(1 + exp(-y_n f_n))`, a plain sum, to full relative accuracy at any margin.
+namespace detail {
+
+/// Throws ArgumentError naming the first label that is neither +1 nor -1.
+template <class S>
+void require_two_classes(ConstVectorRef<S> y) {
+  for (Index n = 0; n < y.size(); ++n)
+    require(y[n] == S(1) || y[n] == S(-1), "y(", n, ") must be +1 or -1 for a loss of margins, got ", y[n],
+            "; labels 0 and 1 become -1 and +1 by 2 y - 1");
+}
+
+}  // namespace detail
+
+/// `sum_n log(1 + exp(-y_n f_n))`, a plain sum, to full relative accuracy at any margin. Refused where it is given
+/// other labels than +1 and -1.
 template <class S>
 struct LogisticLoss {
+  /// Throws ArgumentError unless every label is +1 or -1.
+  void check_labels(ConstVectorRef<S> y) const { detail::require_two_classes<S>(y); }
   /// The loss; NaN where an output is.
   [[nodiscard]] S value(ConstVectorRef<S> f, ConstVectorRef<S> y) const {
     using std::abs;
@@ -54,6 +70,8 @@ struct LogisticLoss {
 /// (in double precision).
 template <class S>
 struct ExponentialLoss {
+  /// Throws ArgumentError unless every label is +1 or -1.
+  void check_labels(ConstVectorRef<S> y) const { detail::require_two_classes<S>(y); }
   /// The loss.
   [[nodiscard]] S value(ConstVectorRef<S> f, ConstVectorRef<S> y) const {
     using std::exp;
