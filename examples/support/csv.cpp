@@ -1,10 +1,10 @@
 #include "csv.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <system_error>
@@ -66,17 +66,32 @@ Number parse_number(std::string_view text, double& value) {
   if (result.ptr != text.data() + text.size() || text.empty()) return Number::text;
   if (result.ec == std::errc()) return Number::good;
   if (result.ec != std::errc::result_out_of_range) return Number::text;
-  value = std::strtod(std::string(text).c_str(), nullptr);
-  return std::isfinite(value) ? Number::good : Number::out_of_range;  // too small rounds to 0 or a subnormal
+  // Too small rounds to 0 or a subnormal number.
+  long double wide = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), wide).ec == std::errc())
+    value = static_cast<double>(wide);
+  else if (text.find("e-") != std::string_view::npos || text.find("E-") != std::string_view::npos)
+    value = 0.0;
+  else
+    return Number::out_of_range;
+  return std::isfinite(value) ? Number::good : Number::out_of_range;
 }
 
 /// Takes lines one at a time, and the numbers in them.
 class CsvParser {
  public:
-  explicit CsvParser(const std::filesystem::path& path) : path_(path) {}
+  CsvParser(const std::filesystem::path& path, const CsvFormat& format) : path_(path), format_(format) {}
 
   void line(std::string_view text) {
     ++line_;
+    if (line_ == 1) {
+      if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+      reject_other_files(text);
+    }
+    const std::size_t carriage_return = text.find('\r');
+    if (carriage_return != std::string_view::npos && carriage_return + 1 != text.size())
+      fail("line " + std::to_string(line_) +
+           " holds a carriage return (CR): line ends must be LF or CR LF, not CR alone");
     if (table_.columns.empty()) {
       header(text);
     } else if (trimmed(text).empty()) {
@@ -93,6 +108,7 @@ class CsvParser {
     using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const auto d = static_cast<Index>(table_.columns.size());
     table_.values = Eigen::Map<const RowMajor>(values_.data(), num_rows_, d);
+    judge_index();
     return std::move(table_);
   }
 
@@ -104,11 +120,28 @@ class CsvParser {
     fail("line " + std::to_string(line_) + ", column " + std::to_string(column + 1) + name + ": " + what);
   }
 
-  void header(std::string_view text) {
-    if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+  /// What is no text of numbers at all.
+  void reject_other_files(std::string_view text) const {
+    const auto starts_with = [&](std::string_view mark) { return text.substr(0, mark.size()) == mark; };
+    if (starts_with("\xFF\xFE") || starts_with("\xFE\xFF")) fail("it is text in UTF-16: save it as UTF-8");
+    if (starts_with("\x1F\x8B")) fail("it is compressed by gzip: unpack it first");
+    if (starts_with("PK\x03\x04")) fail("it is a ZIP archive or a spreadsheet: export it as CSV");
+    if (starts_with("version https://git-lfs"))
+      fail("it is a pointer of Git LFS: fetch the file itself (git lfs pull)");
     if (text.find('\0') != std::string_view::npos) fail("not a text file (line 1 holds a zero byte)");
+    const std::string_view visible = trimmed(text);
+    if (!visible.empty() && visible.front() == '<') fail("it is a web page (HTML) or XML: download the file itself");
+    if (visible.substr(0, 4) == "sep=")
+      fail("line 1, " + excerpt(visible) + ", is a note to a spreadsheet program: delete it");
+  }
+
+  void header(std::string_view text) {
     text = trimmed(text);
     if (text.empty()) fail("line 1 is blank: a header line is needed");
+    // Judged with the first row, which tells decimal commas.
+    if (text.find(',') == std::string_view::npos)
+      for (const char c : {';', '\t', '|'})
+        if (other_separator_ == '\0' && text.find(c) != std::string_view::npos) other_separator_ = c;
     std::vector<std::string> columns;
     std::string name;
     bool in_quotes = false;
@@ -122,27 +155,66 @@ class CsvParser {
         name += c;
       }
     }
-    if (in_quotes) fail("line 1: a quote is not closed");
+    if (in_quotes) fail("line 1: a quote is not closed (names with a line break are not read)");
     columns.emplace_back(trimmed(name));
-    reject_forgotten_header(columns);
+    if (format_.header == CsvFormat::Header::none) {
+      for (std::size_t j = 0; j < columns.size(); ++j) table_.columns.push_back("column " + std::to_string(j + 1));
+      row(text);
+      return;
+    }
+    if (format_.header == CsvFormat::Header::certain) reject_forgotten_header(columns);
+    for (std::size_t j = 1; j < columns.size(); ++j)
+      if (columns[j].empty())
+        fail("line 1: column " + std::to_string(j + 1) + " has no name" +
+             (j + 1 == columns.size() ? "; is there a comma at the end of every line?" : ""));
     table_.columns = std::move(columns);
   }
 
   void reject_forgotten_header(const std::vector<std::string>& columns) const {
-    double first = 0.0;
-    bool counts = true;
-    for (std::size_t j = 0; j < columns.size(); ++j) {
+    for (const std::string& column : columns) {
       double value = 0.0;
-      if (parse_number(columns[j], value) == Number::text) return;
-      if (j == 0) first = value;
-      counts = counts && value == first + static_cast<double>(j);
+      if (parse_number(column, value) == Number::text) return;
     }
-    if (!(counts && (first == 0.0 || first == 1.0)))
-      fail("line 1 holds numbers where a header line with the names of the columns is needed");
+    fail(
+        "line 1 holds numbers where a header line with the names of the columns is needed: with --header no it is the "
+        "first sample, with --header yes the names");
+  }
+
+  /// Drops an index of the rows where that is asked for, and refuses what looks like one where nothing is said.
+  void judge_index() {
+    if (format_.index == CsvFormat::Index::keep) return;
+    std::string name = table_.columns.front();
+    for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    const bool is_named_so = name.empty() || name.substr(0, 7) == "unnamed" || name == "index" || name == "id" ||
+                             name == "row" || name == "row_id" || name == "rowid" || name == "row_index" || name == "#";
+    if (format_.index == CsvFormat::Index::certain) {
+      if (!is_named_so) return;
+      const double first = table_.values(0, 0);
+      bool counts = first == 0.0 || first == 1.0;
+      for (Eigen::Index i = 0; counts && i < num_rows_; ++i)
+        counts = table_.values(i, 0) == first + static_cast<double>(i);
+      if (!counts && !name.empty()) return;
+      fail("the first column, " + (name.empty() ? "which has no name" : excerpt(table_.columns.front())) +
+           (counts ? ", counts the rows" : "") +
+           ": with --index drop it is left out as their index, with --index keep it is a column like the others");
+    }
+    if (table_.columns.size() < 2) fail("there is no column beside the first one, which --index drop leaves out");
+    table_.columns.erase(table_.columns.begin());
+    table_.values = table_.values.rightCols(table_.values.cols() - 1).eval();
   }
 
   void row(std::string_view text) {
     const std::size_t d = table_.columns.size();
+    if (other_separator_ != '\0') {
+      const std::string name = other_separator_ == '\t' ? "tabs" : std::string("'") + other_separator_ + "'";
+      fail("its columns are separated by " + name +
+           (text.find(',') != std::string_view::npos ? ", and its numbers have decimal commas" : "") +
+           ": columns must be separated by commas, and decimals by a point");
+    }
+    if (text.find('"') != std::string_view::npos) {
+      quoted_row(text);
+      return;
+    }
     std::size_t column = 0;
     const char* position = text.data();
     const char* const end = text.data() + text.size();
@@ -154,9 +226,39 @@ class CsvParser {
       if (comma == nullptr) break;
       position = comma + 1;
     }
-    if (column + 1 != d)
-      fail("line " + std::to_string(line_) + " has " + std::to_string(column + 1) + " columns where the header has " +
-           std::to_string(d));
+    if (column + 1 != d) fail_ragged(column + 1);
+    ++num_rows_;
+  }
+
+  [[noreturn]] void fail_ragged(std::size_t found) const {
+    const std::size_t d = table_.columns.size();
+    fail("line " + std::to_string(line_) + " has " + std::to_string(found) + " columns where the header has " +
+         std::to_string(d) + (found == 2 * d ? "; has it decimal commas? Decimals must be separated by a point" : ""));
+  }
+
+  /// A row with numbers in quotes.
+  void quoted_row(std::string_view text) {
+    const std::size_t d = table_.columns.size();
+    std::size_t column = 0;
+    while (true) {
+      while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+      const bool is_quoted = !text.empty() && text.front() == '"';
+      const std::size_t end = is_quoted ? text.find('"', 1) : std::min(text.find(','), text.size());
+      if (end == std::string_view::npos)
+        fail_at(column, "a quote is not closed (line breaks within quotes are not read)");
+      const std::string_view content = is_quoted ? text.substr(1, end - 1) : text.substr(0, end);
+      text.remove_prefix(is_quoted ? end + 1 : end);
+      const std::size_t comma = std::min(text.find(','), text.size());
+      if (!trimmed(text.substr(0, comma)).empty())
+        fail_at(column, excerpt(text.substr(0, comma)) + " stands after a number in quotes");
+      if (content.find(',') != std::string_view::npos)
+        fail_at(column, excerpt(content) + " holds a comma: thousands must not be separated, nor decimals by a comma");
+      if (column < d) values_.push_back(cell(column, content.data(), content.data() + content.size()));
+      ++column;
+      if (comma == text.size()) break;
+      text.remove_prefix(comma + 1);
+    }
+    if (column != d) fail_ragged(column);
     ++num_rows_;
   }
 
@@ -181,6 +283,8 @@ class CsvParser {
   }
 
   std::filesystem::path path_;
+  CsvFormat format_;
+  char other_separator_ = '\0';
   CsvTable table_;
   std::vector<double> values_;
   Index num_rows_ = 0;
@@ -194,11 +298,11 @@ struct CloseFile {
 
 }  // namespace
 
-CsvTable read_csv(const std::filesystem::path& path) {
+CsvTable read_csv(const std::filesystem::path& path, const CsvFormat& format) {
   if (std::filesystem::is_directory(path)) throw FileError(quoted(path) + " is a folder, not a CSV file");
   const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
   if (!file) throw FileError("cannot open " + quoted(path) + ": " + std::generic_category().message(errno));
-  CsvParser parser(path);
+  CsvParser parser(path, format);
   std::vector<char> block(std::size_t{1} << 20);
   std::size_t kept = 0;  // start of a line whose end is not read yet
   for (;;) {
@@ -220,8 +324,8 @@ CsvTable read_csv(const std::filesystem::path& path) {
   return parser.finish();
 }
 
-Vector<double> read_csv_column(const std::filesystem::path& path) {
-  const CsvTable table = read_csv(path);
+Vector<double> read_csv_column(const std::filesystem::path& path, const CsvFormat& format) {
+  const CsvTable table = read_csv(path, format);
   if (table.values.cols() != 1)
     throw FileError(quoted(path) + ": one column is needed, the header has " + std::to_string(table.values.cols()));
   return table.values.col(0);

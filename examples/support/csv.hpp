@@ -57,14 +57,25 @@ struct CsvTable {
   Matrix<double> values = {};
 };
 
-/// Reads numbers below one header line. Takes LF and CRLF, blanks around cells, a byte-order mark, quotes in
-/// the header, and blank lines at the end. Everything else throws FileError naming file, line and column: a
-/// missing, empty or header-only file, ragged rows, text, an empty cell, NaN, infinity, a number beyond
-/// double precision. A first line of numbers is taken for forgotten column names unless it counts 0, 1, 2,
-/// ... or 1, 2, 3, ... One pass in blocks; memory is that of the values, twice while they grow.
-[[nodiscard]] CsvTable read_csv(const std::filesystem::path& path);
+/// What is not told by the file itself. By default what is not certain is refused, with the option that decides it.
+struct CsvFormat {
+  enum class Header { certain, names, none };
+  enum class Index { certain, drop, keep };
+
+  Header header = Header::certain;  ///< whether line 1 holds the names of the columns: numbers might be a sample
+  Index index = Index::certain;     ///< whether the first column is an index of the rows, which is no feature
+};
+
+/// Reads numbers below one header line. Takes LF and CRLF, blanks around cells, a byte-order mark, quotes around names
+/// and numbers, and blank lines at the end. Everything else throws FileError naming file, line and column, and the
+/// cause where it is known: a missing, empty or header-only file, ragged rows, text, an empty cell, NaN, infinity, a
+/// number beyond double precision; other separators, decimal commas, thousands separators, line ends or encodings,
+/// other kinds of files. Nothing is guessed in silence: a first line of numbers, and a first column that looks like an
+/// index of the rows (without a name, or named so, and counting them), are refused unless `format` says what they are.
+/// One pass in blocks; memory is that of the values, twice while they grow.
+[[nodiscard]] CsvTable read_csv(const std::filesystem::path& path, const CsvFormat& format = {});
 
 /// Reads a file of a single column (see `read_csv`), such as the labels `y`.
-[[nodiscard]] Vector<double> read_csv_column(const std::filesystem::path& path);
+[[nodiscard]] Vector<double> read_csv_column(const std::filesystem::path& path, const CsvFormat& format = {});
 
 }  // namespace richflow::examples

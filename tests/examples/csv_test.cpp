@@ -20,9 +20,9 @@ using test_support::TemporaryFolder;
 
 namespace {
 
-CsvTable read(const std::string& text) {
+CsvTable read(const std::string& text, const CsvFormat& format = {}) {
   const TemporaryFolder folder;
-  return read_csv(folder.file("data.csv", text));
+  return read_csv(folder.file("data.csv", text), format);
 }
 
 }  // namespace
@@ -57,9 +57,88 @@ TEST_CASE("a comma within quotes belongs to the column's name") {
   CHECK(table.columns == std::vector<std::string>{"size, in cm", "b"});
 }
 
-TEST_CASE("a header that counts the columns is a header") {
-  CHECK(read("0,1,2\n5,6,7\n").values.rows() == 1);
-  CHECK(read("1,2,3\n5,6,7\n").values.rows() == 1);
+TEST_CASE("a first line of numbers is a sample or a header as it is said, and refused where nothing is said") {
+  const CsvFormat names{.header = CsvFormat::Header::names, .index = CsvFormat::Index::certain};
+  const CsvFormat none{.header = CsvFormat::Header::none, .index = CsvFormat::Index::certain};
+  for (const char* text : {"0,1,2\n1,0,0\n", "1,2,3\n5,6,7\n", "1.0e+00,2.0e+00\n1.0e+00,0.0e+00\n", "1\n1\n",
+                           "1.5,2.5\n3,4\n", "\"1\",\"2\"\n3,4\n", "1e3\n1e3\n", "-1\n1\n", "+1,2\n3,4\n"}) {
+    INFO(text);
+    CHECK_THROWS_MATCHES(read(text), FileError, message_contains("--header no"));
+    CHECK(read(text, names).values.rows() == 1);
+    CHECK(read(text, none).values.rows() == 2);
+  }
+  CHECK(read("0,1,2\n1,0,0\n", names).columns == std::vector<std::string>{"0", "1", "2"});
+  CHECK(read("0,1,2\n1,0,0\n", none).values(0, 2) == 2.0);
+  CHECK(read("7\n", none).values(0, 0) == 7.0);
+  CHECK_THROWS_MATCHES(read("a,b\n1,2\n", none), FileError, message_contains("'a' is not a number"));
+}
+
+TEST_CASE("an index of the rows is dropped or kept as it is said, and refused where nothing is said") {
+  const CsvFormat drop{.header = CsvFormat::Header::certain, .index = CsvFormat::Index::drop};
+  const CsvFormat keep{.header = CsvFormat::Header::certain, .index = CsvFormat::Index::keep};
+  for (const char* text : {",a,b\n0,1,5\n1,0,6\n", "\"\",a,b\n1,1,5\n2,0,6\n", "Unnamed: 0,a,b\n0,1,5\n1,0,6\n",
+                           "index,a,b\n0,1,5\n1,0,6\n", "ID,a,b\n1,1,5\n2,0,6\n", ",a,b\n7,1,5\n3,0,6\n"}) {
+    INFO(text);
+    CHECK_THROWS_MATCHES(read(text), FileError, message_contains("--index drop"));
+    const CsvTable dropped = read(text, drop);
+    CHECK(dropped.columns == std::vector<std::string>{"a", "b"});
+    CHECK(dropped.values(0, 0) == 1.0);
+    CHECK(dropped.values(1, 1) == 6.0);
+    CHECK(read(text, keep).values.cols() == 3);
+  }
+  // A feature of that name, and a feature that counts.
+  CHECK(read("id,a\n5,1\n3,2\n").values.cols() == 2);
+  CHECK(read("time,a\n0,1\n1,2\n").values.cols() == 2);
+  CHECK_THROWS_MATCHES(read("a\n1\n", drop), FileError, message_contains("no column beside the first"));
+  const TemporaryFolder folder;
+  const auto labels = folder.file("y.csv", ",y\n0,3\n1,4\n");
+  CHECK_THROWS_MATCHES(read_csv_column(labels), FileError, message_contains("--index drop"));
+  CHECK(read_csv_column(labels, drop) == Vector<double>{{3.0, 4.0}});
+}
+
+TEST_CASE("numbers in quotes are read") {
+  const CsvTable table = read("\"a\",\"b\",\"c\"\n\"1\",\"0\",\"2\"\n\"0\", 1 ,\"2\"\n");
+  CHECK(table.values == (richflow::Matrix<double>(2, 3) << 1, 0, 2, 0, 1, 2).finished());
+}
+
+TEST_CASE("what other programs write is refused by its cause") {
+  struct Case {
+    std::string text;
+    const char* message;
+  };
+  const Case cases[] = {
+      {"a,b,c\r1,0,2\r0,1,2\r", "line ends must be LF or CR LF, not CR alone"},
+      {"y\r1\r1\r", "not CR alone"},
+      {"a\tb\tc\n1\t0\t2\n", "separated by tabs"},
+      {"\xEF\xBB\xBF"
+       "a;b;c\n1,5;0,5;2,5\n",
+       "separated by ';', and its numbers have decimal commas"},
+      {"a;b\n1.5;2\n", "separated by ';': columns must"},
+      {"a|b\n1|2\n", "separated by '|'"},
+      {"y\n1,5\n1,5\n", "line 2 has 2 columns where the header has 1; has it decimal commas?"},
+      {"a,b\n1,5,2,5\n", "has it decimal commas?"},
+      {"a,b,c\n\"1,000\",0,2\n", "line 2, column 1 (a): '1,000' holds a comma: thousands"},
+      {"\"a\nb\",c,d\n1,0,2\n", "a quote is not closed (names with a line break"},
+      {"sep=,\na,b,c\n1,0,2\n", "line 1, 'sep=,', is a note to a spreadsheet program"},
+      {"a,b,c,\n1,0,2,\n", "column 4 has no name; is there a comma at the end of every line?"},
+      {"a,,c\n1,0,2\n", "column 2 has no name"},
+      {"\xFF\xFE"
+       "a,b\n",
+       "UTF-16"},
+      {"\x1F\x8B\x08", "gzip"},
+      {"PK\x03\x04", "spreadsheet"},
+      {"<!DOCTYPE html>\n<html>\n", "web page"},
+      {"version https://git-lfs.github.com/spec/v1\n", "Git LFS"},
+      {"a,b\n\"1,2\n", "a quote is not closed"},
+      {"a,b\n\"1\"2,3\n", "stands after a number in quotes"},
+      {"a,b\n\"1\",2,3\n", "line 2 has 3 columns where the header has 2"},
+      {"a,b\n\"x\",2\n", "line 2, column 1 (a): 'x' is not a number"},
+  };
+  for (const Case& bad : cases) {
+    INFO(bad.text);
+    CHECK_THROWS_MATCHES(read(bad.text), FileError, message_contains(bad.message));
+    CHECK_THROWS_MATCHES(read(bad.text), FileError, message_contains("data.csv"));
+  }
 }
 
 TEST_CASE("numbers too small for double are 0 or subnormal") {
@@ -86,7 +165,6 @@ TEST_CASE("bad CSV input is refused with its place") {
       {"a,b\n1,2x\n", "line 2, column 2 (b): '2x' is not a number"},
       {"a,b\n1,1;2\n", "line 2, column 2 (b): '1;2' is not a number"},
       {"a,b\n1,+-2\n", "line 2, column 2 (b): '+-2' is not a number"},
-      {"a,b\n\"1\",2\n", "line 2, column 1 (a): '\"1\"' is not a number"},
       {"a,b\n1,\n", "line 2, column 2 (b): the cell is empty"},
       {"a,b\n , 2\n", "line 2, column 1 (a): the cell is empty"},
       {"a,b\n1,2\n1,NaN\n", "line 3, column 2 (b): 'NaN' is not finite"},
