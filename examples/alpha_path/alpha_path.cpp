@@ -258,10 +258,10 @@ AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<in
 }
 
 AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesystem::path& y,
-                             const std::filesystem::path& shape) {
-  AlphaPathProblem problem{x.filename().string(), Dataset(read_csv(x).values, read_csv_column(y))};
+                             const std::filesystem::path& shape, const CsvFormat& format) {
+  AlphaPathProblem problem{x.filename().string(), Dataset(read_csv(x, format).values, read_csv_column(y, format))};
   if (!shape.empty()) {
-    problem.shape = read_csv_column(shape);
+    problem.shape = read_csv_column(shape, format);
     if (problem.shape->size() != problem.train.dimension())
       throw FileError(quoted(shape) + ": the shape has " + std::to_string(problem.shape->size()) + " entries but " +
                       quoted(x) + " has " + std::to_string(problem.train.dimension()) + " columns");

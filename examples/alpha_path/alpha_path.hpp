@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "claims.hpp"
+#include "csv.hpp"
 #include "plot.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
@@ -39,7 +40,7 @@ struct AlphaPathProblem {
 /// Data from CSV files: `x` has N rows and d columns, `y` one column with N rows, `shape` (empty: none) one
 /// column with d rows. Throws FileError, or what Dataset throws.
 [[nodiscard]] AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesystem::path& y,
-                                           const std::filesystem::path& shape);
+                                           const std::filesystem::path& shape, const CsvFormat& format = {});
 
 /// What to compute.
 struct AlphaPathOptions {

@@ -6,6 +6,7 @@
 
 #include "alpha_path.hpp"
 #include "list.hpp"
+#include "options.hpp"
 #include "program.hpp"
 
 namespace {
@@ -16,6 +17,8 @@ struct Arguments {
   std::filesystem::path x = {};
   std::filesystem::path y = {};
   std::filesystem::path shape = {};
+  std::string header = {};
+  std::string index = {};
   std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
   std::vector<int> classes = {7, 9};
   richflow::Index per_class = 100;
@@ -26,12 +29,22 @@ struct Arguments {
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
-  auto* x = app.add_option("--x", arguments.x, "Samples: CSV file, one header line, N rows, d columns");
-  auto* y = app.add_option("--y", arguments.y, "Labels: CSV file, one header line, one column, N rows");
+  auto* x = app.add_option("--x", arguments.x, "Samples: CSV file, N rows, d columns, their names in line 1");
+  auto* y = app.add_option("--y", arguments.y, "Labels: CSV file, one column, its name in line 1, N rows");
   x->needs(y);
   y->needs(x);
+  app.add_option("--header", arguments.header,
+                 "Whether line 1 of the CSV files holds names (yes, no); not given: names, and numbers are refused")
+      ->check(CLI::IsMember({"yes", "no"}))
+      ->needs(x);
+  app.add_option(
+         "--index", arguments.index,
+         "Whether to drop or keep the first column of the CSV files, an index of the rows; not given: what looks "
+         "like one is refused")
+      ->check(CLI::IsMember({"drop", "keep"}))
+      ->needs(x);
   app.add_option("--shape", arguments.shape, "Shape w0 of the initialization: CSV file, one column, d rows")->needs(x);
-  app.add_option("--depth", arguments.depth, "Depth D of the net, beta = w_+^D - w_-^D, D >= 2")->capture_default_str();
+  add_integer_option(app, "--depth", arguments.depth, 2, 1'000'000, "Depth D of the net, beta = w_+^D - w_-^D");
   auto* alpha = app.add_option("--alpha", arguments.alpha, "Initialization scales: a,b,c or from:to:count, log-spaced");
   app.add_option("--log-alpha", arguments.log_alpha, "Their natural logarithms: a,b,c or from:to:count, evenly spaced")
       ->excludes(alpha);
@@ -39,14 +52,21 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--data", arguments.data, "Without --x: folder of images in MNIST's format")
       ->excludes(x)
       ->capture_default_str();
-  app.add_option("--classes", arguments.classes, "Without --x: the two classes of images to tell apart")
-      ->expected(2)
-      ->delimiter(',')
-      ->excludes(x)
-      ->capture_default_str();
-  app.add_option("--per-class", arguments.per_class, "Without --x: training images of each class")
-      ->excludes(x)
-      ->capture_default_str();
+  add_integers_option(app, "--classes", arguments.classes, 0, 1000,
+                      "Without --x: the two classes of images to tell apart")
+      ->excludes(x);
+  add_integer_option(app, "--per-class", arguments.per_class, 1, 1'000'000'000,
+                     "Without --x: training images of each class")
+      ->excludes(x);
+}
+
+CsvFormat format_of(const Arguments& arguments) {
+  CsvFormat format;
+  if (arguments.header == "yes") format.header = CsvFormat::Header::names;
+  if (arguments.header == "no") format.header = CsvFormat::Header::none;
+  if (arguments.index == "drop") format.index = CsvFormat::Index::drop;
+  if (arguments.index == "keep") format.index = CsvFormat::Index::keep;
+  return format;
 }
 
 std::vector<richflow::Scale> scales_of(const Arguments& arguments) {
@@ -105,7 +125,7 @@ int main(int argc, char** argv) {
     const AlphaPathProblem problem =
         arguments.x.empty() ? image_problem(arguments.data, {arguments.classes.at(0), arguments.classes.at(1)},
                                             arguments.per_class, common.seed)
-                            : csv_problem(arguments.x, arguments.y, arguments.shape);
+                            : csv_problem(arguments.x, arguments.y, arguments.shape, format_of(arguments));
     const AlphaPath path = alpha_path(problem, options);
     print_table(problem, path);
     write_alpha_path_tables(problem, path, common.out);

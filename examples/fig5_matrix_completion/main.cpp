@@ -4,6 +4,7 @@
 
 #include "fig5_matrix_completion.hpp"
 #include "list.hpp"
+#include "options.hpp"
 #include "source_version.hpp"
 
 int main(int argc, char** argv) {
@@ -35,9 +36,8 @@ int main(int argc, char** argv) {
   info.code_version = richflow_source_version;
   info.add_options = [&](CLI::App& app) {
     ex::add_seeds_option(app, num_seeds);
-    app.add_option("--grid", resolution, "Points along each axis of the heatmaps; 0 chooses them")
-        ->check(CLI::Range(0, 1000))
-        ->capture_default_str();
+    ex::add_integer_option(app, "--grid", resolution, 0, 1000,
+                           "Points along each axis of the heatmaps; 0 chooses them");
     app.add_option("--alpha2", alpha2, "Variances, a,b,c or from:to:count (logarithmic); the paper's if not given");
     app.add_option("--widths", widths, "Widths k, a,b,c or from:to:count (logarithmic); the paper's if not given");
   };

@@ -5,6 +5,7 @@
 #include "fig6c_mnist.hpp"
 #include "files.hpp"
 #include "list.hpp"
+#include "options.hpp"
 #include "source_version.hpp"
 #include "text.hpp"
 #include "training.hpp"
@@ -38,12 +39,8 @@ int main(int argc, char** argv) {
     app.add_option("--data", choices.data, "Folder of images in MNIST's format, or of CIFAR-10 (binary version)")
         ->capture_default_str();
     app.add_option("--alphas", alphas, "Scales, a,b,c or from:to:count (logarithmic); the paper's if not given");
-    app.add_option("--images", num_train, "Training images; 0 leaves them to the effort")
-        ->check(CLI::Range(0, 1'000'000))
-        ->capture_default_str();
-    app.add_option("--width", width, "Hidden units; 0 leaves them to the effort")
-        ->check(CLI::Range(0, 1'000'000))
-        ->capture_default_str();
+    ex::add_integer_option(app, "--images", num_train, 0, 1'000'000, "Training images; 0 leaves them to the effort");
+    ex::add_integer_option(app, "--width", width, 0, 1'000'000, "Hidden units; 0 leaves them to the effort");
   };
   return ex::run_program(argc, argv, info, [&](const ex::CommonOptions& common) {
     ex::Fig6cOptions options = ex::fig6c_options(common.effort);

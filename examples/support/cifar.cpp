@@ -40,6 +40,16 @@ void append_file(const std::filesystem::path& path, std::size_t count, LabelledI
 
 }  // namespace
 
+std::filesystem::path cifar10_folder(const std::filesystem::path& folder) {
+  for (const std::filesystem::path& place : {folder, folder / "cifar-10-batches-bin"})
+    if (std::filesystem::exists(place / "data_batch_1.bin")) return place;
+  for (const std::filesystem::path& place : {folder, folder / "cifar-10-batches-py"})
+    if (std::filesystem::exists(place / "data_batch_1"))
+      throw FileError("the folder " + quoted(place) +
+                      " holds the version of CIFAR-10 for Python: the binary version (data_batch_1.bin ...) is needed");
+  return {};
+}
+
 LabelledImages read_cifar10(const std::filesystem::path& folder, Part part, Index images_per_file) {
   require(images_per_file > 0, "images_per_file must be positive, got ", images_per_file);
   std::vector<std::string> names = {"test_batch.bin"};

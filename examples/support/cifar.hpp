@@ -18,4 +18,8 @@ inline constexpr Index cifar_images_per_file = 10000;
 [[nodiscard]] LabelledImages read_cifar10(const std::filesystem::path& folder, Part part,
                                           Index images_per_file = cifar_images_per_file);
 
+/// Where the binary version of CIFAR-10 lies: `folder`, or `cifar-10-batches-bin` below it as its archive unpacks;
+/// empty where it is neither. Throws FileError where the version for Python lies there, which is not read.
+[[nodiscard]] std::filesystem::path cifar10_folder(const std::filesystem::path& folder);
+
 }  // namespace richflow::examples

@@ -1,5 +1,10 @@
 #include "claims.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -78,8 +83,33 @@ std::vector<Claim> read_claims(const std::filesystem::path& path) {
   return claims;
 }
 
+namespace {
+
+/// Held while it lives by one process (or thread) of all that ask for the same file.
+class FileLock {
+ public:
+  explicit FileLock(const std::filesystem::path& path)
+      : file_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+    // A file system that knows no locks, or a folder that cannot be written, is found out by what follows.
+    while (file_ >= 0 && ::flock(file_, LOCK_EX) != 0 && errno == EINTR) {
+    }
+  }
+  ~FileLock() {
+    if (file_ >= 0) ::close(file_);
+  }
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int file_;
+};
+
+}  // namespace
+
 void write_claims(const std::filesystem::path& path, const std::vector<Claim>& claims,
                   const std::set<std::string>& figures) {
+  // Programs that end at the same time must not overwrite each other's claims.
+  const FileLock lock(path.parent_path() / ("." + path.filename().string() + ".lock"));
   Json list = Json::array();
   for (const Claim& claim : read_claims(path))
     if (!figures.contains(claim.figure)) list.push_back(to_json(claim));

@@ -325,7 +325,10 @@ CsvTable read_csv(const std::filesystem::path& path, const CsvFormat& format) {
 }
 
 Vector<double> read_csv_column(const std::filesystem::path& path, const CsvFormat& format) {
-  const CsvTable table = read_csv(path, format);
+  // An index beside it may be dropped; a single column is none.
+  const bool drops = format.index == CsvFormat::Index::drop;
+  CsvTable table = read_csv(path, {format.header, drops ? CsvFormat::Index::keep : format.index});
+  if (drops && table.values.cols() == 2) table.values = table.values.rightCols(1).eval();
   if (table.values.cols() != 1)
     throw FileError(quoted(path) + ": one column is needed, the header has " + std::to_string(table.values.cols()));
   return table.values.col(0);

@@ -2,10 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <string>
 #include <system_error>
+#include <vector>
 
 #include "text.hpp"
 
@@ -26,6 +29,21 @@ void prepare_output_folder(const std::filesystem::path& folder) {
   if (probe.file < 0) throw FileError("cannot write into the output folder " + quoted(folder) + ": " + reason(errno));
   ::close(probe.file);
   std::filesystem::remove(probe.name, error);
+}
+
+std::string contents_of(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) return "which does not exist";
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    names.push_back(quoted(entry.path().filename()));
+  if (error) return "which cannot be read";
+  if (names.empty()) return "which is empty";
+  std::sort(names.begin(), names.end());
+  constexpr std::size_t most = 8;
+  std::string text = "which holds " + names.front();
+  for (std::size_t k = 1; k < std::min(most, names.size()); ++k) text += ", " + names[k];
+  return names.size() > most ? text + " and " + std::to_string(names.size() - most) + " others" : text;
 }
 
 }  // namespace richflow::examples

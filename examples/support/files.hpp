@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "richflow/core/file.hpp"
 
@@ -15,5 +16,8 @@ using richflow::write_file;
 /// Makes `folder` and proves that files can be written into it; call it before a long computation.
 /// Throws FileError naming the folder and the reason.
 void prepare_output_folder(const std::filesystem::path& folder);
+
+/// For a message: `which holds 'a', 'b' and 3 others`, `which is empty` or `which does not exist`.
+[[nodiscard]] std::string contents_of(const std::filesystem::path& folder);
 
 }  // namespace richflow::examples

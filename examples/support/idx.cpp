@@ -61,10 +61,18 @@ class IdxReader {
   std::unique_ptr<gzFile_s, CloseGz> file_;
 };
 
-std::filesystem::path with_or_without_gz(const std::filesystem::path& folder, const std::string& name) {
-  for (const char* ending : {".gz", ""})
-    if (std::filesystem::exists(folder / (name + ending))) return folder / (name + ending);
-  throw FileError("no '" + name + ".gz' in the folder " + quoted(folder));
+/// `prefix-kind` as it is found in the folder: with a dash or a dot between, compressed or not, or where the loader of
+/// a deep-learning framework puts it.
+std::filesystem::path find_file(const std::filesystem::path& folder, const std::string& prefix,
+                                const std::string& kind) {
+  for (const char* below : {"", "raw", "MNIST/raw", "FashionMNIST/raw"})
+    for (const char* separator : {"-", "."})
+      for (const char* ending : {".gz", ""}) {
+        const std::filesystem::path path = folder / below / (prefix + separator + kind + ending);
+        std::error_code error;
+        if (std::filesystem::is_regular_file(path, error)) return path;
+      }
+  throw FileError("no '" + prefix + "-" + kind + ".gz' in the folder " + quoted(folder) + ", " + contents_of(folder));
 }
 
 }  // namespace
@@ -73,6 +81,10 @@ IdxArray read_idx(const std::filesystem::path& path, int rank) {
   IdxReader in(path);
   std::array<std::uint8_t, 4> magic{};
   if (in.read(magic.data(), magic.size()) != magic.size()) in.fail("too short for an IDX file");
+  const std::string begin(magic.begin(), magic.end());
+  if (begin[0] == '<') in.fail("it is a web page (HTML), not an IDX file: download the file itself");
+  if (begin == "vers") in.fail("it is a pointer of Git LFS, not an IDX file: fetch the file itself (git lfs pull)");
+  if (begin == "PK\x03\x04") in.fail("it is a ZIP archive, not an IDX file: unpack it first");
   if (magic[0] != 0 || magic[1] != 0) in.fail("not an IDX file (it must begin with two zero bytes)");
   if (magic[2] != 0x08)
     in.fail("IDX element type " + std::to_string(magic[2]) + " where unsigned bytes (type 8) are needed");
@@ -108,8 +120,8 @@ IdxArray read_idx(const std::filesystem::path& path, int rank) {
 
 LabelledImages read_labelled_images(const std::filesystem::path& folder, Part part) {
   const std::string prefix = part == Part::train ? "train" : "t10k";
-  const std::filesystem::path image_path = with_or_without_gz(folder, prefix + "-images-idx3-ubyte");
-  const std::filesystem::path label_path = with_or_without_gz(folder, prefix + "-labels-idx1-ubyte");
+  const std::filesystem::path image_path = find_file(folder, prefix + "-images", "idx3-ubyte");
+  const std::filesystem::path label_path = find_file(folder, prefix + "-labels", "idx1-ubyte");
   IdxArray images = read_idx(image_path, 3);
   IdxArray labels = read_idx(label_path, 1);
   if (images.shape[0] != labels.shape[0])

@@ -34,8 +34,9 @@ struct LabelledImages {
 /// The two parts of a data set.
 enum class Part { train, test };
 
-/// Reads `train-` or `t10k-images-idx3-ubyte` and `-labels-idx1-ubyte` from `folder`, each with or without .gz.
-/// Throws FileError also when the two do not belong together or a label is above 9.
+/// Reads `train-` or `t10k-images-idx3-ubyte` and `-labels-idx1-ubyte` from `folder`, each with or without .gz, with a
+/// dot in place of the last dash (as some archives have it), or from its folder `raw`. Throws FileError, which lists
+/// what the folder holds where a file is missing, also when the two do not belong together or a label is above 9.
 [[nodiscard]] LabelledImages read_labelled_images(const std::filesystem::path& folder, Part part);
 
 }  // namespace richflow::examples

@@ -36,11 +36,11 @@ LabelledDataset<float> standardized(const LabelledDataset<float>& data, double m
 }  // namespace
 
 ImageFiles read_image_files(const std::filesystem::path& folder) {
-  const bool is_cifar = std::filesystem::exists(folder / "data_batch_1.bin");
+  const std::filesystem::path cifar = cifar10_folder(folder);
   const auto read = [&](Part part) {
-    return is_cifar ? read_cifar10(folder, part) : read_labelled_images(folder, part);
+    return !cifar.empty() ? read_cifar10(cifar, part) : read_labelled_images(folder, part);
   };
-  ImageFiles files{is_cifar ? "CIFAR-10" : "MNIST's format", read(Part::train), read(Part::test)};
+  ImageFiles files{!cifar.empty() ? "CIFAR-10" : "MNIST's format", read(Part::train), read(Part::test)};
   require(files.train.height == files.test.height && files.train.width == files.test.width,
           "training and test images differ in size");
   return files;

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "files.hpp"
+#include "options.hpp"
 #include "report.hpp"
 #include "text.hpp"
 
@@ -66,11 +67,9 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
   bool full = false;
   CLI::App app(info.description, info.name);
   app.get_formatter()->column_width(34);
-  app.add_option("--seed", common.seed, "Seed of every random draw")->capture_default_str();
+  add_seed_option(app, "--seed", common.seed, "Seed of every random draw");
   app.add_option("--out", common.out, "Folder for the results, made if it is missing")->capture_default_str();
-  app.add_option("--threads", common.threads, "Threads; 0 uses all cores")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str();
+  add_integer_option(app, "--threads", common.threads, 0, 4096, "Threads; 0 uses all cores");
   auto* quick_flag = app.add_flag("--quick", quick, "A reduced run of a few seconds");
   app.add_flag("--full", full, "The paper's protocol, where it is larger than the default")->excludes(quick_flag);
   SweepChoices sweep_choices;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "options.hpp"
 #include "progress.hpp"
 #include "richflow/core/error.hpp"
 #include "text.hpp"
@@ -19,22 +20,24 @@ namespace richflow::examples {
 void add_sweep_options(CLI::App& app, SweepChoices& choices) {
   auto* resume = app.add_flag("--resume", choices.resume, "Go on where an earlier run with these options ended");
   auto* shard = app.add_option("--shard", choices.shard, "Compute part I of N alone, written I/N, for job arrays");
-  app.add_option("--merge", choices.merge, "Join the results of N shards and make the figure; computes nothing")
-      ->check(CLI::Range(1, 1000000))
+  add_integer_option(app, "--merge", choices.merge, 1, 1000000,
+                     "Join the results of N shards and make the figure; computes nothing")
+      ->default_str("")
       ->excludes(shard)
       ->excludes(resume);
 }
 
 void add_seeds_option(CLI::App& app, int& num_seeds) {
-  app.add_option("--seeds", num_seeds, "Repetitions; 0 chooses them")
-      ->check(CLI::Range(0, 100000))
-      ->capture_default_str();
+  add_integer_option(app, "--seeds", num_seeds, 0, 100000, "Repetitions; 0 chooses them");
 }
 
 MpiSession::MpiSession() {
 #ifdef RICHFLOW_WITH_MPI
-  // MPI_Init without a launcher takes a third of a second, and fails on some machines.
-  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS"})
+  // MPI_Init without a launcher takes a third of a second, and fails on some machines. What tells a launcher is the
+  // place where it can be reached; ranks and sizes alone are left in the environment of batch systems and containers,
+  // too.
+  for (const char* variable : {"PMIX_SERVER_URI", "PMIX_SERVER_URI2", "PMIX_SERVER_URI21", "PMIX_SERVER_URI3",
+                               "PMIX_SERVER_URI4", "PMIX_SERVER_URI41", "PMI_FD", "PMI_PORT"})
     active_ = active_ || std::getenv(variable) != nullptr;
   if (!active_) return;
   int support = MPI_THREAD_SINGLE;

@@ -74,6 +74,39 @@ std::string idx(unsigned magic, std::initializer_list<unsigned> shape, const std
 
 }  // namespace
 
+TEST_CASE("a file without names, or with an index of its rows, has the ends that it should have once that is said") {
+  const TemporaryFolder folder;
+  const auto check_ends = [](const AlphaPathProblem& problem, const Vector<double>& kernel,
+                             const Vector<double>& rich) {
+    AlphaPathOptions options;
+    options.num_scales = 9;
+    const AlphaPath path = alpha_path(problem, options);
+    REQUIRE(path.kernel_end.size() == kernel.size());
+    // A few roundings of numbers of size one.
+    CHECK((path.kernel_end - kernel).norm() <= 1e-14);
+    CHECK((path.rich_end - rich).norm() <= 1e-14);
+  };
+  const auto x = folder.file("X.csv", "0,1,2\n1,0,0\n");
+  const auto y = folder.file("y.csv", "1\n1\n");
+  CHECK_THROWS_MATCHES(csv_problem(x, y, {}), FileError, message_contains("--header no"));
+  CsvFormat format;
+  format.header = CsvFormat::Header::none;
+  const AlphaPathProblem whole = csv_problem(x, y, {}, format);
+  CHECK(whole.train.num_samples() == 2);
+  check_ends(whole, Vector<double>{{1, .2, .4}}, Vector<double>{{1, 0, .5}});
+  const auto floats = folder.file("F.csv", "1.0e+00,2.0e+00\n1.0e+00,0.0e+00\n");
+  check_ends(csv_problem(floats, folder.file("f.csv", "1.0e+00\n0.0e+00\n"), {}, format), Vector<double>{{0, .5}},
+             Vector<double>{{0, .5}});
+
+  const auto indexed = folder.file("I.csv", ",a,b,c\n0,1,0,2\n1,0,1,2\n");
+  const auto named = folder.file("i.csv", "y\n1\n1\n");
+  CHECK_THROWS_MATCHES(csv_problem(indexed, named, {}), FileError, message_contains("--index drop"));
+  format = {};
+  format.index = CsvFormat::Index::drop;
+  check_ends(csv_problem(indexed, named, {}, format), Vector<double>{{1. / 9, 1. / 9, 4. / 9}},
+             Vector<double>{{0, 0, .5}});
+}
+
 TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to the rich end, and writes them") {
   const TemporaryFolder folder;
   const auto regression = small_problem();

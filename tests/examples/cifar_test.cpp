@@ -47,6 +47,19 @@ TEST_CASE("the files of CIFAR-10 are read in order, channel by channel") {
   CHECK(test.labels[1] == 1);
 }
 
+TEST_CASE("CIFAR-10 is found where its archive unpacks, and the version for Python is told apart") {
+  const TemporaryFolder folder;
+  CHECK(cifar10_folder(folder.path()).empty());
+  std::filesystem::create_directory(folder.path() / "cifar-10-batches-py");
+  (void)folder.file("cifar-10-batches-py/data_batch_1", "pickled");
+  CHECK_THROWS_MATCHES(cifar10_folder(folder.path()), FileError, message_contains("the binary version"));
+  std::filesystem::create_directory(folder.path() / "cifar-10-batches-bin");
+  (void)folder.file("cifar-10-batches-bin/data_batch_1.bin", "");
+  CHECK(cifar10_folder(folder.path()) == folder.path() / "cifar-10-batches-bin");
+  (void)folder.file("data_batch_1.bin", "");
+  CHECK(cifar10_folder(folder.path()) == folder.path());
+}
+
 TEST_CASE("damaged files of CIFAR-10 are refused by name") {
   const TemporaryFolder folder;
   const auto refused = [&](const std::string& message) {

@@ -1,5 +1,8 @@
 #include "claims.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -70,6 +73,37 @@ TEST_CASE("claims hold within their bounds, never for NaN") {
   CHECK_FALSE(claim_between("f", "c", nan, 1.0, 2.0).holds);
   CHECK(all_hold({claim_at_most("f", "c", 0.0, 1.0)}));
   CHECK_FALSE(all_hold({claim_at_most("f", "c", 0.0, 1.0), claim_at_most("f", "c", 2.0, 1.0)}));
+}
+
+TEST_CASE("programs that end at the same time keep each other's claims") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "claims.json";
+  constexpr int programs = 6;
+  std::vector<::pid_t> children;
+  for (int k = 0; k < programs; ++k) {
+    const ::pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      const std::string figure = "fig" + std::to_string(k);
+      try {
+        for (int turn = 0; turn < 10; ++turn)
+          write_claims(path, {claim_at_most(figure, "turn", turn, 100.0)}, {figure});
+      } catch (const std::exception&) {
+        ::_exit(1);
+      }
+      ::_exit(0);
+    }
+    children.push_back(child);
+  }
+  for (const ::pid_t child : children) {
+    int state = 0;
+    REQUIRE(::waitpid(child, &state, 0) == child);
+    CHECK(WIFEXITED(state));
+    CHECK(WEXITSTATUS(state) == 0);
+  }
+  const std::vector<Claim> claims = read_claims(path);
+  CHECK(claims.size() == programs);
+  for (const Claim& claim : claims) CHECK(claim.measured == 9.0);
 }
 
 TEST_CASE("each claim is printed with its number and what was expected") {

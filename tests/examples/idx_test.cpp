@@ -57,6 +57,38 @@ TEST_CASE("IDX images and labels are read, compressed and plain alike") {
   CHECK(data.labels[11] == 1);
 }
 
+TEST_CASE("IDX files are found with a dot in their name and in the folder raw; a missing one lists what is there") {
+  for (const char* below : {"", "raw", "MNIST/raw"}) {
+    for (const bool compressed : {false, true}) {
+      CAPTURE(below, compressed);
+      const TemporaryFolder folder;
+      const auto place = folder.path() / below;
+      std::filesystem::create_directories(place);
+      const std::string ending = compressed ? ".gz" : "";
+      if (compressed) {
+        write_compressed(place / "train-images.idx3-ubyte.gz", images(12, 3, 4));
+        write_compressed(place / "train-labels.idx1-ubyte.gz", labels(12));
+      } else {
+        write_file(place / "train-images.idx3-ubyte", images(12, 3, 4));
+        write_file(place / "train-labels.idx1-ubyte", labels(12));
+      }
+      const LabelledImages data = read_labelled_images(folder.path(), Part::train);
+      CHECK(data.num_images == 12);
+      CHECK(data.labels[11] == 1);
+    }
+  }
+  const TemporaryFolder folder;
+  CHECK_THROWS_MATCHES(read_labelled_images(folder.path(), Part::train), FileError, message_contains("which is empty"));
+  CHECK_THROWS_MATCHES(read_labelled_images(folder.path() / "none", Part::train), FileError,
+                       message_contains("which does not exist"));
+  (void)folder.file("images.zip", "PK");
+  (void)folder.file("a.txt", "");
+  CHECK_THROWS_MATCHES(read_labelled_images(folder.path(), Part::train), FileError,
+                       message_contains("which holds 'a.txt', 'images.zip'"));
+  for (int k = 0; k < 9; ++k) (void)folder.file("b" + std::to_string(k), "");
+  CHECK_THROWS_MATCHES(read_labelled_images(folder.path(), Part::train), FileError, message_contains("and 3 others"));
+}
+
 TEST_CASE("damaged and mislabelled IDX files are refused by name") {
   const TemporaryFolder folder;
   const auto refused = [&](const std::string& content, int rank, const char* message) {
@@ -68,6 +100,9 @@ TEST_CASE("damaged and mislabelled IDX files are refused by name") {
   refused("", 3, "too short for an IDX file");
   refused("ab", 3, "too short for an IDX file");
   refused("label,pixel1\n5,0\n", 3, "not an IDX file");
+  refused("<!DOCTYPE html><html></html>", 3, "web page (HTML)");
+  refused("version https://git-lfs.github.com/spec/v1\n", 3, "Git LFS");
+  refused("PK\x03\x04 and so on", 3, "ZIP archive");
   refused(labels(4), 3, "IDX array of rank 1 where rank 3 is needed");
   refused(images(2, 3, 4), 1, "IDX array of rank 3 where rank 1 is needed");
   refused(std::string("\0\0\x0D\x01", 4) + big_endian(2) + "01234567", 1, "IDX element type 13");

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "files.hpp"
+#include "options.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
 #include "richflow/core/error.hpp"
@@ -20,6 +21,7 @@
 
 using namespace richflow::examples;
 using test_support::content_of;
+using test_support::message_contains;
 using test_support::TemporaryFolder;
 
 namespace {
@@ -97,6 +99,64 @@ TEST_CASE("the common options arrive") {
   CHECK(seen.effort == Effort::full);
   REQUIRE(run({"--out", out}, body) == 0);
   CHECK(seen.effort == Effort::standard);
+}
+
+TEST_CASE("numbers of options are decimal, whole and within their range, or refused by name") {
+  const TemporaryFolder folder;
+  const std::string out = folder.path().string();
+  CommonOptions seen;
+  int depth = 3;
+  std::vector<int> classes = {7, 9};
+  double seconds = 1.0;
+  std::ptrdiff_t per_class = 5;
+  const auto body = [&](const CommonOptions& common) {
+    seen = common;
+    return ProgramResult{};
+  };
+  const auto add = [&](CLI::App& app) {
+    add_integer_option(app, "--depth", depth, 2, 1000, "");
+    add_integers_option(app, "--classes", classes, 0, 99, "");
+    add_integer_option(app, "--per-class", per_class, 1, 1000000, "");
+    add_nonnegative_option(app, "--seconds", seconds, "");
+  };
+  const auto with = [&](const char* option, const char* value) {
+    return run({"--out", out, option, value}, body, add);
+  };
+  const std::pair<const char*, std::uint64_t> seeds[] = {{"007", 7},    {"008", 8}, {"010", 10},
+                                                         {"0100", 100}, {"0", 0},   {"18446744073709551615", ~0ULL}};
+  for (const auto& [text, expected] : seeds) {
+    INFO(text);
+    REQUIRE(with("--seed", text) == 0);
+    CHECK(seen.seed == expected);
+  }
+  for (const char* text : {"-1", "-0", "+5", "18446744073709551616", "99999999999999999999999", "0x10", "1e3", "1.0",
+                           "", " 1", "1 ", "1,2", "ten", "\xD9\xA1"}) {
+    INFO(text);
+    CHECK(with("--seed", text) == 2);
+    CHECK(with("--depth", text) == 2);
+    CHECK(with("--per-class", text) == 2);
+    CHECK_THROWS_MATCHES(parse_seed("--seed", text), richflow::ArgumentError,
+                         message_contains("--seed '" + std::string(text) + "'"));
+  }
+  REQUIRE(with("--depth", "010") == 0);
+  CHECK(depth == 10);
+  REQUIRE(with("--per-class", "0100") == 0);
+  CHECK(per_class == 100);
+  CHECK(with("--depth", "1") == 2);
+  CHECK(with("--depth", "1001") == 2);
+  CHECK(with("--threads", "08") == 0);
+  CHECK(seen.threads == 8);
+  CHECK(with("--threads", "4097") == 2);
+  REQUIRE(with("--classes", "03,010") == 0);
+  CHECK(classes == std::vector<int>{3, 10});
+  CHECK(with("--classes", "3,0x4") == 2);
+  CHECK(with("--classes", "3") == 2);
+  REQUIRE(with("--seconds", "0.5") == 0);
+  CHECK(seconds == 0.5);
+  for (const char* text : {"-1", "nan", "inf", "1e999", "0,5", "0x1p3"}) CHECK(with("--seconds", text) == 2);
+  CHECK_THROWS_MATCHES(
+      parse_integer("--depth", "9223372036854775808", 2, 1000), richflow::ArgumentError,
+      message_contains("--depth '9223372036854775808' must be a whole number in decimal digits, from 2"));
 }
 
 TEST_CASE("the progress line has share, rate and remaining time") {

@@ -12,7 +12,9 @@
 #include <csignal>
 #include <filesystem>
 #include <limits>
+#include <locale>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -302,6 +304,71 @@ TEST_CASE("the results of another sweep are refused, and stay as they are") {
   CHECK_THROWS_WITH(run_sweep(small_sweep(), numbers_of, options),
                     test_support::text_contains("not a file of sweep results"));
   CHECK(content_of(folder.path() / "small.journal") == "something else\n");
+}
+
+TEST_CASE("a value that is not on the axis is refused with the nearest, never answered by nothing") {
+  const Sweep sweep{.name = "sums", .grid = Grid({Axis{"eps", {0.1, 0.2, 0.1 + 0.2}}}), .outputs = {"twice"}};
+  const SweepResult result = run_sweep(sweep, [](const Cell& cell) -> NamedNumbers {
+    return {{"twice", 2 * cell["eps"]}};
+  });
+  CHECK(result.values("twice", "eps", 0.2) == std::vector<double>{0.4});
+  CHECK(result.values("twice", "eps", 0.1 + 0.2) == std::vector<double>{2 * (0.1 + 0.2)});
+  CHECK_THROWS_WITH(result.values("twice", "eps", 0.3),
+                    test_support::text_contains("the axis eps has no value 0.2999") &&
+                        test_support::text_contains("nearest is 0.30000000000000004"));
+  CHECK_THROWS_WITH(result.values("twice", {{"eps", -7.0}}), test_support::text_contains("nearest is 0.1"));
+}
+
+namespace {
+
+/// Numbers as they are written in much of Europe.
+struct Comma : std::numpunct<char> {
+  char do_decimal_point() const override { return ','; }
+  char do_thousands_sep() const override { return '.'; }
+  std::string do_grouping() const override { return "\3"; }
+};
+
+/// That locale for the whole program, while it lives.
+struct CommaLocale {
+  std::locale before = std::locale::global(std::locale(std::locale::classic(), new Comma));
+  CommaLocale() = default;
+  ~CommaLocale() { std::locale::global(before); }
+  CommaLocale(const CommaLocale&) = delete;
+  CommaLocale& operator=(const CommaLocale&) = delete;
+};
+
+}  // namespace
+
+TEST_CASE("files and messages do not depend on the locale of the program") {
+  std::vector<double> counts;
+  for (int n = 1000; n < 1400; ++n) counts.push_back(n);
+  const Sweep sweep{.name = "locale",
+                    .grid = Grid({Axis{"N", counts}, Axis{"eps", {0.1, 0.2, 0.1 + 0.2}}}),
+                    .outputs = {"ratio"},
+                    .settings = {{"size", "1"}}};
+  const auto cell = [](const Cell& at) -> NamedNumbers { return {{"ratio", at["N"] / at["eps"]}}; };
+  const auto run = [&](const std::filesystem::path& folder, bool resume, bool comma) {
+    std::optional<CommaLocale> locale;
+    if (comma) locale.emplace();
+    SweepOptions options;
+    options.folder = folder;
+    options.resume = resume;
+    (void)run_sweep(sweep, cell, options, ThreadExecutor{{.threads = 1}}).require_ok();
+  };
+  const TemporaryFolder classic, comma;
+  run(classic.path(), false, false);
+  run(comma.path(), false, true);
+  for (const char* file : {"locale.journal", "locale.csv"}) {
+    const std::string expected = content_of(classic.path() / file);
+    CHECK(expected.size() > 10000);
+    CHECK(content_of(comma.path() / file) == expected);
+  }
+  // Each is resumed under the other.
+  CHECK_NOTHROW(run(classic.path(), true, true));
+  CHECK_NOTHROW(run(comma.path(), true, false));
+  CHECK(content_of(classic.path() / "locale.csv") == content_of(comma.path() / "locale.csv"));
+  const CommaLocale locale;
+  CHECK(richflow::detail::concat(1234567, " ", 0.5) == "1234567 0.5");
 }
 
 TEST_CASE("without resume the older results are set aside") {

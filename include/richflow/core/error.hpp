@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -55,6 +56,7 @@ namespace detail {
 template <class... Parts>
 [[nodiscard]] std::string concat(const Parts&... parts) {
   std::ostringstream text;
+  text.imbue(std::locale::classic());  // numbers are the same whatever locale the program has chosen
   text.precision(17);
   (text << ... << parts);
   return text.str();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <locale>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -49,6 +50,7 @@ namespace detail {
 template <class... Parts>
 [[nodiscard]] std::string sentence(const Parts&... parts) {
   std::ostringstream text;
+  text.imbue(std::locale::classic());
   text.precision(9);
   (text << ... << parts);
   return text.str();
@@ -408,7 +410,7 @@ class Run {
     constexpr int doublings = HasLongSteps<St> ? 20 : 0;
     constexpr int intervals = 4;
     constexpr int points = doublings > 0 ? doublings + intervals : intervals;
-    const auto point = [](int k) {
+    const auto point = [&](int k) {
       using std::ldexp;
       if (k <= 0) return Scalar(0);
       if (doublings == 0) return static_cast<Scalar>(k) / static_cast<Scalar>(intervals);
@@ -735,6 +737,7 @@ class Run {
     text += "; the step is too large for the flow: decrease it";
     if (isfinite(curvature) && curvature > Scalar(0)) {
       std::ostringstream stable;
+      stable.imbue(std::locale::classic());
       stable.precision(3);
       stable << Scalar(2) / curvature;
       text += " below about " + stable.str() + ", which the curvature allows where shorter steps come to rest,";

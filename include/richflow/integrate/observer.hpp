@@ -3,6 +3,7 @@
 #include <chrono>
 #include <concepts>
 #include <functional>
+#include <locale>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -105,6 +106,7 @@ class Progress {
   static std::string line(const StepView<Scalar>& view) {
     using std::isfinite;
     std::ostringstream text;
+    text.imbue(std::locale::classic());
     text.precision(4);
     text << "step " << view.step << "  t " << view.t;
     if (isfinite(view.end)) {

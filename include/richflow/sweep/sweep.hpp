@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <exception>
@@ -126,7 +127,8 @@ class SweepResult : public Result<SweepResult> {
     return result;
   }
 
-  /// An output of all rows whose value on `axis` is `at`, failed cells left out, in the order of the grid.
+  /// An output of all rows whose value on `axis` is `at`, failed cells left out, in the order of the grid. Throws
+  /// ArgumentError, which names the nearest, where the axis has no such value (0.3 is not 0.1 + 0.2).
   [[nodiscard]] std::vector<double> values(std::string_view output, std::string_view axis, double at) const {
     return values(output, {{axis, at}});
   }
@@ -134,6 +136,14 @@ class SweepResult : public Result<SweepResult> {
   /// The same for rows that meet several such conditions `{axis, at}`.
   [[nodiscard]] std::vector<double> values(
       std::string_view output, std::initializer_list<std::pair<std::string_view, double>> conditions) const {
+    for (const auto& [axis, at] : conditions) {
+      const std::vector<double>& on_axis = sweep_.grid.axes()[sweep_.grid.axis_number(axis)].values;
+      if (std::find(on_axis.begin(), on_axis.end(), at) != on_axis.end()) continue;
+      const double nearest = *std::min_element(on_axis.begin(), on_axis.end(), [at = at](double a, double b) {
+        return std::abs(a - at) < std::abs(b - at);
+      });
+      throw ArgumentError(detail::concat("the axis ", axis, " has no value ", at, "; the nearest is ", nearest));
+    }
     std::vector<double> result;
     for (const SweepRow& row : rows_) {
       const bool fits = std::all_of(conditions.begin(), conditions.end(), [&](const auto& condition) {
