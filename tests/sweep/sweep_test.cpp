@@ -339,6 +339,41 @@ struct CommaLocale {
 
 }  // namespace
 
+TEST_CASE("numbers are read and written alike with and without floating-point charconv") {
+  namespace detail = richflow::detail;
+  richflow::RandomStream random(17);
+  std::vector<double> numbers = {0.0,
+                                 -0.0,
+                                 1.0,
+                                 0.1,
+                                 0.1 + 0.2,
+                                 1e100,
+                                 5e-324,
+                                 -2.2250738585072014e-308,
+                                 1e22,
+                                 123456789.0,
+                                 std::numeric_limits<double>::max(),
+                                 std::numeric_limits<double>::infinity(),
+                                 -std::numeric_limits<double>::infinity()};
+  for (int k = 0; k < 2000; ++k) numbers.push_back(random.normal() * std::exp(random.uniform(-700.0, 700.0)));
+  for (const double number : numbers) {
+    CAPTURE(number);
+    for (const std::string& text : {detail::shortest(number), detail::shortest_by_stream(number)}) {
+      const std::string line = text + " next";
+      double a = 7.0, b = 7.0;
+      CHECK(detail::read_double(line.data(), line.data() + line.size(), a) == line.data() + text.size());
+      CHECK(detail::read_by_stream(line.data(), line.data() + line.size(), b) == line.data() + text.size());
+      CHECK(a == number);
+      CHECK(b == number);
+      CHECK(std::signbit(b) == std::signbit(number));
+    }
+  }
+  double value = 0.0;
+  CHECK(detail::shortest_by_stream(std::nan("")) == "nan");
+  const std::string bad = "x";
+  CHECK(detail::read_by_stream(bad.data(), bad.data() + 1, value) == nullptr);
+}
+
 TEST_CASE("files and messages do not depend on the locale of the program") {
   std::vector<double> counts;
   for (int n = 1000; n < 1400; ++n) counts.push_back(n);

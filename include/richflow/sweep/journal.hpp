@@ -7,13 +7,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <limits>
+#include <locale>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,6 +27,10 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
 #include "richflow/core/types.hpp"
+
+#if defined(__cpp_lib_to_chars) && __cpp_lib_to_chars >= 201611L
+#define RICHFLOW_HAS_FLOATING_CHARCONV
+#endif
 
 /// @file
 /// The file that a sweep's results are appended to. POSIX.
@@ -38,12 +47,66 @@ struct SweepRow {
 
 namespace detail {
 
+/// As `read_double`, for standard libraries that cannot read a double by `std::from_chars` (libc++).
+[[nodiscard]] inline const char* read_by_stream(const char* begin, const char* end, double& value) {
+  const char* stop = begin;
+  while (stop != end &&
+         (std::isalnum(static_cast<unsigned char>(*stop)) != 0 || *stop == '+' || *stop == '-' || *stop == '.'))
+    ++stop;
+  const std::string text(begin, stop);
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  if (text == "nan" || text == "inf" || text == "-inf") {
+    value = text == "nan" ? std::numeric_limits<double>::quiet_NaN() : text == "inf" ? infinity : -infinity;
+    return stop;
+  }
+  std::istringstream stream(text);
+  stream.imbue(std::locale::classic());
+  double read = 0.0;
+  stream >> read;
+  // A subnormal number counts as a failure in some libraries, but is read.
+  const bool is_subnormal = read != 0.0 && std::abs(read) < std::numeric_limits<double>::min();
+  if ((stream.fail() && !is_subnormal) || !stream.eof()) return nullptr;
+  value = read;
+  return stop;
+}
+
+/// As `shortest`, for standard libraries that cannot write a double by `std::to_chars` (libc++).
+[[nodiscard]] inline std::string shortest_by_stream(double value) {
+  if (value != value) return "nan";
+  if (value - value != 0.0) return value > 0.0 ? "inf" : "-inf";
+  std::string text;
+  for (int digits = 1; digits <= std::numeric_limits<double>::max_digits10; ++digits) {
+    std::ostringstream stream;
+    stream.imbue(std::locale::classic());
+    stream.precision(digits);
+    stream << value;
+    text = stream.str();
+    double back = 0.0;
+    if (read_by_stream(text.data(), text.data() + text.size(), back) != nullptr && back == value) break;
+  }
+  return text;
+}
+
 /// The shortest text from which the same double reads back; `nan`, `inf`, `-inf`.
 [[nodiscard]] inline std::string shortest(double value) {
+#ifdef RICHFLOW_HAS_FLOATING_CHARCONV
   if (value != value) return "nan";
   std::array<char, 32> buffer{};
   const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
   return std::string(buffer.data(), end.ptr);
+#else
+  return shortest_by_stream(value);
+#endif
+}
+
+/// Reads the double that `shortest` wrote; the end of its text, or null where there is none.
+[[nodiscard]] inline const char* read_double(const char* begin, const char* end, double& value) {
+#ifdef RICHFLOW_HAS_FLOATING_CHARCONV
+  const auto result = std::from_chars(begin, end, value);
+  return result.ec == std::errc() ? result.ptr : nullptr;
+#else
+  return read_by_stream(begin, end, value);
+#endif
 }
 
 /// One line: no line break, no other control character, at most about 1000 bytes.
@@ -95,10 +158,9 @@ namespace detail {
   for (at = index.ptr + 3; at < end;) {
     if (*at != ' ') return std::nullopt;
     double value = 0.0;
-    const auto number = std::from_chars(at + 1, end, value);
-    if (number.ec != std::errc()) return std::nullopt;
+    at = detail::read_double(at + 1, end, value);
+    if (at == nullptr) return std::nullopt;
     row.values.push_back(value);
-    at = number.ptr;
   }
   return row;
 }
