@@ -59,7 +59,7 @@ Dataset scaled() {
                  {-2.7275454068021725, 2.315135973664454, -3.9201476608010077, -2.4521850064977553});
 }
 
-double relative_residual(const Dataset& data, const Vector<double>& beta) {
+double residual_of(const Dataset& data, const Vector<double>& beta) {
   return (data.X() * beta - data.y()).norm() / data.y().norm();
 }
 
@@ -151,14 +151,14 @@ TEST_CASE("units: least l2 norm, exact values from rational arithmetic") {
   check_entries(min_l2_interpolator(scaled()), {-120.802697784, -.00269510248823, 2.44000028195, -.0818927327579,
                                                 -1.8458660108e-5, 3.63437343879, -1.48091987783e-6, .000283770059911});
   for (const Dataset& data : {ratio(1e7), ratio(1e10), ratio(1e18), milliseconds(), nanoseconds(), scaled()})
-    CHECK(relative_residual(data, min_l2_interpolator(data)) <= 1e-12);
+    CHECK(residual_of(data, min_l2_interpolator(data)) <= 1e-12);
 }
 
 TEST_CASE("units: least l1 norm, exact values from rational arithmetic") {
   const auto check = [](const Dataset& data, double norm) {
     const MinL1Result result = min_l1_interpolator(data).require_ok();
     CHECK(result.objective == Approx(norm).epsilon(1e-11));
-    CHECK(relative_residual(data, result.beta) <= 1e-12);
+    CHECK(residual_of(data, result.beta) <= 1e-12);
     CHECK(std::abs(result.duality_gap) <= 1e-11);
     return result;
   };
@@ -190,7 +190,7 @@ TEST_CASE("units: columns of any ratio on every road") {
       const Vector<double> units = random_units(random, d, decades);
       const Dataset data(random_matrix(random, n, d) * units.asDiagonal(), random_vector(random, n));
       const Vector<double> least = min_l2_interpolator(data);
-      CHECK(relative_residual(data, least) <= 1e-12);
+      CHECK(residual_of(data, least) <= 1e-12);
 #if __has_include(<boost/multiprecision/cpp_bin_float.hpp>)
       // Each entry relative to what it contributes: conditioning of Gaussian problems, some 1e3 at most.
       const std::vector<Wide> exact = exact_least_l2(data);
@@ -202,7 +202,7 @@ TEST_CASE("units: columns of any ratio on every road") {
 #endif
       const MinL1Result sparse = min_l1_interpolator(data);
       CHECK(sparse.ok());
-      CHECK(relative_residual(data, sparse.beta) <= 1e-12);
+      CHECK(residual_of(data, sparse.beta) <= 1e-12);
       CHECK(std::abs(sparse.duality_gap) <= 1e-11);
       // The same problem in other words: norms weighted by the inverse units, of data without them. The solutions are
       // those of the plain data, which no unit troubles.
@@ -211,7 +211,7 @@ TEST_CASE("units: columns of any ratio on every road") {
       CHECK((weighted.cwiseProduct(units) - min_l2_interpolator(plain)).norm() <= 1e-12 * plain.y().norm() * 1e2);
       const MinL1Result plain_sparse = min_l1_interpolator(plain).require_ok();
       const MinL1Result weighted_sparse = min_l1_interpolator(data, units).require_ok();
-      CHECK(relative_residual(data, weighted_sparse.beta) <= 1e-12);
+      CHECK(residual_of(data, weighted_sparse.beta) <= 1e-12);
       CHECK((weighted_sparse.beta.cwiseProduct(units) - plain_sparse.beta).norm() <= 1e-10 * plain_sparse.beta.norm());
       check_every_path(data, random);
     }
@@ -229,7 +229,7 @@ TEST_CASE("units: rows of any ratio leave the solutions where they are") {
     const Dataset data(units.asDiagonal() * plain.X(), units.cwiseProduct(plain.y()));
     const auto check = [&](const Vector<double>& beta, const Vector<double>& expected) {
       CHECK((beta - expected).norm() <= 1e-9 * expected.norm());
-      CHECK(relative_residual(data, beta) <= 1e-12);
+      CHECK(residual_of(data, beta) <= 1e-12);
     };
     check(min_l2_interpolator(data), min_l2_interpolator(plain));
     check(min_l1_interpolator(data).require_ok().beta, min_l1_interpolator(plain).require_ok().beta);
@@ -262,8 +262,8 @@ TEST_CASE("units: redundant rows are recognized, and contradictions refused, in 
     const Dataset data(in_units, rows.cwiseProduct(labels));
     const BasicOrthonormalRows<double> found(data);
     CHECK(found.X().rows() == n);
-    CHECK(relative_residual(data, min_l2_interpolator(data)) <= 1e-12);
-    CHECK(relative_residual(data, min_l1_interpolator(data).require_ok().beta) <= 1e-12);
+    CHECK(residual_of(data, min_l2_interpolator(data)) <= 1e-12);
+    CHECK(residual_of(data, min_l1_interpolator(data).require_ok().beta) <= 1e-12);
     check_path(data, Hypentropy::uniform(d, Scale::from_log(0)), {1, -3, -30});
     check_path(data, DepthHypentropy::uniform(3, d, Scale::from_log(0)), {1, -3});
 
@@ -354,10 +354,10 @@ TEST_CASE("units: the dual flow's loss is that of the data, and its end is the m
                                     Rodas4{}, controller, until_fit);
     Vector<double> beta(6);
     flow.beta(solution.y, beta);
-    CAPTURE(solution.message, solution.t, solution.stats.accepted, relative_residual(data, beta));
+    CAPTURE(solution.message, solution.t, solution.stats.accepted, residual_of(data, beta));
     REQUIRE(solution.ok());
     // The event is the crossing itself.
-    CHECK(relative_residual(data, beta) <= 1e-8 * (1 + 1e-6));
+    CHECK(residual_of(data, beta) <= 1e-8 * (1 + 1e-6));
     CHECK(certify(mirror, data, beta, flow.multipliers(solution.y)).kkt_residual <= 1e-10);
     HypentropyPath path(data, mirror);
     CHECK((beta - path.solve(mirror.scale()).require_ok().beta).norm() <= 1e-6 * beta.norm());
