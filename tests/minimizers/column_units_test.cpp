@@ -109,7 +109,7 @@ void check_every_path(const Dataset& data, RandomStream& random) {
 Vector<double> random_units(RandomStream& random, Index size, double decades) {
   Vector<double> units(size);
   for (double& unit : units) unit = std::pow(10.0, decades * random.uniform(0, 1));
-  units[random.uniform_integer(static_cast<std::uint64_t>(size))] = std::pow(10.0, decades);
+  units[static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(size)))] = std::pow(10.0, decades);
   return units;
 }
 
