@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
     --quick | --full) effort=$1 ;;
     --portable) portable=yes ;;
     --out | --seed | --threads | --preset)
-      [ $# -ge 2 ] || fail "$1 needs a value"
+      [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value"
       case $1 in
         --seed) seed=$2 ;;
         --threads) threads=$2 ;;
@@ -51,6 +51,15 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+
+# Before anything is built or cleared away; the programs say the same of numbers that are too large.
+require_digits() { # OPTION VALUE
+  case $2 in
+    *[!0-9]*) fail "$1 '$2' must be a whole number in decimal digits" ;;
+  esac
+}
+require_digits --seed "$seed"
+require_digits --threads "$threads"
 
 if [ -z "$preset" ]; then
   if [ -n "$portable" ]; then preset=release; else preset=native; fi

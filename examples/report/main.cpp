@@ -11,11 +11,13 @@ int main(int argc, char** argv) {
   std::filesystem::path folder = "figures";
   CLI::App app("One page, index.html, with all figures and claims that the other programs left in a folder.", "report");
   app.add_option("--out", folder, "The folder of the figures, and of the page")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
   try {
+    app.parse(argc, argv);
     ex::write_report(folder);
     std::cout << "report: " << (folder / "index.html").string() << "\n";
     return 0;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
   } catch (const std::exception& error) {
     std::cerr << "report: " << error.what() << "\n";
     return 2;

@@ -8,8 +8,11 @@
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
+#include "richflow/minimizers/mirror_path.hpp"
 #include "richflow/models/linearized.hpp"
 #include "richflow/models/matrix_factorization.hpp"
+#include "richflow/models/two_layer_diagonal.hpp"
+#include "richflow/regularizers/hypentropy.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
@@ -80,6 +83,40 @@ TEST_CASE("flows on data in any units: ok is said of the residual in the data as
         CHECK(linearized.ok());
       }
     }
+}
+
+TEST_CASE("the flow of the two-layer net on features in any units: ok is said of the residual in the data as given") {
+  RandomStream random(213);
+  for (const int exponent : {0, 2, 4, 9, 18}) {
+    CAPTURE(exponent);
+    const Index d = 6;
+    const Vector<double> columns = mixed_units(random, d, std::pow(10.0, exponent));
+    const Dataset data(random_matrix(random, 3, d) * columns.asDiagonal(), random_vector(random, 3));
+    const TwoLayerDiagonalNet<double> net(d);
+    const Vector<double> u = random_positive_vector(random, d, 0.5, 1);
+    const Vector<double> v = random_positive_vector(random, d, 0.5, 1);
+    const Scale scale = Scale::from_value(0.3);
+    const double threshold = 1e-14 * data.y().squaredNorm();
+    const GradientFlow flow(net, data);
+    IntegrateOptions<double> options;
+    options.events = {loss_below(threshold)};
+    options.max_steps = 3000;
+    const auto solution = integrate(flow, net.initial_parameters(scale, u, v), TimeSpan{0, infinity}, Ros34Pw2{},
+                                    PiController{.tolerance = {.relative = 1e-8, .absolute = 1e-12}}, options);
+    Vector<double> beta(d);
+    net.beta(solution.y, beta);
+    // The loss of the net and this one add up in another order.
+    const double loss = std::pow(relative_residual(data.X(), beta, data.y()), 2) * data.y().squaredNorm();
+    check_status(solution, loss, 1.01 * threshold);
+    if (exponent == 0) CHECK(solution.ok());
+    if (solution.ok()) {
+      // Where it says so, it is where its regularizer says; each entry by what it contributes to f. The layers' balance
+      // is kept to the tolerance of the steps.
+      MirrorPath<Hypentropy> path(data, Hypentropy::two_layer(u, v, scale));
+      const Vector<double> minimizer = path.solve(scale).require_ok().beta;
+      CHECK((beta - minimizer).cwiseProduct(columns).norm() <= 1e-4 * minimizer.cwiseProduct(columns).norm());
+    }
+  }
 }
 
 TEST_CASE("the lifted flow on dense measurements in any units: ok is said of the residual in the data as given") {

@@ -100,6 +100,9 @@ void check_every_path(const Dataset& data, RandomStream& random) {
   const Vector<double> shape = random_positive_vector(random, d, 0.5, 2);
   check_path(data, Hypentropy::uniform(d, one), {5, 2, 0, -2, -5, -10, -25, -100});
   check_path(data, Hypentropy::shaped(shape, one), {3, 0, -3, -20});
+  const Vector<double> first_layer = random_positive_vector(random, d, 0.1, 2);
+  const Vector<double> second_layer = random_positive_vector(random, d, 0.1, 2);
+  check_path(data, Hypentropy::two_layer(first_layer, second_layer, one), {3, 0, -4, -25});
   check_path(data, DepthHypentropy::uniform(3, d, one), {3, 0, -2, -5, -8, -12});
   check_path(data, DepthHypentropy::shaped(3, shape, one), {0, -4});
   check_path(data, DepthHypentropy::uniform(5, d, one), {3, 0, -2, -4});

@@ -4,7 +4,8 @@
 #   sh check.sh CASE SOURCE SCRATCH
 #
 # CASE: ninja_only, make_only (the other build tool hidden: packages are still found), apt_lock (apt is busy at first),
-# odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped)
+# odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped), wrong_numbers (seeds
+# and threads that are none are refused before anything is done)
 set -eu
 source=$2
 scratch=$3
@@ -47,6 +48,20 @@ finds_packages() {
 }
 
 case $1 in
+  wrong_numbers)
+    for option in --seed --threads; do
+      for number in 08x -1 1e3 ''; do
+        if output=$(sh "$source/examples/reproduce.sh" --quick --out "$scratch/figures" $option "$number" 2>&1); then
+          fail_check "$option '$number' was taken"
+        fi
+        case $output in
+          "$option '$number' must be a whole number in decimal digits" | "$option needs a value") ;;
+          *) fail_check "$option '$number': $output" ;;
+        esac
+        [ ! -e "$scratch/figures" ] || fail_check "$option '$number': a folder was made"
+      done
+    done
+    ;;
   ninja_only)
     command -v ninja >/dev/null || { echo "skipped: there is no ninja"; exit 0; }
     path_without make gmake

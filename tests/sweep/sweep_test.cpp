@@ -317,6 +317,11 @@ TEST_CASE("a value that is not on the axis is refused with the nearest, never an
                     test_support::text_contains("the axis eps has no value 0.2999") &&
                         test_support::text_contains("nearest is 0.30000000000000004"));
   CHECK_THROWS_WITH(result.values("twice", {{"eps", -7.0}}), test_support::text_contains("nearest is 0.1"));
+  const SweepResult nothing(sweep, {});
+  CHECK(nothing.values("twice", "eps", 0.2).empty());
+  CHECK_THROWS_WITH(nothing.values("thrice"), test_support::text_contains("no output 'thrice'"));
+  CHECK_THROWS_WITH(nothing.values("thrice", "eps", 0.2), test_support::text_contains("no output 'thrice'"));
+  CHECK_THROWS_AS(nothing.values("twice", "epsilon", 0.2), ArgumentError);
 }
 
 namespace {

@@ -113,19 +113,13 @@ class SweepResult : public Result<SweepResult> {
 
   /// An output of a row; NaN when its cell failed. Throws ArgumentError for an unknown output.
   [[nodiscard]] double value(const SweepRow& row, std::string_view output) const {
-    const auto found = std::find(sweep_.outputs.begin(), sweep_.outputs.end(), output);
-    require(found != sweep_.outputs.end(), "sweep '", sweep_.name, "' has no output '", output, "'");
-    if (!row.ok()) return std::numeric_limits<double>::quiet_NaN();
-    return row.values[static_cast<std::size_t>(found - sweep_.outputs.begin())];
+    const std::size_t number = output_number(output);
+    return row.ok() ? row.values[number] : std::numeric_limits<double>::quiet_NaN();
   }
 
-  /// An output of all rows, failed cells left out, in the order of the grid.
-  [[nodiscard]] std::vector<double> values(std::string_view output) const {
-    std::vector<double> result;
-    for (const SweepRow& row : rows_)
-      if (row.ok()) result.push_back(value(row, output));
-    return result;
-  }
+  /// An output of all rows, failed cells left out, in the order of the grid. Throws ArgumentError for an unknown
+  /// output, also where there are no rows.
+  [[nodiscard]] std::vector<double> values(std::string_view output) const { return values(output, {}); }
 
   /// An output of all rows whose value on `axis` is `at`, failed cells left out, in the order of the grid. Throws
   /// ArgumentError, which names the nearest, where the axis has no such value (0.3 is not 0.1 + 0.2).
@@ -144,12 +138,13 @@ class SweepResult : public Result<SweepResult> {
       });
       throw ArgumentError(detail::concat("the axis ", axis, " has no value ", at, "; the nearest is ", nearest));
     }
+    const std::size_t number = output_number(output);
     std::vector<double> result;
     for (const SweepRow& row : rows_) {
       const bool fits = std::all_of(conditions.begin(), conditions.end(), [&](const auto& condition) {
         return cell(row).value(sweep_.grid.axis_number(condition.first)) == condition.second;
       });
-      if (fits && row.ok()) result.push_back(value(row, output));
+      if (fits && row.ok()) result.push_back(row.values[number]);
     }
     return result;
   }
@@ -200,6 +195,12 @@ class SweepResult : public Result<SweepResult> {
   }
 
  private:
+  [[nodiscard]] std::size_t output_number(std::string_view output) const {
+    const auto found = std::find(sweep_.outputs.begin(), sweep_.outputs.end(), output);
+    require(found != sweep_.outputs.end(), "sweep '", sweep_.name, "' has no output '", output, "'");
+    return static_cast<std::size_t>(found - sweep_.outputs.begin());
+  }
+
   Sweep sweep_;
   std::vector<SweepRow> rows_;
 };
