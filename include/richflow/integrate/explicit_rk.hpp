@@ -84,6 +84,10 @@ class ExplicitRk {
       return 0;
   }();
 
+  /// It needs nothing but the field.
+  template <class Problem>
+  static constexpr bool works_on_any_field = VectorField<Problem>;
+
   /// The workspace for a problem.
   template <class Problem>
   using Workspace = ExplicitRkWorkspace<typename Problem::Scalar, stages_>;

@@ -18,16 +18,6 @@
 
 namespace richflow {
 
-/// A stiff field whose Jacobian is cheaper when it need not be exact:
-/// `negative_jacobian(t, y, relative, absolute, S)` writes `S + E` with `-B <= E <= B` as quadratic forms,
-/// `B = relative S + absolute I`.
-template <class P>
-concept HasApproximateJacobian = SymmetricStiffField<P> &&
-    requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,
-             MatrixRef<typename P::Scalar> S) {
-  problem.negative_jacobian(t, y, t, t, S);
-};
-
 /// A stiff field with a symmetric Jacobian -S (S need not be positive semidefinite) that solves with it by a structure
 /// of its own, without forming S:
 ///
@@ -303,6 +293,10 @@ class Rosenbrock {
   static constexpr int order = Tableau::order;
   /// Order of the embedded solution.
   static constexpr int error_order = Tableau::error_order;
+
+  /// On the field and its Jacobian it needs no more.
+  template <class Problem>
+  static constexpr bool works_on_any_field = SymmetricStiffField<Problem>;
 
   template <class Problem>
   using Workspace = RosenbrockWorkspace<Problem, Tableau::stages>;

@@ -148,6 +148,16 @@ concept HasLossFromDerivative = HasLoss<P> && requires(const P& problem, const V
   { problem.loss_from_derivative(y, y) } -> std::convertible_to<typename P::Scalar>;
 };
 
+/// A stiff field whose Jacobian is cheaper when it need not be exact:
+/// `negative_jacobian(t, y, relative, absolute, S)` writes `S + E` with `-B <= E <= B` as quadratic forms,
+/// `B = relative S + absolute I`.
+template <class P>
+concept HasApproximateJacobian = SymmetricStiffField<P> &&
+    requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,
+             MatrixRef<typename P::Scalar> S) {
+  problem.negative_jacobian(t, y, t, t, S);
+};
+
 /// A gradient flow whose stiffness is a Gauss-Newton matrix `S = c J^T J` of rank N, N much smaller than the dimension
 /// P: linear systems with `I / h + S` and functions of it cost N x N work.
 ///

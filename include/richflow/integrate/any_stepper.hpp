@@ -1,0 +1,108 @@
+#pragma once
+
+#include <utility>
+
+#include "richflow/core/types.hpp"
+#include "richflow/integrate/any_field.hpp"
+#include "richflow/integrate/stepper.hpp"
+
+namespace richflow::detail {
+
+/// A stepper with its workspace, on a problem. What it does not have, by its members below, is not called.
+template <class S>
+class AnyStepper {
+ public:
+  virtual ~AnyStepper() = default;
+
+  virtual void begin(S t, const Vector<S>& y) = 0;
+  virtual void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) = 0;
+  virtual void accept() = 0;
+  [[nodiscard]] virtual const StepCounters& counters() const = 0;
+
+  [[nodiscard]] virtual int error_order() const = 0;
+  [[nodiscard]] virtual const Vector<S>& error() const = 0;
+
+  [[nodiscard]] virtual bool shares_derivatives() const = 0;
+  virtual const Vector<S>& start_derivative(S t, const Vector<S>& y) = 0;
+  virtual const Vector<S>& end_derivative(S t_new, const Vector<S>& y_new) = 0;
+
+  [[nodiscard]] virtual bool is_dense() const = 0;
+  virtual void interpolate(S theta, S h, const Vector<S>& y, const Vector<S>& y_new, Vector<S>& out) const = 0;
+
+  [[nodiscard]] virtual bool has_long_steps() const = 0;
+  /// 0 where it knows none.
+  [[nodiscard]] virtual S step_floor() const = 0;
+};
+
+/// The stepper `St` on a problem, which it refers to.
+template <class St, class Problem>
+class StepperOn final : public AnyStepper<typename Problem::Scalar> {
+  using S = typename Problem::Scalar;
+
+ public:
+  StepperOn(const St& stepper, const Problem& problem);
+
+  void begin(S t, const Vector<S>& y) override { stepper_.begin(problem_, t, y, ws_); }
+  void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) override { stepper_.step(problem_, t, h, y, y_new, ws_); }
+  void accept() override { stepper_.accept(ws_); }
+  [[nodiscard]] const StepCounters& counters() const override { return ws_.counters; }
+
+  [[nodiscard]] int error_order() const override {
+    if constexpr (EmbeddedStepper<St, Problem>)
+      return St::error_order;
+    else
+      return 0;
+  }
+  [[nodiscard]] const Vector<S>& error() const override {
+    if constexpr (EmbeddedStepper<St, Problem>)
+      return stepper_.error(ws_);
+    else
+      return none_;
+  }
+
+  [[nodiscard]] bool shares_derivatives() const override { return DerivativeStepper<St, Problem>; }
+  const Vector<S>& start_derivative([[maybe_unused]] S t, [[maybe_unused]] const Vector<S>& y) override {
+    if constexpr (DerivativeStepper<St, Problem>)
+      return stepper_.start_derivative(problem_, t, y, ws_);
+    else
+      return none_;
+  }
+  const Vector<S>& end_derivative([[maybe_unused]] S t_new, [[maybe_unused]] const Vector<S>& y_new) override {
+    if constexpr (DerivativeStepper<St, Problem>)
+      return stepper_.end_derivative(problem_, t_new, y_new, ws_);
+    else
+      return none_;
+  }
+
+  [[nodiscard]] bool is_dense() const override { return DenseStepper<St, Problem>; }
+  void interpolate([[maybe_unused]] S theta, [[maybe_unused]] S h, [[maybe_unused]] const Vector<S>& y,
+                   [[maybe_unused]] const Vector<S>& y_new, [[maybe_unused]] Vector<S>& out) const override {
+    if constexpr (DenseStepper<St, Problem>) stepper_.interpolate(ws_, theta, h, y, y_new, out);
+  }
+
+  [[nodiscard]] bool has_long_steps() const override { return HasLongSteps<St>; }
+  [[nodiscard]] S step_floor() const override {
+    if constexpr (HasStepFloor<St, Problem>)
+      return stepper_.step_floor(ws_);
+    else
+      return S(0);
+  }
+
+ private:
+  const St stepper_;
+  const Problem& problem_;
+  WorkspaceOf<St, Problem> ws_;
+  const Vector<S> none_ = {};
+};
+
+template <class St, class Problem>
+StepperOn<St, Problem>::StepperOn(const St& stepper, const Problem& problem)
+    : stepper_(stepper), problem_(problem), ws_(stepper_.make_workspace(problem_)) {}
+
+/// A stepper that needs nothing of `Problem` that an AnyField does not have: `St::works_on_any_field<Problem>`.
+template <class St, class Problem>
+concept WorksOnAnyField = requires {
+  requires St::template works_on_any_field<Problem>;
+};
+
+}  // namespace richflow::detail
