@@ -130,6 +130,28 @@ TEST_CASE("one evaluation per stage, and the last stage of DormandPrince is the 
   CHECK(evaluations(DormandPrince{}) == 601);
 }
 
+namespace {
+
+/// Knows the solution of its problem, which is of one type.
+struct ExactDecay : Euler {
+  template <class Workspace>
+  void step(const Decay& problem, double /*t*/, double h, const Vector<double>& y, Vector<double>& y_new,
+            Workspace& ws) const {
+    y_new = problem.exact(h, y);
+    ++ws.counters.evaluations;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a stepper derived from another is given the problem itself") {
+  const Decay problem = decay({0.3, 1.7, 11.0});
+  const Vector<double> y0 = Vector<double>::Ones(3);
+  const auto solution = integrate(problem, y0, TimeSpan{0, 1}, ExactDecay{}, ConstantStep{.step = 0.25});
+  // Four roundings of each factor.
+  CHECK((solution.y - problem.exact(1.0, y0)).cwiseAbs().maxCoeff() < 1e-15);
+}
+
 TEST_CASE("Euler with a constant step is gradient descent, bit for bit") {
   const Decay problem = decay({0.3, 1.7, 11.0});
   Vector<double> w = Vector<double>::LinSpaced(3, 0.1, 1.3);

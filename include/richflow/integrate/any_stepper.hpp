@@ -99,10 +99,10 @@ template <class St, class Problem>
 StepperOn<St, Problem>::StepperOn(const St& stepper, const Problem& problem)
     : stepper_(stepper), problem_(problem), ws_(stepper_.make_workspace(problem_)) {}
 
-/// A stepper that needs nothing of `Problem` that an AnyField does not have: `St::works_on_any_field<Problem>`.
+/// A stepper that needs nothing of `Problem` that an AnyField does not have: `St::works_on_any_field<St, Problem>`.
 template <class St, class Problem>
 concept WorksOnAnyField = requires {
-  requires St::template works_on_any_field<Problem>;
+  requires St::template works_on_any_field<St, Problem>;
 };
 
 }  // namespace richflow::detail

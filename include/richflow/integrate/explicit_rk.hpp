@@ -84,9 +84,10 @@ class ExplicitRk {
       return 0;
   }();
 
-  /// It needs nothing but the field.
-  template <class Problem>
-  static constexpr bool works_on_any_field = VectorField<Problem>;
+  /// It needs nothing but the field. (A stepper derived from it may.)
+  template <class St, class Problem>
+  static constexpr bool works_on_any_field =
+      std::conjunction_v<std::is_same<St, ExplicitRk>, std::bool_constant<VectorField<Problem>>>;
 
   /// The workspace for a problem.
   template <class Problem>

@@ -208,9 +208,10 @@ class ExponentialRosenbrock {
   /// See HasLongSteps.
   static constexpr bool has_long_steps = true;
 
-  /// On the field and its Jacobian it needs no more.
-  template <class Problem>
-  static constexpr bool works_on_any_field = SymmetricStiffField<Problem>;
+  /// On the field and its Jacobian it needs no more. (A stepper derived from it may.)
+  template <class St, class Problem>
+  static constexpr bool works_on_any_field =
+      std::conjunction_v<std::is_same<St, ExponentialRosenbrock>, std::bool_constant<SymmetricStiffField<Problem>>>;
 
   template <class Problem>
   using Workspace = ExponentialRosenbrockWorkspace<typename Problem::Scalar>;

@@ -294,9 +294,10 @@ class Rosenbrock {
   /// Order of the embedded solution.
   static constexpr int error_order = Tableau::error_order;
 
-  /// On the field and its Jacobian it needs no more.
-  template <class Problem>
-  static constexpr bool works_on_any_field = SymmetricStiffField<Problem>;
+  /// On the field and its Jacobian it needs no more. (A stepper derived from it may.)
+  template <class St, class Problem>
+  static constexpr bool works_on_any_field =
+      std::conjunction_v<std::is_same<St, Rosenbrock>, std::bool_constant<SymmetricStiffField<Problem>>>;
 
   template <class Problem>
   using Workspace = RosenbrockWorkspace<Problem, Tableau::stages>;
