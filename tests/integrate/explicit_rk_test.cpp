@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "richflow/integrate/integrate.hpp"
@@ -150,6 +151,68 @@ TEST_CASE("a stepper derived from another is given the problem itself") {
   const auto solution = integrate(problem, y0, TimeSpan{0, 1}, ExactDecay{}, ConstantStep{.step = 0.25});
   // Four roundings of each factor.
   CHECK((solution.y - problem.exact(1.0, y0)).cwiseAbs().maxCoeff() < 1e-15);
+}
+
+namespace {
+
+/// Returns its vectors by value.
+struct ByValue : DormandPrince {
+  template <class Workspace>
+  [[nodiscard]] Vector<double> error(const Workspace& ws) const {
+    return DormandPrince::error(ws);
+  }
+  template <class Problem, class Workspace>
+  [[nodiscard]] Vector<double> start_derivative(const Problem& problem, double t, const Vector<double>& y,
+                                                Workspace& ws) const {
+    return DormandPrince::start_derivative(problem, t, y, ws);
+  }
+  template <class Problem, class Workspace>
+  [[nodiscard]] Vector<double> end_derivative(const Problem& problem, double t, const Vector<double>& y,
+                                              Workspace& ws) const {
+    return DormandPrince::end_derivative(problem, t, y, ws);
+  }
+};
+
+/// Fields with a norm of errors beside them, and with members that no explicit method calls and that do not compile.
+namespace fields {
+struct Strict : Decay {
+  template <class T>
+  void negative_jacobian(double /*t*/, ConstVectorRef<double> /*y*/, MatrixRef<T> S) const {
+    S.this_is_not_called();
+  }
+  [[nodiscard]] std::string is_graded() const { return "in itself"; }
+};
+
+double error_ratio(const Strict& problem, const Vector<double>& y, const Vector<double>& y_new,
+                   const Vector<double>& error, const Tolerance<double>& tolerance) {
+  return 100 * richflow::error_ratio(static_cast<const Decay&>(problem), y, y_new, error, tolerance);
+}
+}  // namespace fields
+
+}  // namespace
+
+TEST_CASE("a stepper may return its vectors by value") {
+  const Decay problem = decay({0.3, 1.7, 11.0});
+  const Vector<double> y0 = Vector<double>::Ones(3);
+  const PiController controller{.tolerance = {.relative = 1e-6, .absolute = 1e-9}};
+  const IntegrateOptions<double> options{.events = {stationary(1e-3)}};
+  const auto by_value = integrate(problem, y0, TimeSpan{0, 100}, ByValue{}, controller, options);
+  const auto by_reference = integrate(problem, y0, TimeSpan{0, 100}, DormandPrince{}, controller, options);
+  CHECK(by_value.status == Status::event);
+  CHECK(by_value.stats == by_reference.stats);
+  CHECK(same_bits(by_value.y, by_reference.y));
+}
+
+TEST_CASE("a norm of errors beside the problem counts, and what an explicit method does not call need not compile") {
+  const fields::Strict strict{decay({0.3, 1.7, 11.0})};
+  const Vector<double> y0 = Vector<double>::Ones(3);
+  const auto with = [](double tolerance) {
+    return PiController{.tolerance = {.relative = tolerance, .absolute = tolerance}};
+  };
+  const auto strictly = integrate(strict, y0, TimeSpan{0, 2}, DormandPrince{}, with(1e-6));
+  const auto loosely = integrate(static_cast<const Decay&>(strict), y0, TimeSpan{0, 2}, DormandPrince{}, with(1e-6));
+  // A hundredth of the error takes 100^(1/5) = 2.5 times the steps.
+  CHECK(strictly.stats.accepted > 2 * loosely.stats.accepted);
 }
 
 TEST_CASE("Euler with a constant step is gradient descent, bit for bit") {

@@ -43,6 +43,7 @@ class ControllerOf final : public AnyController<S> {
 
   [[nodiscard]] bool is_adaptive() const override { return C::is_adaptive; }
   [[nodiscard]] const Tolerance<S>& tolerance() const override { return tolerance_; }
+  /// 0, which leaves it to the loop, for a controller of constant steps.
   [[nodiscard]] S first_step() const override {
     if constexpr (C::is_adaptive)
       return controller_.first_step;

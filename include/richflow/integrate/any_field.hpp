@@ -1,8 +1,10 @@
 #pragma once
 
+#include <concepts>
 #include <string>
 
 #include "richflow/core/concepts.hpp"
+#include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
@@ -10,7 +12,7 @@
 namespace richflow::detail {
 
 /// A vector field of any type, with what it may have beside: the loop and the steppers that need no more are compiled
-/// once per number type, and call it for whole vectors. What a field does not have is not called.
+/// once per number type, and call it for whole vectors. What a field does not have throws an Error.
 template <class S>
 class AnyField {
  public:
@@ -21,10 +23,10 @@ class AnyField {
   virtual ~AnyField() = default;
 
   [[nodiscard]] virtual Index dimension() const = 0;
-  virtual void operator()(S t, ConstVectorRef<S> y, VectorRef<S> dy) const = 0;
+  virtual void operator()(S t, const Vector<S>& y, VectorRef<S> dy) const = 0;
 
   [[nodiscard]] virtual bool has_loss() const = 0;
-  [[nodiscard]] virtual S loss(ConstVectorRef<S> y) const = 0;
+  [[nodiscard]] virtual S loss(const Vector<S>& y) const = 0;
 
   [[nodiscard]] virtual bool has_loss_from_derivative() const = 0;
   [[nodiscard]] virtual S loss_from_derivative(const Vector<S>& y, const Vector<S>& dy) const = 0;
@@ -33,32 +35,48 @@ class AnyField {
   [[nodiscard]] virtual S error_ratio(const Vector<S>& y, const Vector<S>& y_new, const Vector<S>& error,
                                       const Tolerance<S>& tolerance) const = 0;
 
-  virtual void negative_jacobian(S t, ConstVectorRef<S> y, MatrixRef<S> jacobian) const = 0;
-  /// Exact where the field knows no other.
-  virtual void negative_jacobian(S t, ConstVectorRef<S> y, S relative, S absolute, MatrixRef<S> jacobian) const = 0;
-  [[nodiscard]] virtual bool is_graded() const = 0;
-
   /// What a stalled run may try, or nothing.
   [[nodiscard]] virtual std::string advice() const = 0;
 };
 
+/// A SymmetricStiffField of any type.
+template <class S>
+class AnyStiffField : public AnyField<S> {
+ public:
+  virtual void negative_jacobian(S t, const Vector<S>& y, MatrixRef<S> jacobian) const = 0;
+  /// Exact where the field knows no other.
+  virtual void negative_jacobian(S t, const Vector<S>& y, S relative, S absolute, MatrixRef<S> jacobian) const = 0;
+  [[nodiscard]] virtual bool is_graded() const = 0;
+};
+
+[[noreturn]] inline void throw_absent(const char* member) {
+  throw Error(std::string("the problem has no member ") + member);
+}
+
+/// Outside FieldOf, where an `error_ratio` beside the problem is found too.
+template <class Problem, class S>
+[[nodiscard]] S error_ratio_of(const Problem& problem, const Vector<S>& y, const Vector<S>& y_new,
+                               const Vector<S>& error, const Tolerance<S>& tolerance) {
+  return error_ratio(problem, y, y_new, error, tolerance);
+}
+
 /// Refers to a problem as a field.
-template <class Problem>
-class FieldOf final : public AnyField<typename Problem::Scalar> {
+template <class Problem, class Base = AnyField<typename Problem::Scalar>>
+class FieldOf : public Base {
   using S = typename Problem::Scalar;
 
  public:
   explicit FieldOf(const Problem& problem) : problem_(problem) {}
 
   [[nodiscard]] Index dimension() const override { return problem_.dimension(); }
-  void operator()(S t, ConstVectorRef<S> y, VectorRef<S> dy) const override { problem_(t, y, dy); }
+  void operator()(S t, const Vector<S>& y, VectorRef<S> dy) const override { problem_(t, y, dy); }
 
   [[nodiscard]] bool has_loss() const override { return HasLoss<Problem>; }
-  [[nodiscard]] S loss([[maybe_unused]] ConstVectorRef<S> y) const override {
+  [[nodiscard]] S loss([[maybe_unused]] const Vector<S>& y) const override {
     if constexpr (HasLoss<Problem>)
       return problem_.loss(y);
     else
-      return S(0);
+      throw_absent("loss");
   }
 
   [[nodiscard]] bool has_loss_from_derivative() const override { return HasLossFromDerivative<Problem>; }
@@ -67,30 +85,12 @@ class FieldOf final : public AnyField<typename Problem::Scalar> {
     if constexpr (HasLossFromDerivative<Problem>)
       return problem_.loss_from_derivative(y, dy);
     else
-      return S(0);
+      throw_absent("loss_from_derivative");
   }
 
   [[nodiscard]] S error_ratio(const Vector<S>& y, const Vector<S>& y_new, const Vector<S>& error,
                               const Tolerance<S>& tolerance) const override {
-    return richflow::error_ratio(problem_, y, y_new, error, tolerance);
-  }
-
-  void negative_jacobian([[maybe_unused]] S t, [[maybe_unused]] ConstVectorRef<S> y,
-                         [[maybe_unused]] MatrixRef<S> jacobian) const override {
-    if constexpr (SymmetricStiffField<Problem>) problem_.negative_jacobian(t, y, jacobian);
-  }
-  void negative_jacobian(S t, ConstVectorRef<S> y, [[maybe_unused]] S relative, [[maybe_unused]] S absolute,
-                         MatrixRef<S> jacobian) const override {
-    if constexpr (HasApproximateJacobian<Problem>)
-      problem_.negative_jacobian(t, y, relative, absolute, jacobian);
-    else
-      negative_jacobian(t, y, jacobian);
-  }
-  [[nodiscard]] bool is_graded() const override {
-    if constexpr (requires { problem_.is_graded(); })
-      return problem_.is_graded();
-    else
-      return false;
+    return error_ratio_of(problem_, y, y_new, error, tolerance);
   }
 
   [[nodiscard]] std::string advice() const override {
@@ -99,8 +99,37 @@ class FieldOf final : public AnyField<typename Problem::Scalar> {
     return advice;
   }
 
- private:
+ protected:
   const Problem& problem_;
+};
+
+/// Refers to a problem as a stiff field.
+template <SymmetricStiffField Problem>
+class StiffFieldOf final : public FieldOf<Problem, AnyStiffField<typename Problem::Scalar>> {
+  using S = typename Problem::Scalar;
+
+ public:
+  using FieldOf<Problem, AnyStiffField<S>>::FieldOf;
+
+  void negative_jacobian(S t, const Vector<S>& y, MatrixRef<S> jacobian) const override {
+    this->problem_.negative_jacobian(t, y, jacobian);
+  }
+  void negative_jacobian(S t, const Vector<S>& y, [[maybe_unused]] S relative, [[maybe_unused]] S absolute,
+                         MatrixRef<S> jacobian) const override {
+    if constexpr (HasApproximateJacobian<Problem>)
+      this->problem_.negative_jacobian(t, y, relative, absolute, jacobian);
+    else
+      this->problem_.negative_jacobian(t, y, jacobian);
+  }
+  [[nodiscard]] bool is_graded() const override {
+    constexpr bool says_so = requires(const Problem& problem) {
+      { problem.is_graded() } -> std::convertible_to<bool>;
+    };
+    if constexpr (says_so)
+      return this->problem_.is_graded();
+    else
+      return false;
+  }
 };
 
 }  // namespace richflow::detail

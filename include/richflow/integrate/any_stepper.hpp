@@ -1,5 +1,7 @@
 #pragma once
 
+#include <concepts>
+#include <type_traits>
 #include <utility>
 
 #include "richflow/core/types.hpp"
@@ -8,7 +10,7 @@
 
 namespace richflow::detail {
 
-/// A stepper with its workspace, on a problem. What it does not have, by its members below, is not called.
+/// A stepper with its workspace, on a problem. What it does not have, by its members below, throws an Error.
 template <class S>
 class AnyStepper {
  public:
@@ -20,7 +22,7 @@ class AnyStepper {
   [[nodiscard]] virtual const StepCounters& counters() const = 0;
 
   [[nodiscard]] virtual int error_order() const = 0;
-  [[nodiscard]] virtual const Vector<S>& error() const = 0;
+  virtual const Vector<S>& error() = 0;
 
   [[nodiscard]] virtual bool shares_derivatives() const = 0;
   virtual const Vector<S>& start_derivative(S t, const Vector<S>& y) = 0;
@@ -51,33 +53,36 @@ class StepperOn final : public AnyStepper<typename Problem::Scalar> {
     if constexpr (EmbeddedStepper<St, Problem>)
       return St::error_order;
     else
-      return 0;
+      throw_absent("error_order");
   }
-  [[nodiscard]] const Vector<S>& error() const override {
+  const Vector<S>& error() override {
     if constexpr (EmbeddedStepper<St, Problem>)
-      return stepper_.error(ws_);
+      return kept(stepper_.error(ws_), error_);
     else
-      return none_;
+      throw_absent("error");
   }
 
   [[nodiscard]] bool shares_derivatives() const override { return DerivativeStepper<St, Problem>; }
   const Vector<S>& start_derivative([[maybe_unused]] S t, [[maybe_unused]] const Vector<S>& y) override {
     if constexpr (DerivativeStepper<St, Problem>)
-      return stepper_.start_derivative(problem_, t, y, ws_);
+      return kept(stepper_.start_derivative(problem_, t, y, ws_), start_);
     else
-      return none_;
+      throw_absent("start_derivative");
   }
   const Vector<S>& end_derivative([[maybe_unused]] S t_new, [[maybe_unused]] const Vector<S>& y_new) override {
     if constexpr (DerivativeStepper<St, Problem>)
-      return stepper_.end_derivative(problem_, t_new, y_new, ws_);
+      return kept(stepper_.end_derivative(problem_, t_new, y_new, ws_), end_);
     else
-      return none_;
+      throw_absent("end_derivative");
   }
 
   [[nodiscard]] bool is_dense() const override { return DenseStepper<St, Problem>; }
   void interpolate([[maybe_unused]] S theta, [[maybe_unused]] S h, [[maybe_unused]] const Vector<S>& y,
                    [[maybe_unused]] const Vector<S>& y_new, [[maybe_unused]] Vector<S>& out) const override {
-    if constexpr (DenseStepper<St, Problem>) stepper_.interpolate(ws_, theta, h, y, y_new, out);
+    if constexpr (DenseStepper<St, Problem>)
+      stepper_.interpolate(ws_, theta, h, y, y_new, out);
+    else
+      throw_absent("interpolate");
   }
 
   [[nodiscard]] bool has_long_steps() const override { return HasLongSteps<St>; }
@@ -89,20 +94,38 @@ class StepperOn final : public AnyStepper<typename Problem::Scalar> {
   }
 
  private:
+  /// What a stepper returns: a vector of its own, or a value that ends with the statement.
+  template <class T>
+  static const Vector<S>& kept(T&& vector, Vector<S>& memory) {
+    if constexpr (std::is_lvalue_reference_v<T> && std::derived_from<std::remove_cvref_t<T>, Vector<S>>)
+      return vector;
+    else
+      return memory = std::forward<T>(vector);
+  }
+
   const St stepper_;
   const Problem& problem_;
   WorkspaceOf<St, Problem> ws_;
-  const Vector<S> none_ = {};
+  Vector<S> error_ = {};
+  Vector<S> start_ = {};
+  Vector<S> end_ = {};
 };
 
 template <class St, class Problem>
 StepperOn<St, Problem>::StepperOn(const St& stepper, const Problem& problem)
     : stepper_(stepper), problem_(problem), ws_(stepper_.make_workspace(problem_)) {}
 
-/// A stepper that needs nothing of `Problem` that an AnyField does not have: `St::works_on_any_field<St, Problem>`.
+/// A stepper that says that it calls nothing of `Problem` that an AnyField does not have:
+/// `St::works_on_any_field<St, Problem>`.
 template <class St, class Problem>
 concept WorksOnAnyField = requires {
   requires St::template works_on_any_field<St, Problem>;
+};
+
+/// The same of an AnyStiffField: `St::works_on_any_stiff_field<St, Problem>`.
+template <class St, class Problem>
+concept WorksOnAnyStiffField = SymmetricStiffField<Problem> && requires {
+  requires St::template works_on_any_stiff_field<St, Problem>;
 };
 
 }  // namespace richflow::detail

@@ -88,12 +88,23 @@ class ValuesOf final : public AnyValues<Scalar> {
   std::vector<Value>& values_;
 };
 
+/// How a run sees its problem: as a stiff field only where the stepper asks for its Jacobian through it.
+template <class St, class Problem>
+struct FieldFor {
+  using type = FieldOf<Problem>;
+};
+template <class St, class Problem>
+requires WorksOnAnyStiffField<St, Problem>
+struct FieldFor<St, Problem> {
+  using type = StiffFieldOf<Problem>;
+};
+
 /// Checks, then runs the loop from `state`. `is_fresh`: not resumed.
 template <class Problem, class St, class Controller, class Scalar, class Value>
 Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> state, Scalar end, const St& stepper,
                             const Controller& controller, const IntegrateOptions<Scalar, Value>& options,
                             bool is_fresh) {
-  const FieldOf<Problem> field(problem);
+  const typename FieldFor<St, Problem>::type field(problem);
   const ControllerOf<Scalar, Controller> control(controller);
   const auto& save_at = options.save_at;
   const RunOptions<Scalar> run_options{{save_at.times, save_at.every, save_at.start, save_at.end},
@@ -110,24 +121,13 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
   const auto run_with = [&](AnyStepper<Scalar>&& any_stepper) {
     return Run<Scalar>({field, any_stepper, control, values}, run_options, std::move(state), end).run(is_fresh);
   };
-  RunOutcome<Scalar> outcome = [&] {
-    if constexpr (WorksOnAnyField<St, Problem>)
-      return run_with(StepperOn<St, AnyField<Scalar>>(stepper, field));
-    else
-      return run_with(StepperOn<St, Problem>(stepper, problem));
-  }();
-  solution.status = outcome.status;
-  solution.message = std::move(outcome.message);
-  solution.t = outcome.t;
-  solution.y = std::move(outcome.y);
-  solution.step = outcome.step;
-  solution.times = std::move(outcome.times);
-  solution.steps = std::move(outcome.steps);
-  solution.event = outcome.event;
-  solution.event_name = std::move(outcome.event_name);
-  solution.bad_index = outcome.bad_index;
-  solution.stats = outcome.stats;
-  solution.state = std::move(outcome.state);
+  RunOutcome<Scalar>& outcome = solution;
+  if constexpr (WorksOnAnyStiffField<St, Problem>)
+    outcome = run_with(StepperOn<St, AnyStiffField<Scalar>>(stepper, field));
+  else if constexpr (WorksOnAnyField<St, Problem>)
+    outcome = run_with(StepperOn<St, AnyField<Scalar>>(stepper, field));
+  else
+    outcome = run_with(StepperOn<St, Problem>(stepper, problem));
   return solution;
 }
 

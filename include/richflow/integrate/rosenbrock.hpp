@@ -296,7 +296,7 @@ class Rosenbrock {
 
   /// On the field and its Jacobian it needs no more. (A stepper derived from it may.)
   template <class St, class Problem>
-  static constexpr bool works_on_any_field =
+  static constexpr bool works_on_any_stiff_field =
       std::conjunction_v<std::is_same<St, Rosenbrock>, std::bool_constant<SymmetricStiffField<Problem>>>;
 
   template <class Problem>

@@ -87,23 +87,6 @@ struct RunOptions {
   bool detect_stall;
 };
 
-/// A Solution without the values.
-template <class Scalar>
-struct RunOutcome {
-  Status status = Status::reached_end;
-  std::string message = {};
-  Scalar t = Scalar(0);
-  Vector<Scalar> y = {};
-  Index step = 0;
-  std::vector<Scalar> times = {};
-  std::vector<Index> steps = {};
-  std::optional<std::size_t> event = {};
-  std::string event_name = {};
-  Index bad_index = -1;
-  Stats stats = {};
-  IntegrationState<Scalar> state = {};
-};
-
 /// One run of the loop: the parts, the workspace and the state it advances.
 template <class Scalar>
 class Run {
@@ -312,11 +295,10 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
   if (fired_) return finish(Status::event, event_text());
   if ((goal_ || sees_cycles_) && options_.detect_stall && (is_fresh || state_.stall.last_y.size() != state_.y.size()))
     Detector::start(state_.stall, state_.t, state_.y, goal_ ? before_[*goal_] : Scalar(0));
-  if (is_adaptive_) {
-    if (state_.t < end_ && !(state_.control.step > Scalar(0)) && !choose_first_step())
-      return finish(Status::non_finite, sentence("F(t, y)(", outcome_.bad_index, ") is not finite at the start, t = ",
-                                                 state_.t, ", step ", state_.step));
-  }
+  const bool needs_first_step = is_adaptive_ && state_.t < end_ && !(state_.control.step > Scalar(0));
+  if (needs_first_step && !choose_first_step())
+    return finish(Status::non_finite, sentence("F(t, y)(", outcome_.bad_index,
+                                               ") is not finite at the start, t = ", state_.t, ", step ", state_.step));
   for (Index attempts = 0;; ++attempts) {
     if (!(state_.t < end_)) return finish(Status::reached_end, sentence("reached t = ", state_.t));
     if (attempts == options_.max_steps) return finish(Status::max_steps, budget_text());

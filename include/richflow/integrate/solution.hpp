@@ -63,9 +63,9 @@ struct IntegrationState {
   Stats stats = {};                    ///< work up to t
 };
 
-/// How a run ended and what it kept. Whatever the status, `t` and `y` are the last good state.
-template <class Scalar, class Value = Vector<Scalar>>
-struct [[nodiscard]] Solution : Result<Solution<Scalar, Value>> {
+/// How a run ended, without the values that it kept. Whatever the status, `t` and `y` are the last good state.
+template <class Scalar>
+struct RunOutcome {
   Status status = Status::reached_end;  ///< how the run ended
   std::string message = {};             ///< the status in a sentence, with the values of this run
   Scalar t = Scalar(0);                 ///< final time
@@ -74,7 +74,6 @@ struct [[nodiscard]] Solution : Result<Solution<Scalar, Value>> {
 
   std::vector<Scalar> times = {};  ///< when values were saved
   std::vector<Index> steps = {};   ///< accepted steps at those times (completed ones, for a time between steps)
-  std::vector<Value> values = {};  ///< what was saved
 
   std::optional<std::size_t> event = {};  ///< position, in the options, of the event that fired
   std::string event_name = {};            ///< and its name
@@ -84,6 +83,12 @@ struct [[nodiscard]] Solution : Result<Solution<Scalar, Value>> {
 
   /// True if the run ended as asked: reached_end, event or stopped_by_observer.
   [[nodiscard]] bool ok() const { return is_success(status); }
+};
+
+/// How a run ended and what it kept.
+template <class Scalar, class Value = Vector<Scalar>>
+struct [[nodiscard]] Solution : RunOutcome<Scalar>, Result<Solution<Scalar, Value>> {
+  std::vector<Value> values = {};  ///< what was saved, at `times`
 };
 
 /// Prints the status with its message, and the counts.

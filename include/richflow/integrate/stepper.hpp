@@ -77,7 +77,10 @@ using WorkspaceOf = decltype(std::declval<const Stepper&>().make_workspace(std::
 /// - `step(problem, t, h, y, y_new, ws)`: one attempt from `(t, y)`, result in `y_new`; no allocation
 /// - `accept(ws)`: the last attempt was taken
 ///
-/// A stepper that needs more than a vector field says so by a `static_assert` in `make_workspace`.
+/// A stepper that needs more than a vector field says so by a `static_assert` in `make_workspace`. One that is a
+/// template of the problem may save compile time by a `template <class St, class Problem> static constexpr bool
+/// works_on_any_field` (or `works_on_any_stiff_field`, with a symmetric Jacobian): where it is true, the problems it is
+/// given are all of one type. It should be so only for `St` the stepper itself, not one derived from it.
 template <class St, class P>
 concept Stepper = requires(const St& stepper, const P& problem, typename P::Scalar t,
                            const Vector<typename P::Scalar>& y, Vector<typename P::Scalar>& y_new,
@@ -86,7 +89,7 @@ concept Stepper = requires(const St& stepper, const P& problem, typename P::Scal
   stepper.begin(problem, t, y, ws);
   stepper.step(problem, t, t, y, y_new, ws);
   stepper.accept(ws);
-  { std::as_const(ws).counters } -> std::convertible_to<const StepCounters&>;
+  { &std::as_const(ws).counters } -> std::convertible_to<const StepCounters*>;
 };
 
 /// A stepper that estimates its error: `error(ws)` = `y_new - y_embedded` of the last attempt, and
@@ -240,7 +243,7 @@ constexpr void explain_stepper() {
     using Ws = WorkspaceOf<St, P>;
     static_assert(
         requires(const Ws& ws) {
-          { ws.counters } -> std::convertible_to<const StepCounters&>;
+          { &ws.counters } -> std::convertible_to<const StepCounters*>;
         },
         "richflow: the stepper's workspace must have a member `StepCounters counters`");
     static_assert(
