@@ -8,7 +8,9 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
+#include "richflow/regularizers/any_mirror_map.hpp"
 
 namespace richflow {
 
@@ -41,12 +43,47 @@ template <class Scalar>
   return scale > Scalar(0) ? scale : Scalar(1);
 }
 
+/// Sets `z_i = x_i^T nu` to `gradient_i` where the two differ by more than the final tolerance of a minimizer and yet
+/// by no more than the rounding of the sum. Cost: O(d), and one product where something differs.
+template <class S>
+void settle_roundings(const Matrix<S>& X, const Vector<S>& nu, const Vector<S>& gradient, Vector<S>& z);
+
+/// See `certify`.
+template <class S>
+[[nodiscard]] BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data,
+                                              const Vector<S>& beta, const Vector<S>& nu);
+
+/// See `certify` without multipliers.
+template <class S>
+[[nodiscard]] BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data,
+                                              const Vector<S>& beta);
+
 }  // namespace detail
+
+/// Checks a claimed minimizer `beta` of `Q` over `X beta = y` against the multipliers `nu` (N values).
+/// Throws DimensionError for wrong lengths. Cost O(N d).
+template <MirrorMap Mirror>
+[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
+                                                                const BasicDataset<typename Mirror::Scalar>& data,
+                                                                const Vector<typename Mirror::Scalar>& beta,
+                                                                const Vector<typename Mirror::Scalar>& nu) {
+  using S = typename Mirror::Scalar;
+  return detail::certify_any<S>(detail::MirrorMapOf<Mirror>::refer_to(mirror), data, beta, nu);
+}
+
+/// The same without multipliers: `nu` is a least-squares solution of `X^T nu = grad Q(beta)`. Use it to
+/// judge any beta, of whatever origin. Cost O(N^2 d). Needs `grad Q(beta)` to be representable: at extreme
+/// scales, where entries of beta underflow, pass `nu`.
+template <MirrorMap Mirror>
+[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
+                                                                const BasicDataset<typename Mirror::Scalar>& data,
+                                                                const Vector<typename Mirror::Scalar>& beta) {
+  using S = typename Mirror::Scalar;
+  return detail::certify_any<S>(detail::MirrorMapOf<Mirror>::refer_to(mirror), data, beta);
+}
 
 namespace detail {
 
-/// Sets `z_i = x_i^T nu` to `gradient_i` where the two differ by more than the final tolerance of a minimizer and yet
-/// by no more than the rounding of the sum. Cost: O(d), and one product where something differs.
 template <class S>
 void settle_roundings(const Matrix<S>& X, const Vector<S>& nu, const Vector<S>& gradient, Vector<S>& z) {
   using std::abs;
@@ -61,32 +98,27 @@ void settle_roundings(const Matrix<S>& X, const Vector<S>& nu, const Vector<S>& 
   }
 }
 
-}  // namespace detail
-
-/// Checks a claimed minimizer `beta` of `Q` over `X beta = y` against the multipliers `nu` (N values).
-/// Throws DimensionError for wrong lengths. Cost O(N d).
-template <MirrorMap Mirror>
-[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
-                                                                const BasicDataset<typename Mirror::Scalar>& data,
-                                                                const Vector<typename Mirror::Scalar>& beta,
-                                                                const Vector<typename Mirror::Scalar>& nu) {
-  using S = typename Mirror::Scalar;
+template <class S>
+BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data, const Vector<S>& beta,
+                                const Vector<S>& nu) {
   using std::abs;
   const Index d = data.dimension();
   require_size("the regularizer", mirror.dimension(), d);
   require_size("beta", beta.size(), d);
   require_size("nu", nu.size(), data.num_samples());
 
-  Vector<S> z = data.X().transpose() * nu;
-  Vector<S> gradient(d), dual_beta(d), curvature(d), start(d);
+  const Vector<S> zero = Vector<S>::Zero(d);
+  Vector<S> z, gradient(d), dual_beta(d), curvature(d), start(d);
+  multiply_transposed(data.X(), nu, z);
   mirror.gradient(beta, gradient);
-  mirror.mirror(Vector<S>::Zero(d), start, curvature);
-  detail::settle_roundings(data.X(), nu, gradient, z);
+  mirror.mirror(zero, start, curvature);
+  settle_roundings(data.X(), nu, gradient, z);
   mirror.mirror(z, dual_beta, curvature);
 
   BasicCertificate<S> certificate;
-  const Vector<S> start_prediction = data.X() * start;
-  const S scale = detail::residual_scale<S>(data.y().norm(), start_prediction.norm());
+  Vector<S> start_prediction;
+  multiply(data.X(), start, start_prediction);
+  const S scale = residual_scale<S>(data.y().norm(), start_prediction.norm());
   certificate.primal_residual = data.residual_norm(beta) / scale;
 
   // Below this size beta has lost digits to underflow and determines no gradient.
@@ -99,29 +131,25 @@ template <MirrorMap Mirror>
   certificate.kkt_residual = worst / std::max(S(1), S(z.cwiseAbs().maxCoeff()));
 
   // Weak duality holds for any multipliers in the domain; rounding may have put these on its edge or past it.
-  const S edge = mirror.max_step(Vector<S>::Zero(d), z);
+  const S edge = mirror.max_step(zero, z);
   const S inside = std::min(S(1), edge * (S(1) - S(8) * std::numeric_limits<S>::epsilon()));
   const S primal = mirror.value(beta);
-  const S conjugate = mirror.conjugate(inside * z);
+  z *= inside;
+  const S conjugate = mirror.conjugate(z);
   const S size = std::max(abs(primal), abs(conjugate));
   certificate.duality_gap = (primal + conjugate - inside * data.y().dot(nu)) / (size > S(0) ? size : S(1));
   return certificate;
 }
 
-/// The same without multipliers: `nu` is a least-squares solution of `X^T nu = grad Q(beta)`. Use it to
-/// judge any beta, of whatever origin. Cost O(N^2 d). Needs `grad Q(beta)` to be representable: at extreme
-/// scales, where entries of beta underflow, pass `nu`.
-template <MirrorMap Mirror>
-[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
-                                                                const BasicDataset<typename Mirror::Scalar>& data,
-                                                                const Vector<typename Mirror::Scalar>& beta) {
-  using S = typename Mirror::Scalar;
+template <class S>
+BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data, const Vector<S>& beta) {
   require_size("beta", beta.size(), data.dimension());
   Vector<S> gradient(data.dimension());
   mirror.gradient(beta, gradient);
   const BasicOrthonormalRows<S> rows(data);
-  const Vector<S> nu = rows.nearest_multipliers(gradient);
-  return certify(mirror, data, beta, nu);
+  return certify_any(mirror, data, beta, rows.nearest_multipliers(gradient));
 }
+
+}  // namespace detail
 
 }  // namespace richflow

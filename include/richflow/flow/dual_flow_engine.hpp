@@ -1,0 +1,307 @@
+#pragma once
+
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/regularizers/any_mirror_map.hpp"
+
+namespace richflow::detail {
+
+/// What DualFlow does, for any mirror map: its members are defined outside the class, so that they can be compiled once
+/// for a number type.
+template <class S>
+class DualFlowEngine {
+ public:
+  /// See DualFlow. `dataset` must outlive it.
+  DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const BasicDataset<S>& dataset);
+  DualFlowEngine(const DualFlowEngine& other);
+  DualFlowEngine(DualFlowEngine&& other) noexcept;
+  DualFlowEngine& operator=(const DualFlowEngine& other);
+  DualFlowEngine& operator=(DualFlowEngine&& other) noexcept;
+  ~DualFlowEngine();
+
+  [[nodiscard]] Index dimension() const { return dataset_->num_samples(); }
+  [[nodiscard]] const AnyMirrorMap<S>& map() const { return *map_; }
+  [[nodiscard]] const BasicDataset<S>& dataset() const { return *dataset_; }
+  [[nodiscard]] bool is_graded() const { return rotated_.has_value(); }
+
+  // See DualFlow; `field` is the call.
+  [[nodiscard]] Vector<S> multipliers(ConstVectorRef<S> state) const;
+  [[nodiscard]] S first_step() const;
+  void field(ConstVectorRef<S> nu, VectorRef<S> dnu) const;
+  [[nodiscard]] S loss(ConstVectorRef<S> nu) const;
+  void beta(ConstVectorRef<S> nu, VectorRef<S> out) const;
+  void negative_jacobian(ConstVectorRef<S> nu, S relative, S absolute, MatrixRef<S> jacobian) const;
+  [[nodiscard]] S error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const;
+
+ private:
+  // Products of at most block x block x block keep Eigen's packing buffers on the stack.
+  static constexpr Index block = 96;
+  static constexpr Index largest_tile = 56;
+
+  [[nodiscard]] const Matrix<S>& X() const { return rotated_ ? rotated_->X() : dataset_->X(); }
+  [[nodiscard]] const Vector<S>& y() const { return rotated_ ? rotated_->y() : dataset_->y(); }
+
+  void rotate_graded_columns();
+  void evaluate(ConstVectorRef<S> nu) const;
+
+  /// Adds `X beta_` to the residual. In the rich regime most of beta is below the rounding error of the
+  /// rest, and those columns are not read.
+  void add_prediction() const;
+
+  /// Adds `X diag(weight_) X^T` to the lower triangle of `jacobian`, over the columns where
+  /// `|weight_| > rate max(negligible, relative curvature_)`; over all where `negligible` is negative.
+  void add_weighted_gram(S negligible, S relative, MatrixRef<S> jacobian) const;
+  void add_block(Index count, MatrixRef<S> jacobian) const;
+
+  /// |X|_2^2 by a few power iterations from a fixed start, good to a small factor.
+  [[nodiscard]] S estimate_squared_norm() const;
+
+  MirrorMapValue<S> map_;
+  const BasicDataset<S>* dataset_;
+  std::optional<BasicDataset<S>> rotated_;  // U^T X and U^T y, where columns differ much in size
+  Matrix<S> rotation_;                      // U
+  Vector<S> units_;                         // sizes of the columns over their median, 1 at least
+  S squared_norm_ = S(0);
+  mutable Vector<S> point_;           // the latest evaluated nu; NaN before the first
+  mutable Vector<S> residual_;        // X beta - y there
+  mutable Vector<S> z_;               // X^T nu
+  mutable Vector<S> beta_;            // beta(z)
+  mutable Vector<S> curvature_;       // d beta / d z
+  Vector<S> start_curvature_;         // d beta / d z at nu = 0
+  mutable Matrix<S> start_jacobian_;  // lower triangle of S at nu = 0, once it was needed
+  mutable bool has_start_jacobian_ = false;
+  mutable Vector<S> weight_;                    // scratch, d
+  mutable Matrix<S> columns_, scaled_columns_;  // scratch, N x block
+};
+
+template <class S>
+DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const BasicDataset<S>& dataset)
+    : map_(std::move(map)),
+      dataset_(&dataset),
+      point_(Vector<S>::Constant(dataset.num_samples(), std::numeric_limits<S>::quiet_NaN())),
+      residual_(dataset.num_samples()),
+      z_(dataset.dimension()),
+      beta_(dataset.dimension()),
+      curvature_(dataset.dimension()),
+      start_curvature_(dataset.dimension()),
+      weight_(dataset.dimension()),
+      columns_(dataset.num_samples(), block),
+      scaled_columns_(dataset.num_samples(), block) {
+  require<DimensionError>(map_->dimension() == dataset.dimension(), "the mirror map has ", map_->dimension(),
+                          " coordinates but X has ", dataset.dimension(), " columns");
+  rotate_graded_columns();
+  start_jacobian_.setZero(dimension(), dimension());
+  squared_norm_ = estimate_squared_norm();
+  z_.setZero();
+  map_->mirror(z_, beta_, start_curvature_);
+}
+
+template <class S>
+DualFlowEngine<S>::DualFlowEngine(const DualFlowEngine& other) = default;
+template <class S>
+DualFlowEngine<S>::DualFlowEngine(DualFlowEngine&& other) noexcept = default;
+template <class S>
+DualFlowEngine<S>& DualFlowEngine<S>::operator=(const DualFlowEngine& other) = default;
+template <class S>
+DualFlowEngine<S>& DualFlowEngine<S>::operator=(DualFlowEngine&& other) noexcept = default;
+template <class S>
+DualFlowEngine<S>::~DualFlowEngine() = default;
+
+template <class S>
+Vector<S> DualFlowEngine<S>::multipliers(ConstVectorRef<S> state) const {
+  require_size("state", state.size(), dimension());
+  return rotated_ ? Vector<S>(rotation_ * state) : Vector<S>(state);
+}
+
+template <class S>
+S DualFlowEngine<S>::first_step() const {
+  evaluate(Vector<S>::Zero(dimension()));
+  const S rate = map_->dual_rate();
+  weight_.noalias() = -rate * (X().transpose() * residual_);
+  // Half the way to a bound, where there is one.
+  const S reach = std::min(S(1), map_->max_step(Vector<S>::Zero(weight_.size()), weight_) / S(2) *
+                                     weight_.template lpNorm<Eigen::Infinity>());
+  const S fastest =
+      std::max(weight_.template lpNorm<Eigen::Infinity>() / reach, rate * squared_norm_ * start_curvature_.maxCoeff());
+  return fastest > S(0) ? S(1) / fastest : S(1);
+}
+
+template <class S>
+void DualFlowEngine<S>::field(ConstVectorRef<S> nu, VectorRef<S> dnu) const {
+  evaluate(nu);
+  dnu = -map_->dual_rate() * residual_;
+}
+
+template <class S>
+S DualFlowEngine<S>::loss(ConstVectorRef<S> nu) const {
+  evaluate(nu);
+  return residual_.squaredNorm();
+}
+
+template <class S>
+void DualFlowEngine<S>::beta(ConstVectorRef<S> nu, VectorRef<S> out) const {
+  require_size("out", out.size(), dataset_->dimension());
+  evaluate(nu);
+  out = beta_;
+}
+
+template <class S>
+void DualFlowEngine<S>::negative_jacobian(ConstVectorRef<S> nu, S relative, S absolute, MatrixRef<S> jacobian) const {
+  require<DimensionError>(jacobian.rows() == dimension() && jacobian.cols() == dimension(), "S is ", jacobian.rows(),
+                          " x ", jacobian.cols(), " where ", dimension(), " x ", dimension(), " is needed");
+  if (rotated_) relative = absolute = S(0);
+  evaluate(nu);
+  const S rate = map_->dual_rate();
+  const S rounding = rotated_ ? S(0) : std::numeric_limits<S>::epsilon() / S(4);
+  const S negligible = std::max(absolute / (rate * squared_norm_), rounding * curvature_.maxCoeff());
+  Index from_zero = 0;
+  Index from_start = 0;
+  for (Index i = 0; i < curvature_.size(); ++i) {
+    using std::abs;
+    const S c = curvature_[i];
+    from_zero += c > negligible ? 1 : 0;
+    from_start += abs(c - start_curvature_[i]) > std::max(negligible, relative * c) ? 1 : 0;
+  }
+  // The choice must depend on nu alone, not on whether the start's Jacobian is there already: a resumed run
+  // repeats the uninterrupted one bit for bit.
+  auto lower = jacobian.template triangularView<Eigen::Lower>();
+  if (2 * from_start < from_zero) {
+    if (!has_start_jacobian_) {
+      has_start_jacobian_ = true;
+      weight_ = rate * start_curvature_;
+      add_weighted_gram(S(-1), S(0), start_jacobian_);
+    }
+    lower = start_jacobian_;
+    weight_ = rate * (curvature_ - start_curvature_);
+    add_weighted_gram(negligible, relative, jacobian);
+  } else {
+    lower.setZero();
+    weight_ = rate * curvature_;
+    add_weighted_gram(negligible, S(0), jacobian);
+  }
+}
+
+template <class S>
+S DualFlowEngine<S>::error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const {
+  evaluate(nu_new);
+  multiply_transposed(X(), error, weight_);
+  weight_.array() *= curvature_.array();
+  if (rotated_) {
+    // A large column makes much of a small entry of beta.
+    weight_.array() *= units_.array();
+    const S change = weight_.stableNorm();
+    weight_ = units_.cwiseProduct(beta_);
+    return change == S(0) ? change : change / (absolute + relative * weight_.stableNorm());
+  }
+  const S change = weight_.stableNorm();
+  if (change == S(0)) return change;
+  return change / (absolute + relative * beta_.stableNorm());
+}
+
+template <class S>
+void DualFlowEngine<S>::rotate_graded_columns() {
+  const Matrix<S>& X = dataset_->X();
+  const Vector<S> sizes = X.cwiseAbs().colwise().maxCoeff().transpose();
+  const S largest = sizes.maxCoeff();
+  const S smallest = (sizes.array() > S(0)).select(sizes, largest).minCoeff();
+  if (!(largest > S(1e3) * smallest)) return;
+  Vector<S> sorted = sizes;
+  std::nth_element(sorted.data(), sorted.data() + sorted.size() / 2, sorted.data() + sorted.size());
+  const S median = sorted[sorted.size() / 2];
+  units_ = (sizes / (median > S(0) ? median : smallest)).cwiseMax(S(1));
+  const Eigen::ColPivHouseholderQR<Matrix<S>> qr(X);
+  rotation_ = qr.householderQ();
+  const Matrix<S> R = qr.matrixR().template triangularView<Eigen::Upper>();
+  rotated_.emplace(R * qr.colsPermutation().transpose(), rotation_.transpose() * dataset_->y());
+}
+
+template <class S>
+void DualFlowEngine<S>::evaluate(ConstVectorRef<S> nu) const {
+  require_size("nu", nu.size(), dimension());
+  if (nu == point_) return;
+  point_ = nu;
+  multiply_transposed(X(), point_, z_);
+  map_->mirror(z_, beta_, curvature_);
+  residual_ = -y();
+  add_prediction();
+}
+
+template <class S>
+void DualFlowEngine<S>::add_prediction() const {
+  using std::abs;
+  const Index d = dataset_->dimension();
+  const S negligible = std::numeric_limits<S>::epsilon() / S(8 * d) * beta_.template lpNorm<Eigen::Infinity>();
+  using std::isfinite;
+  // An infinite beta (beyond a bound, or an overflow) must reach the residual, so that the step is refused.
+  if (rotated_ || !isfinite(negligible) || 8 * (beta_.array().abs() > negligible).count() > d) {
+    add_product(X(), beta_, residual_);
+  } else {
+    for (Index i = 0; i < d; ++i)
+      if (!(abs(beta_[i]) <= negligible)) residual_ += beta_[i] * X().col(i);
+  }
+}
+
+template <class S>
+void DualFlowEngine<S>::add_weighted_gram(S negligible, S relative, MatrixRef<S> jacobian) const {
+  using std::abs;
+  const Matrix<S>& X = this->X();
+  const S rate = map_->dual_rate();
+  const Index d = dataset_->dimension();
+  Index count = 0;
+  for (Index j = 0; j < d; ++j) {
+    if (negligible < S(0) || abs(weight_[j]) > rate * std::max(negligible, S(relative * curvature_[j]))) {
+      columns_.col(count) = X.col(j);
+      scaled_columns_.col(count) = weight_[j] * X.col(j);
+      ++count;
+    }
+    if (count == block || (j + 1 == d && count > 0)) {
+      add_block(count, jacobian);
+      count = 0;
+    }
+  }
+}
+
+template <class S>
+void DualFlowEngine<S>::add_block(Index count, MatrixRef<S> jacobian) const {
+  const Index n = dimension();
+  const Index tiles = (n + largest_tile - 1) / largest_tile;
+  const Index tile = (n + tiles - 1) / tiles;
+  for (Index i = 0; i < n; i += tile) {
+    const Index rows = std::min(tile, n - i);
+    for (Index j = 0; j <= i; j += tile) {
+      const Index cols = std::min(tile, n - j);
+      jacobian.block(i, j, rows, cols).noalias() +=
+          columns_.block(i, 0, rows, count) * scaled_columns_.block(j, 0, cols, count).transpose();
+    }
+  }
+}
+
+template <class S>
+S DualFlowEngine<S>::estimate_squared_norm() const {
+  const Matrix<S>& X = this->X();
+  Vector<S> u;
+  multiply(X, Vector<S>(Vector<S>::Ones(X.cols())), u);
+  u += y();
+  S estimate = X.squaredNorm() / static_cast<S>(std::min(X.rows(), X.cols()));
+  for (int k = 0; k < 3; ++k) {
+    const S norm = u.stableNorm();
+    if (!(norm > S(0))) break;
+    u /= norm;
+    multiply_transposed(X, u, z_);
+    multiply(X, z_, u);
+    estimate = std::max(estimate, z_.squaredNorm());
+  }
+  return estimate;
+}
+
+}  // namespace richflow::detail

@@ -1,0 +1,585 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/dual_point.hpp"
+#include "richflow/minimizers/graded_system.hpp"
+#include "richflow/minimizers/hessian_solver.hpp"
+#include "richflow/minimizers/minimizer_result.hpp"
+#include "richflow/minimizers/mirror_point.hpp"
+#include "richflow/minimizers/orthonormal_rows.hpp"
+#include "richflow/regularizers/any_mirror_map.hpp"
+
+namespace richflow::detail {
+
+/// What MirrorPath does, for any mirror map: its members are defined outside the class, so that they can be compiled
+/// once for a number type.
+template <class S>
+class MirrorPathEngine {
+ public:
+  using Options = BasicMinimizerOptions<S>;
+
+  /// See MirrorPath.
+  MirrorPathEngine(BasicDataset<S> data, std::unique_ptr<AnyMirrorMap<S>> map, Options options);
+  MirrorPathEngine(const MirrorPathEngine&) = delete;
+  MirrorPathEngine& operator=(const MirrorPathEngine&) = delete;
+  ~MirrorPathEngine();
+
+  /// See MirrorPath.
+  BasicMinimizerResult<S> solve(BasicScale<S> scale);
+
+  [[nodiscard]] const BasicDataset<S>& dataset() const { return data_; }
+
+ private:
+  // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
+  // `corrected`. A jump is at most `reach` times the one before. A conjugate-gradient iteration costs about 1/20 of a
+  // factorization, hence `max_inner`; a jump, which the next corrects, is worth a new factorization earlier. Measured
+  // on Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each. A Newton step
+  // that fits less than `graded_below` times between the bounds is rounding.
+  static constexpr double neighbourhood = 0.5;
+  static constexpr double corrected = 1e-2;
+  static constexpr Index max_inner = 16;
+  static constexpr double reach = 6;
+  static constexpr double graded_below = 1e-3;
+  // An old factorization may aim a jump if it does so to this relative accuracy.
+  static constexpr double aimed = 1e-7;
+  // A jump after which a Newton step fits less often than this between the bounds, or after which nothing reaches that
+  // much of the residual, has left a growing entry of beta behind, which would have to climb by a factor per step.
+  // After some retreats it was lost earlier, and climbs.
+  static constexpr double overshot_below = 1e-6;
+  static constexpr Index max_retreats = 2;
+  // Newton steps that may pass without a smaller residual before the limit of rounding counts as reached.
+  static constexpr Index patience = 12;
+
+  [[nodiscard]] const Matrix<S>& X() const { return rows_ ? rows_->X() : data_.X(); }
+  [[nodiscard]] const Vector<S>& y() const { return rows_ ? target_ : data_.y(); }
+  [[nodiscard]] bool has_units() const { return rows_ && rows_->has_units(); }
+  void evaluate_here() { residual_ = here_.evaluate(*map_, X(), y(), residual_scale_); }
+
+  void allocate(Index rows);
+
+  void set_scale(S log_alpha);
+
+  void factorize();
+
+  /// The Hessian at z = 0, where every scale has the same one up to a factor.
+  void factorize_kernel();
+
+  void orthonormalize_rows();
+
+  /// The scale at which the problem has become nearly linear: max |z| = 0.5 for the kernel solution, and nowhere more
+  /// than half the way to a bound.
+  void find_kernel_end();
+
+  /// z = 0 at the kernel end, or at the wanted scale if that is larger.
+  void start_at_kernel_end(BasicScale<S> scale);
+
+  bool solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out);
+
+  /// `H step = X diag(curvature) wish + rhs` and `step_z = X^T step` where the curvatures differ by more than working
+  /// precision and yet all count.
+  void solve_graded(const Vector<S>& wish, const Vector<S>& rhs, S accuracy, Vector<S>& step, Vector<S>& step_z);
+
+  /// One damped inexact Newton step; false if it made no progress.
+  bool newton_step(S goal);
+
+  void accept(S t, const Vector<S>& direction, S residual);
+
+  /// Near a bound the residual says nothing of the small entries of beta; that a Newton step moves no distance by more
+  /// than half does. At the final tolerance those entries are below rounding.
+  [[nodiscard]] bool is_close(S goal) const;
+
+  /// Newton steps at the present scale until the relative residual is at most `goal`.
+  Status correct(S goal);
+
+  /// The tolerance is meant for the residual in the data as given. Among other rows it has another size, and what was
+  /// fitted there are labels with roundings of their own: they are replaced by those the remaining residual asks for.
+  Status correct_in_data();
+
+  Status follow_to(BasicScale<S> scale);
+
+  /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows. The factorization that served the
+  /// last Newton steps may aim the jump too, if it does so accurately.
+  bool jump_towards(S target);
+
+  bool try_jumps(S target);
+
+  /// Back to where the last jump began; the next one will be shorter.
+  void retreat();
+
+  /// Sets `trial_` to the predicted point at the scale of `map_there_`: if beta stayed as it is, z would have to go to
+  /// `aim_`; the step is the nearest to that in the row space of X, in the norm of the Hessian. To first order that is
+  /// the tangent of the path, and it is exact where beta no longer changes. What is left over tells how beta does
+  /// change; a second pass aims with that. False when the prediction leaves the domain.
+  bool aim();
+
+  void take_aim(S accuracy);
+
+  [[nodiscard]] bool is_kernel_end_nearer(BasicScale<S> scale) const;
+
+  /// |X beta(0)| at a scale.
+  [[nodiscard]] S start_norm(S log_alpha) const;
+
+  BasicMinimizerResult<S> collect(BasicScale<S> scale, Status status);
+
+  BasicDataset<S> data_;
+  std::unique_ptr<AnyMirrorMap<S>> map_;        // at log_alpha_
+  std::unique_ptr<AnyMirrorMap<S>> map_there_;  // where a jump ends
+  Options options_;
+  S homogeneity_;
+  bool is_bounded_;
+
+  std::optional<BasicOrthonormalRows<S>> rows_;  // in use when the rows of X are nearly dependent
+  Vector<S> target_;                             // the labels of rows_, refined
+  S kernel_log_alpha_{0};
+
+  // The present point, at log_alpha_. It is updated by increments, not recomputed from nu_, because at tiny alpha the
+  // rounding of X^T nu would show in beta.
+  bool is_warm_ = false;
+  S log_alpha_{0};
+  S residual_scale_{1};
+  S start_norm_{0};
+  S residual_{0};
+  S room_ = std::numeric_limits<S>::infinity();  // how often the last Newton step fits between the bounds
+  Vector<S> nu_;
+  DualPoint<S> here_;
+
+  HessianSolver<S> hessian_;
+  bool is_fresh_ = false;
+  bool is_factor_good_ = true;
+  bool is_graded_ = false;       // Newton steps go through `solve_graded`
+  bool is_jump_graded_ = false;  // jumps do
+  GradedSystem<S> graded_;
+  S jump_{0};
+  Index newton_steps_ = 0;
+  Index factorizations_ = 0;
+  Index inner_iterations_ = 0;
+
+  bool can_retreat_ = false;  // since the last jump no goal was reached
+  Index retreats_ = 0;
+  bool is_overshot_ = false;
+  MirrorPoint<S> departure_;
+  Vector<S> departure_nu_;
+  S departure_log_alpha_{0};
+
+  DualPoint<S> trial_;
+  MirrorPoint<S> aim_;
+  Vector<S> step_, step_z_, tangent_, tangent_z_, aim_z_, aim_beta_, rhs_, scratch_;
+};
+
+template <class S>
+MirrorPathEngine<S>::MirrorPathEngine(BasicDataset<S> data, std::unique_ptr<AnyMirrorMap<S>> map, Options options)
+    : data_(std::move(data)),
+      map_(std::move(map)),
+      map_there_(map_->clone()),
+      options_(options),
+      homogeneity_(map_->homogeneity()),
+      is_bounded_(map_->is_bounded()) {
+  using std::isfinite;
+  require_size("the regularizer", map_->dimension(), data_.dimension());
+  require(options_.primal_tolerance > S(0) && isfinite(options_.primal_tolerance),
+          "primal_tolerance must be positive and finite, got ", options_.primal_tolerance);
+  require(options_.max_factorizations > 0, "max_factorizations must be positive, got ", options_.max_factorizations);
+  allocate(data_.num_samples());
+  factorize_kernel();
+  if (!hessian_.is_kept_well_conditioned()) orthonormalize_rows();
+}
+
+template <class S>
+MirrorPathEngine<S>::~MirrorPathEngine() = default;
+
+template <class S>
+BasicMinimizerResult<S> MirrorPathEngine<S>::solve(BasicScale<S> scale) {
+  Status status = Status::stalled;
+  map_there_->set_scale(scale);  // which refuses one that is too large
+  const BasicScale<S> wanted = map_there_->scale();
+  if (rows_) target_ = rows_->y();
+  if (is_warm_ && !is_kernel_end_nearer(scale)) status = follow_to(scale);
+  if (!is_success(status)) {
+    start_at_kernel_end(scale);
+    status = follow_to(scale);
+  }
+  BasicMinimizerResult<S> result = collect(wanted, status);
+  if (is_success(status) && !(result.certificate.primal_residual <= options_.primal_tolerance)) {
+    status = correct_in_data();
+    result = collect(wanted, status);
+    if (!(result.certificate.primal_residual <= options_.primal_tolerance)) status = Status::stalled;
+  }
+  is_warm_ = is_success(status);
+  result.status = status;
+  result.newton_steps = std::exchange(newton_steps_, 0);
+  result.factorizations = std::exchange(factorizations_, 0);
+  result.inner_iterations = std::exchange(inner_iterations_, 0);
+  result.message = concat("the minimizer at log_alpha = ", scale.log(), " ended after ", result.factorizations,
+                          " factorizations (", status, ") at primal residual ", result.certificate.primal_residual,
+                          " and KKT residual ", result.certificate.kkt_residual);
+  return result;
+}
+
+template <class S>
+void MirrorPathEngine<S>::allocate(Index rows) {
+  const Index d = data_.dimension();
+  for (Vector<S>* v : {&nu_, &step_, &tangent_, &rhs_}) v->setZero(rows);
+  for (Vector<S>* v : {&step_z_, &tangent_z_, &aim_z_, &aim_beta_, &scratch_}) v->setZero(d);
+  for (DualPoint<S>* point : {&here_, &trial_}) point->resize(rows, d, is_bounded_);
+  for (MirrorPoint<S>* point : {&aim_, &departure_}) point->resize(d, is_bounded_);
+  hessian_.reset(X(), has_units());
+}
+
+template <class S>
+void MirrorPathEngine<S>::set_scale(S log_alpha) {
+  log_alpha_ = log_alpha;
+  map_->set_scale(BasicScale<S>::from_log(log_alpha));
+}
+
+template <class S>
+void MirrorPathEngine<S>::factorize() {
+  hessian_.factorize(X(), here_.beta, here_.curvature);
+  is_fresh_ = true;
+  ++factorizations_;
+}
+
+template <class S>
+void MirrorPathEngine<S>::factorize_kernel() {
+  set_scale(S(0));
+  here_.point.set(*map_, Vector<S>::Zero(data_.dimension()));
+  evaluate_here();
+  factorize();
+  hessian_.keep();
+  find_kernel_end();
+}
+
+template <class S>
+void MirrorPathEngine<S>::orthonormalize_rows() {
+  rows_.emplace(data_);
+  rows_->require_solution();
+  target_ = rows_->y();
+  const Index rank = rows_->X().rows();
+  if (rank == 0) {
+    rows_.reset();
+    return;
+  }
+  allocate(rank);
+  factorize_kernel();
+}
+
+template <class S>
+void MirrorPathEngine<S>::find_kernel_end() {
+  using std::log;
+  multiply(X(), here_.beta, rhs_);
+  start_norm_ = rhs_.norm();
+  hessian_.solve_kept(y(), step_);
+  multiply_transposed(X(), step_, step_z_);
+  const S to_bound = map_->max_step(Vector<S>::Zero(step_z_.size()), step_z_);
+  const S size = std::max(S(step_z_.cwiseAbs().maxCoeff()), S(1) / to_bound) / S(0.5);
+  kernel_log_alpha_ = size > S(0) ? log(size) / homogeneity_ : -std::numeric_limits<S>::infinity();
+}
+
+template <class S>
+void MirrorPathEngine<S>::start_at_kernel_end(BasicScale<S> scale) {
+  using std::exp;
+  set_scale(std::max(scale.log(), kernel_log_alpha_));
+  hessian_.restore(exp(-homogeneity_ * log_alpha_));
+  is_fresh_ = true;
+  can_retreat_ = false;
+  nu_.setZero();
+  here_.point.set(*map_, Vector<S>::Zero(data_.dimension()));
+  residual_scale_ = residual_scale<S>(y().norm(), start_norm(log_alpha_));
+  evaluate_here();
+}
+
+template <class S>
+bool MirrorPathEngine<S>::solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out) {
+  const Index before = hessian_.iterations();
+  const bool is_solved = hessian_.solve(X(), here_.curvature, rhs, tolerance, max_iterations, out);
+  inner_iterations_ += hessian_.iterations() - before;
+  return is_solved;
+}
+
+template <class S>
+void MirrorPathEngine<S>::solve_graded(const Vector<S>& wish, const Vector<S>& rhs, S accuracy, Vector<S>& step,
+                                       Vector<S>& step_z) {
+  const S rounding = S(64) * Eigen::NumTraits<S>::epsilon() * residual_scale_;
+  const Index before = graded_.iterations();
+  if (!graded_.is_factored() || !graded_.solve(X(), here_.curvature, wish, rhs, rounding, accuracy, step, step_z)) {
+    graded_.factorize(X(), here_.curvature);
+    ++factorizations_;
+    graded_.solve(X(), here_.curvature, wish, rhs, rounding, accuracy, step, step_z);
+  }
+  inner_iterations_ += graded_.iterations() - before;
+}
+
+template <class S>
+bool MirrorPathEngine<S>::newton_step(S goal) {
+  using std::max;
+  using std::min;
+  // Quadratic convergence needs a relative accuracy of the order of the residual, and no more than the goal.
+  const S accuracy = max(min(S(0.1), residual_), S(0.3) * goal / residual_);
+  if (!is_graded_) {
+    is_factor_good_ = solve_hessian(here_.r, accuracy, max_inner, step_);
+    multiply_transposed(X(), step_, step_z_);
+    room_ = here_.point.max_step(*map_, step_z_);
+    // A step that leaves the domain at once is the rounding of X^T step_ in a row much closer to its bound than
+    // others.
+    is_graded_ = room_ < S(graded_below);
+  }
+  if (is_graded_) {
+    scratch_.setZero();
+    solve_graded(scratch_, here_.r, accuracy, step_, step_z_);
+    room_ = here_.point.max_step(*map_, step_z_);
+    const bool is_lost = graded_.unreached() > S(overshot_below) * residual_scale_;
+    is_overshot_ = can_retreat_ && (room_ < S(overshot_below) || is_lost);
+    if (is_overshot_) return false;
+  }
+  ++newton_steps_;
+  S t = min(S(1), S(0.9) * room_);
+  for (int halvings = 0; halvings < 40; ++halvings, t /= S(2)) {
+    trial_.point.set_to_step(here_.point, t, step_z_);
+    const S trial = trial_.evaluate(*map_, X(), y(), residual_scale_);
+    // The slope of the convex dual along the step is -<step, r>: while it is downhill the dual decreases,
+    // even where the residual of an inexact step does not.
+    const bool is_downhill = trial < S(1) && step_.dot(trial_.r) > S(0);
+    if (trial < (S(1) - S(0.1) * t) * residual_ || is_downhill) {
+      accept(t, step_, trial);
+      return true;
+    }
+  }
+  return false;
+}
+
+template <class S>
+void MirrorPathEngine<S>::accept(S t, const Vector<S>& direction, S residual) {
+  nu_ += t * direction;
+  here_.swap(trial_);
+  residual_ = residual;
+  is_fresh_ = false;
+}
+
+template <class S>
+bool MirrorPathEngine<S>::is_close(S goal) const {
+  return residual_ <= goal && (room_ >= S(2) || goal <= options_.primal_tolerance);
+}
+
+template <class S>
+Status MirrorPathEngine<S>::correct(S goal) {
+  S best = residual_;
+  S best_room(0);
+  Index steps_without_gain = 0;
+  is_graded_ = false;
+  while (!is_close(goal)) {
+    const bool progress = newton_step(goal);
+    // An entry far below its value climbs by factors, long before it shows in the residual.
+    const bool gains = residual_ < S(0.9) * best || room_ > S(2) * best_room;
+    steps_without_gain = gains ? 0 : steps_without_gain + 1;
+    best = std::min(best, residual_);
+    best_room = std::max(best_room, room_);
+    if (is_overshot_) return Status::stalled;
+    if (is_close(goal)) break;
+    if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+    const bool is_stuck = steps_without_gain > patience || (!progress && (is_fresh_ || is_graded_));
+    if (is_stuck && is_graded_ && graded_.is_fresh()) return Status::stalled;
+    if (is_stuck) {
+      if (is_graded_) graded_.clear();
+      is_graded_ = true;
+      steps_without_gain = 0;
+    }
+    if (!is_graded_ && !(progress && is_factor_good_)) factorize();
+  }
+  can_retreat_ = false;
+  return Status::tolerance_reached;
+}
+
+template <class S>
+Status MirrorPathEngine<S>::correct_in_data() {
+  Vector<S> start(data_.dimension()), start_prediction, misfit;
+  map_->mirror(Vector<S>::Zero(data_.dimension()), start, scratch_);
+  multiply(data_.X(), start, start_prediction);
+  const S scale = residual_scale<S>(data_.y().norm(), start_prediction.norm());
+  S best = std::numeric_limits<S>::infinity();
+  int steps_without_gain = 0;
+  is_graded_ = false;
+  while (steps_without_gain < 4) {
+    misfit = data_.y();
+    subtract_product(data_.X(), here_.beta, misfit);
+    const S size = misfit.norm() / scale;
+    if (size <= options_.primal_tolerance) return Status::tolerance_reached;
+    steps_without_gain = size < S(0.5) * best ? 0 : steps_without_gain + 1;
+    best = std::min(best, size);
+    if (rows_) {
+      multiply(X(), here_.beta, target_);
+      target_ += rows_->labels(misfit);
+    }
+    evaluate_here();
+    const S goal = S(0.3) * options_.primal_tolerance * (residual_ / size);
+    if (newton_step(goal) && is_factor_good_) continue;
+    if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+    is_graded_ = is_fresh_;
+    if (!is_graded_) factorize();
+  }
+  return Status::stalled;
+}
+
+template <class S>
+Status MirrorPathEngine<S>::follow_to(BasicScale<S> scale) {
+  const S target = scale.log();
+  jump_ = std::numeric_limits<S>::infinity();
+  retreats_ = 0;
+  while (true) {
+    const bool is_there = log_alpha_ == target;
+    const Status status = correct(is_there ? options_.primal_tolerance : S(corrected));
+    if (is_overshot_) {
+      retreat();
+      continue;
+    }
+    if (!is_success(status)) return status;
+    if (is_there) return rows_ ? correct_in_data() : status;
+    if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+    while (!jump_towards(target)) {
+      // Small entries of beta may be far from the path although the residual is small: correct them first.
+      if (residual_ <= options_.primal_tolerance) return Status::stalled;
+      const Status closer = correct(std::max(options_.primal_tolerance, S(1e-2) * residual_));
+      if (!is_success(closer)) return closer;
+    }
+  }
+}
+
+template <class S>
+bool MirrorPathEngine<S>::jump_towards(S target) {
+  if (try_jumps(target)) return true;
+  if (is_fresh_) return false;
+  factorize();
+  return try_jumps(target);
+}
+
+template <class S>
+bool MirrorPathEngine<S>::try_jumps(S target) {
+  using std::abs;
+  const S distance = target - log_alpha_;
+  is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt();
+  S step = abs(distance) <= S(reach) * jump_ ? distance : (distance > S(0) ? S(reach) * jump_ : -S(reach) * jump_);
+  for (int tries = 0; tries < 20; ++tries, step *= S(0.6)) {
+    const S end = step == distance ? target : log_alpha_ + step;
+    if (end == log_alpha_) return false;
+    map_there_->set_scale(BasicScale<S>::from_log(end));
+    bool is_inside = aim();
+    if (!is_fresh_ && !is_factor_good_) {
+      factorize();
+      is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt();
+      is_inside = aim();
+    }
+    if (!is_inside) continue;
+    // A biased start has another |X beta(0)| at each scale.
+    const S end_scale = residual_scale<S>(y().norm(), start_norm(end));
+    const S trial = trial_.evaluate(*map_there_, X(), y(), residual_scale_) * (residual_scale_ / end_scale);
+    if (!(trial <= S(neighbourhood))) continue;
+    ++newton_steps_;
+    departure_ = here_.point;
+    departure_nu_ = nu_;
+    departure_log_alpha_ = log_alpha_;
+    can_retreat_ = retreats_ < max_retreats;
+    accept(S(1), tangent_, trial);
+    room_ = is_bounded_ ? S(0) : room_;
+    residual_scale_ = end_scale;
+    log_alpha_ = end;
+    map_.swap(map_there_);
+    if (here_.point.is_determined_by_z()) {
+      // Where |z| has shrunk, the rounding of the increments would outweigh what is left.
+      multiply_transposed(X(), nu_, scratch_);
+      here_.point.set(*map_, scratch_);
+      evaluate_here();
+    }
+    jump_ = abs(step);
+    return true;
+  }
+  return false;
+}
+
+template <class S>
+void MirrorPathEngine<S>::retreat() {
+  using std::abs;
+  jump_ = S(0.3) / S(reach) * abs(log_alpha_ - departure_log_alpha_);
+  set_scale(departure_log_alpha_);
+  here_.point.swap(departure_);
+  nu_.swap(departure_nu_);
+  residual_scale_ = residual_scale<S>(y().norm(), start_norm(log_alpha_));
+  evaluate_here();
+  room_ = std::numeric_limits<S>::infinity();
+  is_fresh_ = false;
+  can_retreat_ = false;
+  ++retreats_;
+  is_overshot_ = false;
+}
+
+template <class S>
+bool MirrorPathEngine<S>::aim() {
+  aim_beta_ = here_.beta;
+  take_aim(S(1e-2));
+  if (!is_fresh_ && !is_factor_good_) return false;
+  scratch_ = here_.curvature.cwiseProduct(tangent_z_ - aim_z_);
+  for (Index i = 0; i < scratch_.size(); ++i) {
+    using std::abs;
+    // No entry changes its sign.
+    const S most = S(0.9) * abs(aim_beta_[i]);
+    if (abs(scratch_[i]) > most) scratch_[i] *= most / abs(scratch_[i]);
+  }
+  aim_beta_ += scratch_;
+  // At a bound the aimed distance is all that counts, and it may be many orders below the step.
+  take_aim(is_bounded_ ? S(1e-12) : S(1e-2));
+  return trial_.point.set_towards(here_.point, tangent_z_, aim_, aim_z_);
+}
+
+template <class S>
+void MirrorPathEngine<S>::take_aim(S accuracy) {
+  aim_.locate(*map_there_, aim_beta_);
+  aim_.difference(here_.point, aim_z_);
+  rhs_ = y();
+  if (is_jump_graded_) {
+    is_factor_good_ = true;
+    subtract_product(X(), aim_beta_, rhs_);
+    solve_graded(aim_z_, rhs_, accuracy, tangent_, tangent_z_);
+  } else {
+    scratch_ = aim_beta_ - here_.curvature.cwiseProduct(aim_z_);
+    subtract_product(X(), scratch_, rhs_);
+    is_factor_good_ = is_fresh_ ? solve_hessian(rhs_, accuracy, max_inner, tangent_)
+                                : solve_hessian(rhs_, std::min(accuracy, S(aimed)), max_inner / 2, tangent_);
+    multiply_transposed(X(), tangent_, tangent_z_);
+  }
+}
+
+template <class S>
+bool MirrorPathEngine<S>::is_kernel_end_nearer(BasicScale<S> scale) const {
+  using std::abs;
+  return kernel_log_alpha_ - scale.log() < abs(scale.log() - log_alpha_);
+}
+
+template <class S>
+S MirrorPathEngine<S>::start_norm(S log_alpha) const {
+  using std::exp;
+  return start_norm_ == S(0) ? S(0) : start_norm_ * exp(homogeneity_ * log_alpha);
+}
+
+template <class S>
+BasicMinimizerResult<S> MirrorPathEngine<S>::collect(BasicScale<S> scale, Status status) {
+  BasicMinimizerResult<S> result;
+  result.beta.resize(data_.dimension());
+  here_.point.evaluate(*map_, result.beta, scratch_);
+  result.nu = rows_ ? rows_->original_multipliers(nu_) : nu_;
+  result.scale = scale;
+  result.status = status;
+  result.certificate = certify_any(*map_, data_, result.beta, result.nu);
+  return result;
+}
+
+}  // namespace richflow::detail
