@@ -13,12 +13,14 @@ namespace richflow::detail {
 template <class S>
 [[nodiscard]] Matrix<S> leading_columns_of_q(const Eigen::ColPivHouseholderQR<Matrix<S>>& qr, Index columns) {
   const Index m = qr.rows();
+  // A copy that is not const: for a compiler then the reflections are those of the factorization, compiled anyway.
+  Matrix<S> reflections = qr.matrixQR();
   Matrix<S> Q = Matrix<S>::Identity(m, columns);
   Vector<S> workspace(columns);
   // The reflections after the first `columns` leave these columns of the identity alone.
   for (Index k = columns - 1; k >= 0; --k)
     Q.bottomRightCorner(m - k, columns - k)
-        .applyHouseholderOnTheLeft(qr.matrixQR().col(k).tail(m - k - 1), qr.hCoeffs()[k], workspace.data());
+        .applyHouseholderOnTheLeft(reflections.col(k).tail(m - k - 1), qr.hCoeffs()[k], workspace.data());
   return Q;
 }
 

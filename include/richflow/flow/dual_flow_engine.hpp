@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -11,6 +10,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
 
@@ -219,7 +219,8 @@ void DualFlowEngine<S>::rotate_graded_columns() {
   std::nth_element(sorted.data(), sorted.data() + sorted.size() / 2, sorted.data() + sorted.size());
   const S median = sorted[sorted.size() / 2];
   units_ = (sizes / (median > S(0) ? median : smallest)).cwiseMax(S(1));
-  const Eigen::ColPivHouseholderQR<Matrix<S>> qr(X);
+  PivotedQr<S> qr;
+  compute_qr(X, qr);
   rotation_ = qr.householderQ();
   const Matrix<S> R = qr.matrixR().template triangularView<Eigen::Upper>();
   rotated_.emplace(R * qr.colsPermutation().transpose(), rotation_.transpose() * dataset_->y());

@@ -11,15 +11,15 @@ namespace richflow::detail {
 
 /// `out = X v`. `out` is neither X nor v, here and below.
 template <class S>
-void multiply(const Matrix<S>& X, const Vector<S>& v, Vector<S>& out);
+void multiply(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out);
 
 /// `out += X v`.
 template <class S>
-void add_product(const Matrix<S>& X, const Vector<S>& v, Vector<S>& out);
+void add_product(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out);
 
 /// `out -= X v`.
 template <class S>
-void subtract_product(const Matrix<S>& X, const Vector<S>& v, Vector<S>& out);
+void subtract_product(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out);
 
 /// `out = X^T v`.
 template <class S>
@@ -31,25 +31,25 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
 
 /// `|X| |v|`: what the terms of `X v` add up to in size.
 template <class S>
-[[nodiscard]] Vector<S> sizes_of_terms(const Matrix<S>& X, const Vector<S>& v);
+[[nodiscard]] Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v);
 
 /// `X X^T`.
 template <class S>
 [[nodiscard]] Matrix<S> gram_matrix(const Matrix<S>& X);
 
 template <class S>
-void multiply(const Matrix<S>& X, const Vector<S>& v, Vector<S>& out) {
+void multiply(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out) {
   out.setZero(X.rows());
   add_product(X, v, out);
 }
 
 template <class S>
-void add_product(const Matrix<S>& X, const Vector<S>& v, Vector<S>& out) {
+void add_product(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out) {
   out.noalias() += X * v;
 }
 
 template <class S>
-void subtract_product(const Matrix<S>& X, const Vector<S>& v, Vector<S>& out) {
+void subtract_product(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out) {
   out.noalias() -= X * v;
 }
 
@@ -65,7 +65,7 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
 }
 
 template <class S>
-Vector<S> sizes_of_terms(const Matrix<S>& X, const Vector<S>& v) {
+Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v) {
   return X.cwiseAbs() * v.cwiseAbs();
 }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -9,6 +8,9 @@
 
 #include "richflow/core/reflections.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/pivoted_qr.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/linalg/triangular.hpp"
 
 namespace richflow::detail {
 
@@ -35,7 +37,7 @@ class GradedSystem {
     const Index rows = std::max(d, n);
     Matrix<S> sorted = Matrix<S>::Zero(rows, n);
     for (Index k = 0; k < d; ++k) sorted.row(k) = sqrt(weights[at(k)]) * X.col(at(k)).transpose();
-    qr_.compute(sorted);
+    compute_qr(sorted, qr_);
     // Not what Eigen takes for the rank: here small pivots are as good as large ones.
     rank_ = 0;
     while (rank_ < n && qr_.matrixQR()(rank_, rank_) != S(0)) ++rank_;
@@ -81,15 +83,15 @@ class GradedSystem {
     for (Index k = rank_; k < image_.size(); ++k)
       unreached_ = std::max(unreached_, S(abs(image_[k] - R.col(k).head(rank_).dot(residual_))));
     weighted_ = weights.cwiseProduct(wish);
-    residual_.noalias() += basis_.transpose() * weighted_;
+    add_transposed_product(basis_, weighted_, residual_);
     solution_.setZero(rank_);
     // Tiny pivots make entries whose squares overflow.
     const S size = residual_.size() > 0 ? residual_.cwiseAbs().maxCoeff() : S(0);
     if (size > S(0)) residual_ /= size;
     const bool is_solved = conjugate_gradients(weights, accuracy);
     solution_ *= size;
-    step_z.noalias() = basis_ * solution_;
-    square_of_r().template triangularView<Eigen::Upper>().solveInPlace(solution_);
+    multiply(basis_, solution_, step_z);
+    solve_upper(square_of_r(), solution_);
     step.setZero(qr_.cols());
     step.head(rank_) = solution_;
     step = qr_.colsPermutation() * step;
@@ -117,9 +119,9 @@ class GradedSystem {
     const S outer_goal = accuracy * outer_norm();
     for (Index k = 0; k < max_iterations; ++k) {
       if (!(square > goal) && outer_norm() <= outer_goal) return true;
-      weighted_.noalias() = basis_ * direction_;
+      multiply(basis_, direction_, weighted_);
       weighted_.array() *= weights.array();
-      image_.noalias() = basis_.transpose() * weighted_;
+      multiply_transposed(basis_, weighted_, image_);
       ++iterations_;
       const S curvature = direction_.dot(image_);
       if (!(curvature > S(0))) return false;
@@ -138,7 +140,7 @@ class GradedSystem {
     return image_.size() > 0 ? image_.cwiseAbs().maxCoeff() : S(0);
   }
 
-  Eigen::ColPivHouseholderQR<Matrix<S>> qr_;
+  PivotedQr<S> qr_;
   Matrix<S> basis_;           // B, d x rank
   std::vector<Index> order_;  // the row of qr_ -> the column of X
   std::vector<Index> weightless_;

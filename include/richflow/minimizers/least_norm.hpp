@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -10,6 +9,9 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/reflections.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/pivoted_qr.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/linalg/triangular.hpp"
 
 /// @file
 /// Solutions of least norm of systems whose rows and columns come in units of their own.
@@ -61,8 +63,8 @@ class LeastNorm {
     Vector<S> row = Vector<S>::Ones(A.rows());
     Vector<S> column = Vector<S>::Ones(A.cols());
     equilibrate(A, row, column);
-    using Qr = Eigen::ColPivHouseholderQR<Matrix<S>>;
-    Qr free(column.asDiagonal() * A.transpose() * row.asDiagonal());
+    PivotedQr<S> free;
+    compute_qr(Matrix<S>(column.asDiagonal() * A.transpose() * row.asDiagonal()), free);
     const auto n = static_cast<S>(std::min(A.rows(), A.cols()));
     free.setThreshold(S(16) * n * std::numeric_limits<S>::epsilon());
     const Index rank = free.rank();
@@ -77,7 +79,8 @@ class LeastNorm {
     Vector<Index> rows = free.colsPermutation().indices().head(rank).template cast<Index>();
     for (Index k = 0; k < rank; ++k)
       for (Index j = 0; j < A.cols(); ++j) chosen(j, k) = row[rows[k]] * A(rows[k], order[static_cast<std::size_t>(j)]);
-    const Qr qr(chosen);
+    PivotedQr<S> qr;
+    compute_qr(chosen, qr);
     const Matrix<S> sorted = leading_columns_of_q<S>(qr, rank);
     for (Index j = 0; j < A.cols(); ++j) X_.col(order[static_cast<std::size_t>(j)]) = sorted.row(j).transpose();
     upper_ = qr.matrixR().topLeftCorner(rank, rank);
@@ -98,16 +101,21 @@ class LeastNorm {
   [[nodiscard]] Vector<S> labels(const Vector<S>& y) const {
     Vector<S> out(rank());
     for (Index k = 0; k < rank(); ++k) out[k] = scales_[k] * y[rows_[k]];
-    upper_.template triangularView<Eigen::Upper>().transpose().solveInPlace(out);
+    solve_upper_transposed(upper_, out);
     return out;
   }
 
   /// The least m that fits `rank` independent rows of `A m = y`: all of them if y is consistent. Without refinement.
-  [[nodiscard]] Vector<S> solve(const Vector<S>& y) const { return X_.transpose() * labels(y); }
+  [[nodiscard]] Vector<S> solve(const Vector<S>& y) const {
+    Vector<S> least;
+    multiply_transposed(X_, labels(y), least);
+    return least;
+  }
 
   /// N multipliers of the rows of A with `A^T nu = X()^T multipliers`.
   [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const {
-    const Vector<S> pivoted = upper_.template triangularView<Eigen::Upper>().solve(multipliers);
+    Vector<S> pivoted = multipliers;
+    solve_upper(upper_, pivoted);
     Vector<S> nu = Vector<S>::Zero(num_rows_);
     for (Index k = 0; k < rank(); ++k) nu[rows_[k]] = scales_[k] * pivoted[k];
     return nu;

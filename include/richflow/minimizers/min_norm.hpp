@@ -16,6 +16,8 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 
@@ -29,12 +31,18 @@ template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data) {
   const Matrix<Scalar>& X = data.X();
   if (data.num_samples() <= data.dimension()) {
-    const Matrix<Scalar> gram = X * X.transpose();
-    const Eigen::LLT<Matrix<Scalar>> cholesky(gram);
+    Eigen::LLT<Matrix<Scalar>> cholesky;
+    detail::compute_cholesky(detail::gram_matrix(X), cholesky);
     if (is_well_conditioned(cholesky)) {
-      Vector<Scalar> beta = X.transpose() * cholesky.solve(data.y());
+      Vector<Scalar> beta, correction, rest = data.y();
+      detail::solve_in_place(cholesky, rest);
+      detail::multiply_transposed(X, rest, beta);
       // One refinement makes up for the squared condition number of the Gram matrix.
-      beta += X.transpose() * cholesky.solve(data.y() - X * beta);
+      rest = data.y();
+      detail::subtract_product(X, beta, rest);
+      detail::solve_in_place(cholesky, rest);
+      detail::multiply_transposed(X, rest, correction);
+      beta += correction;
       if (data.residual_norm(beta) <= detail::interpolation_tolerance<Scalar> * data.y().norm()) return beta;
     }
   }
@@ -111,14 +119,14 @@ class L1Simplex {
   bool optimize(const Vector<Scalar>& y, Scalar tolerance, Index max_pivots) {
     using std::abs;
     invert();
-    values_.noalias() = inverse_ * y;
+    multiply(inverse_, y, values_);
     for (Index count = 0; count < max_pivots; ++count) {
       if (count % 64 == 63) {
         invert();
-        values_.noalias() = inverse_ * y;
+        multiply(inverse_, y, values_);
       }
       solve_dual();
-      prices_.noalias() = X_.transpose() * dual_;
+      multiply_transposed(X_, dual_, prices_);
       Index entering = -1;
       Scalar worst = Scalar(1) + tolerance;
       for (Index j = 0; j < prices_.size(); ++j) {
@@ -137,22 +145,25 @@ class L1Simplex {
   /// misjudge the objective, `sum |value| - sign * value`; 0 at an optimal basis.
   Scalar polish(const Vector<Scalar>& y) {
     invert();
-    values_.noalias() = inverse_ * y;
-    const Vector<Scalar> misfit = y - columns_ * values_;
-    values_.noalias() += inverse_ * misfit;
-    dual_.noalias() = inverse_.transpose() * signs_;
-    const Vector<Scalar> rest = signs_ - columns_.transpose() * dual_;
-    dual_.noalias() += inverse_.transpose() * rest;
+    multiply(inverse_, y, values_);
+    Vector<Scalar> misfit = y;
+    subtract_product(columns_, values_, misfit);
+    add_product(inverse_, misfit, values_);
+    multiply_transposed(inverse_, signs_, dual_);
+    Vector<Scalar> rest;
+    multiply_transposed(columns_, dual_, rest);
+    rest = signs_ - rest;
+    add_transposed_product(inverse_, rest, dual_);
     return values_.template lpNorm<1>() - signs_.dot(values_);
   }
 
   /// Adds to the values of the basic variables what fits `misfit`, after `polish`.
-  void refine(const Vector<Scalar>& misfit) { values_.noalias() += inverse_ * misfit; }
+  void refine(const Vector<Scalar>& misfit) { add_product(inverse_, misfit, values_); }
 
   /// Whether every dual constraint outside the basis is strict by `tolerance`: then the optimum is unique.
   [[nodiscard]] bool has_strict_dual(Scalar tolerance) {
     using std::abs;
-    prices_.noalias() = X_.transpose() * dual_;
+    multiply_transposed(X_, dual_, prices_);
     for (Index j = 0; j < prices_.size(); ++j)
       if (!is_basic_[static_cast<std::size_t>(j)] && !(abs(prices_[j]) < Scalar(1) - tolerance)) return false;
     return true;
@@ -164,7 +175,9 @@ class L1Simplex {
   /// Values of the basic variables for `y`.
   [[nodiscard]] Vector<Scalar> solve_basis(const Vector<Scalar>& y) {
     invert();
-    return inverse_ * y;
+    Vector<Scalar> values;
+    multiply(inverse_, y, values);
+    return values;
   }
 
   [[nodiscard]] const std::vector<Index>& basis() const { return basis_; }
@@ -185,13 +198,13 @@ class L1Simplex {
 
   void solve_dual() {
     signs_ = values_.unaryExpr([](Scalar v) { return v < Scalar(0) ? Scalar(-1) : Scalar(1); });
-    dual_.noalias() = inverse_.transpose() * signs_;
+    multiply_transposed(inverse_, signs_, dual_);
   }
 
   bool pivot(Index entering) {
     using std::abs;
     const Scalar sign = prices_[entering] > Scalar(0) ? Scalar(1) : Scalar(-1);
-    direction_.noalias() = inverse_ * X_.col(entering);
+    multiply(inverse_, X_.col(entering), direction_);
     breakpoints_.clear();
     Scalar negligible(0);
     for (Index k = 0; k < direction_.size(); ++k) negligible = std::max(negligible, abs(direction_[k]) * size(k));
@@ -320,7 +333,9 @@ template <class Scalar>
     const Scalar pattern = Scalar((k * 7919 + 104729) % 10007) / Scalar(10007);
     shift[k] = unit / simplex.size(k) * (Scalar(1) + pattern) * (shift[k] < Scalar(0) ? Scalar(-1) : Scalar(1));
   }
-  bool is_optimal = simplex.optimize(y + simplex.columns() * shift, tolerance, max_pivots);
+  Vector<Scalar> shifted = y;
+  detail::add_product(simplex.columns(), shift, shifted);
+  bool is_optimal = simplex.optimize(shifted, tolerance, max_pivots);
   Scalar misjudged = simplex.polish(y);
   if (!is_optimal || misjudged > tolerance * simplex.values().template lpNorm<1>()) {
     is_optimal = simplex.optimize(y, tolerance, max_pivots);
@@ -335,7 +350,8 @@ template <class Scalar>
   place();
   constexpr Scalar interpolates = detail::interpolation_tolerance<Scalar>;
   for (int pass = 0; pass < 3 && result.primal_residual > Scalar(0.1) * interpolates; ++pass) {
-    const Vector<Scalar> misfit = data.y() - data.X() * result.beta;
+    Vector<Scalar> misfit = data.y();
+    detail::subtract_product(data.X(), result.beta, misfit);
     const Scalar before = result.primal_residual;
     simplex.refine(rows ? rows->labels(misfit) : misfit);
     place();
@@ -345,7 +361,9 @@ template <class Scalar>
       break;
     }
   }
-  const Scalar excess = (X.transpose() * simplex.dual()).cwiseAbs().maxCoeff();
+  Vector<Scalar> prices;
+  detail::multiply_transposed(X, simplex.dual(), prices);
+  const Scalar excess = prices.cwiseAbs().maxCoeff();
   const Vector<Scalar> dual = simplex.dual() / std::max(Scalar(1), excess);
   result.nu = rows ? rows->original_multipliers(dual) : dual;
   result.objective = result.beta.template lpNorm<1>();

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <Eigen/Cholesky>
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -14,6 +13,10 @@
 #include "richflow/core/reflections.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/pivoted_qr.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/linalg/triangular.hpp"
 
 namespace richflow {
 
@@ -96,57 +99,15 @@ template <class Scalar>
 template <class Scalar>
 class BasicOrthonormalRows {
  public:
-  explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data)
-      : num_samples_(data.num_samples()), size_(data.y().norm()) {
-    using std::min;
-    const detail::Equilibration<Scalar> units(data.X());
-    const bool has_units = units.column_spread() > Scalar(5);
-    if (has_units) {
-      inverse_sizes_ = detail::powers_of_two(units.row);
-    } else {
-      inverse_sizes_ = data.X().cwiseAbs().rowwise().maxCoeff();
-      for (Scalar& size : inverse_sizes_)
-        size = size > std::numeric_limits<Scalar>::min() ? Scalar(1) / size : Scalar(1);
-    }
-    Matrix<Scalar> columns = data.X().transpose() * inverse_sizes_.asDiagonal();
-    if (has_units) columns = detail::powers_of_two(units.col).asDiagonal() * columns;
-    Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(columns);
-    const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
-    qr.setThreshold(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
-    const Index rank = qr.rank();
-    const auto& order = qr.colsPermutation().indices();
-    kept_.assign(order.data(), order.data() + rank);
-    if (has_units && rank > 0) {
-      factorize_by_size(data.X());
-    } else {
-      X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
-      upper_ = qr.matrixR().topLeftCorner(rank, rank);
-    }
-    row_sizes_ = Vector<Scalar>::Ones(upper_.rows());
-    y_ = labels(data.y());
-    solve_least(data);
-    if (has_units_) scale_rows();
-  }
+  explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data);
 
   /// Throws InfeasibleError, with the size of the misfit, when what fits `rank` independent rows leaves a residual
   /// above `sqrt(epsilon) |y|` in all of them, or in one of them above `sqrt(epsilon)` of the terms of which it is the
   /// sum: then no beta satisfies `X beta = y` to that accuracy, or none was found.
-  void require_solution() const {
-    using std::sqrt;
-    const Scalar tolerance = sqrt(Eigen::NumTraits<Scalar>::epsilon());
-    require<InfeasibleError>(misfit_ <= tolerance * size_, "no beta satisfies X beta = y (X is ", num_samples_, " x ",
-                             X_.cols(), "): what fits ", y_.size(), " independent rows leaves a residual of norm ",
-                             misfit_, " where |y| = ", size_);
-    require<InfeasibleError>(worst_ <= tolerance, "no beta satisfies X beta = y (X is ", num_samples_, " x ", X_.cols(),
-                             "): what fits ", y_.size(), " independent rows leaves a residual of ", worst_,
-                             " relative to the terms of row ", worst_row_);
-  }
+  void require_solution() const;
 
   /// The solution of least Euclidean norm. Throws as `require_solution`. Cost O(1).
-  [[nodiscard]] Vector<Scalar> least_solution() const {
-    require_solution();
-    return least_;
-  }
+  [[nodiscard]] Vector<Scalar> least_solution() const;
 
   /// rank x d.
   [[nodiscard]] const Matrix<Scalar>& X() const { return X_; }
@@ -159,97 +120,26 @@ class BasicOrthonormalRows {
 
   /// What N values `v` of the original rows become in the rows of `X()`: `y()` for the labels, and for a residual
   /// `v = y - X_original beta` what `beta` lacks. Cost O(N + rank^2).
-  [[nodiscard]] Vector<Scalar> labels(const Vector<Scalar>& v) const {
-    Vector<Scalar> out(upper_.rows());
-    for (Index k = 0; k < out.size(); ++k) out[k] = inverse_sizes_[row(k)] * v[row(k)];
-    upper_.template triangularView<Eigen::Upper>().transpose().solveInPlace(out);
-    return out.cwiseQuotient(row_sizes_);
-  }
+  [[nodiscard]] Vector<Scalar> labels(const Vector<Scalar>& v) const;
 
   /// The least change of beta that adds `v` (N values, consistent) to X_original beta. Cost O(rank d).
-  [[nodiscard]] Vector<Scalar> least_correction(const Vector<Scalar>& v) const {
-    const Vector<Scalar> wanted = labels(v).cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
-    return X_.transpose() * wanted;
-  }
+  [[nodiscard]] Vector<Scalar> least_correction(const Vector<Scalar>& v) const;
 
   /// The N multipliers of the original rows with `X_original^T nu = X()^T multipliers`.
-  [[nodiscard]] Vector<Scalar> original_multipliers(const Vector<Scalar>& multipliers) const {
-    Vector<Scalar> pivoted = multipliers.cwiseQuotient(row_sizes_);
-    upper_.template triangularView<Eigen::Upper>().solveInPlace(pivoted);
-    Vector<Scalar> out = Vector<Scalar>::Zero(num_samples_);
-    for (Index k = 0; k < pivoted.size(); ++k) out[row(k)] = inverse_sizes_[row(k)] * pivoted[k];
-    return out;
-  }
+  [[nodiscard]] Vector<Scalar> original_multipliers(const Vector<Scalar>& multipliers) const;
 
   /// The N multipliers of the original rows for which `X_original^T nu` is nearest to the d values `z`.
-  [[nodiscard]] Vector<Scalar> nearest_multipliers(const Vector<Scalar>& z) const {
-    const Vector<Scalar> image = X_ * z;
-    return original_multipliers(image.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_));
-  }
+  [[nodiscard]] Vector<Scalar> nearest_multipliers(const Vector<Scalar>& z) const;
 
  private:
   [[nodiscard]] Index row(Index k) const { return kept_[static_cast<std::size_t>(k)]; }
 
-  void factorize_by_size(const Matrix<Scalar>& X) {
-    has_units_ = true;
-    const auto rank = static_cast<Index>(kept_.size());
-    const Index d = X.cols();
-    std::vector<Index> order(static_cast<std::size_t>(d));
-    std::iota(order.begin(), order.end(), Index(0));
-    Vector<Scalar> sizes = Vector<Scalar>::Zero(d);
-    for (const Index n : kept_) sizes = sizes.cwiseMax(inverse_sizes_[n] * X.row(n).transpose().cwiseAbs());
-    std::stable_sort(order.begin(), order.end(), [&](Index i, Index j) { return sizes[i] > sizes[j]; });
-    Matrix<Scalar> sorted(d, rank);
-    for (Index i = 0; i < d; ++i)
-      for (Index k = 0; k < rank; ++k)
-        sorted(i, k) = X(row(k), order[static_cast<std::size_t>(i)]) * inverse_sizes_[row(k)];
-    const Eigen::ColPivHouseholderQR<Matrix<Scalar>> qr(sorted);
-    Index factored = 0;
-    while (factored < rank && qr.matrixQR()(factored, factored) != Scalar(0)) ++factored;
-    std::vector<Index> pivoted;
-    for (Index k = 0; k < factored; ++k) pivoted.push_back(row(qr.colsPermutation().indices()[k]));
-    kept_ = std::move(pivoted);
-    upper_ = qr.matrixR().topLeftCorner(factored, factored);
-    sorted = detail::leading_columns_of_q<Scalar>(qr, factored);
-    X_.resize(factored, d);
-    for (Index i = 0; i < d; ++i) X_.col(order[static_cast<std::size_t>(i)]) = sorted.row(i).transpose();
-  }
+  void factorize_by_size(const Matrix<Scalar>& X);
 
   /// Gives every row the size of its terms at the least solution.
-  void scale_rows() {
-    using std::log2;
-    Vector<Scalar> exponents = X_.cwiseAbs() * least_.cwiseAbs();
-    for (Scalar& size : exponents) size = size > Scalar(0) ? Scalar(static_cast<int>(log2(size))) : Scalar(0);
-    row_sizes_ = detail::powers_of_two(exponents);
-    X_ = row_sizes_.cwiseInverse().asDiagonal() * X_;
-    y_ = y_.cwiseQuotient(row_sizes_);
-  }
+  void scale_rows();
 
-  void solve_least(const BasicDataset<Scalar>& data) {
-    using std::abs;
-    least_ = X_.transpose() * y_.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
-    Vector<Scalar> residual = data.y() - data.X() * least_;
-    misfit_ = residual.norm();
-    // Refinement, as long as it gains: what is left in redundant rows does not change.
-    for (int pass = 0; pass < 4 && misfit_ > Scalar(4) * Eigen::NumTraits<Scalar>::epsilon() * size_; ++pass) {
-      const Vector<Scalar> refined = least_ + least_correction(residual);
-      const Vector<Scalar> rest = data.y() - data.X() * refined;
-      const Scalar norm = rest.norm();
-      if (!(norm < misfit_)) break;
-      least_ = refined;
-      residual = rest;
-      const bool gains = norm < misfit_ / Scalar(2);
-      misfit_ = norm;
-      if (!gains) break;
-    }
-    const Vector<Scalar> terms = data.X().cwiseAbs() * least_.cwiseAbs() + data.y().cwiseAbs();
-    for (Index i = 0; i < terms.size(); ++i) {
-      const Scalar relative = terms[i] > Scalar(0) ? abs(residual[i]) / terms[i] : Scalar(0);
-      if (relative <= worst_) continue;
-      worst_ = relative;
-      worst_row_ = i;
-    }
-  }
+  void solve_least(const BasicDataset<Scalar>& data);
 
   Index num_samples_;
   Scalar size_;  // |y|
@@ -266,13 +156,164 @@ class BasicOrthonormalRows {
   Index worst_row_ = 0;
 };
 
+template <class Scalar>
+BasicOrthonormalRows<Scalar>::BasicOrthonormalRows(const BasicDataset<Scalar>& data)
+    : num_samples_(data.num_samples()), size_(data.y().norm()) {
+  using std::min;
+  const detail::Equilibration<Scalar> units(data.X());
+  const bool has_units = units.column_spread() > Scalar(5);
+  if (has_units) {
+    inverse_sizes_ = detail::powers_of_two(units.row);
+  } else {
+    inverse_sizes_ = data.X().cwiseAbs().rowwise().maxCoeff();
+    for (Scalar& size : inverse_sizes_) size = size > std::numeric_limits<Scalar>::min() ? Scalar(1) / size : Scalar(1);
+  }
+  Matrix<Scalar> columns = data.X().transpose() * inverse_sizes_.asDiagonal();
+  if (has_units) columns = detail::powers_of_two(units.col).asDiagonal() * columns;
+  detail::PivotedQr<Scalar> qr;
+  detail::compute_qr(columns, qr);
+  const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
+  qr.setThreshold(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
+  const Index rank = qr.rank();
+  const auto& order = qr.colsPermutation().indices();
+  kept_.assign(order.data(), order.data() + rank);
+  if (has_units && rank > 0) {
+    factorize_by_size(data.X());
+  } else {
+    X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
+    upper_ = qr.matrixR().topLeftCorner(rank, rank);
+  }
+  row_sizes_ = Vector<Scalar>::Ones(upper_.rows());
+  y_ = labels(data.y());
+  solve_least(data);
+  if (has_units_) scale_rows();
+}
+
+template <class Scalar>
+void BasicOrthonormalRows<Scalar>::require_solution() const {
+  using std::sqrt;
+  const Scalar tolerance = sqrt(Eigen::NumTraits<Scalar>::epsilon());
+  require<InfeasibleError>(misfit_ <= tolerance * size_, "no beta satisfies X beta = y (X is ", num_samples_, " x ",
+                           X_.cols(), "): what fits ", y_.size(), " independent rows leaves a residual of norm ",
+                           misfit_, " where |y| = ", size_);
+  require<InfeasibleError>(worst_ <= tolerance, "no beta satisfies X beta = y (X is ", num_samples_, " x ", X_.cols(),
+                           "): what fits ", y_.size(), " independent rows leaves a residual of ", worst_,
+                           " relative to the terms of row ", worst_row_);
+}
+
+template <class Scalar>
+Vector<Scalar> BasicOrthonormalRows<Scalar>::least_solution() const {
+  require_solution();
+  return least_;
+}
+
+template <class Scalar>
+Vector<Scalar> BasicOrthonormalRows<Scalar>::labels(const Vector<Scalar>& v) const {
+  Vector<Scalar> out(upper_.rows());
+  for (Index k = 0; k < out.size(); ++k) out[k] = inverse_sizes_[row(k)] * v[row(k)];
+  detail::solve_upper_transposed(upper_, out);
+  return out.cwiseQuotient(row_sizes_);
+}
+
+template <class Scalar>
+Vector<Scalar> BasicOrthonormalRows<Scalar>::least_correction(const Vector<Scalar>& v) const {
+  const Vector<Scalar> wanted = labels(v).cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
+  Vector<Scalar> correction;
+  detail::multiply_transposed(X_, wanted, correction);
+  return correction;
+}
+
+template <class Scalar>
+Vector<Scalar> BasicOrthonormalRows<Scalar>::original_multipliers(const Vector<Scalar>& multipliers) const {
+  Vector<Scalar> pivoted = multipliers.cwiseQuotient(row_sizes_);
+  detail::solve_upper(upper_, pivoted);
+  Vector<Scalar> out = Vector<Scalar>::Zero(num_samples_);
+  for (Index k = 0; k < pivoted.size(); ++k) out[row(k)] = inverse_sizes_[row(k)] * pivoted[k];
+  return out;
+}
+
+template <class Scalar>
+Vector<Scalar> BasicOrthonormalRows<Scalar>::nearest_multipliers(const Vector<Scalar>& z) const {
+  Vector<Scalar> image;
+  detail::multiply(X_, z, image);
+  return original_multipliers(image.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_));
+}
+
+template <class Scalar>
+void BasicOrthonormalRows<Scalar>::factorize_by_size(const Matrix<Scalar>& X) {
+  has_units_ = true;
+  const auto rank = static_cast<Index>(kept_.size());
+  const Index d = X.cols();
+  std::vector<Index> order(static_cast<std::size_t>(d));
+  std::iota(order.begin(), order.end(), Index(0));
+  Vector<Scalar> sizes = Vector<Scalar>::Zero(d);
+  for (const Index n : kept_) sizes = sizes.cwiseMax(inverse_sizes_[n] * X.row(n).transpose().cwiseAbs());
+  std::stable_sort(order.begin(), order.end(), [&](Index i, Index j) { return sizes[i] > sizes[j]; });
+  Matrix<Scalar> sorted(d, rank);
+  for (Index i = 0; i < d; ++i)
+    for (Index k = 0; k < rank; ++k)
+      sorted(i, k) = X(row(k), order[static_cast<std::size_t>(i)]) * inverse_sizes_[row(k)];
+  detail::PivotedQr<Scalar> qr;
+  detail::compute_qr(sorted, qr);
+  Index factored = 0;
+  while (factored < rank && qr.matrixQR()(factored, factored) != Scalar(0)) ++factored;
+  std::vector<Index> pivoted;
+  for (Index k = 0; k < factored; ++k) pivoted.push_back(row(qr.colsPermutation().indices()[k]));
+  kept_ = std::move(pivoted);
+  upper_ = qr.matrixR().topLeftCorner(factored, factored);
+  sorted = detail::leading_columns_of_q<Scalar>(qr, factored);
+  X_.resize(factored, d);
+  for (Index i = 0; i < d; ++i) X_.col(order[static_cast<std::size_t>(i)]) = sorted.row(i).transpose();
+}
+
+template <class Scalar>
+void BasicOrthonormalRows<Scalar>::scale_rows() {
+  using std::log2;
+  Vector<Scalar> exponents = detail::sizes_of_terms(X_, least_);
+  for (Scalar& size : exponents) size = size > Scalar(0) ? Scalar(static_cast<int>(log2(size))) : Scalar(0);
+  row_sizes_ = detail::powers_of_two(exponents);
+  X_ = row_sizes_.cwiseInverse().asDiagonal() * X_;
+  y_ = y_.cwiseQuotient(row_sizes_);
+}
+
+template <class Scalar>
+void BasicOrthonormalRows<Scalar>::solve_least(const BasicDataset<Scalar>& data) {
+  using std::abs;
+  const Vector<Scalar> wanted = y_.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
+  detail::multiply_transposed(X_, wanted, least_);
+  Vector<Scalar> residual = data.y();
+  detail::subtract_product(data.X(), least_, residual);
+  misfit_ = residual.norm();
+  // Refinement, as long as it gains: what is left in redundant rows does not change.
+  for (int pass = 0; pass < 4 && misfit_ > Scalar(4) * Eigen::NumTraits<Scalar>::epsilon() * size_; ++pass) {
+    const Vector<Scalar> refined = least_ + least_correction(residual);
+    Vector<Scalar> rest = data.y();
+    detail::subtract_product(data.X(), refined, rest);
+    const Scalar norm = rest.norm();
+    if (!(norm < misfit_)) break;
+    least_ = refined;
+    residual = rest;
+    const bool gains = norm < misfit_ / Scalar(2);
+    misfit_ = norm;
+    if (!gains) break;
+  }
+  const Vector<Scalar> terms = detail::sizes_of_terms(data.X(), least_) + data.y().cwiseAbs();
+  for (Index i = 0; i < terms.size(); ++i) {
+    const Scalar relative = terms[i] > Scalar(0) ? abs(residual[i]) / terms[i] : Scalar(0);
+    if (relative <= worst_) continue;
+    worst_ = relative;
+    worst_row_ = i;
+  }
+}
+
 /// Whether a Cholesky factorization of X X^T shows full row rank with a condition number small enough for
 /// normal equations, at a tenth of a QR's cost. Cost O(N^2 d).
 template <class Scalar>
 [[nodiscard]] bool has_well_conditioned_rows(const Matrix<Scalar>& X) {
   if (X.rows() > X.cols()) return false;
-  const Matrix<Scalar> gram = X * X.transpose();
-  return is_well_conditioned(Eigen::LLT<Matrix<Scalar>>(gram));
+  Eigen::LLT<Matrix<Scalar>> gram;
+  detail::compute_cholesky(detail::gram_matrix(X), gram);
+  return is_well_conditioned(gram);
 }
 
 }  // namespace richflow
