@@ -5,6 +5,7 @@
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/products.hpp"
 
 namespace richflow {
 
@@ -49,7 +50,7 @@ class BasicDataset {
   /// `|X beta - y|` for d values beta.
   [[nodiscard]] S residual_norm(const Vector<S>& beta) const {
     Vector<S> residual = -y_;
-    residual.noalias() += X_ * beta;
+    detail::add_product(X_, beta, residual);
     return residual.norm();
   }
 

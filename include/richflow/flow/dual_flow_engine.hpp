@@ -111,7 +111,9 @@ DualFlowEngine<S>::DualFlowEngine(const DualFlowEngine& other) = default;
 template <class S>
 DualFlowEngine<S>::DualFlowEngine(DualFlowEngine&& other) noexcept = default;
 template <class S>
-DualFlowEngine<S>& DualFlowEngine<S>::operator=(const DualFlowEngine& other) = default;
+DualFlowEngine<S>& DualFlowEngine<S>::operator=(const DualFlowEngine& other) {
+  return *this = DualFlowEngine(other);
+}
 template <class S>
 DualFlowEngine<S>& DualFlowEngine<S>::operator=(DualFlowEngine&& other) noexcept = default;
 template <class S>
