@@ -3,6 +3,7 @@
 /// @file
 /// Every public header but those of `richflow/testing/` and `richflow/sweep/mpi.hpp`, which needs MPI.
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
@@ -11,11 +12,11 @@
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/portable_math.hpp"
 #include "richflow/core/random.hpp"
-#include "richflow/core/reflections.hpp"
 #include "richflow/core/result.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/subnormal.hpp"
+#include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/core/worker_thread.hpp"
 #include "richflow/data/circle.hpp"
@@ -52,8 +53,11 @@
 #include "richflow/kernel/tangent.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
+#include "richflow/linalg/stable_norm.hpp"
 #include "richflow/linalg/triangular.hpp"
 #include "richflow/losses/cross_entropy.hpp"
 #include "richflow/losses/loss.hpp"

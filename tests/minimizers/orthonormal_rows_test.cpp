@@ -1,13 +1,11 @@
 #include "richflow/minimizers/orthonormal_rows.hpp"
 
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
-#include "richflow/core/reflections.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/minimizers/certificate.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
@@ -96,15 +94,4 @@ TEST_CASE("certificates without multipliers: redundant rows, and more rows than 
   const Certificate of_tall = certify(Hypentropy::uniform(4, scale), Dataset(tall, tall * beta), beta);
   CHECK(of_tall.primal_residual <= 1e-14);
   CHECK(of_tall.kkt_residual <= 1e-12);
-}
-
-TEST_CASE("leading columns of Q are Eigen's") {
-  RandomStream random(64);
-  for (const auto& [m, n] : {std::pair<Index, Index>{7, 4}, {5, 5}, {3, 6}, {1, 1}}) {
-    CAPTURE(m, n);
-    const Eigen::ColPivHouseholderQR<Matrix<double>> qr(random_matrix(random, m, n));
-    const Matrix<double> Q = qr.householderQ();
-    for (Index columns = 0; columns <= std::min(m, n); ++columns)
-      CHECK((detail::leading_columns_of_q<double>(qr, columns) - Q.leftCols(columns)).norm() <= 1e-14);
-  }
 }

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cmath>
-#include <locale>
-#include <sstream>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 
 /// @file
@@ -53,13 +55,9 @@ class ConvergenceError : public Error {
 
 namespace detail {
 
-template <class... Parts>
-[[nodiscard]] std::string concat(const Parts&... parts) {
-  std::ostringstream text;
-  text.imbue(std::locale::classic());  // numbers are the same whatever locale the program has chosen
-  text.precision(17);
-  (text << ... << parts);
-  return text.str();
+template <class Exception>
+RICHFLOW_COLD [[noreturn]] void raise(std::initializer_list<Printable> parts) {
+  throw Exception(join(17, parts));
 }
 
 }  // namespace detail
@@ -67,14 +65,23 @@ template <class... Parts>
 /// Throws `Exception` with the concatenated `parts` unless `condition` holds.
 template <class Exception = ArgumentError, class... Parts>
 void require(bool condition, const Parts&... parts) {
-  if (!condition) throw Exception(detail::concat(parts...));
+  if (!condition) detail::raise<Exception>({parts...});
 }
 
 /// Throws DimensionError unless `actual == expected`.
 inline void require_size(const char* name, Index actual, Index expected) {
-  if (actual != expected)
-    throw DimensionError(detail::concat(name, " has ", actual, " entries where ", expected, " are needed"));
+  require<DimensionError>(actual == expected, name, " has ", actual, " entries where ", expected, " are needed");
 }
+
+namespace detail {
+
+/// Cost: one vectorized pass.
+template <class Scalar>
+[[nodiscard]] bool are_finite(const Scalar* values, Index size) {
+  return (Eigen::Map<const Vector<Scalar>>(values, size).array() * Scalar(0)).sum() == Scalar(0);
+}
+
+}  // namespace detail
 
 /// Throws NonFiniteError naming the first NaN or infinite entry of a vector or matrix. Cost: one
 /// vectorized pass.
@@ -82,7 +89,11 @@ template <class Derived>
 void require_finite(const char* name, const Eigen::DenseBase<Derived>& values) {
   using std::isfinite;
   using Value = typename Derived::Scalar;
-  if ((values.derived().array() * Value(0)).sum() == Value(0)) return;
+  if constexpr (std::is_base_of_v<Eigen::PlainObjectBase<Derived>, Derived>) {
+    if (detail::are_finite(values.derived().data(), values.size())) return;
+  } else {
+    if ((values.derived().array() * Value(0)).sum() == Value(0)) return;
+  }
   for (Index j = 0; j < values.cols(); ++j)
     for (Index i = 0; i < values.rows(); ++i)
       if (!isfinite(values.derived().coeff(i, j)))
@@ -101,3 +112,10 @@ void require_positive(const char* name, const Eigen::DenseBase<Derived>& values)
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_ERROR(prefix, S)                                           \
+  prefix template bool detail::are_finite(const S*, Index);                             \
+  prefix template void require_finite(const char*, const Eigen::DenseBase<Vector<S>>&); \
+  prefix template void require_finite(const char*, const Eigen::DenseBase<Matrix<S>>&); \
+  prefix template void require_positive(const char*, const Eigen::DenseBase<Vector<S>>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_ERROR)

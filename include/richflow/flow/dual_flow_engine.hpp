@@ -7,11 +7,15 @@
 #include <optional>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
+#include "richflow/linalg/stable_norm.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
 
 namespace richflow::detail {
@@ -44,9 +48,7 @@ class DualFlowEngine {
   [[nodiscard]] S error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const;
 
  private:
-  // Products of at most block x block x block keep Eigen's packing buffers on the stack.
-  static constexpr Index block = 96;
-  static constexpr Index largest_tile = 56;
+  static constexpr Index block_columns = 96;
 
   [[nodiscard]] const Matrix<S>& X() const { return rotated_ ? rotated_->X() : dataset_->X(); }
   [[nodiscard]] const Vector<S>& y() const { return rotated_ ? rotated_->y() : dataset_->y(); }
@@ -61,7 +63,6 @@ class DualFlowEngine {
   /// Adds `X diag(weight_) X^T` to the lower triangle of `jacobian`, over the columns where
   /// `|weight_| > rate max(negligible, relative curvature_)`; over all where `negligible` is negative.
   void add_weighted_gram(S negligible, S relative, MatrixRef<S> jacobian) const;
-  void add_block(Index count, MatrixRef<S> jacobian) const;
 
   /// |X|_2^2 by a few power iterations from a fixed start, good to a small factor.
   [[nodiscard]] S estimate_squared_norm() const;
@@ -80,8 +81,8 @@ class DualFlowEngine {
   Vector<S> start_curvature_;         // d beta / d z at nu = 0
   mutable Matrix<S> start_jacobian_;  // lower triangle of S at nu = 0, once it was needed
   mutable bool has_start_jacobian_ = false;
-  mutable Vector<S> weight_;                    // scratch, d
-  mutable Matrix<S> columns_, scaled_columns_;  // scratch, N x block
+  mutable Vector<S> weight_;                      // scratch, d
+  mutable Matrix<S> columns_, negative_columns_;  // scratch, N x block
 };
 
 template <class S>
@@ -95,8 +96,8 @@ DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Ba
       curvature_(dataset.dimension()),
       start_curvature_(dataset.dimension()),
       weight_(dataset.dimension()),
-      columns_(dataset.num_samples(), block),
-      scaled_columns_(dataset.num_samples(), block) {
+      columns_(dataset.num_samples(), block_columns),
+      negative_columns_(dataset.num_samples(), block_columns) {
   require<DimensionError>(map_->dimension() == dataset.dimension(), "the mirror map has ", map_->dimension(),
                           " coordinates but X has ", dataset.dimension(), " columns");
   rotate_graded_columns();
@@ -122,14 +123,17 @@ DualFlowEngine<S>::~DualFlowEngine() = default;
 template <class S>
 Vector<S> DualFlowEngine<S>::multipliers(ConstVectorRef<S> state) const {
   require_size("state", state.size(), dimension());
-  return rotated_ ? Vector<S>(rotation_ * state) : Vector<S>(state);
+  Vector<S> nu = state;
+  if (rotated_) multiply(rotation_, state, nu);
+  return nu;
 }
 
 template <class S>
 S DualFlowEngine<S>::first_step() const {
   evaluate(Vector<S>::Zero(dimension()));
   const S rate = map_->dual_rate();
-  weight_.noalias() = -rate * (X().transpose() * residual_);
+  multiply_transposed(X(), residual_, weight_);
+  weight_ *= -rate;
   // Half the way to a bound, where there is one.
   const S reach = std::min(S(1), map_->max_step(Vector<S>::Zero(weight_.size()), weight_) / S(2) *
                                      weight_.template lpNorm<Eigen::Infinity>());
@@ -201,31 +205,33 @@ S DualFlowEngine<S>::error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> err
   if (rotated_) {
     // A large column makes much of a small entry of beta.
     weight_.array() *= units_.array();
-    const S change = weight_.stableNorm();
+    const S change = stable_norm(weight_);
     weight_ = units_.cwiseProduct(beta_);
-    return change == S(0) ? change : change / (absolute + relative * weight_.stableNorm());
+    return change == S(0) ? change : change / (absolute + relative * stable_norm(weight_));
   }
-  const S change = weight_.stableNorm();
+  const S change = stable_norm(weight_);
   if (change == S(0)) return change;
-  return change / (absolute + relative * beta_.stableNorm());
+  return change / (absolute + relative * stable_norm(beta_));
 }
 
 template <class S>
 void DualFlowEngine<S>::rotate_graded_columns() {
   const Matrix<S>& X = dataset_->X();
-  const Vector<S> sizes = X.cwiseAbs().colwise().maxCoeff().transpose();
+  const Vector<S> sizes = sizes_of_columns(X);
   const S largest = sizes.maxCoeff();
-  const S smallest = (sizes.array() > S(0)).select(sizes, largest).minCoeff();
+  S smallest = largest;
+  for (const S size : sizes)
+    if (size > S(0)) smallest = std::min(smallest, size);
   if (!(largest > S(1e3) * smallest)) return;
-  Vector<S> sorted = sizes;
-  std::nth_element(sorted.data(), sorted.data() + sorted.size() / 2, sorted.data() + sorted.size());
-  const S median = sorted[sorted.size() / 2];
+  const auto middle = static_cast<std::size_t>((sizes.size() - 1) / 2);
+  const S median = sizes[decreasing_order(sizes)[middle]];
   units_ = (sizes / (median > S(0) ? median : smallest)).cwiseMax(S(1));
   PivotedQr<S> qr;
-  compute_qr(X, qr);
-  rotation_ = qr.householderQ();
-  const Matrix<S> R = qr.matrixR().template triangularView<Eigen::Upper>();
-  rotated_.emplace(R * qr.colsPermutation().transpose(), rotation_.transpose() * dataset_->y());
+  qr.compute(X);
+  rotation_ = qr.leading_columns_of_q(X.rows());
+  Vector<S> labels;
+  multiply_transposed(rotation_, dataset_->y(), labels);
+  rotated_.emplace(qr.unpivoted_r(), std::move(labels));
 }
 
 template <class S>
@@ -257,36 +263,26 @@ void DualFlowEngine<S>::add_prediction() const {
 template <class S>
 void DualFlowEngine<S>::add_weighted_gram(S negligible, S relative, MatrixRef<S> jacobian) const {
   using std::abs;
+  using std::sqrt;
   const Matrix<S>& X = this->X();
   const S rate = map_->dual_rate();
-  const Index d = dataset_->dimension();
-  Index count = 0;
-  for (Index j = 0; j < d; ++j) {
-    if (negligible < S(0) || abs(weight_[j]) > rate * std::max(negligible, S(relative * curvature_[j]))) {
-      columns_.col(count) = X.col(j);
-      scaled_columns_.col(count) = weight_[j] * X.col(j);
-      ++count;
-    }
-    if (count == block || (j + 1 == d && count > 0)) {
-      add_block(count, jacobian);
-      count = 0;
-    }
+  // The columns of positive weights, and of negative ones.
+  struct Block {
+    Matrix<S>& columns;
+    S sign;
+    Index count = 0;
+  };
+  Block blocks[] = {{columns_, S(1)}, {negative_columns_, S(-1)}};
+  for (Index j = 0; j < dataset_->dimension(); ++j) {
+    const S size = abs(weight_[j]);
+    if (!(negligible < S(0)) && !(size > rate * std::max(negligible, S(relative * curvature_[j])))) continue;
+    Block& block = blocks[weight_[j] < S(0) ? 1 : 0];
+    block.columns.col(block.count++) = sqrt(size) * X.col(j);
+    if (block.count < block.columns.cols()) continue;
+    add_lower_gram<S>(block.columns, block.sign, jacobian);
+    block.count = 0;
   }
-}
-
-template <class S>
-void DualFlowEngine<S>::add_block(Index count, MatrixRef<S> jacobian) const {
-  const Index n = dimension();
-  const Index tiles = (n + largest_tile - 1) / largest_tile;
-  const Index tile = (n + tiles - 1) / tiles;
-  for (Index i = 0; i < n; i += tile) {
-    const Index rows = std::min(tile, n - i);
-    for (Index j = 0; j <= i; j += tile) {
-      const Index cols = std::min(tile, n - j);
-      jacobian.block(i, j, rows, cols).noalias() +=
-          columns_.block(i, 0, rows, count) * scaled_columns_.block(j, 0, cols, count).transpose();
-    }
-  }
+  for (const Block& block : blocks) add_lower_gram<S>(block.columns.leftCols(block.count), block.sign, jacobian);
 }
 
 template <class S>
@@ -297,7 +293,7 @@ S DualFlowEngine<S>::estimate_squared_norm() const {
   u += y();
   S estimate = X.squaredNorm() / static_cast<S>(std::min(X.rows(), X.cols()));
   for (int k = 0; k < 3; ++k) {
-    const S norm = u.stableNorm();
+    const S norm = stable_norm(u);
     if (!(norm > S(0))) break;
     u /= norm;
     multiply_transposed(X, u, z_);
@@ -308,3 +304,6 @@ S DualFlowEngine<S>::estimate_squared_norm() const {
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_DUAL_FLOW_ENGINE(prefix, S) prefix template class detail::DualFlowEngine<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DUAL_FLOW_ENGINE)

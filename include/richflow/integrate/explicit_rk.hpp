@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/integrate/tableau.hpp"
 
@@ -231,3 +233,9 @@ using RungeKutta4 = ExplicitRk<RungeKutta4Tableau>;
 using DormandPrince = ExplicitRk<DormandPrinceTableau>;
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_EXPLICIT_RK(prefix, S)                          \
+  prefix template class detail::StepperOn<Euler, detail::AnyField<S>>;       \
+  prefix template class detail::StepperOn<RungeKutta4, detail::AnyField<S>>; \
+  prefix template class detail::StepperOn<DormandPrince, detail::AnyField<S>>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_EXPLICIT_RK)

@@ -5,9 +5,11 @@
 #include <limits>
 #include <type_traits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/integrate/stepper.hpp"
 
@@ -339,3 +341,7 @@ class ExponentialRosenbrock {
 };
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_EXPONENTIAL_ROSENBROCK(prefix, S) \
+  prefix template class detail::StepperOn<ExponentialRosenbrock, detail::AnyStiffField<S>>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_EXPONENTIAL_ROSENBROCK)

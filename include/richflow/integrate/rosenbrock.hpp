@@ -10,11 +10,14 @@
 #include <type_traits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/rosenbrock_tableau.hpp"
 #include "richflow/integrate/stepper.hpp"
+#include "richflow/linalg/cholesky.hpp"
 
 namespace richflow {
 
@@ -90,7 +93,7 @@ struct DenseStiffness {
     } else {
       jacobian.diagonal().array() += shift + rounding;
     }
-    factor.compute(jacobian);
+    compute_cholesky(jacobian, factor);
     jacobian.diagonal() = diagonal;
     return factor.info() == Eigen::Success;
   }
@@ -101,7 +104,7 @@ struct DenseStiffness {
     solve(u);
   }
 
-  void solve(Vector<Scalar>& u) { factor.solveInPlace(u); }
+  void solve(Vector<Scalar>& u) { solve_in_place(factor, u); }
 };
 
 /// The same through the structure of the field itself.
@@ -183,7 +186,7 @@ struct TangentStiffness {
     const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * kernel.diagonal().sum();
     diagonal = kernel.diagonal();
     kernel.diagonal().array() += shift / curvature + rounding;
-    factor.compute(kernel);
+    compute_cholesky(kernel, factor);
     kernel.diagonal() = diagonal;
     return factor.info() == Eigen::Success;
   }
@@ -191,14 +194,14 @@ struct TangentStiffness {
   /// For `F = -J^T slope` both factors of J^T merge: `u = -J^T (s I + c K)^-1 slope`.
   void solve_start(const Vector<Scalar>& /*dy*/, Vector<Scalar>& u) {
     projected = slope;
-    factor.solveInPlace(projected);
+    solve_in_place(factor, projected);
     projected *= Scalar(-1) / curvature;
     tangent.vjp(projected, u);
   }
 
   void solve(Vector<Scalar>& u) {
     tangent.jvp(u, projected);
-    factor.solveInPlace(projected);
+    solve_in_place(factor, projected);
     tangent.vjp(projected, pulled);
     u = (u - pulled) / shift;
   }
@@ -475,3 +478,10 @@ using Ros2 = Rosenbrock<Ros2Tableau>;
 using Ros34Pw2 = Rosenbrock<Ros34Pw2Tableau>;
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_ROSENBROCK(prefix, S)                           \
+  prefix template class detail::StepperOn<Ros2, detail::AnyStiffField<S>>;   \
+  prefix template class detail::StepperOn<Rodas3, detail::AnyStiffField<S>>; \
+  prefix template class detail::StepperOn<Rodas4, detail::AnyStiffField<S>>; \
+  prefix template class detail::StepperOn<Ros34Pw2, detail::AnyStiffField<S>>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_ROSENBROCK)

@@ -11,9 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/subnormal.hpp"
+#include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/any_controller.hpp"
 #include "richflow/integrate/any_field.hpp"
@@ -30,16 +32,6 @@
 /// The time loop behind `integrate`, compiled once per number type.
 
 namespace richflow::detail {
-
-/// The parts in one string, numbers with nine digits: enough to tell two steps apart, and easy to read.
-template <class... Parts>
-[[nodiscard]] std::string sentence(const Parts&... parts) {
-  std::ostringstream text;
-  text.imbue(std::locale::classic());
-  text.precision(9);
-  (text << ... << parts);
-  return text.str();
-}
 
 /// First entry that is NaN or infinite, or -1. One pass of multiplications in the usual case.
 template <class Scalar>
@@ -874,3 +866,10 @@ void check_run(const AnyField<Scalar>& problem, const Vector<Scalar>& y, Scalar 
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_RUN(prefix, S)                                                     \
+  prefix template class detail::Run<S>;                                                         \
+  prefix template Index detail::first_non_finite<S>(const Vector<S>&);                          \
+  prefix template void detail::check_run<S>(const detail::AnyField<S>&, const Vector<S>&, S, S, \
+                                            const detail::AnyController<S>&, const detail::RunOptions<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_RUN)

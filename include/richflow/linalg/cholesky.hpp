@@ -2,6 +2,7 @@
 
 #include <Eigen/Cholesky>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 
 /// @file
@@ -28,3 +29,8 @@ void solve_in_place(const Eigen::LLT<Matrix<S>>& factor, Vector<S>& v) {
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_CHOLESKY(prefix, S)                                              \
+  prefix template void detail::compute_cholesky<S>(const Matrix<S>&, Eigen::LLT<Matrix<S>>&); \
+  prefix template void detail::solve_in_place<S>(const Eigen::LLT<Matrix<S>>&, Vector<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CHOLESKY)

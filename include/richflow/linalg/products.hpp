@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 
 /// @file
@@ -33,9 +34,13 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
 template <class S>
 [[nodiscard]] Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v);
 
-/// `X X^T`.
+/// Adds `factor A A^T` to the lower triangle of C. No allocation for up to some 100 rows and columns.
 template <class S>
-[[nodiscard]] Matrix<S> gram_matrix(const Matrix<S>& X);
+void add_lower_gram(std::type_identity_t<ConstMatrixRef<S>> A, S factor, MatrixRef<S> C);
+
+/// The lower triangle of `X X^T`; 0 above it.
+template <class S>
+[[nodiscard]] Matrix<S> lower_gram_matrix(const Matrix<S>& X);
 
 template <class S>
 void multiply(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out) {
@@ -66,12 +71,35 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
 
 template <class S>
 Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v) {
-  return X.cwiseAbs() * v.cwiseAbs();
+  using std::abs;
+  Vector<S> sizes = Vector<S>::Zero(X.rows());
+  for (Index j = 0; j < X.cols(); ++j)
+    for (Index i = 0; i < X.rows(); ++i) sizes[i] += abs(X(i, j) * v[j]);
+  return sizes;
 }
 
 template <class S>
-Matrix<S> gram_matrix(const Matrix<S>& X) {
-  return X * X.transpose();
+void add_lower_gram(std::type_identity_t<ConstMatrixRef<S>> A, S factor, MatrixRef<S> C) {
+  if (A.cols() == 0) return;  // Eigen divides by it
+  C.template selfadjointView<Eigen::Lower>().rankUpdate(A, factor);
+}
+
+template <class S>
+Matrix<S> lower_gram_matrix(const Matrix<S>& X) {
+  Matrix<S> gram = Matrix<S>::Zero(X.rows(), X.rows());
+  add_lower_gram<S>(X, S(1), gram);
+  return gram;
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_PRODUCTS(prefix, S)                                                           \
+  prefix template void detail::multiply<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);               \
+  prefix template void detail::add_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);            \
+  prefix template void detail::subtract_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);       \
+  prefix template void detail::multiply_transposed<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);    \
+  prefix template void detail::add_transposed_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&); \
+  prefix template Vector<S> detail::sizes_of_terms<S>(const Matrix<S>&, ConstVectorRef<S>);                \
+  prefix template void detail::add_lower_gram<S>(ConstMatrixRef<S>, S, MatrixRef<S>);                      \
+  prefix template Matrix<S> detail::lower_gram_matrix<S>(const Matrix<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_PRODUCTS)

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
@@ -153,3 +154,11 @@ BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDatase
 }  // namespace detail
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_CERTIFICATE(prefix, S)                                                                   \
+  prefix template void detail::settle_roundings<S>(const Matrix<S>&, const Vector<S>&, const Vector<S>&, Vector<S>&); \
+  prefix template BasicCertificate<S> detail::certify_any<S>(const detail::AnyMirrorMap<S>&, const BasicDataset<S>&,  \
+                                                             const Vector<S>&, const Vector<S>&);                     \
+  prefix template BasicCertificate<S> detail::certify_any<S>(const detail::AnyMirrorMap<S>&, const BasicDataset<S>&,  \
+                                                             const Vector<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CERTIFICATE)

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/mirror_point.hpp"
@@ -61,3 +62,6 @@ void DualPoint<S>::swap(DualPoint& other) {
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_DUAL_POINT(prefix, S) prefix template struct detail::DualPoint<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DUAL_POINT)

@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <numeric>
 #include <vector>
 
-#include "richflow/core/reflections.hpp"
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/triangular.hpp"
 
 namespace richflow::detail {
@@ -26,35 +27,7 @@ template <class S>
 class GradedSystem {
  public:
   /// Factors at `weights`. Cost: a QR of d x N, and its Q.
-  void factorize(const Matrix<S>& X, const Vector<S>& weights) {
-    using std::sqrt;
-    const Index d = X.cols();
-    size_ = weights.cwiseProduct(X.colwise().squaredNorm().transpose());
-    order_.resize(static_cast<std::size_t>(d));
-    std::iota(order_.begin(), order_.end(), Index(0));
-    std::stable_sort(order_.begin(), order_.end(), [&](Index i, Index j) { return size_[i] > size_[j]; });
-    const Index n = X.rows();
-    const Index rows = std::max(d, n);
-    Matrix<S> sorted = Matrix<S>::Zero(rows, n);
-    for (Index k = 0; k < d; ++k) sorted.row(k) = sqrt(weights[at(k)]) * X.col(at(k)).transpose();
-    compute_qr(sorted, qr_);
-    // Not what Eigen takes for the rank: here small pivots are as good as large ones.
-    rank_ = 0;
-    while (rank_ < n && qr_.matrixQR()(rank_, rank_) != S(0)) ++rank_;
-    sorted = leading_columns_of_q<S>(qr_, rank_);
-    basis_.resize(d, rank_);
-    weightless_.clear();
-    for (Index k = 0; k < d; ++k) {
-      const Index i = at(k);
-      if (weights[i] > S(0)) {
-        basis_.row(i) = sorted.row(k) / sqrt(weights[i]);
-      } else {
-        basis_.row(i).setZero();
-        weightless_.push_back(i);
-      }
-    }
-    solves_ = 0;
-  }
+  void factorize(const Matrix<S>& X, const Vector<S>& weights);
 
   /// Whether there is a factorization.
   [[nodiscard]] bool is_factored() const { return basis_.size() > 0; }
@@ -67,37 +40,7 @@ class GradedSystem {
   /// the factorization is too old to reach that. What is left of `rhs` below `rounding` in a direction is not fitted:
   /// where only columns that cannot be seen have it, it would call for an endless step.
   bool solve(const Matrix<S>& X, const Vector<S>& weights, const Vector<S>& wish, const Vector<S>& rhs, S rounding,
-             S accuracy, Vector<S>& step, Vector<S>& step_z) {
-    using std::abs;
-    ++solves_;
-    for (const Index i : weightless_)
-      if (weights[i] > S(0)) return false;
-    image_ = qr_.colsPermutation().transpose() * rhs;
-    const auto& R = qr_.matrixQR();
-    residual_.resize(rank_);
-    for (Index k = 0; k < rank_; ++k) {
-      const S left = image_[k] - R.col(k).head(k).dot(residual_.head(k));
-      residual_[k] = abs(left) <= rounding ? S(0) : left / R(k, k);
-    }
-    unreached_ = S(0);
-    for (Index k = rank_; k < image_.size(); ++k)
-      unreached_ = std::max(unreached_, S(abs(image_[k] - R.col(k).head(rank_).dot(residual_))));
-    weighted_ = weights.cwiseProduct(wish);
-    add_transposed_product(basis_, weighted_, residual_);
-    solution_.setZero(rank_);
-    // Tiny pivots make entries whose squares overflow.
-    const S size = residual_.size() > 0 ? residual_.cwiseAbs().maxCoeff() : S(0);
-    if (size > S(0)) residual_ /= size;
-    const bool is_solved = conjugate_gradients(weights, accuracy);
-    solution_ *= size;
-    multiply(basis_, solution_, step_z);
-    solve_upper(square_of_r(), solution_);
-    step.setZero(qr_.cols());
-    step.head(rank_) = solution_;
-    step = qr_.colsPermutation() * step;
-    for (const Index i : weightless_) step_z[i] = X.col(i).dot(step);
-    return is_solved;
-  }
+             S accuracy, Vector<S>& step, Vector<S>& step_z);
 
   /// The largest entry of the last `rhs` that no column with a weight reaches.
   [[nodiscard]] S unreached() const { return unreached_; }
@@ -109,36 +52,10 @@ class GradedSystem {
   static constexpr Index max_iterations = 16;
 
   [[nodiscard]] Index at(Index k) const { return order_[static_cast<std::size_t>(k)]; }
-  [[nodiscard]] auto square_of_r() const { return qr_.matrixQR().topLeftCorner(rank_, rank_); }
 
-  bool conjugate_gradients(const Vector<S>& weights, S accuracy) {
-    direction_ = residual_;
-    S square = residual_.squaredNorm();
-    // Small pivots make large entries, so that the residual has to be small also where it came from, as R^T residual.
-    const S goal = accuracy * accuracy * square;
-    const S outer_goal = accuracy * outer_norm();
-    for (Index k = 0; k < max_iterations; ++k) {
-      if (!(square > goal) && outer_norm() <= outer_goal) return true;
-      multiply(basis_, direction_, weighted_);
-      weighted_.array() *= weights.array();
-      multiply_transposed(basis_, weighted_, image_);
-      ++iterations_;
-      const S curvature = direction_.dot(image_);
-      if (!(curvature > S(0))) return false;
-      const S length = square / curvature;
-      solution_ += length * direction_;
-      residual_ -= length * image_;
-      const S next = residual_.squaredNorm();
-      direction_ = residual_ + (next / square) * direction_;
-      square = next;
-    }
-    return !(square > goal) && outer_norm() <= outer_goal;
-  }
+  bool conjugate_gradients(const Vector<S>& weights, S accuracy);
 
-  [[nodiscard]] S outer_norm() {
-    image_.noalias() = square_of_r().transpose().template triangularView<Eigen::Lower>() * residual_;
-    return image_.size() > 0 ? image_.cwiseAbs().maxCoeff() : S(0);
-  }
+  [[nodiscard]] S outer_norm();
 
   PivotedQr<S> qr_;
   Matrix<S> basis_;           // B, d x rank
@@ -151,4 +68,101 @@ class GradedSystem {
   Vector<S> size_, weighted_, residual_, solution_, direction_, image_;
 };
 
+template <class S>
+void GradedSystem<S>::factorize(const Matrix<S>& X, const Vector<S>& weights) {
+  using std::sqrt;
+  const Index d = X.cols();
+  size_ = weights.cwiseProduct(squared_norms_of_columns(X));
+  order_ = decreasing_order(size_);
+  const Index n = X.rows();
+  const Index rows = std::max(d, n);
+  Matrix<S> sorted = Matrix<S>::Zero(rows, n);
+  for (Index k = 0; k < d; ++k) sorted.row(k) = sqrt(weights[at(k)]) * X.col(at(k)).transpose();
+  qr_.compute(sorted);
+  // Not what Eigen takes for the rank: here small pivots are as good as large ones.
+  rank_ = 0;
+  while (rank_ < n && qr_.upper()(rank_, rank_) != S(0)) ++rank_;
+  sorted = qr_.leading_columns_of_q(rank_);
+  basis_.resize(d, rank_);
+  weightless_.clear();
+  for (Index k = 0; k < d; ++k) {
+    const Index i = at(k);
+    if (weights[i] > S(0)) {
+      basis_.row(i) = sorted.row(k) / sqrt(weights[i]);
+    } else {
+      basis_.row(i).setZero();
+      weightless_.push_back(i);
+    }
+  }
+  solves_ = 0;
+}
+
+template <class S>
+bool GradedSystem<S>::solve(const Matrix<S>& X, const Vector<S>& weights, const Vector<S>& wish, const Vector<S>& rhs,
+                            S rounding, S accuracy, Vector<S>& step, Vector<S>& step_z) {
+  using std::abs;
+  ++solves_;
+  for (const Index i : weightless_)
+    if (weights[i] > S(0)) return false;
+  image_.resize(rhs.size());
+  for (Index k = 0; k < rhs.size(); ++k) image_[k] = rhs[qr_.column(k)];
+  const auto& R = qr_.upper();
+  residual_.resize(rank_);
+  for (Index k = 0; k < rank_; ++k) {
+    const S left = image_[k] - R.col(k).head(k).dot(residual_.head(k));
+    residual_[k] = abs(left) <= rounding ? S(0) : left / R(k, k);
+  }
+  unreached_ = S(0);
+  for (Index k = rank_; k < image_.size(); ++k)
+    unreached_ = std::max(unreached_, S(abs(image_[k] - R.col(k).head(rank_).dot(residual_))));
+  weighted_ = weights.cwiseProduct(wish);
+  add_transposed_product(basis_, weighted_, residual_);
+  solution_.setZero(rank_);
+  // Tiny pivots make entries whose squares overflow.
+  const S size = residual_.size() > 0 ? residual_.cwiseAbs().maxCoeff() : S(0);
+  if (size > S(0)) residual_ /= size;
+  const bool is_solved = conjugate_gradients(weights, accuracy);
+  solution_ *= size;
+  multiply(basis_, solution_, step_z);
+  solve_upper(qr_.upper(), solution_);
+  step.setZero(qr_.cols());
+  for (Index k = 0; k < rank_; ++k) step[qr_.column(k)] = solution_[k];
+  for (const Index i : weightless_) step_z[i] = X.col(i).dot(step);
+  return is_solved;
+}
+
+template <class S>
+bool GradedSystem<S>::conjugate_gradients(const Vector<S>& weights, S accuracy) {
+  direction_ = residual_;
+  S square = residual_.squaredNorm();
+  // Small pivots make large entries, so that the residual has to be small also where it came from, as R^T residual.
+  const S goal = accuracy * accuracy * square;
+  const S outer_goal = accuracy * outer_norm();
+  for (Index k = 0; k < max_iterations; ++k) {
+    if (!(square > goal) && outer_norm() <= outer_goal) return true;
+    multiply(basis_, direction_, weighted_);
+    weighted_.array() *= weights.array();
+    multiply_transposed(basis_, weighted_, image_);
+    ++iterations_;
+    const S curvature = direction_.dot(image_);
+    if (!(curvature > S(0))) return false;
+    const S length = square / curvature;
+    solution_ += length * direction_;
+    residual_ -= length * image_;
+    const S next = residual_.squaredNorm();
+    direction_ = residual_ + (next / square) * direction_;
+    square = next;
+  }
+  return !(square > goal) && outer_norm() <= outer_goal;
+}
+
+template <class S>
+S GradedSystem<S>::outer_norm() {
+  multiply_upper_transposed(qr_.upper(), residual_, image_);
+  return image_.size() > 0 ? image_.cwiseAbs().maxCoeff() : S(0);
+}
+
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_GRADED_SYSTEM(prefix, S) prefix template class detail::GradedSystem<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_GRADED_SYSTEM)

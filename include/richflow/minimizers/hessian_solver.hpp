@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 
 namespace richflow::detail {
@@ -46,7 +48,6 @@ class HessianSolver {
  private:
   void precondition(const Vector<S>& v, Vector<S>& out) const;
   void apply(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& v, Vector<S>& out);
-  void add_columns(Index count);
 
   bool is_graded_ = false;
   Vector<S> squared_norms_;  // of the columns of X
@@ -64,16 +65,10 @@ class HessianSolver {
 template <class S>
 void HessianSolver<S>::reset(const Matrix<S>& X, bool is_graded) {
   is_graded_ = is_graded;
-  squared_norms_ = X.colwise().squaredNorm().transpose();
+  squared_norms_ = squared_norms_of_columns(X);
   for (Vector<S>* v : {&residual_, &preconditioned_, &direction_, &image_}) v->setZero(X.rows());
   scratch_.setZero(X.cols());
   H_.resize(X.rows(), X.rows());
-}
-
-template <class S>
-void HessianSolver<S>::add_columns(Index count) {
-  if (count == 0) return;  // Eigen divides by the number of columns
-  H_.template selfadjointView<Eigen::Lower>().rankUpdate(columns_.leftCols(count));
 }
 
 template <class S>
@@ -90,16 +85,17 @@ void HessianSolver<S>::factorize(const Matrix<S>& X, const Vector<S>& beta, cons
     if (!(curvature[i] * squared_norms_[i] > visible)) continue;
     columns_.col(filled++) = sqrt(curvature[i]) * X.col(i);
     if (filled < columns_.cols()) continue;
-    add_columns(filled);
+    add_lower_gram<S>(columns_, S(1), H_);
     filled = 0;
   }
-  add_columns(filled);
+  add_lower_gram<S>(columns_.leftCols(filled), S(1), H_);
   const S size = H_.diagonal().maxCoeff();
   // In rows of graded size each diagonal entry counts by itself, down to the rounding of its row of X beta.
   lift_size_.setConstant(X.rows(), size);
   if (is_graded_) {
-    lift_size_ = sizes_of_terms(X, beta).cwiseMax(H_.diagonal());
-    lift_size_ = (lift_size_.array() > S(0)).select(lift_size_, size);
+    const Vector<S> terms = sizes_of_terms(X, beta);
+    for (Index n = 0; n < terms.size(); ++n)
+      if (const S own = std::max(terms[n], H_(n, n)); own > S(0)) lift_size_[n] = own;
   }
   lift_.setZero(X.rows());
   for (S lift = S(64) * Eigen::NumTraits<S>::epsilon();; lift *= S(100)) {
@@ -179,3 +175,6 @@ bool HessianSolver<S>::is_lift_felt() const {
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_HESSIAN_SOLVER(prefix, S) prefix template class detail::HessianSolver<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_HESSIAN_SOLVER)

@@ -3,14 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
-#include "richflow/core/reflections.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/triangular.hpp"
 
 /// @file
@@ -59,38 +60,7 @@ template <class S>
 class LeastNorm {
  public:
   /// Factors A (N x d).
-  explicit LeastNorm(const Matrix<S>& A) : num_rows_(A.rows()) {
-    Vector<S> row = Vector<S>::Ones(A.rows());
-    Vector<S> column = Vector<S>::Ones(A.cols());
-    equilibrate(A, row, column);
-    PivotedQr<S> free;
-    compute_qr(Matrix<S>(column.asDiagonal() * A.transpose() * row.asDiagonal()), free);
-    const auto n = static_cast<S>(std::min(A.rows(), A.cols()));
-    free.setThreshold(S(16) * n * std::numeric_limits<S>::epsilon());
-    const Index rank = free.rank();
-    X_.resize(rank, A.cols());
-    if (rank == 0) return;
-
-    // Columns of A by decreasing size, where sizes are the inverse of what equilibrated them.
-    std::vector<Index> order(static_cast<std::size_t>(A.cols()));
-    std::iota(order.begin(), order.end(), Index(0));
-    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return column[a] < column[b]; });
-    Matrix<S> chosen(A.cols(), rank);
-    Vector<Index> rows = free.colsPermutation().indices().head(rank).template cast<Index>();
-    for (Index k = 0; k < rank; ++k)
-      for (Index j = 0; j < A.cols(); ++j) chosen(j, k) = row[rows[k]] * A(rows[k], order[static_cast<std::size_t>(j)]);
-    PivotedQr<S> qr;
-    compute_qr(chosen, qr);
-    const Matrix<S> sorted = leading_columns_of_q<S>(qr, rank);
-    for (Index j = 0; j < A.cols(); ++j) X_.col(order[static_cast<std::size_t>(j)]) = sorted.row(j).transpose();
-    upper_ = qr.matrixR().topLeftCorner(rank, rank);
-    rows_.resize(rank);
-    scales_.resize(rank);
-    for (Index k = 0; k < rank; ++k) {
-      rows_[k] = rows[qr.colsPermutation().indices()[k]];
-      scales_[k] = row[rows_[k]];
-    }
-  }
+  explicit LeastNorm(const Matrix<S>& A);
 
   /// Independent rows of A.
   [[nodiscard]] Index rank() const { return X_.rows(); }
@@ -98,51 +68,17 @@ class LeastNorm {
   [[nodiscard]] const Matrix<S>& X() const { return X_; }
 
   /// What the values y (N) of the rows of A are for the rows of `X()`.
-  [[nodiscard]] Vector<S> labels(const Vector<S>& y) const {
-    Vector<S> out(rank());
-    for (Index k = 0; k < rank(); ++k) out[k] = scales_[k] * y[rows_[k]];
-    solve_upper_transposed(upper_, out);
-    return out;
-  }
+  [[nodiscard]] Vector<S> labels(const Vector<S>& y) const;
 
   /// The least m that fits `rank` independent rows of `A m = y`: all of them if y is consistent. Without refinement.
-  [[nodiscard]] Vector<S> solve(const Vector<S>& y) const {
-    Vector<S> least;
-    multiply_transposed(X_, labels(y), least);
-    return least;
-  }
+  [[nodiscard]] Vector<S> solve(const Vector<S>& y) const;
 
   /// N multipliers of the rows of A with `A^T nu = X()^T multipliers`.
-  [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const {
-    Vector<S> pivoted = multipliers;
-    solve_upper(upper_, pivoted);
-    Vector<S> nu = Vector<S>::Zero(num_rows_);
-    for (Index k = 0; k < rank(); ++k) nu[rows_[k]] = scales_[k] * pivoted[k];
-    return nu;
-  }
+  [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const;
 
  private:
   /// Powers of two that bring the largest entries of all rows and columns of `diag(row) A diag(column)` near 1.
-  static void equilibrate(const Matrix<S>& A, Vector<S>& row, Vector<S>& column) {
-    using std::exp2;
-    using std::log2;
-    using std::round;
-    // Exponents, so that nothing overflows; a zero has none.
-    const Matrix<S> exponents = A.cwiseAbs().unaryExpr([](S x) { return S(log2(x)); });
-    Vector<S> r = Vector<S>::Zero(A.rows());
-    Vector<S> c = Vector<S>::Zero(A.cols());
-    const auto finite = [](S x) { return x > -std::numeric_limits<S>::infinity() ? x : S(0); };
-    constexpr int passes = 10;
-    for (int pass = 0; pass < passes; ++pass) {
-      // Rows and columns share the change; in the end the columns are exact.
-      const Matrix<S> now = (exponents.colwise() + r).rowwise() + c.transpose();
-      const S share = pass + 1 < passes ? S(0.5) : S(1);
-      if (pass + 1 < passes) r -= share * Vector<S>(now.rowwise().maxCoeff()).unaryExpr(finite);
-      c -= share * Vector<S>(now.colwise().maxCoeff().transpose()).unaryExpr(finite);
-    }
-    row = r.unaryExpr([](S x) { return S(exp2(round(x))); });
-    column = c.unaryExpr([](S x) { return S(exp2(round(x))); });
-  }
+  static void equilibrate(const Matrix<S>& A, Vector<S>& row, Vector<S>& column);
 
   Index num_rows_;
   Matrix<S> X_ = {};
@@ -151,4 +87,88 @@ class LeastNorm {
   Vector<S> scales_ = {};    // what they were multiplied by
 };
 
+template <class S>
+LeastNorm<S>::LeastNorm(const Matrix<S>& A) : num_rows_(A.rows()) {
+  Vector<S> row = Vector<S>::Ones(A.rows());
+  Vector<S> column = Vector<S>::Ones(A.cols());
+  equilibrate(A, row, column);
+  PivotedQr<S> free;
+  Matrix<S> equilibrated = transposed(A);
+  scale_rows(column, equilibrated);
+  scale_columns(equilibrated, row);
+  free.compute(equilibrated);
+  const auto n = static_cast<S>(std::min(A.rows(), A.cols()));
+  const Index rank = free.rank(S(16) * n * std::numeric_limits<S>::epsilon());
+  X_.resize(rank, A.cols());
+  if (rank == 0) return;
+
+  // Columns of A by decreasing size, where sizes are the inverse of what equilibrated them.
+  const std::vector<Index> order = decreasing_order(Vector<S>(-column));
+  Matrix<S> chosen(A.cols(), rank);
+  Vector<Index> rows(rank);
+  for (Index k = 0; k < rank; ++k) rows[k] = free.column(k);
+  for (Index k = 0; k < rank; ++k)
+    for (Index j = 0; j < A.cols(); ++j) chosen(j, k) = row[rows[k]] * A(rows[k], order[static_cast<std::size_t>(j)]);
+  PivotedQr<S> qr;
+  qr.compute(chosen);
+  const Matrix<S> sorted = qr.leading_columns_of_q(rank);
+  for (Index j = 0; j < A.cols(); ++j) X_.col(order[static_cast<std::size_t>(j)]) = sorted.row(j).transpose();
+  upper_ = qr.upper().topLeftCorner(rank, rank);
+  rows_.resize(rank);
+  scales_.resize(rank);
+  for (Index k = 0; k < rank; ++k) {
+    rows_[k] = rows[qr.column(k)];
+    scales_[k] = row[rows_[k]];
+  }
+}
+
+template <class S>
+Vector<S> LeastNorm<S>::labels(const Vector<S>& y) const {
+  Vector<S> out(rank());
+  for (Index k = 0; k < rank(); ++k) out[k] = scales_[k] * y[rows_[k]];
+  solve_upper_transposed(upper_, out);
+  return out;
+}
+
+template <class S>
+Vector<S> LeastNorm<S>::solve(const Vector<S>& y) const {
+  Vector<S> least;
+  multiply_transposed(X_, labels(y), least);
+  return least;
+}
+
+template <class S>
+Vector<S> LeastNorm<S>::original_multipliers(const Vector<S>& multipliers) const {
+  Vector<S> pivoted = multipliers;
+  solve_upper(upper_, pivoted);
+  Vector<S> nu = Vector<S>::Zero(num_rows_);
+  for (Index k = 0; k < rank(); ++k) nu[rows_[k]] = scales_[k] * pivoted[k];
+  return nu;
+}
+
+template <class S>
+void LeastNorm<S>::equilibrate(const Matrix<S>& A, Vector<S>& row, Vector<S>& column) {
+  using std::exp2;
+  using std::log2;
+  using std::round;
+  // Exponents, so that nothing overflows; a zero has none.
+  const Matrix<S> exponents = A.cwiseAbs().unaryExpr([](S x) { return S(log2(x)); });
+  Vector<S> r = Vector<S>::Zero(A.rows());
+  Vector<S> c = Vector<S>::Zero(A.cols());
+  const auto finite = [](S x) { return x > -std::numeric_limits<S>::infinity() ? x : S(0); };
+  constexpr int passes = 10;
+  for (int pass = 0; pass < passes; ++pass) {
+    // Rows and columns share the change; in the end the columns are exact.
+    const Matrix<S> now = (exponents.colwise() + r).rowwise() + c.transpose();
+    const S share = pass + 1 < passes ? S(0.5) : S(1);
+    if (pass + 1 < passes) r -= share * Vector<S>(now.rowwise().maxCoeff()).unaryExpr(finite);
+    c -= share * Vector<S>(now.colwise().maxCoeff().transpose()).unaryExpr(finite);
+  }
+  row = r.unaryExpr([](S x) { return S(exp2(round(x))); });
+  column = c.unaryExpr([](S x) { return S(exp2(round(x))); });
+}
+
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_LEAST_NORM(prefix, S) prefix template class detail::LeastNorm<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_LEAST_NORM)

@@ -32,7 +32,7 @@ template <class Scalar>
   const Matrix<Scalar>& X = data.X();
   if (data.num_samples() <= data.dimension()) {
     Eigen::LLT<Matrix<Scalar>> cholesky;
-    detail::compute_cholesky(detail::gram_matrix(X), cholesky);
+    detail::compute_cholesky(detail::lower_gram_matrix(X), cholesky);
     if (is_well_conditioned(cholesky)) {
       Vector<Scalar> beta, correction, rest = data.y();
       detail::solve_in_place(cholesky, rest);

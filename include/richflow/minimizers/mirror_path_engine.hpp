@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/status.hpp"
@@ -583,3 +584,6 @@ BasicMinimizerResult<S> MirrorPathEngine<S>::collect(BasicScale<S> scale, Status
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_MIRROR_PATH_ENGINE(prefix, S) prefix template class detail::MirrorPathEngine<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIRROR_PATH_ENGINE)

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
 
@@ -150,3 +151,6 @@ void MirrorPoint<S>::swap(MirrorPoint& other) {
 }
 
 }  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_MIRROR_POINT(prefix, S) prefix template class detail::MirrorPoint<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIRROR_POINT)

@@ -5,17 +5,18 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <numeric>
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
-#include "richflow/core/reflections.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/triangular.hpp"
 
 namespace richflow {
@@ -165,23 +166,22 @@ BasicOrthonormalRows<Scalar>::BasicOrthonormalRows(const BasicDataset<Scalar>& d
   if (has_units) {
     inverse_sizes_ = detail::powers_of_two(units.row);
   } else {
-    inverse_sizes_ = data.X().cwiseAbs().rowwise().maxCoeff();
+    inverse_sizes_ = detail::sizes_of_rows(data.X());
     for (Scalar& size : inverse_sizes_) size = size > std::numeric_limits<Scalar>::min() ? Scalar(1) / size : Scalar(1);
   }
-  Matrix<Scalar> columns = data.X().transpose() * inverse_sizes_.asDiagonal();
-  if (has_units) columns = detail::powers_of_two(units.col).asDiagonal() * columns;
+  Matrix<Scalar> columns = detail::transposed(data.X());
+  detail::scale_columns(columns, inverse_sizes_);
+  if (has_units) detail::scale_rows(detail::powers_of_two(units.col), columns);
   detail::PivotedQr<Scalar> qr;
-  detail::compute_qr(columns, qr);
+  qr.compute(columns);
   const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
-  qr.setThreshold(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
-  const Index rank = qr.rank();
-  const auto& order = qr.colsPermutation().indices();
-  kept_.assign(order.data(), order.data() + rank);
+  const Index rank = qr.rank(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
+  for (Index k = 0; k < rank; ++k) kept_.push_back(qr.column(k));
   if (has_units && rank > 0) {
     factorize_by_size(data.X());
   } else {
-    X_ = detail::leading_columns_of_q<Scalar>(qr, rank).transpose();
-    upper_ = qr.matrixR().topLeftCorner(rank, rank);
+    X_ = detail::transposed(qr.leading_columns_of_q(rank));
+    upper_ = qr.upper().topLeftCorner(rank, rank);
   }
   row_sizes_ = Vector<Scalar>::Ones(upper_.rows());
   y_ = labels(data.y());
@@ -241,27 +241,27 @@ Vector<Scalar> BasicOrthonormalRows<Scalar>::nearest_multipliers(const Vector<Sc
 
 template <class Scalar>
 void BasicOrthonormalRows<Scalar>::factorize_by_size(const Matrix<Scalar>& X) {
+  using std::abs;
   has_units_ = true;
   const auto rank = static_cast<Index>(kept_.size());
   const Index d = X.cols();
-  std::vector<Index> order(static_cast<std::size_t>(d));
-  std::iota(order.begin(), order.end(), Index(0));
   Vector<Scalar> sizes = Vector<Scalar>::Zero(d);
-  for (const Index n : kept_) sizes = sizes.cwiseMax(inverse_sizes_[n] * X.row(n).transpose().cwiseAbs());
-  std::stable_sort(order.begin(), order.end(), [&](Index i, Index j) { return sizes[i] > sizes[j]; });
+  for (const Index n : kept_)
+    for (Index j = 0; j < d; ++j) sizes[j] = std::max(sizes[j], Scalar(abs(inverse_sizes_[n] * X(n, j))));
+  const std::vector<Index> order = detail::decreasing_order(sizes);
   Matrix<Scalar> sorted(d, rank);
   for (Index i = 0; i < d; ++i)
     for (Index k = 0; k < rank; ++k)
       sorted(i, k) = X(row(k), order[static_cast<std::size_t>(i)]) * inverse_sizes_[row(k)];
   detail::PivotedQr<Scalar> qr;
-  detail::compute_qr(sorted, qr);
+  qr.compute(sorted);
   Index factored = 0;
-  while (factored < rank && qr.matrixQR()(factored, factored) != Scalar(0)) ++factored;
+  while (factored < rank && qr.upper()(factored, factored) != Scalar(0)) ++factored;
   std::vector<Index> pivoted;
-  for (Index k = 0; k < factored; ++k) pivoted.push_back(row(qr.colsPermutation().indices()[k]));
+  for (Index k = 0; k < factored; ++k) pivoted.push_back(row(qr.column(k)));
   kept_ = std::move(pivoted);
-  upper_ = qr.matrixR().topLeftCorner(factored, factored);
-  sorted = detail::leading_columns_of_q<Scalar>(qr, factored);
+  upper_ = qr.upper().topLeftCorner(factored, factored);
+  sorted = qr.leading_columns_of_q(factored);
   X_.resize(factored, d);
   for (Index i = 0; i < d; ++i) X_.col(order[static_cast<std::size_t>(i)]) = sorted.row(i).transpose();
 }
@@ -272,7 +272,7 @@ void BasicOrthonormalRows<Scalar>::scale_rows() {
   Vector<Scalar> exponents = detail::sizes_of_terms(X_, least_);
   for (Scalar& size : exponents) size = size > Scalar(0) ? Scalar(static_cast<int>(log2(size))) : Scalar(0);
   row_sizes_ = detail::powers_of_two(exponents);
-  X_ = row_sizes_.cwiseInverse().asDiagonal() * X_;
+  detail::scale_rows(Vector<Scalar>(row_sizes_.cwiseInverse()), X_);
   y_ = y_.cwiseQuotient(row_sizes_);
 }
 
@@ -312,8 +312,16 @@ template <class Scalar>
 [[nodiscard]] bool has_well_conditioned_rows(const Matrix<Scalar>& X) {
   if (X.rows() > X.cols()) return false;
   Eigen::LLT<Matrix<Scalar>> gram;
-  detail::compute_cholesky(detail::gram_matrix(X), gram);
+  detail::compute_cholesky(detail::lower_gram_matrix(X), gram);
   return is_well_conditioned(gram);
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_ORTHONORMAL_ROWS(prefix, S)                     \
+  prefix template struct detail::Equilibration<S>;                           \
+  prefix template Vector<S> detail::powers_of_two<S>(const Vector<S>&);      \
+  prefix template class BasicOrthonormalRows<S>;                             \
+  prefix template bool is_well_conditioned<S>(const Eigen::LLT<Matrix<S>>&); \
+  prefix template bool has_well_conditioned_rows<S>(const Matrix<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_ORTHONORMAL_ROWS)

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
@@ -190,28 +191,15 @@ class BasicDepthHypentropy {
   using ScaleType = BasicScale<S>;
 
   /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0, ArgumentError for depth < 3.
-  [[nodiscard]] static BasicDepthHypentropy uniform(Index depth, Index d, ScaleType scale) {
-    require<DimensionError>(d > 0, "depth hypentropy needs d > 0 coordinates, got ", d);
-    return BasicDepthHypentropy(make_shape(depth, Vector<S>::Ones(d), Vector<S>::Ones(d)), scale);
-  }
+  [[nodiscard]] static BasicDepthHypentropy uniform(Index depth, Index d, ScaleType scale);
 
   /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite or depth < 3.
-  [[nodiscard]] static BasicDepthHypentropy shaped(Index depth, const Vector<S>& w0, ScaleType scale) {
-    require<DimensionError>(w0.size() > 0, "w0 is empty");
-    require_positive("w0", w0);
-    return BasicDepthHypentropy(make_shape(depth, w0, w0), scale);
-  }
+  [[nodiscard]] static BasicDepthHypentropy shaped(Index depth, const Vector<S>& w0, ScaleType scale);
 
   /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws ArgumentError where an entry is not positive and
   /// finite or depth < 3, DimensionError where the lengths differ.
   [[nodiscard]] static BasicDepthHypentropy biased(Index depth, const Vector<S>& a, const Vector<S>& b,
-                                                   ScaleType scale) {
-    require<DimensionError>(a.size() > 0, "a is empty");
-    require_size("b", b.size(), a.size());
-    require_positive("a", a);
-    require_positive("b", b);
-    return BasicDepthHypentropy(make_shape(depth, a, b), scale);
-  }
+                                                   ScaleType scale);
 
   /// D.
   [[nodiscard]] Index depth() const { return shape_->depth; }
@@ -227,82 +215,31 @@ class BasicDepthHypentropy {
   [[nodiscard]] S homogeneity() const { return S(depth()); }
 
   /// `Q(beta)`; nonnegative, 0 at `beta(0)`.
-  [[nodiscard]] S value(ConstVectorRef<S> beta) const {
-    require_size("beta", beta.size(), dimension());
-    S sum(0);
-    for (Index i = 0; i < dimension(); ++i) sum += divergence(i, beta[i]);
-    return sum;
-  }
+  [[nodiscard]] S value(ConstVectorRef<S> beta) const;
 
   /// `out = grad Q(beta)`, d values between the bounds.
-  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
-    require_size("beta", beta.size(), dimension());
-    require_size("out", out.size(), dimension());
-    for (Index i = 0; i < dimension(); ++i) out[i] = locate(i, beta[i]).z;
-  }
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const;
 
   /// `z = grad Q(beta)` with its distances from the bounds, `below` = z - lower bound and `above` = upper bound - z,
   /// all three to a few ulp of themselves.
-  void gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
-    require_size("beta", beta.size(), dimension());
-    for (Index i = 0; i < dimension(); ++i) {
-      const Located at = locate(i, beta[i]);
-      z[i] = at.z;
-      below[i] = at.below;
-      above[i] = at.above;
-    }
-  }
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const;
 
   /// The distances of z from the bounds; not positive outside.
-  void bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
-    require_size("z", z.size(), dimension());
-    below = shape_->from_b + z;
-    above = shape_->from_a - z;
-  }
+  void bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const;
 
   /// `beta` with `grad Q(beta) = z`, and `curvature = d beta / d z`. At and beyond a bound both are infinite. Near
   /// a bound beta is as accurate as the distance that z leaves.
-  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
-    require_size("z", z.size(), dimension());
-    require_size("beta", beta.size(), dimension());
-    require_size("curvature", curvature.size(), dimension());
-    for (Index i = 0; i < dimension(); ++i)
-      respond(i, z[i], shape_->from_b[i] + z[i], shape_->from_a[i] - z[i], beta[i], curvature[i]);
-  }
+  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const;
 
   /// The same from z and its distances from the bounds, to a few ulp however close the bound.
   void mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above, VectorRef<S> beta,
-              VectorRef<S> curvature) const {
-    require_size("z", z.size(), dimension());
-    for (Index i = 0; i < dimension(); ++i) respond(i, z[i], below[i], above[i], beta[i], curvature[i]);
-  }
+              VectorRef<S> curvature) const;
 
   /// `Q*(z) = sup_beta <z, beta> - Q(beta)`; infinite beyond the bounds.
-  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const {
-    using std::abs;
-    require_size("z", z.size(), dimension());
-    S sum(0);
-    for (Index i = 0; i < dimension(); ++i) {
-      const S below = shape_->from_b[i] + z[i];
-      const S above = shape_->from_a[i] - z[i];
-      if (!(below > S(0) && above > S(0))) return z[i] == z[i] ? std::numeric_limits<S>::infinity() : z[i];
-      sum += conjugate(i, z[i], below, above);
-    }
-    return sum;
-  }
+  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const;
 
   /// The largest t for which `z + s dz` stays between the bounds for all s in [0, t).
-  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
-    require_size("z", z.size(), dimension());
-    require_size("dz", dz.size(), dimension());
-    S largest = std::numeric_limits<S>::infinity();
-    for (Index i = 0; i < dimension(); ++i) {
-      const S room = dz[i] > S(0) ? shape_->from_a[i] - z[i] : shape_->from_b[i] + z[i];
-      using std::abs;
-      if (dz[i] != S(0)) largest = std::min(largest, std::max(S(0), room / abs(dz[i])));
-    }
-    return largest;
-  }
+  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const;
 
  private:
   struct Shape {
@@ -321,131 +258,34 @@ class BasicDepthHypentropy {
     S above;
   };
 
-  BasicDepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
-      : shape_(std::move(shape)), functions_(shape_->depth), scale_(scale) {
-    using std::isfinite;
-    log_c_ = S(depth()) * (shape_->log_w0.array() + scale.log());
-    c_ = scale_power(scale, depth()) * shape_->unit_c;
-    require(isfinite(c_.maxCoeff()), "log_alpha = ", scale.log(), " is too large: (alpha w0)^", depth(), " overflows");
-  }
+  BasicDepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
 
-  [[nodiscard]] static std::shared_ptr<const Shape> make_shape(Index depth, const Vector<S>& a, const Vector<S>& b) {
-    using std::isfinite;
-    require(depth >= 3, "depth must be at least 3, got ", depth, " (at depth 2 the regularizer is the hypentropy)");
-    auto shape = std::make_shared<Shape>();
-    const S exponent = S(2 - depth);
-    shape->depth = depth;
-    shape->from_a = a.array().pow(exponent);
-    shape->from_b = b.array().pow(exponent);
-    shape->half_width = (shape->from_a + shape->from_b) / S(2);
-    shape->center = (shape->from_a - shape->from_b) / S(2);
-    for (Index i = 0; i < a.size(); ++i)
-      require(isfinite(shape->half_width[i]) && shape->from_a[i] > S(0) && shape->from_b[i] > S(0), "w0(", i,
-              ") = ", a[i], " is too extreme for depth ", depth, ": w0^(2-D) leaves the range of the scalar type");
-    shape->log_w0 = shape->half_width.array().log() / exponent;
-    shape->unit_c = shape->half_width.array().pow(S(depth) / exponent);
-    return shape;
-  }
+  [[nodiscard]] static std::shared_ptr<const Shape> make_shape(Index depth, const Vector<S>& a, const Vector<S>& b);
 
   /// alpha^n from log alpha: n log alpha is rounded, and in the exponent its rounding error would count in full.
-  [[nodiscard]] static S scale_power(ScaleType scale, Index n) {
-    using std::exp;
-    const S exponent = S(n) * scale.log();
-    if constexpr (std::is_floating_point_v<S>) {
-      return exp(exponent) * (S(1) + std::fma(S(n), scale.log(), -exponent));
-    } else {
-      return exp(exponent);
-    }
-  }
+  [[nodiscard]] static S scale_power(ScaleType scale, Index n);
 
   /// beta and its slope at z.
-  void respond(Index i, S z, S below, S above, S& beta, S& curvature) const {
-    using std::copysign;
-    using std::exp;
-    using std::isfinite;
-    using std::log;
-    const S width = shape_->half_width[i];
-    const S centered = z - shape_->center[i];
-    const S u = (centered < S(0) ? -centered : centered) / width;
-    const S near = std::min(below, above) / width;
-    const S far = std::max(below, above) / width;
-    if (!(near > S(0))) {
-      beta = copysign(std::numeric_limits<S>::infinity(), centered);
-      curvature = near <= S(0) ? std::numeric_limits<S>::infinity() : near;
-      if (!(near <= S(0))) beta = near;
-      return;
-    }
-    const auto h = functions_.response(u, far, near);
-    const S p = functions_.power();
-    if (c_[i] >= std::numeric_limits<S>::min() && isfinite(h.slope)) {
-      beta = copysign(c_[i] * h.h, centered);
-      curvature = c_[i] * h.slope * (p / width);
-    } else {
-      // Only the large term can lift the product into the range of S.
-      const S large = exp(log_c_[i] - p * log(near));
-      beta = copysign(u < S(0.5) ? c_[i] * h.h : large, centered);
-      curvature = exp(log_c_[i] - (p + S(1)) * log(near)) * (p / width);
-    }
-  }
+  void respond(Index i, S z, S below, S above, S& beta, S& curvature) const;
 
   /// grad Q_i(beta) and its distances from the bounds.
-  [[nodiscard]] Located locate(Index i, S beta) const {
-    const S width = shape_->half_width[i];
-    const S center = shape_->center[i];
-    if (beta == S(0)) return {center, width, width};
-    const auto at = point(i, beta);
-    const S far = at.below * width;
-    const S near = at.above * width;
-    const bool is_central = at.u < S(0.5);
-    if (beta > S(0)) return {is_central ? center + at.u * width : shape_->from_a[i] - near, far, near};
-    return {is_central ? center - at.u * width : near - shape_->from_b[i], near, far};
-  }
+  [[nodiscard]] Located locate(Index i, S beta) const;
 
   /// The u > 0 of |beta|.
-  [[nodiscard]] typename detail::DepthFunctions<S>::Point point(Index i, S beta) const {
-    using std::abs;
-    using std::isfinite;
-    using std::log;
-    const S ratio = abs(beta) / c_[i];
-    if (c_[i] >= std::numeric_limits<S>::min() && isfinite(ratio)) return functions_.inverse(ratio);
-    return functions_.inverse_of_log(log(abs(beta)) - log_c_[i]);
-  }
+  [[nodiscard]] typename detail::DepthFunctions<S>::Point point(Index i, S beta) const;
 
   /// Q*_i(z), the integral of beta over [0, z]. For small z by quadrature, because the difference would cancel.
-  [[nodiscard]] S conjugate(Index i, S z, S below, S above) const {
-    if (is_near_start(i, z, below, above)) {
-      return gauss(
-          z, [&](S, S beta, S) { return beta; }, i);
-    }
-    const S start = integral(i, -shape_->center[i], shape_->from_b[i], shape_->from_a[i]);
-    return integral(i, z - shape_->center[i], below, above) - start;
-  }
+  [[nodiscard]] S conjugate(Index i, S z, S below, S above) const;
 
   /// Q_i(beta), the integral of t d beta / dt over [0, z].
-  [[nodiscard]] S divergence(Index i, S beta) const {
-    const Located at = locate(i, beta);
-    if (is_near_start(i, at.z, at.below, at.above))
-      return gauss(
-          at.z, [](S t, S, S curvature) { return t * curvature; }, i);
-    return beta * at.z - conjugate(i, at.z, at.below, at.above);
-  }
+  [[nodiscard]] S divergence(Index i, S beta) const;
 
   /// `half_width * c H` at the point `centered` from the center.
-  [[nodiscard]] S integral(Index i, S centered, S below, S above) const {
-    using std::abs;
-    const S width = shape_->half_width[i];
-    const S near = std::min(below, above) / width;
-    const S far = std::max(below, above) / width;
-    return width * functions_.scaled_integral(abs(centered) / width, far, near, c_[i], log_c_[i]);
-  }
+  [[nodiscard]] S integral(Index i, S centered, S below, S above) const;
 
   /// True where z is so near 0 that six Gauss nodes in between reach rounding: the singularities at the bounds are far.
   /// Without bias only H itself is needed, which does not cancel.
-  [[nodiscard]] bool is_near_start(Index i, S z, S below, S above) const {
-    using std::abs;
-    const S room = std::min(std::min(below, above), std::min(shape_->from_a[i], shape_->from_b[i]));
-    return shape_->center[i] != S(0) && S(10) * abs(z) < room;
-  }
+  [[nodiscard]] bool is_near_start(Index i, S z, S below, S above) const;
 
   /// Integral over t in [0, z] of `function(t, beta(t), curvature(t))` by Gauss's rule with six nodes.
   template <class Function>
@@ -473,9 +313,241 @@ class BasicDepthHypentropy {
   Vector<S> c_;      // (alpha w0)^D; loses digits, and underflows, where log_c does not
 };
 
+template <class S>
+BasicDepthHypentropy<S> BasicDepthHypentropy<S>::uniform(Index depth, Index d, ScaleType scale) {
+  require<DimensionError>(d > 0, "depth hypentropy needs d > 0 coordinates, got ", d);
+  return BasicDepthHypentropy(make_shape(depth, Vector<S>::Ones(d), Vector<S>::Ones(d)), scale);
+}
+
+template <class S>
+BasicDepthHypentropy<S> BasicDepthHypentropy<S>::shaped(Index depth, const Vector<S>& w0, ScaleType scale) {
+  require<DimensionError>(w0.size() > 0, "w0 is empty");
+  require_positive("w0", w0);
+  return BasicDepthHypentropy(make_shape(depth, w0, w0), scale);
+}
+
+template <class S>
+BasicDepthHypentropy<S> BasicDepthHypentropy<S>::biased(Index depth, const Vector<S>& a, const Vector<S>& b,
+                                                        ScaleType scale) {
+  require<DimensionError>(a.size() > 0, "a is empty");
+  require_size("b", b.size(), a.size());
+  require_positive("a", a);
+  require_positive("b", b);
+  return BasicDepthHypentropy(make_shape(depth, a, b), scale);
+}
+
+template <class S>
+S BasicDepthHypentropy<S>::value(ConstVectorRef<S> beta) const {
+  require_size("beta", beta.size(), dimension());
+  S sum(0);
+  for (Index i = 0; i < dimension(); ++i) sum += divergence(i, beta[i]);
+  return sum;
+}
+
+template <class S>
+void BasicDepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+  require_size("beta", beta.size(), dimension());
+  require_size("out", out.size(), dimension());
+  for (Index i = 0; i < dimension(); ++i) out[i] = locate(i, beta[i]).z;
+}
+
+template <class S>
+void BasicDepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below,
+                                       VectorRef<S> above) const {
+  require_size("beta", beta.size(), dimension());
+  for (Index i = 0; i < dimension(); ++i) {
+    const Located at = locate(i, beta[i]);
+    z[i] = at.z;
+    below[i] = at.below;
+    above[i] = at.above;
+  }
+}
+
+template <class S>
+void BasicDepthHypentropy<S>::bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
+  require_size("z", z.size(), dimension());
+  below = shape_->from_b + z;
+  above = shape_->from_a - z;
+}
+
+template <class S>
+void BasicDepthHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
+  require_size("z", z.size(), dimension());
+  require_size("beta", beta.size(), dimension());
+  require_size("curvature", curvature.size(), dimension());
+  for (Index i = 0; i < dimension(); ++i)
+    respond(i, z[i], shape_->from_b[i] + z[i], shape_->from_a[i] - z[i], beta[i], curvature[i]);
+}
+
+template <class S>
+void BasicDepthHypentropy<S>::mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above,
+                                     VectorRef<S> beta, VectorRef<S> curvature) const {
+  require_size("z", z.size(), dimension());
+  for (Index i = 0; i < dimension(); ++i) respond(i, z[i], below[i], above[i], beta[i], curvature[i]);
+}
+
+template <class S>
+S BasicDepthHypentropy<S>::conjugate(ConstVectorRef<S> z) const {
+  using std::abs;
+  require_size("z", z.size(), dimension());
+  S sum(0);
+  for (Index i = 0; i < dimension(); ++i) {
+    const S below = shape_->from_b[i] + z[i];
+    const S above = shape_->from_a[i] - z[i];
+    if (!(below > S(0) && above > S(0))) return z[i] == z[i] ? std::numeric_limits<S>::infinity() : z[i];
+    sum += conjugate(i, z[i], below, above);
+  }
+  return sum;
+}
+
+template <class S>
+S BasicDepthHypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
+  require_size("z", z.size(), dimension());
+  require_size("dz", dz.size(), dimension());
+  S largest = std::numeric_limits<S>::infinity();
+  for (Index i = 0; i < dimension(); ++i) {
+    const S room = dz[i] > S(0) ? shape_->from_a[i] - z[i] : shape_->from_b[i] + z[i];
+    using std::abs;
+    if (dz[i] != S(0)) largest = std::min(largest, std::max(S(0), room / abs(dz[i])));
+  }
+  return largest;
+}
+
+template <class S>
+BasicDepthHypentropy<S>::BasicDepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
+    : shape_(std::move(shape)), functions_(shape_->depth), scale_(scale) {
+  using std::isfinite;
+  log_c_ = S(depth()) * (shape_->log_w0.array() + scale.log());
+  c_ = scale_power(scale, depth()) * shape_->unit_c;
+  require(isfinite(c_.maxCoeff()), "log_alpha = ", scale.log(), " is too large: (alpha w0)^", depth(), " overflows");
+}
+
+template <class S>
+std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentropy<S>::make_shape(Index depth,
+                                                                                                   const Vector<S>& a,
+                                                                                                   const Vector<S>& b) {
+  using std::isfinite;
+  require(depth >= 3, "depth must be at least 3, got ", depth, " (at depth 2 the regularizer is the hypentropy)");
+  auto shape = std::make_shared<Shape>();
+  const S exponent = S(2 - depth);
+  shape->depth = depth;
+  shape->from_a = a.array().pow(exponent);
+  shape->from_b = b.array().pow(exponent);
+  shape->half_width = (shape->from_a + shape->from_b) / S(2);
+  shape->center = (shape->from_a - shape->from_b) / S(2);
+  for (Index i = 0; i < a.size(); ++i)
+    require(isfinite(shape->half_width[i]) && shape->from_a[i] > S(0) && shape->from_b[i] > S(0), "w0(", i,
+            ") = ", a[i], " is too extreme for depth ", depth, ": w0^(2-D) leaves the range of the scalar type");
+  shape->log_w0 = shape->half_width.array().log() / exponent;
+  shape->unit_c = shape->half_width.array().pow(S(depth) / exponent);
+  return shape;
+}
+
+template <class S>
+S BasicDepthHypentropy<S>::scale_power(ScaleType scale, Index n) {
+  using std::exp;
+  const S exponent = S(n) * scale.log();
+  if constexpr (std::is_floating_point_v<S>) {
+    return exp(exponent) * (S(1) + std::fma(S(n), scale.log(), -exponent));
+  } else {
+    return exp(exponent);
+  }
+}
+
+template <class S>
+void BasicDepthHypentropy<S>::respond(Index i, S z, S below, S above, S& beta, S& curvature) const {
+  using std::copysign;
+  using std::exp;
+  using std::isfinite;
+  using std::log;
+  const S width = shape_->half_width[i];
+  const S centered = z - shape_->center[i];
+  const S u = (centered < S(0) ? -centered : centered) / width;
+  const S near = std::min(below, above) / width;
+  const S far = std::max(below, above) / width;
+  if (!(near > S(0))) {
+    beta = copysign(std::numeric_limits<S>::infinity(), centered);
+    curvature = near <= S(0) ? std::numeric_limits<S>::infinity() : near;
+    if (!(near <= S(0))) beta = near;
+    return;
+  }
+  const auto h = functions_.response(u, far, near);
+  const S p = functions_.power();
+  if (c_[i] >= std::numeric_limits<S>::min() && isfinite(h.slope)) {
+    beta = copysign(c_[i] * h.h, centered);
+    curvature = c_[i] * h.slope * (p / width);
+  } else {
+    // Only the large term can lift the product into the range of S.
+    const S large = exp(log_c_[i] - p * log(near));
+    beta = copysign(u < S(0.5) ? c_[i] * h.h : large, centered);
+    curvature = exp(log_c_[i] - (p + S(1)) * log(near)) * (p / width);
+  }
+}
+
+template <class S>
+typename BasicDepthHypentropy<S>::Located BasicDepthHypentropy<S>::locate(Index i, S beta) const {
+  const S width = shape_->half_width[i];
+  const S center = shape_->center[i];
+  if (beta == S(0)) return {center, width, width};
+  const auto at = point(i, beta);
+  const S far = at.below * width;
+  const S near = at.above * width;
+  const bool is_central = at.u < S(0.5);
+  if (beta > S(0)) return {is_central ? center + at.u * width : shape_->from_a[i] - near, far, near};
+  return {is_central ? center - at.u * width : near - shape_->from_b[i], near, far};
+}
+
+template <class S>
+typename detail::DepthFunctions<S>::Point BasicDepthHypentropy<S>::point(Index i, S beta) const {
+  using std::abs;
+  using std::isfinite;
+  using std::log;
+  const S ratio = abs(beta) / c_[i];
+  if (c_[i] >= std::numeric_limits<S>::min() && isfinite(ratio)) return functions_.inverse(ratio);
+  return functions_.inverse_of_log(log(abs(beta)) - log_c_[i]);
+}
+
+template <class S>
+S BasicDepthHypentropy<S>::conjugate(Index i, S z, S below, S above) const {
+  if (is_near_start(i, z, below, above)) {
+    return gauss(
+        z, [&](S, S beta, S) { return beta; }, i);
+  }
+  const S start = integral(i, -shape_->center[i], shape_->from_b[i], shape_->from_a[i]);
+  return integral(i, z - shape_->center[i], below, above) - start;
+}
+
+template <class S>
+S BasicDepthHypentropy<S>::divergence(Index i, S beta) const {
+  const Located at = locate(i, beta);
+  if (is_near_start(i, at.z, at.below, at.above))
+    return gauss(
+        at.z, [](S t, S, S curvature) { return t * curvature; }, i);
+  return beta * at.z - conjugate(i, at.z, at.below, at.above);
+}
+
+template <class S>
+S BasicDepthHypentropy<S>::integral(Index i, S centered, S below, S above) const {
+  using std::abs;
+  const S width = shape_->half_width[i];
+  const S near = std::min(below, above) / width;
+  const S far = std::max(below, above) / width;
+  return width * functions_.scaled_integral(abs(centered) / width, far, near, c_[i], log_c_[i]);
+}
+
+template <class S>
+bool BasicDepthHypentropy<S>::is_near_start(Index i, S z, S below, S above) const {
+  using std::abs;
+  const S room = std::min(std::min(below, above), std::min(shape_->from_a[i], shape_->from_b[i]));
+  return shape_->center[i] != S(0) && S(10) * abs(z) < room;
+}
+
 /// Depth hypentropy in double precision.
 using DepthHypentropy = BasicDepthHypentropy<double>;
 
 static_assert(BoundedMirrorMap<DepthHypentropy>);
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_DEPTH_HYPENTROPY(prefix, S) prefix template class BasicDepthHypentropy<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DEPTH_HYPENTROPY)

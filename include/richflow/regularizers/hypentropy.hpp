@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
@@ -116,63 +117,20 @@ class BasicHypentropy {
   using ScaleType = BasicScale<S>;
 
   /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0.
-  [[nodiscard]] static BasicHypentropy uniform(Index d, ScaleType scale) {
-    require<DimensionError>(d > 0, "hypentropy needs d > 0 coordinates, got ", d);
-    Shape shape;
-    shape.dimension = d;
-    return BasicHypentropy(std::move(shape), scale);
-  }
+  [[nodiscard]] static BasicHypentropy uniform(Index d, ScaleType scale);
 
   /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite.
-  [[nodiscard]] static BasicHypentropy shaped(const Vector<S>& w0, ScaleType scale) {
-    require<DimensionError>(w0.size() > 0, "w0 is empty");
-    require_positive("w0", w0);
-    Shape shape;
-    shape.dimension = w0.size();
-    shape.root_c = w0;
-    shape.log_c = S(2) * w0.array().log();
-    return BasicHypentropy(std::move(shape), scale);
-  }
+  [[nodiscard]] static BasicHypentropy shaped(const Vector<S>& w0, ScaleType scale);
 
   /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws ArgumentError where an entry is not positive and
   /// finite, DimensionError where the lengths differ.
-  [[nodiscard]] static BasicHypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale) {
-    require<DimensionError>(a.size() > 0, "a is empty");
-    require_size("b", b.size(), a.size());
-    require_positive("a", a);
-    require_positive("b", b);
-    Shape shape;
-    shape.dimension = a.size();
-    shape.root_c = a.array().sqrt() * b.array().sqrt();
-    shape.log_c = a.array().log() + b.array().log();
-    shape.offset = (a.array() / b.array()).log();
-    shape.start = (a - b).cwiseProduct(a + b);
-    return BasicHypentropy(std::move(shape), scale);
-  }
+  [[nodiscard]] static BasicHypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale);
 
   /// The two-layer net `beta = u_+ v_+ - u_- v_-` with both pairs started at `alpha (u, v)`: the regularizer of its
   /// limit is the hypentropy with `w0^2 = (u^2 + v^2) / 2` (Azulay et al. 2021), its dual flow runs at half the rate
   /// of the squared net's. Throws ArgumentError where an entry is not finite or u_i = v_i = 0, DimensionError where
   /// the lengths differ.
-  [[nodiscard]] static BasicHypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale) {
-    using std::hypot;
-    using std::sqrt;
-    require<DimensionError>(u.size() > 0, "u is empty");
-    require_size("v", v.size(), u.size());
-    require_finite("u", u);
-    require_finite("v", v);
-    Shape shape;
-    shape.dimension = u.size();
-    shape.root_c.resize(u.size());
-    const S root_half = sqrt(S(0.5));
-    for (Index i = 0; i < u.size(); ++i) {
-      require(u[i] != S(0) || v[i] != S(0), "u(", i, ") and v(", i, ") are both 0: the pair never moves");
-      shape.root_c[i] = hypot(u[i], v[i]) * root_half;
-    }
-    shape.log_c = S(2) * shape.root_c.array().log();
-    shape.dual_rate = S(4);
-    return BasicHypentropy(std::move(shape), scale);
-  }
+  [[nodiscard]] static BasicHypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale);
 
   /// d.
   [[nodiscard]] Index dimension() const { return shape_->dimension; }
@@ -185,78 +143,20 @@ class BasicHypentropy {
   [[nodiscard]] S dual_rate() const { return shape_->dual_rate; }
 
   /// `Q(beta)`; nonnegative, 0 at `beta(0)`.
-  [[nodiscard]] S value(ConstVectorRef<S> beta) const {
-    using std::abs;
-    require_size("beta", beta.size(), dimension());
-    S sum(0);
-    for (Index i = 0; i < dimension(); ++i) {
-      const auto q = coordinate(i);
-      sum += is_biased() ? divergence(i, beta[i]) : q.value(beta[i]);
-    }
-    return sum;
-  }
+  [[nodiscard]] S value(ConstVectorRef<S> beta) const;
 
   /// `out = grad Q(beta) = arcsinh(beta / (2 c)) - log(a / b)`, d values.
-  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
-    require_size("beta", beta.size(), dimension());
-    require_size("out", out.size(), dimension());
-    for (Index i = 0; i < dimension(); ++i) out[i] = coordinate(i).gradient(beta[i]) - offset(i);
-  }
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const;
 
   /// `beta = 2 c sinh(z + log(a / b))`, the inverse of `gradient`, and `curvature = d beta / d z`. What is
   /// smaller than the normal numbers is 0.
-  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
-    using std::abs;
-    require_size("z", z.size(), dimension());
-    require_size("beta", beta.size(), dimension());
-    require_size("curvature", curvature.size(), dimension());
-    const S base = S(2) * scale_.log();
-    if (is_uniform()) {
-      curvature.array() = normal_exp(z.array() + base);
-      beta.array() = normal_exp(base - z.array());
-      combine(
-          dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i]; }, [&](Index) { return alpha_; });
-    } else if (!is_biased()) {
-      curvature.array() = normal_exp(z.array() + (shape_->log_c.array() + base));
-      beta.array() = normal_exp((shape_->log_c.array() + base) - z.array());
-      combine(
-          dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i]; },
-          [&](Index i) { return alpha_ * shape_->root_c[i]; });
-    } else {
-      curvature.array() = normal_exp((z + shape_->offset).array() + (shape_->log_c.array() + base));
-      beta.array() = normal_exp((shape_->log_c.array() + base) - (z + shape_->offset).array());
-      combine(
-          dimension(), beta.data(), curvature.data(), [&](Index i) { return z[i] + shape_->offset[i]; },
-          [&](Index i) { return alpha_ * shape_->root_c[i]; });
-    }
-  }
+  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const;
 
   /// `Q*(z) = sup_beta <z, beta> - Q(beta) = sum_i 2 c_i (cosh(z_i + o_i) - cosh(o_i))`, o = log(a / b).
-  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const {
-    using std::abs;
-    using std::exp;
-    using std::sinh;
-    require_size("z", z.size(), dimension());
-    S sum(0);
-    for (Index i = 0; i < dimension(); ++i) {
-      const auto q = coordinate(i);
-      const S o = offset(i);
-      if (abs(z[i]) < S(20)) {
-        const S sinh_half = sinh(z[i] / S(2));
-        const S sinh_shifted = o == S(0) ? sinh_half : sinh(z[i] / S(2) + o);
-        sum += S(4) * (sinh_half * q.root_c) * (sinh_shifted * q.root_c);
-      } else {
-        sum += (exp(z[i] + o + q.log_c) + exp(q.log_c - z[i] - o)) - (exp(o + q.log_c) + exp(q.log_c - o));
-      }
-    }
-    return sum;
-  }
+  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const;
 
   /// Every z is in the domain: infinity.
-  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
-    require_size("dz", dz.size(), z.size());
-    return std::numeric_limits<S>::infinity();
-  }
+  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const;
 
   /// At constant z, beta is proportional to alpha^2.
   [[nodiscard]] S homogeneity() const { return S(2); }
@@ -274,88 +174,217 @@ class BasicHypentropy {
   BasicHypentropy(Shape shape, ScaleType scale)
       : BasicHypentropy(std::make_shared<const Shape>(std::move(shape)), scale) {}
 
-  BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
-      : shape_(std::move(shape)), scale_(scale), alpha_(scale.value()) {
-    using std::exp;
-    using std::isfinite;
-    const S largest = is_uniform() ? S(0) : shape_->log_c.maxCoeff();
-    require(isfinite(exp(S(2) * scale.log() + largest)), "log_alpha = ", scale.log(),
-            " is too large: alpha^2 w0^2 overflows");
-  }
+  BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
 
   /// exp, but 0 where that is below the normal numbers, which processors handle many times slower.
-  template <class Expression>
-  static auto normal_exp(const Expression& exponent) {
-    constexpr S lowest = std::numeric_limits<S>::min_exponent * S(0.693147180559945309417L);
-    return (exponent < lowest).select(S(0), exponent.max(lowest).exp());
-  }
+  static void to_normal_exp(VectorRef<S> exponents);
 
-  /// From p = c e^z in `curvature` and m = c e^-z in `beta` to p - m and p + m; where |z| < 1 the
-  /// difference would cancel, and c through its logarithm lose digits, so the series serves. `shifted` gives z, `root`
-  /// gives sqrt(c).
-  template <class Shifted, class Root>
-  static void combine(Index n, S* beta, S* curvature, Shifted shifted, Root root) {
-    using std::abs;
-    using std::sqrt;
-    for (Index i = 0; i < n; ++i) {
-      const S p = curvature[i];
-      const S m = beta[i];
-      const S z = shifted(i);
-      const S r = root(i);
-      const S sinh_z = sinh_on_unit(z);
-      const S small_beta = S(2) * (sinh_z * r) * r;
-      const S small_curvature = S(2) * (sqrt(S(1) + sinh_z * sinh_z) * r) * r;
-      curvature[i] = abs(z) < S(1) ? small_curvature : p + m;
-      beta[i] = abs(z) < S(1) ? small_beta : p - m;
-    }
-  }
-
-  static S sinh_on_unit(S z) {
-    if constexpr (std::is_same_v<S, double> || std::is_same_v<S, float>) {
-      return detail::sinh_on_unit_interval(z);
-    } else {
-      using std::abs;
-      return abs(z) < S(1) ? detail::sinh_on_unit_interval(z) : S(0);
-    }
-  }
+  static S sinh_on_unit(S z);
 
   [[nodiscard]] bool is_uniform() const { return shape_->log_c.size() == 0; }
   [[nodiscard]] bool is_biased() const { return shape_->offset.size() != 0; }
   [[nodiscard]] S offset(Index i) const { return is_biased() ? shape_->offset[i] : S(0); }
   [[nodiscard]] S root_c(Index i) const { return is_uniform() ? S(1) : shape_->root_c[i]; }
 
-  [[nodiscard]] detail::HypentropyCoordinate<S> coordinate(Index i) const {
-    return {S(2) * scale_.log() + (is_uniform() ? S(0) : shape_->log_c[i]), alpha_ * root_c(i)};
-  }
+  [[nodiscard]] detail::HypentropyCoordinate<S> coordinate(Index i) const;
 
   /// Bregman divergence of coordinate i from beta(0). With D = z - z(0) it is
   /// (c_0) A(D) + beta(0) B(D), A = D sinh D - cosh D + 1, B = D cosh D - sinh D, c_0 the curvature at
   /// beta(0): a form without cancellation for small D, by series there.
-  [[nodiscard]] S divergence(Index i, S beta) const {
-    using std::abs;
-    const auto q = coordinate(i);
-    const S start = (shape_->start[i] * alpha_) * alpha_;
-    const S delta = q.gradient(beta) - offset(i);
-    if (!(abs(delta) < S(1))) return beta * delta - (q.curvature(beta) - q.curvature(start));
-    S even(0);  // A = sum_k D^2k (2k - 1) / (2k)!
-    S odd(0);   // B = sum_k D^(2k+1) 2k / (2k + 1)!
-    S power(1);
-    S factorial(1);
-    const S tiny = std::numeric_limits<S>::epsilon() * delta * delta / S(16);
-    for (int k = 1; k < 40; ++k) {
-      power *= delta;
-      factorial *= S(k);
-      const S term = power * S(k - 1) / factorial;
-      (k % 2 == 0 ? even : odd) += term;
-      if (k > 2 && abs(term) <= tiny) break;
-    }
-    return q.curvature(start) * even + start * odd;
-  }
+  [[nodiscard]] S divergence(Index i, S beta) const;
 
   std::shared_ptr<const Shape> shape_;
   ScaleType scale_;
   S alpha_;
 };
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::uniform(Index d, ScaleType scale) {
+  require<DimensionError>(d > 0, "hypentropy needs d > 0 coordinates, got ", d);
+  Shape shape;
+  shape.dimension = d;
+  return BasicHypentropy(std::move(shape), scale);
+}
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::shaped(const Vector<S>& w0, ScaleType scale) {
+  require<DimensionError>(w0.size() > 0, "w0 is empty");
+  require_positive("w0", w0);
+  Shape shape;
+  shape.dimension = w0.size();
+  shape.root_c = w0;
+  shape.log_c = S(2) * w0.array().log();
+  return BasicHypentropy(std::move(shape), scale);
+}
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale) {
+  require<DimensionError>(a.size() > 0, "a is empty");
+  require_size("b", b.size(), a.size());
+  require_positive("a", a);
+  require_positive("b", b);
+  Shape shape;
+  shape.dimension = a.size();
+  shape.root_c = a.array().sqrt() * b.array().sqrt();
+  shape.log_c = a.array().log() + b.array().log();
+  shape.offset = (a.array() / b.array()).log();
+  shape.start = (a - b).cwiseProduct(a + b);
+  return BasicHypentropy(std::move(shape), scale);
+}
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale) {
+  using std::hypot;
+  using std::sqrt;
+  require<DimensionError>(u.size() > 0, "u is empty");
+  require_size("v", v.size(), u.size());
+  require_finite("u", u);
+  require_finite("v", v);
+  Shape shape;
+  shape.dimension = u.size();
+  shape.root_c.resize(u.size());
+  const S root_half = sqrt(S(0.5));
+  for (Index i = 0; i < u.size(); ++i) {
+    require(u[i] != S(0) || v[i] != S(0), "u(", i, ") and v(", i, ") are both 0: the pair never moves");
+    shape.root_c[i] = hypot(u[i], v[i]) * root_half;
+  }
+  shape.log_c = S(2) * shape.root_c.array().log();
+  shape.dual_rate = S(4);
+  return BasicHypentropy(std::move(shape), scale);
+}
+
+template <class S>
+S BasicHypentropy<S>::value(ConstVectorRef<S> beta) const {
+  using std::abs;
+  require_size("beta", beta.size(), dimension());
+  S sum(0);
+  for (Index i = 0; i < dimension(); ++i) {
+    const auto q = coordinate(i);
+    sum += is_biased() ? divergence(i, beta[i]) : q.value(beta[i]);
+  }
+  return sum;
+}
+
+template <class S>
+void BasicHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+  require_size("beta", beta.size(), dimension());
+  require_size("out", out.size(), dimension());
+  for (Index i = 0; i < dimension(); ++i) out[i] = coordinate(i).gradient(beta[i]) - offset(i);
+}
+
+template <class S>
+void BasicHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
+  using std::abs;
+  require_size("z", z.size(), dimension());
+  require_size("beta", beta.size(), dimension());
+  require_size("curvature", curvature.size(), dimension());
+  const Shape& shape = *shape_;
+  const S base = S(2) * scale_.log();
+  for (Index i = 0; i < dimension(); ++i) {
+    const S shifted = is_biased() ? z[i] + shape.offset[i] : z[i];
+    const S log_c = is_uniform() ? base : shape.log_c[i] + base;
+    curvature[i] = shifted + log_c;
+    beta[i] = log_c - shifted;
+  }
+  to_normal_exp(curvature);
+  to_normal_exp(beta);
+  // From p = c e^z and m = c e^-z to p - m and p + m. Where |z| < 1 the difference would cancel, and c through its
+  // logarithm lose digits, so the series serves.
+  for (Index i = 0; i < dimension(); ++i) {
+    using std::abs;
+    using std::sqrt;
+    const S p = curvature[i];
+    const S m = beta[i];
+    const S shifted = is_biased() ? z[i] + shape.offset[i] : z[i];
+    const S r = is_uniform() ? alpha_ : alpha_ * shape.root_c[i];
+    const S sinh_z = sinh_on_unit(shifted);
+    const S small_beta = S(2) * (sinh_z * r) * r;
+    const S small_curvature = S(2) * (sqrt(S(1) + sinh_z * sinh_z) * r) * r;
+    curvature[i] = abs(shifted) < S(1) ? small_curvature : p + m;
+    beta[i] = abs(shifted) < S(1) ? small_beta : p - m;
+  }
+}
+
+template <class S>
+S BasicHypentropy<S>::conjugate(ConstVectorRef<S> z) const {
+  using std::abs;
+  using std::exp;
+  using std::sinh;
+  require_size("z", z.size(), dimension());
+  S sum(0);
+  for (Index i = 0; i < dimension(); ++i) {
+    const auto q = coordinate(i);
+    const S o = offset(i);
+    if (abs(z[i]) < S(20)) {
+      const S sinh_half = sinh(z[i] / S(2));
+      const S sinh_shifted = o == S(0) ? sinh_half : sinh(z[i] / S(2) + o);
+      sum += S(4) * (sinh_half * q.root_c) * (sinh_shifted * q.root_c);
+    } else {
+      sum += (exp(z[i] + o + q.log_c) + exp(q.log_c - z[i] - o)) - (exp(o + q.log_c) + exp(q.log_c - o));
+    }
+  }
+  return sum;
+}
+
+template <class S>
+S BasicHypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
+  require_size("dz", dz.size(), z.size());
+  return std::numeric_limits<S>::infinity();
+}
+
+template <class S>
+BasicHypentropy<S>::BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
+    : shape_(std::move(shape)), scale_(scale), alpha_(scale.value()) {
+  using std::exp;
+  using std::isfinite;
+  const S largest = is_uniform() ? S(0) : shape_->log_c.maxCoeff();
+  require(isfinite(exp(S(2) * scale.log() + largest)), "log_alpha = ", scale.log(),
+          " is too large: alpha^2 w0^2 overflows");
+}
+
+template <class S>
+void BasicHypentropy<S>::to_normal_exp(VectorRef<S> exponents) {
+  constexpr S lowest = std::numeric_limits<S>::min_exponent * S(0.693147180559945309417L);
+  const auto exponent = exponents.array();
+  exponents = (exponent < lowest).select(S(0), exponent.max(lowest).exp());
+}
+
+template <class S>
+S BasicHypentropy<S>::sinh_on_unit(S z) {
+  if constexpr (std::is_same_v<S, double> || std::is_same_v<S, float>) {
+    return detail::sinh_on_unit_interval(z);
+  } else {
+    using std::abs;
+    return abs(z) < S(1) ? detail::sinh_on_unit_interval(z) : S(0);
+  }
+}
+
+template <class S>
+detail::HypentropyCoordinate<S> BasicHypentropy<S>::coordinate(Index i) const {
+  return {S(2) * scale_.log() + (is_uniform() ? S(0) : shape_->log_c[i]), alpha_ * root_c(i)};
+}
+
+template <class S>
+S BasicHypentropy<S>::divergence(Index i, S beta) const {
+  using std::abs;
+  const auto q = coordinate(i);
+  const S start = (shape_->start[i] * alpha_) * alpha_;
+  const S delta = q.gradient(beta) - offset(i);
+  if (!(abs(delta) < S(1))) return beta * delta - (q.curvature(beta) - q.curvature(start));
+  S even(0);  // A = sum_k D^2k (2k - 1) / (2k)!
+  S odd(0);   // B = sum_k D^(2k+1) 2k / (2k + 1)!
+  S power(1);
+  S factorial(1);
+  const S tiny = std::numeric_limits<S>::epsilon() * delta * delta / S(16);
+  for (int k = 1; k < 40; ++k) {
+    power *= delta;
+    factorial *= S(k);
+    const S term = power * S(k - 1) / factorial;
+    (k % 2 == 0 ? even : odd) += term;
+    if (k > 2 && abs(term) <= tiny) break;
+  }
+  return q.curvature(start) * even + start * odd;
+}
 
 /// Hypentropy in double precision.
 using Hypentropy = BasicHypentropy<double>;
@@ -363,3 +392,6 @@ using Hypentropy = BasicHypentropy<double>;
 static_assert(MirrorMap<Hypentropy>);
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_HYPENTROPY(prefix, S) prefix template class BasicHypentropy<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_HYPENTROPY)

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/types.hpp"
+
+namespace richflow::detail {
+
+/// `|v|_2` also where the squares of the entries overflow or underflow. NaN where an entry is.
+template <class S>
+[[nodiscard]] S stable_norm(const Vector<S>& v);
+
+template <class S>
+S stable_norm(const Vector<S>& v) {
+  using std::abs;
+  using std::isfinite;
+  using std::sqrt;
+  constexpr S smallest = std::numeric_limits<S>::min() / std::numeric_limits<S>::epsilon();
+  const S square = v.squaredNorm();
+  if (square != square || (isfinite(square) && square > smallest)) return sqrt(square);
+  S largest(0);
+  for (Index i = 0; i < v.size(); ++i) largest = std::max(largest, S(abs(v[i])));
+  if (!(largest > S(0)) || !isfinite(largest)) return largest;
+  return largest * (v / largest).norm();
+}
+
+}  // namespace richflow::detail
+
+#define RICHFLOW_INSTANTIATE_STABLE_NORM(prefix, S) prefix template S detail::stable_norm<S>(const Vector<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_STABLE_NORM)
