@@ -1,0 +1,77 @@
+// Prints numbers of all engines, every bit of them. Built with the library richflow::compiled and without it.
+#include <cstdio>
+#include <limits>
+
+#include "richflow/richflow.hpp"
+
+using namespace richflow;
+
+namespace {
+
+template <class S>
+void print(const char* name, const Vector<S>& values) {
+  std::printf("%s", name);
+  for (const S value : values) std::printf(" %a", static_cast<double>(value));
+  std::printf("\n");
+}
+
+template <class S>
+BasicDataset<S> data_with_units(S units) {
+  RandomStream random(5);
+  Matrix<S> X(12, 30);
+  for (Index j = 0; j < X.cols(); ++j)
+    for (Index i = 0; i < X.rows(); ++i) X(i, j) = static_cast<S>(random.normal());
+  X.col(4) *= units;
+  Vector<S> beta = Vector<S>::Zero(30);
+  beta[2] = S(1);
+  beta[9] = S(-0.5);
+  const Vector<S> y = X * beta;
+  return {X, y};
+}
+
+template <class Mirror>
+void print_minimizers(const Mirror& mirror, const BasicDataset<typename Mirror::Scalar>& data) {
+  using S = typename Mirror::Scalar;
+  MirrorPath<Mirror> path(data, mirror);
+  for (const double log_alpha : {1.0, -2.0, -9.0}) {
+    const auto result = path.solve(BasicScale<S>::from_log(static_cast<S>(log_alpha)));
+    std::printf("%s\n", result.message.c_str());
+    print("beta", result.beta);
+    print("nu", result.nu);
+  }
+}
+
+template <class Mirror, class St>
+void print_flow(const Mirror& mirror, const BasicDataset<typename Mirror::Scalar>& data, const St& stepper) {
+  using S = typename Mirror::Scalar;
+  const DualFlow<Mirror> flow(mirror, data);
+  const auto run = integrate(
+      flow, flow.initial_state(), BasicTimeSpan<S>{S(0), std::numeric_limits<S>::infinity()}, stepper,
+      BasicPiController<S>{.tolerance = {.relative = S(1e-4), .absolute = S(1e-6)}, .first_step = flow.first_step()},
+      {.events = {loss_below(S(1e-6))}});
+  std::printf("%s\n", run.message.c_str());
+  print("nu", run.y);
+}
+
+template <class S>
+void print_all() {
+  const auto alpha = BasicScale<S>::from_log(S(-1));
+  for (const S units : {S(1), S(1e7)}) {
+    const BasicDataset<S> data = data_with_units(units);
+    print_minimizers(BasicHypentropy<S>::uniform(30, alpha), data);
+    print_minimizers(BasicDepthHypentropy<S>::uniform(3, 30, alpha), data);
+    print_flow(BasicHypentropy<S>::uniform(30, alpha), data, Ros34Pw2{});
+    print_flow(BasicHypentropy<S>::uniform(30, alpha), data, Rodas4{});
+    print("least norm", min_l2_interpolator(data));
+  }
+  const BasicDataset<S> data = data_with_units(S(1));
+  print_flow(BasicDepthHypentropy<S>::uniform(3, 30, alpha), data, ExponentialRosenbrock{});
+  print_flow(BasicHypentropy<S>::uniform(30, alpha), data, DormandPrince{});
+}
+
+}  // namespace
+
+int main() {
+  print_all<double>();
+  print_all<float>();
+}
