@@ -1,9 +1,14 @@
 # The flags under which richflow's headers must be silent in a consumer's build, and what richflow may put
-# on that build: an include folder, C++20 and Eigen.
+# on that build: an include folder, C++20 and Eigen. `consumer` compiles the engines itself, `consumer_compiled` links
+# richflow::compiled.
 function(add_strict_consumer)
   add_executable(consumer ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/main.cpp)
   target_link_libraries(consumer PRIVATE richflow::richflow)
-  target_compile_options(consumer PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+  add_executable(consumer_compiled ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/main.cpp)
+  target_link_libraries(consumer_compiled PRIVATE richflow::compiled)
+  foreach(target IN ITEMS consumer consumer_compiled)
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+  endforeach()
 
   get_target_property(aliased richflow::richflow ALIASED_TARGET)
   if(aliased)
