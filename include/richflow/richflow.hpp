@@ -57,6 +57,7 @@
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/scaling.hpp"
+#include "richflow/linalg/spectral.hpp"
 #include "richflow/linalg/stable_norm.hpp"
 #include "richflow/linalg/triangular.hpp"
 #include "richflow/losses/cross_entropy.hpp"

@@ -3,6 +3,7 @@
 #include <limits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/products.hpp"
@@ -19,16 +20,7 @@ class BasicDataset {
   /// Takes over `X` and `y`. Throws DimensionError when N = 0, d = 0 or the shapes differ, and
   /// NonFiniteError when an entry is NaN or infinite, and ArgumentError when X or y is in units so large or so
   /// small that sums of their squares (losses, kernels) leave the range of S. Cost: two passes over the data.
-  BasicDataset(Matrix<S> X, Vector<S> y) : X_(std::move(X)), y_(std::move(y)) {
-    require<DimensionError>(X_.rows() > 0, "X has N = 0 rows (samples)");
-    require<DimensionError>(X_.cols() > 0, "X has d = 0 columns (features)");
-    require<DimensionError>(X_.rows() == y_.size(), "X is ", X_.rows(), " x ", X_.cols(), " but y has ", y_.size(),
-                            " entries");
-    require_finite("X", X_);
-    require_finite("y", y_);
-    require_squares("X", X_.cwiseAbs().maxCoeff(), X_.size());
-    require_squares("y", y_.cwiseAbs().maxCoeff(), y_.size());
-  }
+  BasicDataset(Matrix<S> X, Vector<S> y);
 
   /// Refused: data of another number type.
   template <class DerivedX, class DerivedY>
@@ -48,26 +40,47 @@ class BasicDataset {
   /// d.
   [[nodiscard]] Index dimension() const { return X_.cols(); }
   /// `|X beta - y|` for d values beta.
-  [[nodiscard]] S residual_norm(const Vector<S>& beta) const {
-    Vector<S> residual = -y_;
-    detail::add_product(X_, beta, residual);
-    return residual.norm();
-  }
+  [[nodiscard]] S residual_norm(const Vector<S>& beta) const;
 
  private:
-  static void require_squares(const char* name, S largest, Index count) {
-    using Limits = std::numeric_limits<S>;
-    const bool overflow = largest > S(1) && largest > Limits::max() / largest / static_cast<S>(count);
-    const bool underflow = largest > S(0) && largest < S(1) && largest * largest < Limits::min() / Limits::epsilon();
-    require(!overflow && !underflow, "sums of squares of ", name, " ", overflow ? "overflow" : "underflow",
-            ": its largest entry is ", largest, "; choose other units");
-  }
+  static void require_squares(const char* name, S largest, Index count);
 
   Matrix<S> X_;
   Vector<S> y_;
 };
 
+template <class S>
+BasicDataset<S>::BasicDataset(Matrix<S> X, Vector<S> y) : X_(std::move(X)), y_(std::move(y)) {
+  require<DimensionError>(X_.rows() > 0, "X has N = 0 rows (samples)");
+  require<DimensionError>(X_.cols() > 0, "X has d = 0 columns (features)");
+  require<DimensionError>(X_.rows() == y_.size(), "X is ", X_.rows(), " x ", X_.cols(), " but y has ", y_.size(),
+                          " entries");
+  require_finite("X", X_);
+  require_finite("y", y_);
+  require_squares("X", X_.cwiseAbs().maxCoeff(), X_.size());
+  require_squares("y", y_.cwiseAbs().maxCoeff(), y_.size());
+}
+
+template <class S>
+S BasicDataset<S>::residual_norm(const Vector<S>& beta) const {
+  Vector<S> residual = -y_;
+  detail::add_product(X_, beta, residual);
+  return residual.norm();
+}
+
+template <class S>
+void BasicDataset<S>::require_squares(const char* name, S largest, Index count) {
+  using Limits = std::numeric_limits<S>;
+  const bool overflow = largest > S(1) && largest > Limits::max() / largest / static_cast<S>(count);
+  const bool underflow = largest > S(0) && largest < S(1) && largest * largest < Limits::min() / Limits::epsilon();
+  require(!overflow && !underflow, "sums of squares of ", name, " ", overflow ? "overflow" : "underflow",
+          ": its largest entry is ", largest, "; choose other units");
+}
+
 /// Dataset in double precision.
 using Dataset = BasicDataset<double>;
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_DATASET(prefix, S) prefix template class BasicDataset<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DATASET)

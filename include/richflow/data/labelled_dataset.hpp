@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/hash.hpp"
 #include "richflow/core/random.hpp"
@@ -23,14 +24,7 @@ class LabelledDataset {
   /// Takes over `features` (d x N) and `labels`. Throws DimensionError when N = 0, d = 0 or the sizes differ,
   /// NonFiniteError when a feature is NaN or infinite, ArgumentError for num_classes < 2 or a label outside
   /// 0 .. num_classes - 1. Cost: one pass.
-  LabelledDataset(Matrix<S> features, Vector<int> labels, Index num_classes)
-      : features_(std::move(features)), labels_(std::move(labels)), num_classes_(num_classes) {
-    require<DimensionError>(features_.cols() > 0, "features has N = 0 columns (samples)");
-    require<DimensionError>(features_.rows() > 0, "features has d = 0 rows");
-    require(num_classes >= 2, "num_classes must be at least 2, got ", num_classes);
-    detail::require_labels(labels_, features_.cols(), num_classes);
-    require_finite("features", features_);
-  }
+  LabelledDataset(Matrix<S> features, Vector<int> labels, Index num_classes);
 
   /// Samples as columns, d x N.
   [[nodiscard]] const Matrix<S>& features() const { return features_; }
@@ -45,39 +39,16 @@ class LabelledDataset {
 
   /// Row b of `X` (B x d) and entry b of `labels` (B) become those of sample `indices[b]`. Allocates nothing. Throws
   /// DimensionError for other shapes and ArgumentError for an index outside 0 .. N - 1.
-  void gather(const Index* indices, MatrixRef<S> X, VectorRef<int> labels) const {
-    for (Index b = 0; b < X.rows(); ++b)
-      require(indices[b] >= 0 && indices[b] < num_samples(), "indices[", b, "] must be in 0 .. ", num_samples() - 1,
-              ", got ", indices[b]);
-    copy([indices](Index b) { return indices[b]; }, X, labels);
-  }
+  void gather(const Index* indices, MatrixRef<S> X, VectorRef<int> labels) const;
 
   /// The same for the samples from `first` on.
-  void gather_from(Index first, MatrixRef<S> X, VectorRef<int> labels) const {
-    require(first >= 0 && first <= num_samples() - X.rows(), "there are no ", X.rows(), " samples from first = ", first,
-            " on, N = ", num_samples());
-    copy([first](Index b) { return first + b; }, X, labels);
-  }
+  void gather_from(Index first, MatrixRef<S> X, VectorRef<int> labels) const;
 
   /// The samples `indices` as a dataset of their own. Throws as `gather`.
-  [[nodiscard]] LabelledDataset subset(const std::vector<Index>& indices) const {
-    Matrix<S> features(dimension(), static_cast<Index>(indices.size()));
-    Vector<int> labels(features.cols());
-    for (Index n = 0; n < features.cols(); ++n) {
-      const Index sample = indices[static_cast<std::size_t>(n)];
-      require(sample >= 0 && sample < num_samples(), "indices[", n, "] must be in 0 .. ", num_samples() - 1, ", got ",
-              sample);
-      features.col(n) = features_.col(sample);
-      labels[n] = labels_[sample];
-    }
-    return {std::move(features), std::move(labels), num_classes_};
-  }
+  [[nodiscard]] LabelledDataset subset(const std::vector<Index>& indices) const;
 
   /// `count` samples drawn without replacement. Throws ArgumentError unless 1 <= count <= N.
-  [[nodiscard]] LabelledDataset random_subset(RandomStream& random, Index count) const {
-    require(count >= 1 && count <= num_samples(), "count must be in 1 .. ", num_samples(), ", got ", count);
-    return subset(sample_without_replacement(random, num_samples(), count));
-  }
+  [[nodiscard]] LabelledDataset random_subset(RandomStream& random, Index count) const;
 
  private:
   static constexpr Index strip = 16;
@@ -102,6 +73,51 @@ class LabelledDataset {
   Index num_classes_;
 };
 
+template <class S>
+LabelledDataset<S>::LabelledDataset(Matrix<S> features, Vector<int> labels, Index num_classes)
+    : features_(std::move(features)), labels_(std::move(labels)), num_classes_(num_classes) {
+  require<DimensionError>(features_.cols() > 0, "features has N = 0 columns (samples)");
+  require<DimensionError>(features_.rows() > 0, "features has d = 0 rows");
+  require(num_classes >= 2, "num_classes must be at least 2, got ", num_classes);
+  detail::require_labels(labels_, features_.cols(), num_classes);
+  require_finite("features", features_);
+}
+
+template <class S>
+void LabelledDataset<S>::gather(const Index* indices, MatrixRef<S> X, VectorRef<int> labels) const {
+  for (Index b = 0; b < X.rows(); ++b)
+    require(indices[b] >= 0 && indices[b] < num_samples(), "indices[", b, "] must be in 0 .. ", num_samples() - 1,
+            ", got ", indices[b]);
+  copy([indices](Index b) { return indices[b]; }, X, labels);
+}
+
+template <class S>
+void LabelledDataset<S>::gather_from(Index first, MatrixRef<S> X, VectorRef<int> labels) const {
+  require(first >= 0 && first <= num_samples() - X.rows(), "there are no ", X.rows(), " samples from first = ", first,
+          " on, N = ", num_samples());
+  copy([first](Index b) { return first + b; }, X, labels);
+}
+
+template <class S>
+LabelledDataset<S> LabelledDataset<S>::subset(const std::vector<Index>& indices) const {
+  Matrix<S> features(dimension(), static_cast<Index>(indices.size()));
+  Vector<int> labels(features.cols());
+  for (Index n = 0; n < features.cols(); ++n) {
+    const Index sample = indices[static_cast<std::size_t>(n)];
+    require(sample >= 0 && sample < num_samples(), "indices[", n, "] must be in 0 .. ", num_samples() - 1, ", got ",
+            sample);
+    features.col(n) = features_.col(sample);
+    labels[n] = labels_[sample];
+  }
+  return {std::move(features), std::move(labels), num_classes_};
+}
+
+template <class S>
+LabelledDataset<S> LabelledDataset<S>::random_subset(RandomStream& random, Index count) const {
+  require(count >= 1 && count <= num_samples(), "count must be in 1 .. ", num_samples(), ", got ", count);
+  return subset(sample_without_replacement(random, num_samples(), count));
+}
+
 namespace detail {
 
 /// A hash of a dataset, by which a checkpoint knows it.
@@ -117,3 +133,6 @@ template <class S>
 }  // namespace detail
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_LABELLED_DATASET(prefix, S) prefix template class LabelledDataset<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_LABELLED_DATASET)

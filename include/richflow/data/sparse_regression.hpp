@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
@@ -90,3 +91,7 @@ template <class S = double>
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_SPARSE_REGRESSION(prefix, S) \
+  prefix template BasicSparseRegression<S> sparse_regression<S>(const SparseRegressionOptions&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SPARSE_REGRESSION)

@@ -12,6 +12,8 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/products.hpp"
 #include "richflow/models/matrix_factorization.hpp"
 
 namespace richflow {
@@ -91,7 +93,9 @@ class LiftedFlow {
   /// `W = F F^T`, D x D.
   [[nodiscard]] Matrix<Scalar> lifted(ConstVectorRef<Scalar> w) const {
     const auto T = transposed(w);
-    return T.transpose() * T;
+    Matrix<Scalar> W(T.cols(), T.cols());
+    detail::product_of_transposed<Scalar>(T, T, W);
+    return W;
   }
 
   /// `dF = -B F`.
@@ -148,12 +152,12 @@ class LiftedFlow {
     const Scalar unit = inverse_power_of_two(
         std::max<Scalar>(tolerance.relative * w_new.template lpNorm<Eigen::Infinity>(), tolerance.absolute));
     change_ = (unit * tolerance.relative) * transposed(w_new);
-    gram_.noalias() = change_ * change_.transpose();
+    detail::product_with_transposed<Scalar>(change_, change_, gram_);
     // The smallest eigenvalue is known to rounding of the largest only.
     const Scalar rounding = Scalar(4) * std::numeric_limits<Scalar>::epsilon() * gram_.trace();
     const Scalar absolute = unit * tolerance.absolute;
     gram_.diagonal().array() += absolute * absolute + rounding + std::numeric_limits<Scalar>::min();
-    gram_factor_.compute(gram_);
+    detail::compute_cholesky(gram_, gram_factor_);
     if (gram_factor_.info() != Eigen::Success) return std::numeric_limits<Scalar>::quiet_NaN();
     change_ = unit * transposed(error);
     gram_factor_.matrixL().solveInPlace(change_);
@@ -179,7 +183,7 @@ class LiftedFlow {
   void linearize(Scalar /*t*/, ConstVectorRef<Scalar> w, LinearSolver& solver) const {
     evaluate(w);
     solver.T = transposed(w);
-    solver.W.noalias() = solver.T.transpose() * solver.T;
+    detail::product_of_transposed<Scalar>(solver.T, solver.T, solver.W);
     weights_ = Scalar(2) * residual_;
     solver.B.setZero();
     Measurements::template add_matrix<Scalar>(model_.shape(), dataset_->X(), weights_, solver.B);
@@ -190,7 +194,7 @@ class LiftedFlow {
   [[nodiscard]] bool factorize(Scalar shift, LinearSolver& solver) const {
     solver.inverse = solver.B;
     solver.inverse.diagonal().array() += shift;
-    solver.stack_factor.compute(solver.inverse);
+    detail::compute_cholesky(solver.inverse, solver.stack_factor);
     if (solver.stack_factor.info() != Eigen::Success) return false;
     solver.inverse.setIdentity();
     solver.stack_factor.solveInPlace(solver.inverse);
@@ -198,7 +202,7 @@ class LiftedFlow {
                                           solver.scratch);
     const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * solver.kernel.diagonal().sum();
     solver.kernel.diagonal().array() += Scalar(0.5) + rounding;
-    solver.kernel_factor.compute(solver.kernel);
+    detail::compute_cholesky(solver.kernel, solver.kernel_factor);
     return solver.kernel_factor.info() == Eigen::Success;
   }
 
@@ -206,14 +210,14 @@ class LiftedFlow {
   void solve(LinearSolver& solver, VectorRef<Scalar> u) const {
     const ConstMatrixRef<Scalar> X = dataset_->X();
     Eigen::Map<Matrix<Scalar>> U(u.data(), model_.width(), model_.shape().stack_size());
-    solver.change.noalias() = U * solver.inverse;
+    detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
     solver.measured.setZero();
     Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.change, solver.T, solver.measured);
     Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.T, solver.change, solver.measured);
-    solver.kernel_factor.solveInPlace(solver.measured);
+    detail::solve_in_place(solver.kernel_factor, solver.measured);
     solver.measured *= Scalar(-1);
     Measurements::template add_pullback<Scalar>(model_.shape(), X, solver.measured, solver.T, U);
-    solver.change.noalias() = U * solver.inverse;
+    detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
     U = solver.change;
   }
 

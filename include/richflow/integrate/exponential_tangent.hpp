@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
@@ -24,55 +25,19 @@ template <class Scalar>
 class SymmetricSpectrum {
  public:
   /// Memory for n x n.
-  explicit SymmetricSpectrum(Index n)
-      : tridiagonal_(Matrix<Scalar>(Matrix<Scalar>::Zero(n, n))),
-        solver_(n),
-        scaled_(n, n),
-        values_(n),
-        diagonal_(n),
-        subdiagonal_(n - 1),
-        reflections_(n - 1) {}
+  explicit SymmetricSpectrum(Index n);
 
   /// Takes K, of which the lower triangle is read. False where K is not finite or the iteration fails.
-  [[nodiscard]] bool compute(const Matrix<Scalar>& K) {
-    using std::isfinite;
-    Scalar largest(0);
-    Scalar sum(0);
-    for (Index j = 0; j < K.cols(); ++j) {
-      const auto column = K.col(j).tail(K.rows() - j);
-      largest = std::max(largest, column.cwiseAbs().maxCoeff());
-      sum += column.sum();
-    }
-    if (!isfinite(sum)) return false;
-    const Scalar scale = largest > Scalar(0) ? largest : Scalar(1);
-    scaled_ = K / scale;
-    tridiagonal_.compute(scaled_);
-    for (Index k = 0; k < reflections_.size(); ++k) {
-      const Scalar squares = reflection(k).squaredNorm();
-      reflections_[k] = squares > Scalar(0) ? Scalar(2) / (Scalar(1) + squares) : Scalar(0);
-    }
-    diagonal_ = tridiagonal_.diagonal();
-    subdiagonal_ = tridiagonal_.subDiagonal();
-    solver_.computeFromTridiagonal(diagonal_, subdiagonal_, Eigen::ComputeEigenvectors);
-    if (solver_.info() != Eigen::Success) return false;
-    values_ = scale * solver_.eigenvalues();
-    return true;
-  }
+  [[nodiscard]] bool compute(const Matrix<Scalar>& K);
 
   /// n values, rising.
   [[nodiscard]] const Vector<Scalar>& values() const { return values_; }
 
   /// `coefficients = Z^T Q^T samples`; destroys `samples`.
-  void to_basis(Vector<Scalar>& samples, Vector<Scalar>& coefficients) const {
-    for (Index k = 0; k < reflections_.size(); ++k) reflect(k, samples);
-    coefficients.noalias() = solver_.eigenvectors().transpose() * samples;
-  }
+  void to_basis(Vector<Scalar>& samples, Vector<Scalar>& coefficients) const;
 
   /// `samples = Q Z coefficients`.
-  void from_basis(const Vector<Scalar>& coefficients, Vector<Scalar>& samples) const {
-    samples.noalias() = solver_.eigenvectors() * coefficients;
-    for (Index k = reflections_.size(); k-- > 0;) reflect(k, samples);
-  }
+  void from_basis(const Vector<Scalar>& coefficients, Vector<Scalar>& samples) const;
 
  private:
   /// Q is the product of `I - c_k v_k v_k^T`, v_k = (0, ..., 0, 1, these).
@@ -81,20 +46,71 @@ class SymmetricSpectrum {
   }
 
   /// Eigen's own application of Q takes memory.
-  void reflect(Index k, Vector<Scalar>& samples) const {
-    const auto v = reflection(k);
-    auto below = samples.tail(v.size());
-    Scalar& first = samples[k + 1];
-    const Scalar along = reflections_[k] * (first + v.dot(below));
-    first -= along;
-    below -= along * v;
-  }
+  void reflect(Index k, Vector<Scalar>& samples) const;
 
   Eigen::Tridiagonalization<Matrix<Scalar>> tridiagonal_;
   Eigen::SelfAdjointEigenSolver<Matrix<Scalar>> solver_;
   Matrix<Scalar> scaled_;
   Vector<Scalar> values_, diagonal_, subdiagonal_, reflections_;
 };
+
+template <class Scalar>
+SymmetricSpectrum<Scalar>::SymmetricSpectrum(Index n)
+    : tridiagonal_(Matrix<Scalar>(Matrix<Scalar>::Zero(n, n))),
+      solver_(n),
+      scaled_(n, n),
+      values_(n),
+      diagonal_(n),
+      subdiagonal_(n - 1),
+      reflections_(n - 1) {}
+
+template <class Scalar>
+bool SymmetricSpectrum<Scalar>::compute(const Matrix<Scalar>& K) {
+  using std::isfinite;
+  Scalar largest(0);
+  Scalar sum(0);
+  for (Index j = 0; j < K.cols(); ++j) {
+    const auto column = K.col(j).tail(K.rows() - j);
+    largest = std::max(largest, column.cwiseAbs().maxCoeff());
+    sum += column.sum();
+  }
+  if (!isfinite(sum)) return false;
+  const Scalar scale = largest > Scalar(0) ? largest : Scalar(1);
+  scaled_ = K / scale;
+  tridiagonal_.compute(scaled_);
+  for (Index k = 0; k < reflections_.size(); ++k) {
+    const Scalar squares = reflection(k).squaredNorm();
+    reflections_[k] = squares > Scalar(0) ? Scalar(2) / (Scalar(1) + squares) : Scalar(0);
+  }
+  diagonal_ = tridiagonal_.diagonal();
+  subdiagonal_ = tridiagonal_.subDiagonal();
+  solver_.computeFromTridiagonal(diagonal_, subdiagonal_, Eigen::ComputeEigenvectors);
+  if (solver_.info() != Eigen::Success) return false;
+  values_ = scale * solver_.eigenvalues();
+  return true;
+}
+
+template <class Scalar>
+void SymmetricSpectrum<Scalar>::to_basis(Vector<Scalar>& samples, Vector<Scalar>& coefficients) const {
+  for (Index k = 0; k < reflections_.size(); ++k) reflect(k, samples);
+  coefficients.noalias() = solver_.eigenvectors().transpose() * samples;
+}
+
+template <class Scalar>
+void SymmetricSpectrum<Scalar>::from_basis(const Vector<Scalar>& coefficients, Vector<Scalar>& samples) const {
+  samples.noalias() = solver_.eigenvectors() * coefficients;
+  for (Index k = reflections_.size(); k-- > 0;) reflect(k, samples);
+}
+
+template <class Scalar>
+void SymmetricSpectrum<Scalar>::reflect(Index k, Vector<Scalar>& samples) const {
+  const auto v = reflection(k);
+  auto below = samples.tail(v.size());
+  Scalar& first = samples[k + 1];
+  const Scalar along = reflections_[k] * (first + v.dot(below));
+  first -= along;
+  below -= along * v;
+}
 
 }  // namespace detail
 
@@ -249,3 +265,6 @@ struct ExponentialTangent {
 };
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_EXPONENTIAL_TANGENT(prefix, S) prefix template class detail::SymmetricSpectrum<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_EXPONENTIAL_TANGENT)

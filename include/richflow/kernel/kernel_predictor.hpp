@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -14,6 +13,7 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/kernel/tangent.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
+#include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/least_norm.hpp"
 #include "richflow/models/linearized.hpp"
 
@@ -60,7 +60,8 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
             "KernelPredictor: rank_tolerance must lie in [0, 1), got ", rank_tolerance);
     const Index samples = X_.rows();
     const Matrix<Scalar> K = richflow::tangent_kernel(linear_.model(), linear_.point(), X_);
-    const Eigen::SelfAdjointEigenSolver<Matrix<Scalar>> eigen(K);
+    detail::SymmetricEigen<Scalar> eigen;
+    detail::compute_eigen(K, eigen);
     require<ConvergenceError>(eigen.info() == Eigen::Success, "the eigenvalues of the tangent kernel did not converge");
     eigenvalues_ = eigen.eigenvalues().reverse();
     vectors_ = eigen.eigenvectors().rowwise().reverse();

@@ -3,6 +3,7 @@
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/products.hpp"
 #include "richflow/models/evaluation.hpp"
 
 namespace richflow {
@@ -48,21 +49,21 @@ struct TangentSpace {
     if constexpr (HasTangent<M>)
       model.tangent_vjp(X, r, out, ws);
     else
-      out.noalias() = transposed * r;
+      matrix_product<Scalar>(transposed, r, out);
   }
 
   void jvp(const M& model, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v, VectorRef<Scalar> out) {
     if constexpr (HasTangent<M>)
       model.tangent_jvp(X, v, out, ws);
     else
-      out.noalias() = transposed.transpose() * v;
+      product_of_transposed<Scalar>(transposed, v, out);
   }
 
   void kernel(const M& model, ConstMatrixRef<Scalar> X, MatrixRef<Scalar> K) {
     if constexpr (HasTangent<M>)
       model.tangent_kernel(X, K, ws);
     else
-      K.noalias() = transposed.transpose() * transposed;
+      product_of_transposed<Scalar>(transposed, transposed, K);
   }
 };
 

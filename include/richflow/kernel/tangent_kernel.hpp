@@ -7,6 +7,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/kernel/tangent.hpp"
+#include "richflow/linalg/products.hpp"
 
 /// @file
 /// The tangent kernel `K(x, x') = <grad_w f(w, x), grad_w f(w, x')>` of a model at one point, and how far two points
@@ -67,10 +68,11 @@ template <Model M>
     for (Index j = 0; j < samples; j += block) {
       const Index columns = std::min(block, samples - j);
       const Matrix<Scalar> right = detail::gradients(model, w, X, j, columns);
-      K.block(j, j, columns, columns).noalias() = right.transpose() * right;
+      detail::product_of_transposed<Scalar>(right, right, K.block(j, j, columns, columns));
       for (Index i = j + columns; i < samples; i += block) {
         const Index rows = std::min(block, samples - i);
-        K.block(i, j, rows, columns).noalias() = detail::gradients(model, w, X, i, rows).transpose() * right;
+        detail::product_of_transposed<Scalar>(detail::gradients(model, w, X, i, rows), right,
+                                              K.block(i, j, rows, columns));
       }
     }
   }

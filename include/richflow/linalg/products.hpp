@@ -30,6 +30,31 @@ void multiply_transposed(const Matrix<S>& X, std::type_identity_t<ConstVectorRef
 template <class S>
 void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out);
 
+/// `C = A B`. C is neither A nor B.
+template <class S>
+void matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A, const std::type_identity_t<ConstMatrixRef<S>>& B,
+                    MatrixRef<S> C);
+
+/// `C += A B`. C is neither A nor B.
+template <class S>
+void add_matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                        const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C);
+
+/// `C = A B^T`. C is neither A nor B.
+template <class S>
+void product_with_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                             const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C);
+
+/// `C = A^T B`. C is neither A nor B.
+template <class S>
+void product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                           const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C);
+
+/// `C += A^T B`. C is neither A nor B.
+template <class S>
+void add_product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                               const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C);
+
 /// `|X| |v|`: what the terms of `X v` add up to in size.
 template <class S>
 [[nodiscard]] Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v);
@@ -70,6 +95,36 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
 }
 
 template <class S>
+void matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A, const std::type_identity_t<ConstMatrixRef<S>>& B,
+                    MatrixRef<S> C) {
+  C.noalias() = A * B;
+}
+
+template <class S>
+void add_matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                        const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  C.noalias() += A * B;
+}
+
+template <class S>
+void product_with_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                             const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  C.noalias() = A * B.transpose();
+}
+
+template <class S>
+void product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                           const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  C.noalias() = A.transpose() * B;
+}
+
+template <class S>
+void add_product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
+                               const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  C.noalias() += A.transpose() * B;
+}
+
+template <class S>
 Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v) {
   using std::abs;
   Vector<S> sizes = Vector<S>::Zero(X.rows());
@@ -93,13 +148,22 @@ Matrix<S> lower_gram_matrix(const Matrix<S>& X) {
 
 }  // namespace richflow::detail
 
-#define RICHFLOW_INSTANTIATE_PRODUCTS(prefix, S)                                                           \
-  prefix template void detail::multiply<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);               \
-  prefix template void detail::add_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);            \
-  prefix template void detail::subtract_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);       \
-  prefix template void detail::multiply_transposed<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);    \
-  prefix template void detail::add_transposed_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&); \
-  prefix template Vector<S> detail::sizes_of_terms<S>(const Matrix<S>&, ConstVectorRef<S>);                \
-  prefix template void detail::add_lower_gram<S>(ConstMatrixRef<S>, S, MatrixRef<S>);                      \
+#define RICHFLOW_INSTANTIATE_PRODUCTS(prefix, S)                                                                    \
+  prefix template void detail::matrix_product<S>(const ConstMatrixRef<S>&, const ConstMatrixRef<S>&, MatrixRef<S>); \
+  prefix template void detail::add_matrix_product<S>(const ConstMatrixRef<S>&, const ConstMatrixRef<S>&,            \
+                                                     MatrixRef<S>);                                                 \
+  prefix template void detail::product_with_transposed<S>(const ConstMatrixRef<S>&, const ConstMatrixRef<S>&,       \
+                                                          MatrixRef<S>);                                            \
+  prefix template void detail::product_of_transposed<S>(const ConstMatrixRef<S>&, const ConstMatrixRef<S>&,         \
+                                                        MatrixRef<S>);                                              \
+  prefix template void detail::add_product_of_transposed<S>(const ConstMatrixRef<S>&, const ConstMatrixRef<S>&,     \
+                                                            MatrixRef<S>);                                          \
+  prefix template void detail::multiply<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);                        \
+  prefix template void detail::add_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);                     \
+  prefix template void detail::subtract_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);                \
+  prefix template void detail::multiply_transposed<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);             \
+  prefix template void detail::add_transposed_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);          \
+  prefix template Vector<S> detail::sizes_of_terms<S>(const Matrix<S>&, ConstVectorRef<S>);                         \
+  prefix template void detail::add_lower_gram<S>(ConstMatrixRef<S>, S, MatrixRef<S>);                               \
   prefix template Matrix<S> detail::lower_gram_matrix<S>(const Matrix<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_PRODUCTS)

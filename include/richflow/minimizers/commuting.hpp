@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/models/measurements.hpp"
 
@@ -51,7 +51,8 @@ template <class S>
             " is not symmetric: |X - X^T| = ", (X - X.transpose()).norm(), " where |X| = ", norm);
     if (norm > S(0)) mixture += (static_cast<S>(random.normal()) / norm) * X;
   }
-  const Eigen::SelfAdjointEigenSolver<Matrix<S>> solver(S(0.5) * (mixture + mixture.transpose()));
+  detail::SymmetricEigen<S> solver;
+  detail::compute_eigen(Matrix<S>(S(0.5) * (mixture + mixture.transpose())), solver);
   const Matrix<S>& Q = solver.eigenvectors();
   Matrix<S> spectra(N, size);
   bool commute = true;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/result.hpp"
 #include "richflow/core/status.hpp"
@@ -105,80 +106,27 @@ namespace detail {
 template <class Scalar>
 class L1Simplex {
  public:
-  L1Simplex(const Matrix<Scalar>& X, std::vector<Index> basis) : X_(X), basis_(std::move(basis)) {
-    const Index m = X_.rows();
-    require(static_cast<Index>(basis_.size()) == m, "basis must have ", m, " columns, got ", basis_.size());
-    is_basic_.assign(static_cast<std::size_t>(X_.cols()), false);
-    for (const Index j : basis_) is_basic_[static_cast<std::size_t>(j)] = true;
-    columns_.resize(m, m);
-    inverse_.resize(m, m);
-    sizes_ = X_.colwise().norm().transpose();
-  }
+  L1Simplex(const Matrix<Scalar>& X, std::vector<Index> basis);
 
   /// Pivots until every dual constraint holds to `tolerance`. False when `max_pivots` did not suffice.
-  bool optimize(const Vector<Scalar>& y, Scalar tolerance, Index max_pivots) {
-    using std::abs;
-    invert();
-    multiply(inverse_, y, values_);
-    for (Index count = 0; count < max_pivots; ++count) {
-      if (count % 64 == 63) {
-        invert();
-        multiply(inverse_, y, values_);
-      }
-      solve_dual();
-      multiply_transposed(X_, dual_, prices_);
-      Index entering = -1;
-      Scalar worst = Scalar(1) + tolerance;
-      for (Index j = 0; j < prices_.size(); ++j) {
-        if (is_basic_[static_cast<std::size_t>(j)] || !(abs(prices_[j]) > worst)) continue;
-        worst = abs(prices_[j]);
-        entering = j;
-      }
-      if (entering < 0) return true;
-      if (!pivot(entering)) return false;
-    }
-    return false;
-  }
+  bool optimize(const Vector<Scalar>& y, Scalar tolerance, Index max_pivots);
 
   /// Solves the basic system for `y` afresh, with one refinement, keeping the signs of the dual: those of the
   /// last `optimize`, which also decide for values that are 0 here. Returns by how much the signs
   /// misjudge the objective, `sum |value| - sign * value`; 0 at an optimal basis.
-  Scalar polish(const Vector<Scalar>& y) {
-    invert();
-    multiply(inverse_, y, values_);
-    Vector<Scalar> misfit = y;
-    subtract_product(columns_, values_, misfit);
-    add_product(inverse_, misfit, values_);
-    multiply_transposed(inverse_, signs_, dual_);
-    Vector<Scalar> rest;
-    multiply_transposed(columns_, dual_, rest);
-    rest = signs_ - rest;
-    add_transposed_product(inverse_, rest, dual_);
-    return values_.template lpNorm<1>() - signs_.dot(values_);
-  }
+  Scalar polish(const Vector<Scalar>& y);
 
   /// Adds to the values of the basic variables what fits `misfit`, after `polish`.
   void refine(const Vector<Scalar>& misfit) { add_product(inverse_, misfit, values_); }
 
   /// Whether every dual constraint outside the basis is strict by `tolerance`: then the optimum is unique.
-  [[nodiscard]] bool has_strict_dual(Scalar tolerance) {
-    using std::abs;
-    multiply_transposed(X_, dual_, prices_);
-    for (Index j = 0; j < prices_.size(); ++j)
-      if (!is_basic_[static_cast<std::size_t>(j)] && !(abs(prices_[j]) < Scalar(1) - tolerance)) return false;
-    return true;
-  }
+  [[nodiscard]] bool has_strict_dual(Scalar tolerance);
 
   /// Norm of a basic column: values times these are comparable whatever the units of the columns.
   [[nodiscard]] Scalar size(Index k) const { return sizes_[basis_[static_cast<std::size_t>(k)]]; }
 
   /// Values of the basic variables for `y`.
-  [[nodiscard]] Vector<Scalar> solve_basis(const Vector<Scalar>& y) {
-    invert();
-    Vector<Scalar> values;
-    multiply(inverse_, y, values);
-    return values;
-  }
+  [[nodiscard]] Vector<Scalar> solve_basis(const Vector<Scalar>& y);
 
   [[nodiscard]] const std::vector<Index>& basis() const { return basis_; }
   [[nodiscard]] const Vector<Scalar>& values() const { return values_; }
@@ -187,56 +135,15 @@ class L1Simplex {
   [[nodiscard]] Index pivots() const { return pivots_; }
 
  private:
-  void gather() {
-    for (Index k = 0; k < columns_.cols(); ++k) columns_.col(k) = X_.col(basis_[static_cast<std::size_t>(k)]);
-  }
+  void gather();
 
-  void invert() {
-    gather();
-    inverse_ = columns_.partialPivLu().inverse();
-  }
+  void invert();
 
-  void solve_dual() {
-    signs_ = values_.unaryExpr([](Scalar v) { return v < Scalar(0) ? Scalar(-1) : Scalar(1); });
-    multiply_transposed(inverse_, signs_, dual_);
-  }
+  void solve_dual();
 
-  bool pivot(Index entering) {
-    using std::abs;
-    const Scalar sign = prices_[entering] > Scalar(0) ? Scalar(1) : Scalar(-1);
-    multiply(inverse_, X_.col(entering), direction_);
-    breakpoints_.clear();
-    Scalar negligible(0);
-    for (Index k = 0; k < direction_.size(); ++k) negligible = std::max(negligible, abs(direction_[k]) * size(k));
-    negligible *= Scalar(64) * Eigen::NumTraits<Scalar>::epsilon();
-    for (Index k = 0; k < values_.size(); ++k) {
-      const Scalar rate = sign * direction_[k];  // values_ moves by -t rate
-      if (abs(rate) * size(k) > negligible && signs_[k] * rate > Scalar(0))
-        breakpoints_.emplace_back(values_[k] / rate, k);
-    }
-    std::sort(breakpoints_.begin(), breakpoints_.end());
-    Scalar slope = Scalar(1) - abs(prices_[entering]);
-    for (const auto& [t, k] : breakpoints_) {
-      slope += Scalar(2) * abs(direction_[k]);
-      if (slope < Scalar(0)) continue;
-      values_ -= (t * sign) * direction_;
-      values_[k] = sign * t;
-      replace(k, entering);
-      return true;
-    }
-    return false;
-  }
+  bool pivot(Index entering);
 
-  void replace(Index leaving, Index entering) {
-    const Scalar pivot = direction_[leaving];
-    row_ = inverse_.row(leaving) / pivot;
-    direction_[leaving] -= Scalar(1);
-    inverse_.noalias() -= direction_ * row_.transpose();
-    is_basic_[static_cast<std::size_t>(basis_[static_cast<std::size_t>(leaving)])] = false;
-    is_basic_[static_cast<std::size_t>(entering)] = true;
-    basis_[static_cast<std::size_t>(leaving)] = entering;
-    ++pivots_;
-  }
+  void replace(Index leaving, Index entering);
 
   const Matrix<Scalar>& X_;
   std::vector<Index> basis_;
@@ -246,6 +153,130 @@ class L1Simplex {
   std::vector<std::pair<Scalar, Index>> breakpoints_;
   Index pivots_ = 0;
 };
+
+template <class Scalar>
+L1Simplex<Scalar>::L1Simplex(const Matrix<Scalar>& X, std::vector<Index> basis) : X_(X), basis_(std::move(basis)) {
+  const Index m = X_.rows();
+  require(static_cast<Index>(basis_.size()) == m, "basis must have ", m, " columns, got ", basis_.size());
+  is_basic_.assign(static_cast<std::size_t>(X_.cols()), false);
+  for (const Index j : basis_) is_basic_[static_cast<std::size_t>(j)] = true;
+  columns_.resize(m, m);
+  inverse_.resize(m, m);
+  sizes_ = X_.colwise().norm().transpose();
+}
+
+template <class Scalar>
+bool L1Simplex<Scalar>::optimize(const Vector<Scalar>& y, Scalar tolerance, Index max_pivots) {
+  using std::abs;
+  invert();
+  multiply(inverse_, y, values_);
+  for (Index count = 0; count < max_pivots; ++count) {
+    if (count % 64 == 63) {
+      invert();
+      multiply(inverse_, y, values_);
+    }
+    solve_dual();
+    multiply_transposed(X_, dual_, prices_);
+    Index entering = -1;
+    Scalar worst = Scalar(1) + tolerance;
+    for (Index j = 0; j < prices_.size(); ++j) {
+      if (is_basic_[static_cast<std::size_t>(j)] || !(abs(prices_[j]) > worst)) continue;
+      worst = abs(prices_[j]);
+      entering = j;
+    }
+    if (entering < 0) return true;
+    if (!pivot(entering)) return false;
+  }
+  return false;
+}
+
+template <class Scalar>
+Scalar L1Simplex<Scalar>::polish(const Vector<Scalar>& y) {
+  invert();
+  multiply(inverse_, y, values_);
+  Vector<Scalar> misfit = y;
+  subtract_product(columns_, values_, misfit);
+  add_product(inverse_, misfit, values_);
+  multiply_transposed(inverse_, signs_, dual_);
+  Vector<Scalar> rest;
+  multiply_transposed(columns_, dual_, rest);
+  rest = signs_ - rest;
+  add_transposed_product(inverse_, rest, dual_);
+  return values_.template lpNorm<1>() - signs_.dot(values_);
+}
+
+template <class Scalar>
+bool L1Simplex<Scalar>::has_strict_dual(Scalar tolerance) {
+  using std::abs;
+  multiply_transposed(X_, dual_, prices_);
+  for (Index j = 0; j < prices_.size(); ++j)
+    if (!is_basic_[static_cast<std::size_t>(j)] && !(abs(prices_[j]) < Scalar(1) - tolerance)) return false;
+  return true;
+}
+
+template <class Scalar>
+Vector<Scalar> L1Simplex<Scalar>::solve_basis(const Vector<Scalar>& y) {
+  invert();
+  Vector<Scalar> values;
+  multiply(inverse_, y, values);
+  return values;
+}
+
+template <class Scalar>
+void L1Simplex<Scalar>::gather() {
+  for (Index k = 0; k < columns_.cols(); ++k) columns_.col(k) = X_.col(basis_[static_cast<std::size_t>(k)]);
+}
+
+template <class Scalar>
+void L1Simplex<Scalar>::invert() {
+  gather();
+  inverse_ = columns_.partialPivLu().inverse();
+}
+
+template <class Scalar>
+void L1Simplex<Scalar>::solve_dual() {
+  signs_ = values_.unaryExpr([](Scalar v) { return v < Scalar(0) ? Scalar(-1) : Scalar(1); });
+  multiply_transposed(inverse_, signs_, dual_);
+}
+
+template <class Scalar>
+bool L1Simplex<Scalar>::pivot(Index entering) {
+  using std::abs;
+  const Scalar sign = prices_[entering] > Scalar(0) ? Scalar(1) : Scalar(-1);
+  multiply(inverse_, X_.col(entering), direction_);
+  breakpoints_.clear();
+  Scalar negligible(0);
+  for (Index k = 0; k < direction_.size(); ++k) negligible = std::max(negligible, abs(direction_[k]) * size(k));
+  negligible *= Scalar(64) * Eigen::NumTraits<Scalar>::epsilon();
+  for (Index k = 0; k < values_.size(); ++k) {
+    const Scalar rate = sign * direction_[k];  // values_ moves by -t rate
+    if (abs(rate) * size(k) > negligible && signs_[k] * rate > Scalar(0))
+      breakpoints_.emplace_back(values_[k] / rate, k);
+  }
+  std::sort(breakpoints_.begin(), breakpoints_.end());
+  Scalar slope = Scalar(1) - abs(prices_[entering]);
+  for (const auto& [t, k] : breakpoints_) {
+    slope += Scalar(2) * abs(direction_[k]);
+    if (slope < Scalar(0)) continue;
+    values_ -= (t * sign) * direction_;
+    values_[k] = sign * t;
+    replace(k, entering);
+    return true;
+  }
+  return false;
+}
+
+template <class Scalar>
+void L1Simplex<Scalar>::replace(Index leaving, Index entering) {
+  const Scalar pivot = direction_[leaving];
+  row_ = inverse_.row(leaving) / pivot;
+  direction_[leaving] -= Scalar(1);
+  inverse_.noalias() -= direction_ * row_.transpose();
+  is_basic_[static_cast<std::size_t>(basis_[static_cast<std::size_t>(leaving)])] = false;
+  is_basic_[static_cast<std::size_t>(entering)] = true;
+  basis_[static_cast<std::size_t>(leaving)] = entering;
+  ++pivots_;
+}
 
 /// m independent columns of X, whose rows are well-conditioned, preferring those with large `weight`.
 template <class Scalar>
@@ -400,3 +431,9 @@ template <class Scalar>
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_MIN_NORM(prefix, S)                            \
+  prefix template class detail::L1Simplex<S>;                               \
+  prefix template Vector<S> min_l2_interpolator<S>(const BasicDataset<S>&); \
+  prefix template BasicMinL1Result<S> min_l1_interpolator<S>(const BasicDataset<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NORM)

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <Eigen/Cholesky>
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -15,6 +14,7 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/least_norm.hpp"
 #include "richflow/models/measurements.hpp"
 #include "richflow/regularizers/schatten.hpp"
@@ -98,7 +98,7 @@ template <class S>
   L.matrixL().solveInPlace(scaled);
   scaled.transposeInPlace();
   L.matrixL().solveInPlace(scaled);
-  const S lowest = Eigen::SelfAdjointEigenSolver<Matrix<S>>(scaled, Eigen::EigenvaluesOnly).eigenvalues()(0);
+  const S lowest = lowest_eigenvalue(scaled);
   return lowest < S(0) ? std::min(S(1), S(-0.9) / lowest) : S(1);
 }
 

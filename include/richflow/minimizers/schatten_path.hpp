@@ -1,7 +1,6 @@
 #pragma once
 
 #include <Eigen/Cholesky>
-#include <Eigen/SVD>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,6 +12,7 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/min_nuclear_norm.hpp"
 #include "richflow/models/measurements.hpp"
 #include "richflow/regularizers/schatten.hpp"
@@ -89,7 +89,8 @@ class BasicSchattenPath {
 
  private:
   void evaluate() {
-    svd_.compute(detail::weighted_sum<Kind>(shape_, rows_.X(), nu_), Eigen::ComputeFullU | Eigen::ComputeFullV);
+    detail::compute_svd(Matrix<S>(detail::weighted_sum<Kind>(shape_, rows_.X(), nu_)),
+                        Eigen::ComputeFullU | Eigen::ComputeFullV, svd_);
     const Vector<S>& z = svd_.singularValues();
     spectrum_ = z.unaryExpr([&](S x) { return odd(x); });
     M_ = svd_.matrixU().leftCols(z.size()) * spectrum_.asDiagonal() * svd_.matrixV().leftCols(z.size()).transpose();
@@ -232,14 +233,14 @@ class BasicSchattenPath {
     detail::Misfit<S> left = rows_.misfit(M_);
     if (!(left.size() <= options_.primal_tolerance)) {
       left = rows_.refine(result.matrix);
-      result.objective = q.value(Eigen::JacobiSVD<Matrix<S>>(result.matrix).singularValues());
+      result.objective = q.value(detail::svd_values(result.matrix));
     }
     result.primal_residual = left.relative;
     if (is_success(status) && !(left.size() <= options_.primal_tolerance)) result.status = Status::stalled;
     result.nu = rows_.original_multipliers(nu_);
     Vector<S> z = svd_.singularValues();
     if constexpr (Kind::is_linear)
-      z = Eigen::JacobiSVD<Matrix<S>>(detail::weighted_sum<Kind>(shape_, rows_.data().X(), result.nu)).singularValues();
+      z = detail::svd_values(Matrix<S>(detail::weighted_sum<Kind>(shape_, rows_.data().X(), result.nu)));
     const S conjugate = q.conjugate(z);
     using std::isfinite;
     const S gap =
@@ -262,7 +263,7 @@ class BasicSchattenPath {
   S relative_ = S(0);
   Vector<S> nu_, residual_, spectrum_;
   Matrix<S> M_, features_;
-  Eigen::JacobiSVD<Matrix<S>> svd_ = {};
+  detail::Svd<S> svd_ = {};
   Eigen::LDLT<Matrix<S>> hessian_ = {};
   Index iterations_ = 0;
 };

@@ -9,11 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/products.hpp"
 #include "richflow/models/convolution.hpp"
 #include "richflow/models/he_initialization.hpp"
 
@@ -124,36 +126,7 @@ class ConvNetwork {
 
   /// Throws DimensionError for an image or a number of outputs that is not positive, a convolution without channels,
   /// a pooling of an odd height or width, and where no layer is given.
-  ConvNetwork(const ImageShape& image, const std::vector<ConvLayer>& layers, Index num_outputs) : image_(image) {
-    require<DimensionError>(image.channels > 0 && image.height > 0 && image.width > 0,
-                            "the images of a convolutional network must not be empty, got ", image.channels, " x ",
-                            image.height, " x ", image.width);
-    require<DimensionError>(num_outputs > 0, "a convolutional network needs num_outputs > 0, got ", num_outputs);
-    require<DimensionError>(!layers.empty(), "a convolutional network needs a layer before its last");
-    ImageShape shape = image;
-    for (std::size_t l = 0; l < layers.size(); ++l) {
-      const bool is_pool = layers[l].kind == ConvLayer::Kind::max_pool;
-      const Index channels = is_pool ? shape.channels : layers[l].channels;
-      require<DimensionError>(channels > 0, "layer ", l + 1, " of the convolutional network has ", channels,
-                              " channels; there must be one or more");
-      require<DimensionError>(!is_pool || (shape.height % 2 == 0 && shape.width % 2 == 0), "layer ", l + 1,
-                              " of the convolutional network pools images of ", shape.height, " x ", shape.width,
-                              "; height and width must be even");
-      const Convolution3x3<S> convolution(shape.height, shape.width, shape.channels, channels);
-      const ImageShape output = is_pool ? ImageShape{channels, shape.height / 2, shape.width / 2}
-                                        : ImageShape{channels, shape.height, shape.width};
-      layers_.push_back({is_pool, output, convolution, num_parameters_});
-      if (!is_pool) {
-        if (depth_++ == 0) first_convolution_ = l;
-        num_parameters_ += convolution.num_weights();
-      }
-      shape = output;
-    }
-    if (depth_ == 0) first_convolution_ = layers.size();
-    dense_ = {shape.size(), num_outputs, num_parameters_};
-    num_parameters_ += dense_.inputs * dense_.outputs;
-    ++depth_;
-  }
+  ConvNetwork(const ImageShape& image, const std::vector<ConvLayer>& layers, Index num_outputs);
 
   /// From a specification, see parse_conv_layers.
   ConvNetwork(const ImageShape& image, std::string_view layers, Index num_outputs)
@@ -175,74 +148,18 @@ class ConvNetwork {
   [[nodiscard]] Index num_dense_weights() const { return dense_.inputs * dense_.outputs; }
 
   /// The weights of the layer `l` of those with weights, from 1 to depth(), as a view of the parameters.
-  [[nodiscard]] Eigen::Map<const Matrix<S>> weights(ConstVectorRef<S> w, Index l) const {
-    require_size("w", w.size(), num_parameters_);
-    require(l >= 1 && l <= depth_, "the layers with weights count from 1 to ", depth_, ", got ", l);
-    Index found = 0;
-    for (const Layer& layer : layers_)
-      if (!layer.is_pool && ++found == l)
-        return {w.data() + layer.weights, 9 * layer.convolution.inputs(), layer.convolution.outputs()};
-    return {w.data() + dense_.weights, dense_.inputs, dense_.outputs};
-  }
+  [[nodiscard]] Eigen::Map<const Matrix<S>> weights(ConstVectorRef<S> w, Index l) const;
 
   /// `alpha w0` with w0 drawn by the rule of He, layer by layer. Throws ArgumentError where alpha is outside the range
   /// of the scalar type.
   [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
-                                             HeInitialization rule = HeInitialization::uniform) const {
-    const S alpha = detail::representable_alpha(scale);
-    Vector<S> w(num_parameters_);
-    Index position = 0;
-    for (Index l = 1; l <= depth_; ++l) {
-      const auto W = weights(w, l);
-      detail::draw_layer<S>(random, alpha, rule, W.rows(), w.segment(position, W.size()));
-      position += W.size();
-    }
-    return w;
-  }
+                                             HeInitialization rule = HeInitialization::uniform) const;
 
   /// Memory for batches of up to `max_batch` images. Throws DimensionError unless max_batch > 0.
-  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const {
-    require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
-    const Index batch = Convolution3x3<S>::padded(max_batch);
-    BatchWorkspace ws;
-    ws.max_batch = max_batch;
-    ws.input.setZero(batch * image_.size());
-    Index largest = image_.size();
-    for (const Layer& layer : layers_) {
-      ws.values.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
-      ws.transformed.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
-      if (!layer.is_pool) layer.convolution.reserve(ws.scratch, batch);
-      largest = std::max(largest, layer.output.size());
-    }
-    for (Vector<S>& tangent : ws.tangents) tangent.setZero(batch * largest);
-    return ws;
-  }
+  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const;
 
   /// `F = f(w, X)`, B x K.
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const {
-    require_size("w", w.size(), num_parameters_);
-    require<DimensionError>(X.cols() == input_features(), "X has ", X.cols(),
-                            " columns where the net has d = ", input_features(), " features");
-    require<DimensionError>(X.rows() > 0 && X.rows() <= ws.max_batch, "X has ", X.rows(),
-                            " rows where the workspace was made for 1 to ", ws.max_batch);
-    ws.batch = X.rows();
-    check_outputs("F", F, ws);
-    auto padded_input = samples(ws.input, image_.size(), ws);
-    padded_input.topRows(ws.batch) = X;
-    padded_input.bottomRows(padded_input.rows() - ws.batch).setZero();
-    const Index batch = padded_input.rows();
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-      const Layer& layer = layers_[l];
-      S* const out = ws.values[l].data();
-      if (layer.is_pool) {
-        pool(layer.output, batch, input(l, ws), out);
-      } else {
-        layer.convolution.transform_weights(w.data() + layer.weights, ws.transformed[l].data());
-        layer.convolution.forward_relu(batch, input(l, ws), ws.transformed[l].data(), out, ws.scratch);
-      }
-    }
-    F.noalias() = last_features(ws) * dense_weights(w);
-  }
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const;
 
   /// What the dense layer saw in the last `forward`, B x features: a view of the workspace.
   [[nodiscard]] auto last_features(BatchWorkspace& ws) const {
@@ -254,76 +171,21 @@ class ConvNetwork {
   /// `target += scale * sum_n J_n(w)^T G_n`, P values, at the w and X of the last `forward` with this workspace;
   /// `target` may be the memory of w.
   void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target,
-                    BatchWorkspace& ws) const {
-    check_point(w, X, ws);
-    check_outputs("G", G, ws);
-    require_size("target", target.size(), num_parameters_);
-    std::size_t at = 0;
-    auto last = samples(ws.tangents[at], dense_.inputs, ws);
-    last.topRows(ws.batch).noalias() = G * dense_weights(w).transpose();
-    last.bottomRows(last.rows() - ws.batch).setZero();
-    Eigen::Map<Matrix<S>>(target.data() + dense_.weights, dense_.inputs, dense_.outputs).noalias() +=
-        scale * last_features(ws).transpose() * G;
-    const Index batch = last.rows();
-    for (std::size_t l = layers_.size(); l-- > first_convolution_;) {
-      const Layer& layer = layers_[l];
-      const S* const of_output = ws.tangents[at].data();
-      S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[1 - at].data();
-      if (layer.is_pool)
-        pool_back(layer.output, batch, input(l, ws), ws.values[l].data(), of_output, of_input);
-      else
-        layer.convolution.backward_relu(batch, input(l, ws), ws.transformed[l].data(), ws.values[l].data(), of_output,
-                                        scale, target.data() + layer.weights, of_input, ws.scratch);
-      at = 1 - at;
-    }
-  }
+                    BatchWorkspace& ws) const;
 
   /// `dF = J(w) v`, B x K, at the w and X of the last `forward` with this workspace.
   void forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
-                   BatchWorkspace& ws) const {
-    check_point(w, X, ws);
-    check_outputs("dF", dF, ws);
-    require_size("v", v.size(), num_parameters_);
-    const Index batch = Convolution3x3<S>::padded(ws.batch);
-    std::size_t at = 0;
-    for (std::size_t l = first_convolution_; l < layers_.size(); ++l) {
-      const Layer& layer = layers_[l];
-      const S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[at].data();
-      S* const of_output = ws.tangents[1 - at].data();
-      if (layer.is_pool) {
-        pool_tangent(layer.output, batch, input(l, ws), ws.values[l].data(), of_input, of_output);
-      } else {
-        S* const direction = ws.scratch.weights.data();
-        layer.convolution.transform_weights(v.data() + layer.weights, direction);
-        layer.convolution.forward_tangent(batch, input(l, ws), of_input, ws.transformed[l].data(), direction,
-                                          ws.values[l].data(), of_output, ws.scratch);
-      }
-      at = 1 - at;
-    }
-    dF.noalias() = last_features(ws) * dense_weights(v);
-    if (first_convolution_ < layers_.size())
-      dF.noalias() += samples(ws.tangents[at], dense_.inputs, ws).topRows(ws.batch) * dense_weights(w);
-  }
+                   BatchWorkspace& ws) const;
 
   /// `out = f(w, X)`, N values, of a net with one output; all of X is one batch. Allocates a workspace. Throws
   /// DimensionError for K > 1.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
-    static_cast<void>(forward_one(w, X, out));
-  }
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
 
   /// `out = J(w)^T r`, P values, of a net with one output. Allocates a workspace.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
-    Vector<S> ignored(r.size());
-    BatchWorkspace ws = forward_one(w, X, ignored);
-    out.setZero();
-    add_pullback(w, X, r, S(1), out, ws);
-  }
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const;
 
   /// `out = J(w) v`, N values, of a net with one output. Allocates a workspace.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
-    BatchWorkspace ws = forward_one(w, X, out);
-    forward_jvp(w, X, v, out, ws);
-  }
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const;
 
  private:
   struct Layer {
@@ -340,17 +202,11 @@ class ConvNetwork {
   };
 
   /// Values of a layer as a matrix of padded samples x features.
-  [[nodiscard]] static Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features, const BatchWorkspace& ws) {
-    return {values.data(), Convolution3x3<S>::padded(ws.batch), features};
-  }
+  [[nodiscard]] static Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features, const BatchWorkspace& ws);
 
-  [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const {
-    return {w.data() + dense_.weights, dense_.inputs, dense_.outputs};
-  }
+  [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const;
 
-  [[nodiscard]] static const S* input(std::size_t l, const BatchWorkspace& ws) {
-    return l == 0 ? ws.input.data() : ws.values[l - 1].data();
-  }
+  [[nodiscard]] static const S* input(std::size_t l, const BatchWorkspace& ws);
 
   /// `body(place, corner, row)` for each pixel of the output: where its `batch` values are in the output, and
   /// those of the square in the input: at corner, corner + batch, row, row + batch.
@@ -366,76 +222,25 @@ class ConvNetwork {
 
   // Loops over plain numbers that compilers turn into vector instructions, since nothing overlaps.
 
-  static void pool(const ImageShape& output, Index batch, const S* in, S* out) {
-    const auto larger = [](S v, S u) { return v < u || u != u ? u : v; };  // NaN where one of them is
-    for_squares(output, batch, [&](Index place, Index corner, Index row) {
-      const S* const a = in + corner;
-      const S* const b = a + batch;
-      const S* const c = in + row;
-      const S* const d = c + batch;
-      S* __restrict const to = out + place;
-      for (Index n = 0; n < batch; ++n) to[n] = larger(larger(a[n], b[n]), larger(c[n], d[n]));
-    });
-  }
+  static void pool(const ImageShape& output, Index batch, const S* in, S* out);
 
   /// `out` is what `pool` made of `in`.
   static void pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
-                        S* of_input) {
-    for_squares(output, batch, [&](Index place, Index corner, Index row) {
-      give_to_first(batch, in + corner, in + row, out + place, of_output + place, of_input + corner,
-                    of_input + corner + batch, of_input + row, of_input + row + batch);
-    });
-  }
+                        S* of_input);
 
   /// The gradients g of `batch` squares to the first of the values a, b, c, d that is the largest, m.
   static void give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
-                            S* __restrict to_b, S* __restrict to_c, S* __restrict to_d) {
-    for (Index n = 0; n < batch; ++n) {
-      const S all = g[n];
-      const S after_a = ab[n] == m[n] ? S(0) : all;
-      const S after_b = ab[batch + n] == m[n] ? S(0) : after_a;
-      const S after_c = cd[n] == m[n] ? S(0) : after_b;
-      to_a[n] = all - after_a;
-      to_b[n] = after_a - after_b;
-      to_c[n] = after_b - after_c;
-      to_d[n] = after_c;
-    }
-  }
+                            S* __restrict to_b, S* __restrict to_c, S* __restrict to_d);
 
   /// `out` is what `pool` made of `in`.
   static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
-                           S* of_output) {
-    for_squares(output, batch, [&](Index place, Index corner, Index row) {
-      S* __restrict const to = of_output + place;
-      for (Index n = 0; n < batch; ++n) {
-        const S largest = out[place + n];
-        S moved = of_input[row + batch + n];
-        moved = in[row + n] == largest ? of_input[row + n] : moved;
-        moved = in[corner + batch + n] == largest ? of_input[corner + batch + n] : moved;
-        to[n] = in[corner + n] == largest ? of_input[corner + n] : moved;
-      }
-    });
-  }
+                           S* of_output);
 
-  BatchWorkspace forward_one(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
-    require<DimensionError>(num_outputs() == 1, "the net has num_outputs = ", num_outputs(),
-                            " where one value per sample is asked for");
-    require_size("out", out.size(), X.rows());
-    BatchWorkspace ws = make_batch_workspace(X.rows());
-    forward(w, X, out, ws);
-    return ws;
-  }
+  BatchWorkspace forward_one(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
 
-  void check_point(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const {
-    require_size("w", w.size(), num_parameters_);
-    require<DimensionError>(X.rows() == ws.batch && X.cols() == input_features(), "X is ", X.rows(), " x ", X.cols(),
-                            " where the last forward had ", ws.batch, " x ", input_features());
-  }
+  void check_point(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const;
 
-  void check_outputs(const char* name, ConstMatrixRef<S> F, const BatchWorkspace& ws) const {
-    require<DimensionError>(F.rows() == ws.batch && F.cols() == dense_.outputs, name, " is ", F.rows(), " x ", F.cols(),
-                            " where B x K = ", ws.batch, " x ", dense_.outputs, " is needed");
-  }
+  void check_outputs(const char* name, ConstMatrixRef<S> F, const BatchWorkspace& ws) const;
 
   ImageShape image_;
   std::vector<Layer> layers_ = {};
@@ -445,8 +250,275 @@ class ConvNetwork {
   Index num_parameters_ = 0;
 };
 
+template <class S>
+ConvNetwork<S>::ConvNetwork(const ImageShape& image, const std::vector<ConvLayer>& layers, Index num_outputs)
+    : image_(image) {
+  require<DimensionError>(image.channels > 0 && image.height > 0 && image.width > 0,
+                          "the images of a convolutional network must not be empty, got ", image.channels, " x ",
+                          image.height, " x ", image.width);
+  require<DimensionError>(num_outputs > 0, "a convolutional network needs num_outputs > 0, got ", num_outputs);
+  require<DimensionError>(!layers.empty(), "a convolutional network needs a layer before its last");
+  ImageShape shape = image;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    const bool is_pool = layers[l].kind == ConvLayer::Kind::max_pool;
+    const Index channels = is_pool ? shape.channels : layers[l].channels;
+    require<DimensionError>(channels > 0, "layer ", l + 1, " of the convolutional network has ", channels,
+                            " channels; there must be one or more");
+    require<DimensionError>(!is_pool || (shape.height % 2 == 0 && shape.width % 2 == 0), "layer ", l + 1,
+                            " of the convolutional network pools images of ", shape.height, " x ", shape.width,
+                            "; height and width must be even");
+    const Convolution3x3<S> convolution(shape.height, shape.width, shape.channels, channels);
+    const ImageShape output = is_pool ? ImageShape{channels, shape.height / 2, shape.width / 2}
+                                      : ImageShape{channels, shape.height, shape.width};
+    layers_.push_back({is_pool, output, convolution, num_parameters_});
+    if (!is_pool) {
+      if (depth_++ == 0) first_convolution_ = l;
+      num_parameters_ += convolution.num_weights();
+    }
+    shape = output;
+  }
+  if (depth_ == 0) first_convolution_ = layers.size();
+  dense_ = {shape.size(), num_outputs, num_parameters_};
+  num_parameters_ += dense_.inputs * dense_.outputs;
+  ++depth_;
+}
+
+template <class S>
+Eigen::Map<const Matrix<S>> ConvNetwork<S>::weights(ConstVectorRef<S> w, Index l) const {
+  require_size("w", w.size(), num_parameters_);
+  require(l >= 1 && l <= depth_, "the layers with weights count from 1 to ", depth_, ", got ", l);
+  Index found = 0;
+  for (const Layer& layer : layers_)
+    if (!layer.is_pool && ++found == l)
+      return {w.data() + layer.weights, 9 * layer.convolution.inputs(), layer.convolution.outputs()};
+  return {w.data() + dense_.weights, dense_.inputs, dense_.outputs};
+}
+
+template <class S>
+Vector<S> ConvNetwork<S>::initial_parameters(RandomStream& random, BasicScale<S> scale, HeInitialization rule) const {
+  const S alpha = detail::representable_alpha(scale);
+  Vector<S> w(num_parameters_);
+  Index position = 0;
+  for (Index l = 1; l <= depth_; ++l) {
+    const auto W = weights(w, l);
+    detail::draw_layer<S>(random, alpha, rule, W.rows(), w.segment(position, W.size()));
+    position += W.size();
+  }
+  return w;
+}
+
+template <class S>
+typename ConvNetwork<S>::BatchWorkspace ConvNetwork<S>::make_batch_workspace(Index max_batch) const {
+  require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
+  const Index batch = Convolution3x3<S>::padded(max_batch);
+  BatchWorkspace ws;
+  ws.max_batch = max_batch;
+  ws.input.setZero(batch * image_.size());
+  Index largest = image_.size();
+  for (const Layer& layer : layers_) {
+    ws.values.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
+    ws.transformed.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
+    if (!layer.is_pool) layer.convolution.reserve(ws.scratch, batch);
+    largest = std::max(largest, layer.output.size());
+  }
+  for (Vector<S>& tangent : ws.tangents) tangent.setZero(batch * largest);
+  return ws;
+}
+
+template <class S>
+void ConvNetwork<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const {
+  require_size("w", w.size(), num_parameters_);
+  require<DimensionError>(X.cols() == input_features(), "X has ", X.cols(),
+                          " columns where the net has d = ", input_features(), " features");
+  require<DimensionError>(X.rows() > 0 && X.rows() <= ws.max_batch, "X has ", X.rows(),
+                          " rows where the workspace was made for 1 to ", ws.max_batch);
+  ws.batch = X.rows();
+  check_outputs("F", F, ws);
+  auto padded_input = samples(ws.input, image_.size(), ws);
+  padded_input.topRows(ws.batch) = X;
+  padded_input.bottomRows(padded_input.rows() - ws.batch).setZero();
+  const Index batch = padded_input.rows();
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    S* const out = ws.values[l].data();
+    if (layer.is_pool) {
+      pool(layer.output, batch, input(l, ws), out);
+    } else {
+      layer.convolution.transform_weights(w.data() + layer.weights, ws.transformed[l].data());
+      layer.convolution.forward_relu(batch, input(l, ws), ws.transformed[l].data(), out, ws.scratch);
+    }
+  }
+  detail::matrix_product<S>(last_features(ws), dense_weights(w), F);
+}
+
+template <class S>
+void ConvNetwork<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                                  VectorRef<S> target, BatchWorkspace& ws) const {
+  check_point(w, X, ws);
+  check_outputs("G", G, ws);
+  require_size("target", target.size(), num_parameters_);
+  std::size_t at = 0;
+  auto last = samples(ws.tangents[at], dense_.inputs, ws);
+  detail::product_with_transposed<S>(G, dense_weights(w), last.topRows(ws.batch));
+  last.bottomRows(last.rows() - ws.batch).setZero();
+  Eigen::Map<Matrix<S>>(target.data() + dense_.weights, dense_.inputs, dense_.outputs).noalias() +=
+      scale * last_features(ws).transpose() * G;
+  const Index batch = last.rows();
+  for (std::size_t l = layers_.size(); l-- > first_convolution_;) {
+    const Layer& layer = layers_[l];
+    const S* const of_output = ws.tangents[at].data();
+    S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[1 - at].data();
+    if (layer.is_pool)
+      pool_back(layer.output, batch, input(l, ws), ws.values[l].data(), of_output, of_input);
+    else
+      layer.convolution.backward_relu(batch, input(l, ws), ws.transformed[l].data(), ws.values[l].data(), of_output,
+                                      scale, target.data() + layer.weights, of_input, ws.scratch);
+    at = 1 - at;
+  }
+}
+
+template <class S>
+void ConvNetwork<S>::forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
+                                 BatchWorkspace& ws) const {
+  check_point(w, X, ws);
+  check_outputs("dF", dF, ws);
+  require_size("v", v.size(), num_parameters_);
+  const Index batch = Convolution3x3<S>::padded(ws.batch);
+  std::size_t at = 0;
+  for (std::size_t l = first_convolution_; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    const S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[at].data();
+    S* const of_output = ws.tangents[1 - at].data();
+    if (layer.is_pool) {
+      pool_tangent(layer.output, batch, input(l, ws), ws.values[l].data(), of_input, of_output);
+    } else {
+      S* const direction = ws.scratch.weights.data();
+      layer.convolution.transform_weights(v.data() + layer.weights, direction);
+      layer.convolution.forward_tangent(batch, input(l, ws), of_input, ws.transformed[l].data(), direction,
+                                        ws.values[l].data(), of_output, ws.scratch);
+    }
+    at = 1 - at;
+  }
+  detail::matrix_product<S>(last_features(ws), dense_weights(v), dF);
+  if (first_convolution_ < layers_.size())
+    detail::add_matrix_product<S>(samples(ws.tangents[at], dense_.inputs, ws).topRows(ws.batch), dense_weights(w), dF);
+}
+
+template <class S>
+void ConvNetwork<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+  static_cast<void>(forward_one(w, X, out));
+}
+
+template <class S>
+void ConvNetwork<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
+  Vector<S> ignored(r.size());
+  BatchWorkspace ws = forward_one(w, X, ignored);
+  out.setZero();
+  add_pullback(w, X, r, S(1), out, ws);
+}
+
+template <class S>
+void ConvNetwork<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
+  BatchWorkspace ws = forward_one(w, X, out);
+  forward_jvp(w, X, v, out, ws);
+}
+
+template <class S>
+Eigen::Map<Matrix<S>> ConvNetwork<S>::samples(Vector<S>& values, Index features, const BatchWorkspace& ws) {
+  return {values.data(), Convolution3x3<S>::padded(ws.batch), features};
+}
+
+template <class S>
+Eigen::Map<const Matrix<S>> ConvNetwork<S>::dense_weights(ConstVectorRef<S> w) const {
+  return {w.data() + dense_.weights, dense_.inputs, dense_.outputs};
+}
+
+template <class S>
+const S* ConvNetwork<S>::input(std::size_t l, const BatchWorkspace& ws) {
+  return l == 0 ? ws.input.data() : ws.values[l - 1].data();
+}
+
+template <class S>
+void ConvNetwork<S>::pool(const ImageShape& output, Index batch, const S* in, S* out) {
+  const auto larger = [](S v, S u) { return v < u || u != u ? u : v; };  // NaN where one of them is
+  for_squares(output, batch, [&](Index place, Index corner, Index row) {
+    const S* const a = in + corner;
+    const S* const b = a + batch;
+    const S* const c = in + row;
+    const S* const d = c + batch;
+    S* __restrict const to = out + place;
+    for (Index n = 0; n < batch; ++n) to[n] = larger(larger(a[n], b[n]), larger(c[n], d[n]));
+  });
+}
+
+template <class S>
+void ConvNetwork<S>::pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
+                               S* of_input) {
+  for_squares(output, batch, [&](Index place, Index corner, Index row) {
+    give_to_first(batch, in + corner, in + row, out + place, of_output + place, of_input + corner,
+                  of_input + corner + batch, of_input + row, of_input + row + batch);
+  });
+}
+
+template <class S>
+void ConvNetwork<S>::give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
+                                   S* __restrict to_b, S* __restrict to_c, S* __restrict to_d) {
+  for (Index n = 0; n < batch; ++n) {
+    const S all = g[n];
+    const S after_a = ab[n] == m[n] ? S(0) : all;
+    const S after_b = ab[batch + n] == m[n] ? S(0) : after_a;
+    const S after_c = cd[n] == m[n] ? S(0) : after_b;
+    to_a[n] = all - after_a;
+    to_b[n] = after_a - after_b;
+    to_c[n] = after_b - after_c;
+    to_d[n] = after_c;
+  }
+}
+
+template <class S>
+void ConvNetwork<S>::pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
+                                  S* of_output) {
+  for_squares(output, batch, [&](Index place, Index corner, Index row) {
+    S* __restrict const to = of_output + place;
+    for (Index n = 0; n < batch; ++n) {
+      const S largest = out[place + n];
+      S moved = of_input[row + batch + n];
+      moved = in[row + n] == largest ? of_input[row + n] : moved;
+      moved = in[corner + batch + n] == largest ? of_input[corner + batch + n] : moved;
+      to[n] = in[corner + n] == largest ? of_input[corner + n] : moved;
+    }
+  });
+}
+
+template <class S>
+typename ConvNetwork<S>::BatchWorkspace ConvNetwork<S>::forward_one(ConstVectorRef<S> w, ConstMatrixRef<S> X,
+                                                                    VectorRef<S> out) const {
+  require<DimensionError>(num_outputs() == 1, "the net has num_outputs = ", num_outputs(),
+                          " where one value per sample is asked for");
+  require_size("out", out.size(), X.rows());
+  BatchWorkspace ws = make_batch_workspace(X.rows());
+  forward(w, X, out, ws);
+  return ws;
+}
+
+template <class S>
+void ConvNetwork<S>::check_point(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const {
+  require_size("w", w.size(), num_parameters_);
+  require<DimensionError>(X.rows() == ws.batch && X.cols() == input_features(), "X is ", X.rows(), " x ", X.cols(),
+                          " where the last forward had ", ws.batch, " x ", input_features());
+}
+
+template <class S>
+void ConvNetwork<S>::check_outputs(const char* name, ConstMatrixRef<S> F, const BatchWorkspace& ws) const {
+  require<DimensionError>(F.rows() == ws.batch && F.cols() == dense_.outputs, name, " is ", F.rows(), " x ", F.cols(),
+                          " where B x K = ", ws.batch, " x ", dense_.outputs, " is needed");
+}
+
 static_assert(HasJvp<ConvNetwork<double>>);
 static_assert(HasBatchJvp<ConvNetwork<float>>);
 static_assert(HasBatchJvp<ConvNetwork<double>>);
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_CONV_NETWORK(prefix, S) prefix template class ConvNetwork<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CONV_NETWORK)

@@ -4,7 +4,9 @@
 #include <array>
 #include <cstddef>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/products.hpp"
 
 namespace richflow {
 
@@ -67,97 +69,23 @@ class Convolution3x3 {
   [[nodiscard]] Index num_transformed() const { return 16 * inputs_ * outputs_; }
 
   /// Makes the scratch large enough for batches of up to `batch` (padded) images.
-  void reserve(ConvolutionScratch<S>& scratch, Index batch) const {
-    const auto grow = [](Vector<S>& values, Index size) {
-      if (values.size() < size) values.setZero(size);
-    };
-    // Smaller batches take more tiles at once, but never more rows than this.
-    const Index rows = std::max(batch, rows_per_block);
-    grow(scratch.inputs, 16 * rows * inputs_);
-    grow(scratch.outputs, 16 * rows * outputs_);
-    grow(scratch.weights, num_transformed());
-    grow(scratch.outside, batch);
-    grow(scratch.dropped, batch);
-  }
+  void reserve(ConvolutionScratch<S>& scratch, Index batch) const;
 
   /// `transformed = G W G^T`, 16 blocks C_in x C_out.
-  void transform_weights(const S* weights, S* transformed) const {
-    const auto half = S(0.5);
-    for (Index o = 0; o < outputs_; ++o) {
-      const auto in = [&](Index i, Index j) { return ConstChannels(weights + (o * 9 + 3 * i + j) * inputs_, inputs_); };
-      const auto out = [&](Index i, Index j) {
-        return Channels(transformed + ((4 * i + j) * outputs_ + o) * inputs_, inputs_);
-      };
-      for (Index j = 0; j < 3; ++j) {
-        out(0, j) = in(0, j);
-        out(1, j) = half * (in(0, j) + in(1, j) + in(2, j));
-        out(2, j) = half * (in(0, j) - in(1, j) + in(2, j));
-        out(3, j) = in(2, j);
-      }
-      for (Index i = 0; i < 4; ++i) {
-        out(i, 3) = out(i, 2);
-        out(i, 2) = half * (out(i, 0) - out(i, 1) + out(i, 3));
-        out(i, 1) = half * (out(i, 0) + out(i, 1) + out(i, 3));
-      }
-    }
-  }
+  void transform_weights(const S* weights, S* transformed) const;
 
   /// `Z = max(A * W, 0)`, W given transformed.
-  void forward_relu(Index batch, const S* A, const S* transformed, S* Z, ConvolutionScratch<S>& scratch) const {
-    for_blocks(batch, [&](Index first, Index last) {
-      const Index rows = (last - first) * batch;
-      transform_inputs(batch, first, last, A, scratch);
-      for (Index k = 0; k < 16; ++k)
-        block(scratch.outputs, k, rows, outputs_).noalias() =
-            block(scratch.inputs, k, rows, inputs_) * weight_block(transformed, k);
-      write_outputs(
-          batch, first, last, scratch, Z,
-          [](Packet z, const S*, S* out) { store(out, each([](S v) { return v < S(0) ? S(0) : v; }, z)); }, Z);
-    });
-  }
+  void forward_relu(Index batch, const S* A, const S* transformed, S* Z, ConvolutionScratch<S>& scratch) const;
 
   /// `dZ = [Z > 0] (dA * W + A * V)`: the derivative of `forward_relu`, whose result Z is, along dA and V. `dA` may be
   /// null: zero. W and V are given transformed.
   void forward_tangent(Index batch, const S* A, const S* dA, const S* transformed, const S* direction, const S* Z,
-                       S* dZ, ConvolutionScratch<S>& scratch) const {
-    for_blocks(batch, [&](Index first, Index last) {
-      const Index rows = (last - first) * batch;
-      transform_inputs(batch, first, last, A, scratch);
-      for (Index k = 0; k < 16; ++k)
-        block(scratch.outputs, k, rows, outputs_).noalias() =
-            block(scratch.inputs, k, rows, inputs_) * weight_block(direction, k);
-      if (dA != nullptr) {
-        transform_inputs(batch, first, last, dA, scratch);
-        for (Index k = 0; k < 16; ++k)
-          block(scratch.outputs, k, rows, outputs_).noalias() +=
-              block(scratch.inputs, k, rows, inputs_) * weight_block(transformed, k);
-      }
-      write_outputs(
-          batch, first, last, scratch, dZ,
-          [](Packet z, const S* value, S* out) { store(out, each(if_positive, load(value), z)); }, Z);
-    });
-  }
+                       S* dZ, ConvolutionScratch<S>& scratch) const;
 
   /// With `G = [Z > 0] dZ`: `target += scale * (gradient of <G, A * W> by W)`, and `dA = (gradient by A)` unless dA is
   /// null. W is given transformed.
   void backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S scale, S* target, S* dA,
-                     ConvolutionScratch<S>& scratch) const {
-    scratch.weights.head(num_transformed()).setZero();
-    if (dA != nullptr) Vector<S>::Map(dA, batch * height_ * width_ * inputs_).setZero();
-    for_blocks(batch, [&](Index first, Index last) {
-      const Index rows = (last - first) * batch;
-      transform_inputs(batch, first, last, A, scratch);
-      spread_outputs(batch, first, last, Z, dZ, scratch);
-      for (Index k = 0; k < 16; ++k) {
-        auto in = block(scratch.inputs, k, rows, inputs_);
-        const auto out = block(scratch.outputs, k, rows, outputs_);
-        weight_block(scratch.weights.data(), k).noalias() += in.transpose() * out;
-        if (dA != nullptr) in.noalias() = out * weight_block(transformed, k).transpose();
-      }
-      if (dA != nullptr) spread_inputs(batch, first, last, dA, scratch);
-    });
-    add_weight_gradient(scratch.weights.data(), scale, target);
-  }
+                     ConvolutionScratch<S>& scratch) const;
 
  private:
   using Channels = Eigen::Map<Eigen::Array<S, Eigen::Dynamic, 1>>;
@@ -170,15 +98,9 @@ class Convolution3x3 {
   // Enough rows for matrix products at full speed, few enough that the transformed tiles stay in the cache.
   static constexpr Index rows_per_block = 256;
 
-  [[nodiscard]] static Block block(Vector<S>& values, Index k, Index rows, Index cols) {
-    return Block(values.data() + k * rows * cols, rows, cols);
-  }
-  [[nodiscard]] Block weight_block(S* values, Index k) const {
-    return Block(values + k * inputs_ * outputs_, inputs_, outputs_);
-  }
-  [[nodiscard]] ConstBlock weight_block(const S* values, Index k) const {
-    return ConstBlock(values + k * inputs_ * outputs_, inputs_, outputs_);
-  }
+  [[nodiscard]] static Block block(Vector<S>& values, Index k, Index rows, Index cols);
+  [[nodiscard]] Block weight_block(S* values, Index k) const;
+  [[nodiscard]] ConstBlock weight_block(const S* values, Index k) const;
 
   /// `body(first, last)` for blocks of tiles, each of `(last - first) * batch` rows.
   template <class Body>
@@ -212,70 +134,10 @@ class Convolution3x3 {
   }
 
   /// `B^T A B` of each 4x4 window.
-  void transform_inputs(Index batch, Index first, Index last, const S* A, ConvolutionScratch<S>& scratch) const {
-    const Index rows = (last - first) * batch;
-    const Index stride = rows * inputs_;
-    const S* const outside = scratch.outside.data();
-    for_tiles(inputs_, first, last, [&](Index c, Index t, Index y, Index x) {
-      const auto pixels = window<4>(batch, A + c * batch * height_ * width_, y - 1, x - 1, outside);
-      S* const out = scratch.inputs.data() + c * rows + t * batch;
-      for (Index n = 0; n < batch; n += lanes) {
-        std::array<std::array<Packet, 4>, 4> b;
-        for (std::size_t j = 0; j < 4; ++j) {
-          const Packet d0 = load(pixels[j] + n);
-          const Packet d1 = load(pixels[4 + j] + n);
-          const Packet d2 = load(pixels[8 + j] + n);
-          const Packet d3 = load(pixels[12 + j] + n);
-          b[0][j] = d0 - d2;
-          b[1][j] = d1 + d2;
-          b[2][j] = d2 - d1;
-          b[3][j] = d1 - d3;
-        }
-        for (std::size_t i = 0; i < 4; ++i) {
-          S* const to = out + static_cast<Index>(4 * i) * stride + n;
-          store(to, b[i][0] - b[i][2]);
-          store(to + stride, b[i][1] + b[i][2]);
-          store(to + 2 * stride, b[i][2] - b[i][1]);
-          store(to + 3 * stride, b[i][1] - b[i][3]);
-        }
-      }
-    });
-  }
+  void transform_inputs(Index batch, Index first, Index last, const S* A, ConvolutionScratch<S>& scratch) const;
 
   /// The transpose of `transform_inputs`, added to dA.
-  void spread_inputs(Index batch, Index first, Index last, S* dA, ConvolutionScratch<S>& scratch) const {
-    const Index rows = (last - first) * batch;
-    const Index stride = rows * inputs_;
-    S* const dropped = scratch.dropped.data();
-    for_tiles(inputs_, first, last, [&](Index c, Index t, Index y, Index x) {
-      const auto pixels = window<4>(batch, dA + c * batch * height_ * width_, y - 1, x - 1, dropped);
-      const S* const in = scratch.inputs.data() + c * rows + t * batch;
-      for (Index n = 0; n < batch; n += lanes) {
-        std::array<std::array<Packet, 4>, 4> b;
-        for (std::size_t j = 0; j < 4; ++j) {
-          const S* const from = in + static_cast<Index>(j) * stride + n;
-          const Packet u0 = load(from);
-          const Packet u1 = load(from + 4 * stride);
-          const Packet u2 = load(from + 8 * stride);
-          const Packet u3 = load(from + 12 * stride);
-          b[0][j] = u0;
-          b[1][j] = u1 - u2 + u3;
-          b[2][j] = u1 + u2 - u0;
-          b[3][j] = -u3;
-        }
-        for (std::size_t i = 0; i < 4; ++i) {
-          const auto add = [&](std::size_t j, const Packet& value) {
-            S* const to = pixels[4 * i + j] + n;
-            store(to, load(to) + value);
-          };
-          add(0, b[i][0]);
-          add(1, b[i][1] - b[i][2] + b[i][3]);
-          add(2, b[i][1] + b[i][2] - b[i][0]);
-          add(3, -b[i][3]);
-        }
-      }
-    });
-  }
+  void spread_inputs(Index batch, Index first, Index last, S* dA, ConvolutionScratch<S>& scratch) const;
 
   /// `finish(value, reference, destination)` for each value of `A^T M A`, the 2x2 outputs of a tile; `reference` runs
   /// through the values at the same places of another batch.
@@ -310,61 +172,10 @@ class Convolution3x3 {
 
   /// The transpose of `write_outputs`, of `[Z > 0] dZ`.
   void spread_outputs(Index batch, Index first, Index last, const S* Z, const S* dZ,
-                      ConvolutionScratch<S>& scratch) const {
-    const Index rows = (last - first) * batch;
-    const Index stride = rows * outputs_;
-    const Index image = batch * height_ * width_;
-    const S* const outside = scratch.outside.data();
-    for_tiles(outputs_, first, last, [&](Index o, Index t, Index y, Index x) {
-      const auto value = window<2>(batch, Z + o * image, y, x, outside);
-      const auto from = window<2>(batch, dZ + o * image, y, x, outside);
-      S* const out = scratch.outputs.data() + o * rows + t * batch;
-      for (Index n = 0; n < batch; n += lanes) {
-        std::array<std::array<Packet, 2>, 4> b;
-        for (std::size_t j = 0; j < 2; ++j) {
-          const auto masked = [&](std::size_t k) -> Packet {
-            return each(if_positive, load(value[k] + n), load(from[k] + n));
-          };
-          const Packet g0 = masked(j);
-          const Packet g1 = masked(2 + j);
-          b[0][j] = g0;
-          b[1][j] = g0 + g1;
-          b[2][j] = g0 - g1;
-          b[3][j] = -g1;
-        }
-        for (std::size_t i = 0; i < 4; ++i) {
-          S* const to = out + static_cast<Index>(4 * i) * stride + n;
-          store(to, b[i][0]);
-          store(to + stride, b[i][0] + b[i][1]);
-          store(to + 2 * stride, b[i][0] - b[i][1]);
-          store(to + 3 * stride, -b[i][1]);
-        }
-      }
-    });
-  }
+                      ConvolutionScratch<S>& scratch) const;
 
   /// `target += scale * (the transpose of transform_weights)`. Works in place.
-  void add_weight_gradient(S* transformed, S scale, S* target) const {
-    const auto half = S(0.5);
-    for (Index o = 0; o < outputs_; ++o) {
-      const auto in = [&](Index i, Index j) {
-        return Channels(transformed + ((4 * i + j) * outputs_ + o) * inputs_, inputs_);
-      };
-      const auto out = [&](Index i, Index j) { return Channels(target + (o * 9 + 3 * i + j) * inputs_, inputs_); };
-      for (Index i = 0; i < 4; ++i) {
-        in(i, 0) += half * (in(i, 1) + in(i, 2));
-        in(i, 3) += half * (in(i, 1) + in(i, 2));
-        in(i, 1) = half * (in(i, 1) - in(i, 2));
-      }
-      const std::array<Index, 3> columns = {0, 1, 3};
-      for (Index j = 0; j < 3; ++j) {
-        const Index k = columns[static_cast<std::size_t>(j)];
-        out(0, j) += scale * (in(0, k) + half * (in(1, k) + in(2, k)));
-        out(1, j) += scale * (half * (in(1, k) - in(2, k)));
-        out(2, j) += scale * (in(3, k) + half * (in(1, k) + in(2, k)));
-      }
-    }
-  }
+  void add_weight_gradient(S* transformed, S scale, S* target) const;
 
   Index height_;
   Index width_;
@@ -372,4 +183,240 @@ class Convolution3x3 {
   Index outputs_;
 };
 
+template <class S>
+void Convolution3x3<S>::reserve(ConvolutionScratch<S>& scratch, Index batch) const {
+  const auto grow = [](Vector<S>& values, Index size) {
+    if (values.size() < size) values.setZero(size);
+  };
+  // Smaller batches take more tiles at once, but never more rows than this.
+  const Index rows = std::max(batch, rows_per_block);
+  grow(scratch.inputs, 16 * rows * inputs_);
+  grow(scratch.outputs, 16 * rows * outputs_);
+  grow(scratch.weights, num_transformed());
+  grow(scratch.outside, batch);
+  grow(scratch.dropped, batch);
+}
+
+template <class S>
+void Convolution3x3<S>::transform_weights(const S* weights, S* transformed) const {
+  const auto half = S(0.5);
+  for (Index o = 0; o < outputs_; ++o) {
+    const auto in = [&](Index i, Index j) { return ConstChannels(weights + (o * 9 + 3 * i + j) * inputs_, inputs_); };
+    const auto out = [&](Index i, Index j) {
+      return Channels(transformed + ((4 * i + j) * outputs_ + o) * inputs_, inputs_);
+    };
+    for (Index j = 0; j < 3; ++j) {
+      out(0, j) = in(0, j);
+      out(1, j) = half * (in(0, j) + in(1, j) + in(2, j));
+      out(2, j) = half * (in(0, j) - in(1, j) + in(2, j));
+      out(3, j) = in(2, j);
+    }
+    for (Index i = 0; i < 4; ++i) {
+      out(i, 3) = out(i, 2);
+      out(i, 2) = half * (out(i, 0) - out(i, 1) + out(i, 3));
+      out(i, 1) = half * (out(i, 0) + out(i, 1) + out(i, 3));
+    }
+  }
+}
+
+template <class S>
+void Convolution3x3<S>::forward_relu(Index batch, const S* A, const S* transformed, S* Z,
+                                     ConvolutionScratch<S>& scratch) const {
+  for_blocks(batch, [&](Index first, Index last) {
+    const Index rows = (last - first) * batch;
+    transform_inputs(batch, first, last, A, scratch);
+    for (Index k = 0; k < 16; ++k)
+      detail::matrix_product<S>(block(scratch.inputs, k, rows, inputs_), weight_block(transformed, k),
+                                block(scratch.outputs, k, rows, outputs_));
+    write_outputs(
+        batch, first, last, scratch, Z,
+        [](Packet z, const S*, S* out) { store(out, each([](S v) { return v < S(0) ? S(0) : v; }, z)); }, Z);
+  });
+}
+
+template <class S>
+void Convolution3x3<S>::forward_tangent(Index batch, const S* A, const S* dA, const S* transformed, const S* direction,
+                                        const S* Z, S* dZ, ConvolutionScratch<S>& scratch) const {
+  for_blocks(batch, [&](Index first, Index last) {
+    const Index rows = (last - first) * batch;
+    transform_inputs(batch, first, last, A, scratch);
+    for (Index k = 0; k < 16; ++k)
+      detail::matrix_product<S>(block(scratch.inputs, k, rows, inputs_), weight_block(direction, k),
+                                block(scratch.outputs, k, rows, outputs_));
+    if (dA != nullptr) {
+      transform_inputs(batch, first, last, dA, scratch);
+      for (Index k = 0; k < 16; ++k)
+        detail::add_matrix_product<S>(block(scratch.inputs, k, rows, inputs_), weight_block(transformed, k),
+                                      block(scratch.outputs, k, rows, outputs_));
+    }
+    write_outputs(
+        batch, first, last, scratch, dZ,
+        [](Packet z, const S* value, S* out) { store(out, each(if_positive, load(value), z)); }, Z);
+  });
+}
+
+template <class S>
+void Convolution3x3<S>::backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S scale,
+                                      S* target, S* dA, ConvolutionScratch<S>& scratch) const {
+  scratch.weights.head(num_transformed()).setZero();
+  if (dA != nullptr) Vector<S>::Map(dA, batch * height_ * width_ * inputs_).setZero();
+  for_blocks(batch, [&](Index first, Index last) {
+    const Index rows = (last - first) * batch;
+    transform_inputs(batch, first, last, A, scratch);
+    spread_outputs(batch, first, last, Z, dZ, scratch);
+    for (Index k = 0; k < 16; ++k) {
+      auto in = block(scratch.inputs, k, rows, inputs_);
+      const auto out = block(scratch.outputs, k, rows, outputs_);
+      detail::add_product_of_transposed<S>(in, out, weight_block(scratch.weights.data(), k));
+      if (dA != nullptr) detail::product_with_transposed<S>(out, weight_block(transformed, k), in);
+    }
+    if (dA != nullptr) spread_inputs(batch, first, last, dA, scratch);
+  });
+  add_weight_gradient(scratch.weights.data(), scale, target);
+}
+
+template <class S>
+typename Convolution3x3<S>::Block Convolution3x3<S>::block(Vector<S>& values, Index k, Index rows, Index cols) {
+  return Block(values.data() + k * rows * cols, rows, cols);
+}
+
+template <class S>
+typename Convolution3x3<S>::Block Convolution3x3<S>::weight_block(S* values, Index k) const {
+  return Block(values + k * inputs_ * outputs_, inputs_, outputs_);
+}
+
+template <class S>
+typename Convolution3x3<S>::ConstBlock Convolution3x3<S>::weight_block(const S* values, Index k) const {
+  return ConstBlock(values + k * inputs_ * outputs_, inputs_, outputs_);
+}
+
+template <class S>
+void Convolution3x3<S>::transform_inputs(Index batch, Index first, Index last, const S* A,
+                                         ConvolutionScratch<S>& scratch) const {
+  const Index rows = (last - first) * batch;
+  const Index stride = rows * inputs_;
+  const S* const outside = scratch.outside.data();
+  for_tiles(inputs_, first, last, [&](Index c, Index t, Index y, Index x) {
+    const auto pixels = window<4>(batch, A + c * batch * height_ * width_, y - 1, x - 1, outside);
+    S* const out = scratch.inputs.data() + c * rows + t * batch;
+    for (Index n = 0; n < batch; n += lanes) {
+      std::array<std::array<Packet, 4>, 4> b;
+      for (std::size_t j = 0; j < 4; ++j) {
+        const Packet d0 = load(pixels[j] + n);
+        const Packet d1 = load(pixels[4 + j] + n);
+        const Packet d2 = load(pixels[8 + j] + n);
+        const Packet d3 = load(pixels[12 + j] + n);
+        b[0][j] = d0 - d2;
+        b[1][j] = d1 + d2;
+        b[2][j] = d2 - d1;
+        b[3][j] = d1 - d3;
+      }
+      for (std::size_t i = 0; i < 4; ++i) {
+        S* const to = out + static_cast<Index>(4 * i) * stride + n;
+        store(to, b[i][0] - b[i][2]);
+        store(to + stride, b[i][1] + b[i][2]);
+        store(to + 2 * stride, b[i][2] - b[i][1]);
+        store(to + 3 * stride, b[i][1] - b[i][3]);
+      }
+    }
+  });
+}
+
+template <class S>
+void Convolution3x3<S>::spread_inputs(Index batch, Index first, Index last, S* dA,
+                                      ConvolutionScratch<S>& scratch) const {
+  const Index rows = (last - first) * batch;
+  const Index stride = rows * inputs_;
+  S* const dropped = scratch.dropped.data();
+  for_tiles(inputs_, first, last, [&](Index c, Index t, Index y, Index x) {
+    const auto pixels = window<4>(batch, dA + c * batch * height_ * width_, y - 1, x - 1, dropped);
+    const S* const in = scratch.inputs.data() + c * rows + t * batch;
+    for (Index n = 0; n < batch; n += lanes) {
+      std::array<std::array<Packet, 4>, 4> b;
+      for (std::size_t j = 0; j < 4; ++j) {
+        const S* const from = in + static_cast<Index>(j) * stride + n;
+        const Packet u0 = load(from);
+        const Packet u1 = load(from + 4 * stride);
+        const Packet u2 = load(from + 8 * stride);
+        const Packet u3 = load(from + 12 * stride);
+        b[0][j] = u0;
+        b[1][j] = u1 - u2 + u3;
+        b[2][j] = u1 + u2 - u0;
+        b[3][j] = -u3;
+      }
+      for (std::size_t i = 0; i < 4; ++i) {
+        const auto add = [&](std::size_t j, const Packet& value) {
+          S* const to = pixels[4 * i + j] + n;
+          store(to, load(to) + value);
+        };
+        add(0, b[i][0]);
+        add(1, b[i][1] - b[i][2] + b[i][3]);
+        add(2, b[i][1] + b[i][2] - b[i][0]);
+        add(3, -b[i][3]);
+      }
+    }
+  });
+}
+
+template <class S>
+void Convolution3x3<S>::spread_outputs(Index batch, Index first, Index last, const S* Z, const S* dZ,
+                                       ConvolutionScratch<S>& scratch) const {
+  const Index rows = (last - first) * batch;
+  const Index stride = rows * outputs_;
+  const Index image = batch * height_ * width_;
+  const S* const outside = scratch.outside.data();
+  for_tiles(outputs_, first, last, [&](Index o, Index t, Index y, Index x) {
+    const auto value = window<2>(batch, Z + o * image, y, x, outside);
+    const auto from = window<2>(batch, dZ + o * image, y, x, outside);
+    S* const out = scratch.outputs.data() + o * rows + t * batch;
+    for (Index n = 0; n < batch; n += lanes) {
+      std::array<std::array<Packet, 2>, 4> b;
+      for (std::size_t j = 0; j < 2; ++j) {
+        const auto masked = [&](std::size_t k) -> Packet {
+          return each(if_positive, load(value[k] + n), load(from[k] + n));
+        };
+        const Packet g0 = masked(j);
+        const Packet g1 = masked(2 + j);
+        b[0][j] = g0;
+        b[1][j] = g0 + g1;
+        b[2][j] = g0 - g1;
+        b[3][j] = -g1;
+      }
+      for (std::size_t i = 0; i < 4; ++i) {
+        S* const to = out + static_cast<Index>(4 * i) * stride + n;
+        store(to, b[i][0]);
+        store(to + stride, b[i][0] + b[i][1]);
+        store(to + 2 * stride, b[i][0] - b[i][1]);
+        store(to + 3 * stride, -b[i][1]);
+      }
+    }
+  });
+}
+
+template <class S>
+void Convolution3x3<S>::add_weight_gradient(S* transformed, S scale, S* target) const {
+  const auto half = S(0.5);
+  for (Index o = 0; o < outputs_; ++o) {
+    const auto in = [&](Index i, Index j) {
+      return Channels(transformed + ((4 * i + j) * outputs_ + o) * inputs_, inputs_);
+    };
+    const auto out = [&](Index i, Index j) { return Channels(target + (o * 9 + 3 * i + j) * inputs_, inputs_); };
+    for (Index i = 0; i < 4; ++i) {
+      in(i, 0) += half * (in(i, 1) + in(i, 2));
+      in(i, 3) += half * (in(i, 1) + in(i, 2));
+      in(i, 1) = half * (in(i, 1) - in(i, 2));
+    }
+    const std::array<Index, 3> columns = {0, 1, 3};
+    for (Index j = 0; j < 3; ++j) {
+      const Index k = columns[static_cast<std::size_t>(j)];
+      out(0, j) += scale * (in(0, k) + half * (in(1, k) + in(2, k)));
+      out(1, j) += scale * (half * (in(1, k) - in(2, k)));
+      out(2, j) += scale * (in(3, k) + half * (in(1, k) + in(2, k)));
+    }
+  }
+}
+
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_CONVOLUTION(prefix, S) prefix template class Convolution3x3<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CONVOLUTION)

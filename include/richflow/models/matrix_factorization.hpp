@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/products.hpp"
 #include "richflow/models/measurements.hpp"
 
 namespace richflow {
@@ -73,76 +75,47 @@ class MatrixFactorization {
 
   /// Independent entries `N(0, alpha^2)`, drawn in the order of w. Throws ArgumentError where alpha is outside the
   /// range of S.
-  [[nodiscard]] Vector<S> random_parameters(BasicScale<S> scale, RandomStream& random) const {
-    return representable(scale) * normal_vector<S>(random, num_parameters());
-  }
+  [[nodiscard]] Vector<S> random_parameters(BasicScale<S> scale, RandomStream& random) const;
 
   /// Parameters of `reduced()` with the law of reduced `random_parameters`: alpha times a Wishart factor of k degrees
   /// of freedom. Costs the same for any k beyond D, 10^9 included. Throws as `random_parameters`.
-  [[nodiscard]] Vector<S> random_reduced_parameters(BasicScale<S> scale, RandomStream& random) const {
-    return reduced().pack(representable(scale) * wishart_factor<S>(random, shape_.stack_size(), width_));
-  }
+  [[nodiscard]] Vector<S> random_reduced_parameters(BasicScale<S> scale, RandomStream& random) const;
 
   /// Parameters of `reduced()` whose gradient flow has the predictor of that from w, at all times. Cost O(D^2 k).
   [[nodiscard]] Vector<S> reduce(ConstVectorRef<S> w) const { return reduced().pack(reduce_width<S>(stack(w))); }
 
   /// w of the stack F (D x k).
-  [[nodiscard]] Vector<S> pack(const Matrix<S>& F) const {
-    require<DimensionError>(F.rows() == shape_.stack_size() && F.cols() == width_, "the stack is ", F.rows(), " x ",
-                            F.cols(), " where ", shape_.stack_size(), " x ", width_, " is needed");
-    const Matrix<S> T = F.transpose();
-    return Eigen::Map<const Vector<S>>(T.data(), T.size());
-  }
+  [[nodiscard]] Vector<S> pack(const Matrix<S>& F) const;
 
   /// The stack F (D x k) of w.
   [[nodiscard]] Matrix<S> stack(ConstVectorRef<S> w) const { return transposed(w).transpose(); }
 
   /// The matrix M (d1 x d2) of w. Cost O(d1 d2 k).
-  [[nodiscard]] Matrix<S> product(ConstVectorRef<S> w) const {
-    const auto T = transposed(w);
-    return T.leftCols(shape_.rows()).transpose() * T.middleCols(shape_.second(), shape_.cols());
-  }
+  [[nodiscard]] Matrix<S> product(ConstVectorRef<S> w) const;
 
   /// Features of an input: d1 d2 for dense measurements, min(d1, d2) for diagonal ones.
   [[nodiscard]] Index input_dimension() const requires(Kind::is_linear) { return Kind::num_features(shape_); }
 
   /// The predictor as a vector: vec(M), column after column, or the diagonal of M.
   void beta(ConstVectorRef<S> w, VectorRef<S> out) const requires(Kind::is_linear) {
-    require_size("out", out.size(), input_dimension());
-    const auto T = transposed(w);
-    for (Index i = 0; i < out.size(); ++i) {
-      const auto [row, col] = Kind::feature_position(shape_, i);
-      out[i] = T.col(row).dot(T.col(shape_.second() + col));
+    if constexpr (Kind::is_linear) {  // clang 14 compiles it also where the clause above says no
+      require_size("out", out.size(), input_dimension());
+      const auto T = transposed(w);
+      for (Index i = 0; i < out.size(); ++i) {
+        const auto [row, col] = Kind::feature_position(shape_, i);
+        out[i] = T.col(row).dot(T.col(shape_.second() + col));
+      }
     }
   }
 
   /// `out_n = <M, X_n>`, N values.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
-    check(X, out.size());
-    const auto T = transposed(w);
-    out.setZero();
-    Kind::template add_pairing<S>(shape_, X, T, T, out);
-  }
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
 
   /// `out = J(w)^T r`, P values: with `A = sum_n r_n X_n` the rows of A V and of A^T U, or those of `(A + A^T) U`.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
-    check(X, r.size());
-    require_size("out", out.size(), num_parameters());
-    out.setZero();
-    Kind::template add_pullback<S>(shape_, X, r, transposed(w),
-                                   Eigen::Map<Matrix<S>>(out.data(), width_, shape_.stack_size()));
-  }
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const;
 
   /// `out = J(w) v`, N values: `<X_n, dU V^T + U dV^T>`, v the stack [dU; dV].
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
-    check(X, out.size());
-    require_size("v", v.size(), num_parameters());
-    const auto T = transposed(w);
-    const auto dT = transposed(v);
-    out.setZero();
-    Kind::template add_pairing<S>(shape_, X, dT, T, out);
-    Kind::template add_pairing<S>(shape_, X, T, dT, out);
-  }
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const;
 
   /// `U^T U - V^T V`, k^2 values: constant along every gradient flow, and drifting by O(step) under descent.
   [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const requires(!symmetric) {
@@ -154,31 +127,102 @@ class MatrixFactorization {
   }
 
  private:
-  MatrixFactorization(FactorShape shape, Index width) : shape_(shape), width_(width) {
-    require<DimensionError>(width > 0, "a factorization needs width k > 0, got ", width);
-  }
+  MatrixFactorization(FactorShape shape, Index width);
 
-  [[nodiscard]] Eigen::Map<const Matrix<S>> transposed(const ConstVectorRef<S>& w) const {
-    require_size("w", w.size(), num_parameters());
-    return {w.data(), width_, shape_.stack_size()};
-  }
+  [[nodiscard]] Eigen::Map<const Matrix<S>> transposed(const ConstVectorRef<S>& w) const;
 
-  void check(const ConstMatrixRef<S>& X, Index num_samples) const {
-    Kind::template check<S>(shape_, X);
-    require_size("the vector over samples", num_samples, X.rows());
-  }
+  void check(const ConstMatrixRef<S>& X, Index num_samples) const;
 
-  static S representable(BasicScale<S> scale) {
-    using std::isfinite;
-    const S alpha = scale.value();
-    require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
-            " puts alpha outside the range of the scalar type");
-    return alpha;
-  }
+  static S representable(BasicScale<S> scale);
 
   FactorShape shape_;
   Index width_;
 };
+
+template <class S, class Kind, bool symmetric>
+Vector<S> MatrixFactorization<S, Kind, symmetric>::random_parameters(BasicScale<S> scale, RandomStream& random) const {
+  return representable(scale) * normal_vector<S>(random, num_parameters());
+}
+
+template <class S, class Kind, bool symmetric>
+Vector<S> MatrixFactorization<S, Kind, symmetric>::random_reduced_parameters(BasicScale<S> scale,
+                                                                             RandomStream& random) const {
+  return reduced().pack(representable(scale) * wishart_factor<S>(random, shape_.stack_size(), width_));
+}
+
+template <class S, class Kind, bool symmetric>
+Vector<S> MatrixFactorization<S, Kind, symmetric>::pack(const Matrix<S>& F) const {
+  require<DimensionError>(F.rows() == shape_.stack_size() && F.cols() == width_, "the stack is ", F.rows(), " x ",
+                          F.cols(), " where ", shape_.stack_size(), " x ", width_, " is needed");
+  const Matrix<S> T = F.transpose();
+  return Eigen::Map<const Vector<S>>(T.data(), T.size());
+}
+
+template <class S, class Kind, bool symmetric>
+Matrix<S> MatrixFactorization<S, Kind, symmetric>::product(ConstVectorRef<S> w) const {
+  const auto T = transposed(w);
+  Matrix<S> M(shape_.rows(), shape_.cols());
+  detail::product_of_transposed<S>(T.leftCols(shape_.rows()), T.middleCols(shape_.second(), shape_.cols()), M);
+  return M;
+}
+
+template <class S, class Kind, bool symmetric>
+void MatrixFactorization<S, Kind, symmetric>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X,
+                                                      VectorRef<S> out) const {
+  check(X, out.size());
+  const auto T = transposed(w);
+  out.setZero();
+  Kind::template add_pairing<S>(shape_, X, T, T, out);
+}
+
+template <class S, class Kind, bool symmetric>
+void MatrixFactorization<S, Kind, symmetric>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r,
+                                                  VectorRef<S> out) const {
+  check(X, r.size());
+  require_size("out", out.size(), num_parameters());
+  out.setZero();
+  Kind::template add_pullback<S>(shape_, X, r, transposed(w),
+                                 Eigen::Map<Matrix<S>>(out.data(), width_, shape_.stack_size()));
+}
+
+template <class S, class Kind, bool symmetric>
+void MatrixFactorization<S, Kind, symmetric>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v,
+                                                  VectorRef<S> out) const {
+  check(X, out.size());
+  require_size("v", v.size(), num_parameters());
+  const auto T = transposed(w);
+  const auto dT = transposed(v);
+  out.setZero();
+  Kind::template add_pairing<S>(shape_, X, dT, T, out);
+  Kind::template add_pairing<S>(shape_, X, T, dT, out);
+}
+
+template <class S, class Kind, bool symmetric>
+MatrixFactorization<S, Kind, symmetric>::MatrixFactorization(FactorShape shape, Index width)
+    : shape_(shape), width_(width) {
+  require<DimensionError>(width > 0, "a factorization needs width k > 0, got ", width);
+}
+
+template <class S, class Kind, bool symmetric>
+Eigen::Map<const Matrix<S>> MatrixFactorization<S, Kind, symmetric>::transposed(const ConstVectorRef<S>& w) const {
+  require_size("w", w.size(), num_parameters());
+  return {w.data(), width_, shape_.stack_size()};
+}
+
+template <class S, class Kind, bool symmetric>
+void MatrixFactorization<S, Kind, symmetric>::check(const ConstMatrixRef<S>& X, Index num_samples) const {
+  Kind::template check<S>(shape_, X);
+  require_size("the vector over samples", num_samples, X.rows());
+}
+
+template <class S, class Kind, bool symmetric>
+S MatrixFactorization<S, Kind, symmetric>::representable(BasicScale<S> scale) {
+  using std::isfinite;
+  const S alpha = scale.value();
+  require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
+          " puts alpha outside the range of the scalar type");
+  return alpha;
+}
 
 /// `M = U U^T`.
 template <class S, class Kind = DenseMeasurements>
@@ -191,3 +235,12 @@ static_assert(HasInvariant<MatrixFactorization<double, MatrixEntries>>);
 static_assert(!HasInvariant<SymmetricFactorization<double>>);
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION(prefix, S)                 \
+  prefix template class MatrixFactorization<S, DenseMeasurements, false>;    \
+  prefix template class MatrixFactorization<S, DenseMeasurements, true>;     \
+  prefix template class MatrixFactorization<S, MatrixEntries, false>;        \
+  prefix template class MatrixFactorization<S, MatrixEntries, true>;         \
+  prefix template class MatrixFactorization<S, DiagonalMeasurements, false>; \
+  prefix template class MatrixFactorization<S, DiagonalMeasurements, true>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION)

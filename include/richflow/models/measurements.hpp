@@ -6,6 +6,7 @@
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/products.hpp"
 
 /// @file
 /// Linear measurements `<M, X_n>` of a factored matrix M, and how a row of X stands for X_n.
@@ -143,8 +144,8 @@ struct DenseMeasurements {
           B(i, shape.second() + j) += x;
           B(shape.second() + j, i) += x;
         }
-      BW.noalias() = B * W;
-      PBW.noalias() = P * BW;
+      detail::matrix_product<S>(B, W, BW);
+      detail::matrix_product<S>(P, BW, PBW);
       auto column = K.col(m);
       column.setZero();
       for (Index j = 0; j < shape.cols(); ++j) {

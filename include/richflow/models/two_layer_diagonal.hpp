@@ -1,5 +1,6 @@
 #pragma once
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
@@ -26,9 +27,7 @@ class TwoLayerDiagonalNet {
   using Scalar = S;
 
   /// A net on inputs of d features. Throws DimensionError for d <= 0.
-  explicit TwoLayerDiagonalNet(Index d) : d_(d) {
-    require<DimensionError>(d > 0, "the two-layer diagonal net needs d > 0 features, got ", d);
-  }
+  explicit TwoLayerDiagonalNet(Index d);
 
   /// d.
   [[nodiscard]] Index input_dimension() const { return d_; }
@@ -40,93 +39,131 @@ class TwoLayerDiagonalNet {
   /// `u_+ = u_- = alpha u`, `v_+ = v_- = alpha v`: an unbiased start, f(w, .) = 0. Throws DimensionError for wrong
   /// lengths, NonFiniteError for NaN or infinity, ArgumentError where a pair is or underflows to (0, 0), at which
   /// the flow would stay, or overflows.
-  [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& u, const Vector<S>& v) const {
-    require_size("u", u.size(), d_);
-    require_size("v", v.size(), d_);
-    require_finite("u", u);
-    require_finite("v", v);
-    const S alpha = scale.value();
-    Vector<S> w(4 * d_);
-    w << alpha * u, alpha * v, alpha * u, alpha * v;
-    require(w.allFinite(), "log alpha = ", scale.log(), " puts the weights outside the range of the scalar type");
-    for (Index i = 0; i < d_; ++i)
-      require(w[i] != S(0) || w[d_ + i] != S(0), "alpha (u, v)(", i, ") is zero at log alpha = ", scale.log(),
-              "; there the flow would stay");
-    return w;
-  }
+  [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& u, const Vector<S>& v) const;
 
   /// `out = u_+ v_+ - u_- v_-`, d values.
-  void beta(ConstVectorRef<S> w, VectorRef<S> out) const {
-    require_size("w", w.size(), 4 * d_);
-    require_size("out", out.size(), d_);
-    for (Index i = 0; i < d_; ++i) out[i] = beta_at(w, i);
-  }
+  void beta(ConstVectorRef<S> w, VectorRef<S> out) const;
 
   /// `out = X beta(w)`, N values.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
-    check(w, X, out.size());
-    detail::apply_entries<S>(X, out, [&](Index i) { return beta_at(w, i); });
-  }
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
 
   /// `out = J(w)^T r`, P values: `(v_+ * g, u_+ * g, -v_- * g, -u_- * g)`, `g = X^T r`.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
-    check(w, X, r.size());
-    require_size("out", out.size(), 4 * d_);
-    auto g = out.head(d_);
-    g.noalias() = X.transpose() * r;
-    for (Index i = 0; i < d_; ++i) {
-      const S at = g[i];
-      out[i] = w[d_ + i] * at;
-      out[d_ + i] = w[i] * at;
-      out[2 * d_ + i] = -w[3 * d_ + i] * at;
-      out[3 * d_ + i] = -w[2 * d_ + i] * at;
-    }
-  }
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const;
 
   /// `out = J(w) v`, N values.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
-    check(w, X, out.size());
-    require_size("v", v.size(), 4 * d_);
-    detail::apply_entries<S>(X, out, [&](Index i) { return entry(w, v, i); });
-  }
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const;
 
   /// `(u_+^2 - v_+^2, u_-^2 - v_-^2)`, 2d values: constant along every gradient flow.
-  [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const {
-    require_size("w", w.size(), 4 * d_);
-    Vector<S> out(2 * d_);
-    for (Index i = 0; i < d_; ++i) {
-      out[i] = (w[i] - w[d_ + i]) * (w[i] + w[d_ + i]);
-      out[d_ + i] = (w[2 * d_ + i] - w[3 * d_ + i]) * (w[2 * d_ + i] + w[3 * d_ + i]);
-    }
-    return out;
-  }
+  [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const;
 
  private:
   /// beta_i from the differences of the pairs, which keeps its digits where the pairs are close.
-  [[nodiscard]] S beta_at(ConstVectorRef<S> w, Index i) const {
-    const S u_plus = w[i];
-    const S v_plus = w[d_ + i];
-    const S u_minus = w[2 * d_ + i];
-    const S v_minus = w[3 * d_ + i];
-    return ((u_plus - u_minus) * (v_plus + v_minus) + (u_plus + u_minus) * (v_plus - v_minus)) / S(2);
-  }
+  [[nodiscard]] S beta_at(ConstVectorRef<S> w, Index i) const;
 
   /// The derivative of beta_i at w along v.
-  [[nodiscard]] S entry(ConstVectorRef<S> w, ConstVectorRef<S> v, Index i) const {
-    const S plus = w[i] * v[d_ + i] + w[d_ + i] * v[i];
-    return plus - (w[2 * d_ + i] * v[3 * d_ + i] + w[3 * d_ + i] * v[2 * d_ + i]);
-  }
+  [[nodiscard]] S entry(ConstVectorRef<S> w, ConstVectorRef<S> v, Index i) const;
 
-  void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const {
-    require_size("w", w.size(), 4 * d_);
-    require<DimensionError>(X.cols() == d_, "X has ", X.cols(), " columns where the net has d = ", d_, " features");
-    require_size("the vector over samples", num_samples, X.rows());
-  }
+  void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const;
 
   Index d_;
 };
+
+template <class S>
+TwoLayerDiagonalNet<S>::TwoLayerDiagonalNet(Index d) : d_(d) {
+  require<DimensionError>(d > 0, "the two-layer diagonal net needs d > 0 features, got ", d);
+}
+
+template <class S>
+Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(BasicScale<S> scale, const Vector<S>& u,
+                                                     const Vector<S>& v) const {
+  require_size("u", u.size(), d_);
+  require_size("v", v.size(), d_);
+  require_finite("u", u);
+  require_finite("v", v);
+  const S alpha = scale.value();
+  Vector<S> w(4 * d_);
+  w << alpha * u, alpha * v, alpha * u, alpha * v;
+  require(w.allFinite(), "log alpha = ", scale.log(), " puts the weights outside the range of the scalar type");
+  for (Index i = 0; i < d_; ++i)
+    require(w[i] != S(0) || w[d_ + i] != S(0), "alpha (u, v)(", i, ") is zero at log alpha = ", scale.log(),
+            "; there the flow would stay");
+  return w;
+}
+
+template <class S>
+void TwoLayerDiagonalNet<S>::beta(ConstVectorRef<S> w, VectorRef<S> out) const {
+  require_size("w", w.size(), 4 * d_);
+  require_size("out", out.size(), d_);
+  for (Index i = 0; i < d_; ++i) out[i] = beta_at(w, i);
+}
+
+template <class S>
+void TwoLayerDiagonalNet<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
+  check(w, X, out.size());
+  detail::apply_entries<S>(X, out, [&](Index i) { return beta_at(w, i); });
+}
+
+template <class S>
+void TwoLayerDiagonalNet<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r,
+                                 VectorRef<S> out) const {
+  check(w, X, r.size());
+  require_size("out", out.size(), 4 * d_);
+  auto g = out.head(d_);
+  g.noalias() = X.transpose() * r;
+  for (Index i = 0; i < d_; ++i) {
+    const S at = g[i];
+    out[i] = w[d_ + i] * at;
+    out[d_ + i] = w[i] * at;
+    out[2 * d_ + i] = -w[3 * d_ + i] * at;
+    out[3 * d_ + i] = -w[2 * d_ + i] * at;
+  }
+}
+
+template <class S>
+void TwoLayerDiagonalNet<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v,
+                                 VectorRef<S> out) const {
+  check(w, X, out.size());
+  require_size("v", v.size(), 4 * d_);
+  detail::apply_entries<S>(X, out, [&](Index i) { return entry(w, v, i); });
+}
+
+template <class S>
+Vector<S> TwoLayerDiagonalNet<S>::invariant(ConstVectorRef<S> w) const {
+  require_size("w", w.size(), 4 * d_);
+  Vector<S> out(2 * d_);
+  for (Index i = 0; i < d_; ++i) {
+    out[i] = (w[i] - w[d_ + i]) * (w[i] + w[d_ + i]);
+    out[d_ + i] = (w[2 * d_ + i] - w[3 * d_ + i]) * (w[2 * d_ + i] + w[3 * d_ + i]);
+  }
+  return out;
+}
+
+template <class S>
+S TwoLayerDiagonalNet<S>::beta_at(ConstVectorRef<S> w, Index i) const {
+  const S u_plus = w[i];
+  const S v_plus = w[d_ + i];
+  const S u_minus = w[2 * d_ + i];
+  const S v_minus = w[3 * d_ + i];
+  return ((u_plus - u_minus) * (v_plus + v_minus) + (u_plus + u_minus) * (v_plus - v_minus)) / S(2);
+}
+
+template <class S>
+S TwoLayerDiagonalNet<S>::entry(ConstVectorRef<S> w, ConstVectorRef<S> v, Index i) const {
+  const S plus = w[i] * v[d_ + i] + w[d_ + i] * v[i];
+  return plus - (w[2 * d_ + i] * v[3 * d_ + i] + w[3 * d_ + i] * v[2 * d_ + i]);
+}
+
+template <class S>
+void TwoLayerDiagonalNet<S>::check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const {
+  require_size("w", w.size(), 4 * d_);
+  require<DimensionError>(X.cols() == d_, "X has ", X.cols(), " columns where the net has d = ", d_, " features");
+  require_size("the vector over samples", num_samples, X.rows());
+}
 
 static_assert(LinearPredictor<TwoLayerDiagonalNet<double>> && HasJvp<TwoLayerDiagonalNet<double>>);
 static_assert(HasInvariant<TwoLayerDiagonalNet<double>>);
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_TWO_LAYER_DIAGONAL(prefix, S) prefix template class TwoLayerDiagonalNet<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_TWO_LAYER_DIAGONAL)

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
@@ -95,9 +96,7 @@ class BasicDistanceToInitialization {
   using ScaleType = BasicScale<S>;
 
   /// d coordinates. Throws DimensionError for d <= 0.
-  BasicDistanceToInitialization(Index d, ScaleType scale) : dimension_(d), scale_(scale) {
-    require<DimensionError>(d > 0, "distance to initialization needs d > 0 coordinates, got ", d);
-  }
+  BasicDistanceToInitialization(Index d, ScaleType scale);
 
   /// d.
   [[nodiscard]] Index dimension() const { return dimension_; }
@@ -107,73 +106,94 @@ class BasicDistanceToInitialization {
   [[nodiscard]] BasicDistanceToInitialization with_scale(ScaleType scale) const { return {dimension_, scale}; }
 
   /// `R_alpha(beta)`. Throws DimensionError where beta has not d entries, NonFiniteError where one is not finite.
-  [[nodiscard]] S value(ConstVectorRef<S> beta) const {
-    using std::abs;
-    check(beta);
-    S sum(0);
-    for (Index i = 0; i < dimension_; ++i) {
-      const S scaled = divided_by_alpha(abs(beta[i]));
-      const S z = divided_by_alpha(scaled);
-      if (z / S(4) < std::numeric_limits<S>::epsilon()) {
-        sum += (scaled / S(8)) * scaled;  // alpha^2 r(z) = beta^2 / (8 alpha^2), though z may underflow
-      } else {
-        const S s = distance_to_initialization_gradient<S>(z);
-        sum += (abs(beta[i]) * s) * ((S(1) + s * s) / S(2));
-      }
-    }
-    return sum;
-  }
+  [[nodiscard]] S value(ConstVectorRef<S> beta) const;
 
   /// `out_i = r'(beta_i / alpha^2)`, in [-1, 1]. Throws as `value`.
-  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
-    check(beta);
-    require_size("out", out.size(), dimension_);
-    for (Index i = 0; i < dimension_; ++i)
-      out[i] = distance_to_initialization_gradient<S>(divided_by_alpha(divided_by_alpha(beta[i])));
-  }
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const;
 
   /// The minimizing `(w_+, w_-)`: `alpha/(1-s)` and `alpha/(1+s)` with s the gradient. Throws as `value`, and
   /// ArgumentError where alpha overflows.
-  [[nodiscard]] NearestWeights<S> nearest_weights(ConstVectorRef<S> beta) const {
-    using std::abs;
-    using std::isfinite;
-    using std::sqrt;
-    check(beta);
-    const S alpha = scale_.value();
-    require(isfinite(alpha), "alpha overflows: log_alpha = ", scale_.log());
-    const S far = S(1) / (std::numeric_limits<S>::epsilon() * std::numeric_limits<S>::epsilon());
-    NearestWeights<S> w{Vector<S>(dimension_), Vector<S>(dimension_)};
-    for (Index i = 0; i < dimension_; ++i) {
-      const S magnitude = abs(beta[i]);
-      const S z = divided_by_alpha(divided_by_alpha(magnitude));
-      S large = sqrt(magnitude);
-      S small = alpha / S(2);
-      if (!(z / S(4) > far)) {
-        const S p = detail::distance_excess<S>(z);
-        large = alpha * (S(1) + p);
-        small = alpha * ((S(1) + p) / (S(1) + S(2) * p));
-      }
-      w.plus[i] = beta[i] < S(0) ? small : large;
-      w.minus[i] = beta[i] < S(0) ? large : small;
-    }
-    return w;
-  }
+  [[nodiscard]] NearestWeights<S> nearest_weights(ConstVectorRef<S> beta) const;
 
  private:
-  void check(ConstVectorRef<S> beta) const {
-    require_size("beta", beta.size(), dimension_);
-    require_finite("beta", beta);
-  }
+  void check(ConstVectorRef<S> beta) const;
 
-  [[nodiscard]] S divided_by_alpha(S x) const {
-    using std::exp;
-    // 0 stays 0 where 1/alpha overflows.
-    return x == S(0) ? x : S(x * exp(-scale_.log()));
-  }
+  [[nodiscard]] S divided_by_alpha(S x) const;
 
   Index dimension_;
   ScaleType scale_;
 };
+
+template <class S>
+BasicDistanceToInitialization<S>::BasicDistanceToInitialization(Index d, ScaleType scale)
+    : dimension_(d), scale_(scale) {
+  require<DimensionError>(d > 0, "distance to initialization needs d > 0 coordinates, got ", d);
+}
+
+template <class S>
+S BasicDistanceToInitialization<S>::value(ConstVectorRef<S> beta) const {
+  using std::abs;
+  check(beta);
+  S sum(0);
+  for (Index i = 0; i < dimension_; ++i) {
+    const S scaled = divided_by_alpha(abs(beta[i]));
+    const S z = divided_by_alpha(scaled);
+    if (z / S(4) < std::numeric_limits<S>::epsilon()) {
+      sum += (scaled / S(8)) * scaled;  // alpha^2 r(z) = beta^2 / (8 alpha^2), though z may underflow
+    } else {
+      const S s = distance_to_initialization_gradient<S>(z);
+      sum += (abs(beta[i]) * s) * ((S(1) + s * s) / S(2));
+    }
+  }
+  return sum;
+}
+
+template <class S>
+void BasicDistanceToInitialization<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+  check(beta);
+  require_size("out", out.size(), dimension_);
+  for (Index i = 0; i < dimension_; ++i)
+    out[i] = distance_to_initialization_gradient<S>(divided_by_alpha(divided_by_alpha(beta[i])));
+}
+
+template <class S>
+NearestWeights<S> BasicDistanceToInitialization<S>::nearest_weights(ConstVectorRef<S> beta) const {
+  using std::abs;
+  using std::isfinite;
+  using std::sqrt;
+  check(beta);
+  const S alpha = scale_.value();
+  require(isfinite(alpha), "alpha overflows: log_alpha = ", scale_.log());
+  const S far = S(1) / (std::numeric_limits<S>::epsilon() * std::numeric_limits<S>::epsilon());
+  NearestWeights<S> w{Vector<S>(dimension_), Vector<S>(dimension_)};
+  for (Index i = 0; i < dimension_; ++i) {
+    const S magnitude = abs(beta[i]);
+    const S z = divided_by_alpha(divided_by_alpha(magnitude));
+    S large = sqrt(magnitude);
+    S small = alpha / S(2);
+    if (!(z / S(4) > far)) {
+      const S p = detail::distance_excess<S>(z);
+      large = alpha * (S(1) + p);
+      small = alpha * ((S(1) + p) / (S(1) + S(2) * p));
+    }
+    w.plus[i] = beta[i] < S(0) ? small : large;
+    w.minus[i] = beta[i] < S(0) ? large : small;
+  }
+  return w;
+}
+
+template <class S>
+void BasicDistanceToInitialization<S>::check(ConstVectorRef<S> beta) const {
+  require_size("beta", beta.size(), dimension_);
+  require_finite("beta", beta);
+}
+
+template <class S>
+S BasicDistanceToInitialization<S>::divided_by_alpha(S x) const {
+  using std::exp;
+  // 0 stays 0 where 1/alpha overflows.
+  return x == S(0) ? x : S(x * exp(-scale_.log()));
+}
 
 /// DistanceToInitialization in double precision.
 using DistanceToInitialization = BasicDistanceToInitialization<double>;
@@ -181,3 +201,7 @@ using DistanceToInitialization = BasicDistanceToInitialization<double>;
 static_assert(Regularizer<DistanceToInitialization>);
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_DISTANCE_TO_INITIALIZATION(prefix, S) \
+  prefix template class BasicDistanceToInitialization<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DISTANCE_TO_INITIALIZATION)

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <Eigen/SVD>
 #include <algorithm>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/spectral.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 
 /// @file
@@ -21,7 +21,7 @@ template <class Derived>
   const Matrix<typename Derived::Scalar> A = M;
   require<DimensionError>(A.size() > 0, "M is ", A.rows(), " x ", A.cols());
   require_finite("M", A);
-  return Eigen::JacobiSVD<Matrix<typename Derived::Scalar>>(A).singularValues();
+  return svd_values(A);
 }
 
 }  // namespace detail
@@ -70,13 +70,14 @@ class BasicSchattenHypentropy {
   /// `Q_mu(M)`; nonnegative, 0 at M = 0. Cost: one SVD.
   [[nodiscard]] S value(const Matrix<S>& M) const {
     check(M);
-    return spectral_.value(Eigen::JacobiSVD<Matrix<S>>(M).singularValues());
+    return spectral_.value(detail::svd_values(M));
   }
 
   /// `grad Q_mu(M)`, rows x cols. Cost: one SVD.
   [[nodiscard]] Matrix<S> gradient(const Matrix<S>& M) const {
     check(M);
-    const Eigen::JacobiSVD<Matrix<S>> svd(M, Eigen::ComputeThinU | Eigen::ComputeThinV);
+    detail::Svd<S> svd;
+    detail::compute_svd(M, Eigen::ComputeThinU | Eigen::ComputeThinV, svd);
     Vector<S> z(svd.singularValues().size());
     spectral_.gradient(svd.singularValues(), z);
     return svd.matrixU() * z.asDiagonal() * svd.matrixV().transpose();
