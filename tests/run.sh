@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing (where that is possible), builds the tests and runs all of them.
 #
-#   sh tests/run.sh [--preset NAME] [CMAKE_OPTION...]     NAME: release (default), dev, asan, ci
+#   sh tests/run.sh [--preset NAME] [CMAKE_OPTION...]     NAME: release (default), dev, asan, tsan, ci
 set -eu
 cd "$(dirname "$0")/.."
 . .ci/setup.sh
@@ -22,6 +22,7 @@ esac
 needs="compiler cmake build_tool Eigen3 Catch2 multiprecision"
 case $preset in
   asan) needs="$needs CLI11 nlohmann_json ZLIB" ;;
+  tsan) ;;
   ci) needs="$needs CLI11 nlohmann_json ZLIB benchmark gnuplot fashion_mnist" ;;
   *) needs="$needs CLI11 nlohmann_json ZLIB gnuplot fashion_mnist" ;;
 esac

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
@@ -66,17 +67,7 @@ class LiftedFlow {
 
   /// `model` on `dataset`. Throws DimensionError or ArgumentError where X is not what the measurements of the model
   /// need (an index out of range).
-  LiftedFlow(M model, const BasicDataset<Scalar>& dataset)
-      : model_(std::move(model)),
-        dataset_(&dataset),
-        point_(Vector<Scalar>::Constant(model_.num_parameters(), std::numeric_limits<Scalar>::quiet_NaN())),
-        residual_(dataset.num_samples()),
-        weights_(dataset.num_samples()),
-        gram_(model_.width(), model_.width()),
-        change_(model_.width(), model_.shape().stack_size()),
-        gram_factor_(model_.width()) {
-    Measurements::template check<Scalar>(model_.shape(), dataset.X());
-  }
+  LiftedFlow(M model, const BasicDataset<Scalar>& dataset);
   LiftedFlow(M, const BasicDataset<Scalar>&&) = delete;
 
   /// What the message of a run that stalls suggests.
@@ -91,55 +82,26 @@ class LiftedFlow {
   [[nodiscard]] const BasicDataset<Scalar>& dataset() const { return *dataset_; }
 
   /// `W = F F^T`, D x D.
-  [[nodiscard]] Matrix<Scalar> lifted(ConstVectorRef<Scalar> w) const {
-    const auto T = transposed(w);
-    Matrix<Scalar> W(T.cols(), T.cols());
-    detail::product_of_transposed<Scalar>(T, T, W);
-    return W;
-  }
+  [[nodiscard]] Matrix<Scalar> lifted(ConstVectorRef<Scalar> w) const;
 
   /// `dF = -B F`.
-  void operator()(Scalar /*t*/, ConstVectorRef<Scalar> w, VectorRef<Scalar> dw) const {
-    evaluate(w);
-    weights_ = Scalar(-2) * residual_;
-    pull_back(w, weights_, dw);
-  }
+  void operator()(Scalar /*t*/, ConstVectorRef<Scalar> w, VectorRef<Scalar> dw) const;
 
   /// `r_n = <M, X_n> - y_n`, N values. Free at the latest evaluated point.
-  void residual(ConstVectorRef<Scalar> w, VectorRef<Scalar> r) const {
-    require_size("r", r.size(), num_residuals());
-    evaluate(w);
-    r = residual_;
-  }
+  void residual(ConstVectorRef<Scalar> w, VectorRef<Scalar> r) const;
 
   /// `L = |r|^2`. Free at the latest evaluated point.
-  [[nodiscard]] Scalar loss(ConstVectorRef<Scalar> w) const {
-    evaluate(w);
-    return residual_.squaredNorm();
-  }
+  [[nodiscard]] Scalar loss(ConstVectorRef<Scalar> w) const;
 
   /// `out = J(w)^T r`, P values.
-  void vjp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const {
-    require_size("r", r.size(), num_residuals());
-    pull_back(w, r, out);
-  }
+  void vjp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const;
 
   /// `out = J(w) v`, N values.
-  void jvp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const {
-    model_.jvp(w, dataset_->X(), v, out);
-  }
+  void jvp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const;
 
   /// A first step from w for adaptive integration: a tenth of the shortest time, by bounds on B and on the tangent
   /// kernel, in which anything changes by an e-fold. Cost: one linearization.
-  [[nodiscard]] Scalar first_step(ConstVectorRef<Scalar> w) const {
-    LinearSolver solver = make_linear_solver();
-    linearize(Scalar(0), w, solver);
-    solver.inverse.setIdentity();
-    Measurements::template kernel<Scalar>(model_.shape(), dataset_->X(), solver.inverse, solver.W, solver.kernel,
-                                          solver.scratch);
-    const Scalar rate = solver.B.norm() + Scalar(2) * solver.kernel.diagonal().sum();
-    return rate > Scalar(0) ? Scalar(0.1) / rate : Scalar(1);
-  }
+  [[nodiscard]] Scalar first_step(ConstVectorRef<Scalar> w) const;
 
   /// The error of a step per direction: `|E (relative^2 F^T F + absolute^2 I)^{-1/2}|_F` for the error E of the stack,
   /// at w_new. At most 1 means that what the error does to a direction in which F has the size s is at most `relative
@@ -165,94 +127,27 @@ class LiftedFlow {
   }
 
   /// All memory of a factorization.
-  [[nodiscard]] LinearSolver make_linear_solver() const {
-    const Index n = num_residuals();
-    const Index D = model_.shape().stack_size();
-    LinearSolver solver;
-    for (Matrix<Scalar>* square : {&solver.W, &solver.B, &solver.inverse}) square->setZero(D, D);
-    for (Matrix<Scalar>* stack : {&solver.T, &solver.change}) stack->setZero(model_.width(), D);
-    solver.kernel.setZero(n, n);
-    solver.scratch.setZero(D, 3 * D);
-    solver.measured.setZero(n);
-    solver.stack_factor = Eigen::LLT<Matrix<Scalar>>(D);
-    solver.kernel_factor = Eigen::LLT<Matrix<Scalar>>(n);
-    return solver;
-  }
+  [[nodiscard]] LinearSolver make_linear_solver() const;
 
   /// Takes the Jacobian `-(B + 2 J^T J)` at w. Cost O(k D^2 + N).
-  void linearize(Scalar /*t*/, ConstVectorRef<Scalar> w, LinearSolver& solver) const {
-    evaluate(w);
-    solver.T = transposed(w);
-    detail::product_of_transposed<Scalar>(solver.T, solver.T, solver.W);
-    weights_ = Scalar(2) * residual_;
-    solver.B.setZero();
-    Measurements::template add_matrix<Scalar>(model_.shape(), dataset_->X(), weights_, solver.B);
-  }
+  void linearize(Scalar /*t*/, ConstVectorRef<Scalar> w, LinearSolver& solver) const;
 
   /// Factors `shift I + B + 2 J^T J` by way of `(shift I + B)^{-1}` and the N x N matrix `I / 2 + J (shift I + B)^{-1}
   /// J^T`. False unless `shift I + B` is positive definite.
-  [[nodiscard]] bool factorize(Scalar shift, LinearSolver& solver) const {
-    solver.inverse = solver.B;
-    solver.inverse.diagonal().array() += shift;
-    detail::compute_cholesky(solver.inverse, solver.stack_factor);
-    if (solver.stack_factor.info() != Eigen::Success) return false;
-    solver.inverse.setIdentity();
-    solver.stack_factor.solveInPlace(solver.inverse);
-    Measurements::template kernel<Scalar>(model_.shape(), dataset_->X(), solver.inverse, solver.W, solver.kernel,
-                                          solver.scratch);
-    const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * solver.kernel.diagonal().sum();
-    solver.kernel.diagonal().array() += Scalar(0.5) + rounding;
-    detail::compute_cholesky(solver.kernel, solver.kernel_factor);
-    return solver.kernel_factor.info() == Eigen::Success;
-  }
+  [[nodiscard]] bool factorize(Scalar shift, LinearSolver& solver) const;
 
   /// Solves with what `factorize` factored, in place. Cost O(k D^2 + N^2).
-  void solve(LinearSolver& solver, VectorRef<Scalar> u) const {
-    const ConstMatrixRef<Scalar> X = dataset_->X();
-    Eigen::Map<Matrix<Scalar>> U(u.data(), model_.width(), model_.shape().stack_size());
-    detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
-    solver.measured.setZero();
-    Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.change, solver.T, solver.measured);
-    Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.T, solver.change, solver.measured);
-    detail::solve_in_place(solver.kernel_factor, solver.measured);
-    solver.measured *= Scalar(-1);
-    Measurements::template add_pullback<Scalar>(model_.shape(), X, solver.measured, solver.T, U);
-    detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
-    U = solver.change;
-  }
+  void solve(LinearSolver& solver, VectorRef<Scalar> u) const;
 
  private:
-  [[nodiscard]] Eigen::Map<const Matrix<Scalar>> transposed(const ConstVectorRef<Scalar>& w) const {
-    require_size("w", w.size(), dimension());
-    return {w.data(), model_.width(), model_.shape().stack_size()};
-  }
+  [[nodiscard]] Eigen::Map<const Matrix<Scalar>> transposed(const ConstVectorRef<Scalar>& w) const;
 
-  void pull_back(ConstVectorRef<Scalar> w, const ConstVectorRef<Scalar>& r, VectorRef<Scalar> out) const {
-    require_size("out", out.size(), dimension());
-    out.setZero();
-    Measurements::template add_pullback<Scalar>(
-        model_.shape(), dataset_->X(), r, transposed(w),
-        Eigen::Map<Matrix<Scalar>>(out.data(), model_.width(), model_.shape().stack_size()));
-  }
+  void pull_back(ConstVectorRef<Scalar> w, const ConstVectorRef<Scalar>& r, VectorRef<Scalar> out) const;
 
-  void evaluate(ConstVectorRef<Scalar> w) const {
-    const auto T = transposed(w);
-    if (w == point_) return;
-    point_ = w;
-    residual_ = -dataset_->y();
-    Measurements::template add_pairing<Scalar>(model_.shape(), dataset_->X(), T, T, residual_);
-  }
+  void evaluate(ConstVectorRef<Scalar> w) const;
 
   /// 2^-e for `size = m 2^e`, m in [1/2, 1); 1 for zero and what is not finite.
-  [[nodiscard]] static Scalar inverse_power_of_two(Scalar size) {
-    using std::frexp;
-    using std::isfinite;
-    using std::ldexp;
-    if (!(size >= std::numeric_limits<Scalar>::min()) || !isfinite(size)) return Scalar(1);
-    int exponent = 0;
-    frexp(size, &exponent);
-    return ldexp(Scalar(1), -exponent);
-  }
+  [[nodiscard]] static Scalar inverse_power_of_two(Scalar size);
 
   M model_;
   const BasicDataset<Scalar>* dataset_;
@@ -262,6 +157,161 @@ class LiftedFlow {
   mutable Matrix<Scalar> gram_, change_;
   mutable Eigen::LLT<Matrix<Scalar>> gram_factor_;
 };
+
+template <class M>
+LiftedFlow<M>::LiftedFlow(M model, const BasicDataset<Scalar>& dataset)
+    : model_(std::move(model)),
+      dataset_(&dataset),
+      point_(Vector<Scalar>::Constant(model_.num_parameters(), std::numeric_limits<Scalar>::quiet_NaN())),
+      residual_(dataset.num_samples()),
+      weights_(dataset.num_samples()),
+      gram_(model_.width(), model_.width()),
+      change_(model_.width(), model_.shape().stack_size()),
+      gram_factor_(model_.width()) {
+  Measurements::template check<Scalar>(model_.shape(), dataset.X());
+}
+
+template <class M>
+Matrix<typename LiftedFlow<M>::Scalar> LiftedFlow<M>::lifted(ConstVectorRef<Scalar> w) const {
+  const auto T = transposed(w);
+  Matrix<Scalar> W(T.cols(), T.cols());
+  detail::product_of_transposed<Scalar>(T, T, W);
+  return W;
+}
+
+template <class M>
+void LiftedFlow<M>::operator()(Scalar /*t*/, ConstVectorRef<Scalar> w, VectorRef<Scalar> dw) const {
+  evaluate(w);
+  weights_ = Scalar(-2) * residual_;
+  pull_back(w, weights_, dw);
+}
+
+template <class M>
+void LiftedFlow<M>::residual(ConstVectorRef<Scalar> w, VectorRef<Scalar> r) const {
+  require_size("r", r.size(), num_residuals());
+  evaluate(w);
+  r = residual_;
+}
+
+template <class M>
+typename LiftedFlow<M>::Scalar LiftedFlow<M>::loss(ConstVectorRef<Scalar> w) const {
+  evaluate(w);
+  return residual_.squaredNorm();
+}
+
+template <class M>
+void LiftedFlow<M>::vjp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const {
+  require_size("r", r.size(), num_residuals());
+  pull_back(w, r, out);
+}
+
+template <class M>
+void LiftedFlow<M>::jvp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const {
+  model_.jvp(w, dataset_->X(), v, out);
+}
+
+template <class M>
+typename LiftedFlow<M>::Scalar LiftedFlow<M>::first_step(ConstVectorRef<Scalar> w) const {
+  LinearSolver solver = make_linear_solver();
+  linearize(Scalar(0), w, solver);
+  solver.inverse.setIdentity();
+  Measurements::template kernel<Scalar>(model_.shape(), dataset_->X(), solver.inverse, solver.W, solver.kernel,
+                                        solver.scratch);
+  const Scalar rate = solver.B.norm() + Scalar(2) * solver.kernel.diagonal().sum();
+  return rate > Scalar(0) ? Scalar(0.1) / rate : Scalar(1);
+}
+
+template <class M>
+typename LiftedFlow<M>::LinearSolver LiftedFlow<M>::make_linear_solver() const {
+  const Index n = num_residuals();
+  const Index D = model_.shape().stack_size();
+  LinearSolver solver;
+  for (Matrix<Scalar>* square : {&solver.W, &solver.B, &solver.inverse}) square->setZero(D, D);
+  for (Matrix<Scalar>* stack : {&solver.T, &solver.change}) stack->setZero(model_.width(), D);
+  solver.kernel.setZero(n, n);
+  solver.scratch.setZero(D, 3 * D);
+  solver.measured.setZero(n);
+  solver.stack_factor = Eigen::LLT<Matrix<Scalar>>(D);
+  solver.kernel_factor = Eigen::LLT<Matrix<Scalar>>(n);
+  return solver;
+}
+
+template <class M>
+void LiftedFlow<M>::linearize(Scalar /*t*/, ConstVectorRef<Scalar> w, LinearSolver& solver) const {
+  evaluate(w);
+  solver.T = transposed(w);
+  detail::product_of_transposed<Scalar>(solver.T, solver.T, solver.W);
+  weights_ = Scalar(2) * residual_;
+  solver.B.setZero();
+  Measurements::template add_matrix<Scalar>(model_.shape(), dataset_->X(), weights_, solver.B);
+}
+
+template <class M>
+bool LiftedFlow<M>::factorize(Scalar shift, LinearSolver& solver) const {
+  solver.inverse = solver.B;
+  solver.inverse.diagonal().array() += shift;
+  detail::compute_cholesky(solver.inverse, solver.stack_factor);
+  if (solver.stack_factor.info() != Eigen::Success) return false;
+  solver.inverse.setIdentity();
+  solver.stack_factor.solveInPlace(solver.inverse);
+  Measurements::template kernel<Scalar>(model_.shape(), dataset_->X(), solver.inverse, solver.W, solver.kernel,
+                                        solver.scratch);
+  const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * solver.kernel.diagonal().sum();
+  solver.kernel.diagonal().array() += Scalar(0.5) + rounding;
+  detail::compute_cholesky(solver.kernel, solver.kernel_factor);
+  return solver.kernel_factor.info() == Eigen::Success;
+}
+
+template <class M>
+void LiftedFlow<M>::solve(LinearSolver& solver, VectorRef<Scalar> u) const {
+  const ConstMatrixRef<Scalar> X = dataset_->X();
+  Eigen::Map<Matrix<Scalar>> U(u.data(), model_.width(), model_.shape().stack_size());
+  detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
+  solver.measured.setZero();
+  Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.change, solver.T, solver.measured);
+  Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.T, solver.change, solver.measured);
+  detail::solve_in_place(solver.kernel_factor, solver.measured);
+  solver.measured *= Scalar(-1);
+  Measurements::template add_pullback<Scalar>(model_.shape(), X, solver.measured, solver.T, U);
+  detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
+  U = solver.change;
+}
+
+template <class M>
+Eigen::Map<const Matrix<typename LiftedFlow<M>::Scalar>> LiftedFlow<M>::transposed(
+    const ConstVectorRef<Scalar>& w) const {
+  require_size("w", w.size(), dimension());
+  return {w.data(), model_.width(), model_.shape().stack_size()};
+}
+
+template <class M>
+void LiftedFlow<M>::pull_back(ConstVectorRef<Scalar> w, const ConstVectorRef<Scalar>& r, VectorRef<Scalar> out) const {
+  require_size("out", out.size(), dimension());
+  out.setZero();
+  Measurements::template add_pullback<Scalar>(
+      model_.shape(), dataset_->X(), r, transposed(w),
+      Eigen::Map<Matrix<Scalar>>(out.data(), model_.width(), model_.shape().stack_size()));
+}
+
+template <class M>
+void LiftedFlow<M>::evaluate(ConstVectorRef<Scalar> w) const {
+  const auto T = transposed(w);
+  if (w == point_) return;
+  point_ = w;
+  residual_ = -dataset_->y();
+  Measurements::template add_pairing<Scalar>(model_.shape(), dataset_->X(), T, T, residual_);
+}
+
+template <class M>
+typename LiftedFlow<M>::Scalar LiftedFlow<M>::inverse_power_of_two(Scalar size) {
+  using std::frexp;
+  using std::isfinite;
+  using std::ldexp;
+  if (!(size >= std::numeric_limits<Scalar>::min()) || !isfinite(size)) return Scalar(1);
+  int exponent = 0;
+  frexp(size, &exponent);
+  return ldexp(Scalar(1), -exponent);
+}
 
 /// Follows the flow from w0 until `L <= loss` (a stationary point above that ends as `stalled` or `max_steps`): the
 /// road that measured best, Rodas4 with steps accurate to `relative` in every direction of the stack. 1e-4 gives the
@@ -285,3 +335,12 @@ static_assert(TangentFlow<LiftedFlow<MatrixFactorization<double, MatrixEntries>>
 static_assert(HasLinearSolver<LiftedFlow<MatrixFactorization<double, MatrixEntries>>>);
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_LIFTED_FLOW(prefix, S)                                      \
+  prefix template class LiftedFlow<MatrixFactorization<S, DenseMeasurements, false>>;    \
+  prefix template class LiftedFlow<MatrixFactorization<S, DenseMeasurements, true>>;     \
+  prefix template class LiftedFlow<MatrixFactorization<S, MatrixEntries, false>>;        \
+  prefix template class LiftedFlow<MatrixFactorization<S, MatrixEntries, true>>;         \
+  prefix template class LiftedFlow<MatrixFactorization<S, DiagonalMeasurements, false>>; \
+  prefix template class LiftedFlow<MatrixFactorization<S, DiagonalMeasurements, true>>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_LIFTED_FLOW)

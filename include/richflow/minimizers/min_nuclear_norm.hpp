@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/result.hpp"
 #include "richflow/core/status.hpp"
@@ -110,26 +111,12 @@ class MeasuredRows {
   static_assert(Kind::is_linear || std::is_same_v<Kind, MatrixEntries>,
                 "richflow: the rows of X must hold coefficients of M, or indices of its entries");
 
-  MeasuredRows(const FactorShape& shape, BasicDataset<S> data)
-      : shape_(shape), data_(std::move(data)), sizes_(data_.X().cwiseAbs()) {
-    check_measured<Kind>(shape, data_);
-    if constexpr (Kind::is_linear) {
-      least_.emplace(data_.X());
-      y_ = least_->labels(data_.y());
-    } else {
-      y_ = data_.y();
-    }
-  }
+  MeasuredRows(const FactorShape& shape, BasicDataset<S> data);
 
   /// As given.
   [[nodiscard]] const BasicDataset<S>& data() const { return data_; }
   /// As the rows of X for `Kind`.
-  [[nodiscard]] const Matrix<S>& X() const {
-    if constexpr (Kind::is_linear)
-      return least_->X();
-    else
-      return data_.X();
-  }
+  [[nodiscard]] const Matrix<S>& X() const;
   /// What M should measure there.
   [[nodiscard]] const Vector<S>& y() const { return y_; }
   /// Independent measurements; for entries all of them.
@@ -137,77 +124,24 @@ class MeasuredRows {
 
   /// The multipliers nu of the original rows with the same `sum_n nu_n X_n`. Rows of Z in small units are the
   /// difference of terms in large ones, so one refinement.
-  [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const {
-    if constexpr (Kind::is_linear) {
-      Vector<S> nu = least_->original_multipliers(multipliers);
-      const Vector<S> missing = least_->X().transpose() * multipliers - data_.X().transpose() * nu;
-      return nu + least_->original_multipliers(least_->X() * missing);
-    } else {
-      return multipliers;
-    }
-  }
+  [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const;
 
   /// The matrix of least Frobenius norm with the measurements v, where they are consistent; entries observed twice get
   /// the mean.
-  [[nodiscard]] Matrix<S> least(const Vector<S>& v) const {
-    Matrix<S> M = Matrix<S>::Zero(shape_.rows(), shape_.cols());
-    if constexpr (Kind::is_linear) {
-      const Vector<S> m = least_->solve(v);
-      for (Index f = 0; f < m.size(); ++f) {
-        const auto [i, j] = Kind::feature_position(shape_, f);
-        M(i, j) = m[f];
-      }
-    } else {
-      Matrix<S> counts = M;
-      for (Index n = 0; n < v.size(); ++n) {
-        S& count = counts(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
-        S& mean = M(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
-        count += S(1);
-        mean += (v[n] - mean) / count;
-      }
-    }
-    return M;
-  }
+  [[nodiscard]] Matrix<S> least(const Vector<S>& v) const;
 
   /// `y_n - <M, X_n>` in the data as given.
-  [[nodiscard]] Vector<S> residual(const Matrix<S>& M) const {
-    return data_.y() - measure<Kind, S>(shape_, data_.X(), M);
-  }
+  [[nodiscard]] Vector<S> residual(const Matrix<S>& M) const;
 
   /// How well M fits the data as given.
-  [[nodiscard]] Misfit<S> misfit(const Matrix<S>& M) const {
-    return {residual(M), data_.y(), measure<Kind, S>(shape_, sizes_, M.cwiseAbs())};
-  }
+  [[nodiscard]] Misfit<S> misfit(const Matrix<S>& M) const;
 
   /// Moves M onto the measurements by the least change: a step of refinement, and others while each helps and the
   /// residual is more than a few roundings.
-  Misfit<S> refine(Matrix<S>& M) const {
-    Misfit<S> now = misfit(M);
-    constexpr int most = 4;
-    for (int step = 0; step < most && !(now.size() <= S(8) * std::numeric_limits<S>::epsilon()); ++step) {
-      const Matrix<S> better = M + least(residual(M));
-      const Misfit<S> then = misfit(better);
-      if (!(then.size() < now.size())) break;
-      M = better;
-      now = then;
-    }
-    return now;
-  }
+  Misfit<S> refine(Matrix<S>& M) const;
 
   /// The matrix of least Frobenius norm; throws InfeasibleError where y cannot be met.
-  [[nodiscard]] Matrix<S> feasible() const {
-    using std::sqrt;
-    Matrix<S> M = least(data_.y());
-    const Misfit<S> left = refine(M);
-    const S tolerance = sqrt(std::numeric_limits<S>::epsilon());
-    require<InfeasibleError>(left.relative <= tolerance, "no matrix fits the measurements: what fits ", count(),
-                             " independent ones of ", data_.num_samples(), " leaves a residual of norm ", left.norm,
-                             " where |y| = ", data_.y().norm());
-    require<InfeasibleError>(left.worst <= tolerance, "no matrix fits the measurements: what fits ", count(),
-                             " independent ones of ", data_.num_samples(), " leaves a residual in measurement ",
-                             left.sample, ", y = ", data_.y()[left.sample], ", of ", left.worst, " times its terms");
-    return M;
-  }
+  [[nodiscard]] Matrix<S> feasible() const;
 
  private:
   FactorShape shape_;
@@ -216,6 +150,97 @@ class MeasuredRows {
   std::optional<LeastNorm<S>> least_ = {};
   Vector<S> y_ = {};
 };
+
+template <class Kind, class S>
+MeasuredRows<Kind, S>::MeasuredRows(const FactorShape& shape, BasicDataset<S> data)
+    : shape_(shape), data_(std::move(data)), sizes_(data_.X().cwiseAbs()) {
+  check_measured<Kind>(shape, data_);
+  if constexpr (Kind::is_linear) {
+    least_.emplace(data_.X());
+    y_ = least_->labels(data_.y());
+  } else {
+    y_ = data_.y();
+  }
+}
+
+template <class Kind, class S>
+const Matrix<S>& MeasuredRows<Kind, S>::X() const {
+  if constexpr (Kind::is_linear)
+    return least_->X();
+  else
+    return data_.X();
+}
+
+template <class Kind, class S>
+Vector<S> MeasuredRows<Kind, S>::original_multipliers(const Vector<S>& multipliers) const {
+  if constexpr (Kind::is_linear) {
+    Vector<S> nu = least_->original_multipliers(multipliers);
+    const Vector<S> missing = least_->X().transpose() * multipliers - data_.X().transpose() * nu;
+    return nu + least_->original_multipliers(least_->X() * missing);
+  } else {
+    return multipliers;
+  }
+}
+
+template <class Kind, class S>
+Matrix<S> MeasuredRows<Kind, S>::least(const Vector<S>& v) const {
+  Matrix<S> M = Matrix<S>::Zero(shape_.rows(), shape_.cols());
+  if constexpr (Kind::is_linear) {
+    const Vector<S> m = least_->solve(v);
+    for (Index f = 0; f < m.size(); ++f) {
+      const auto [i, j] = Kind::feature_position(shape_, f);
+      M(i, j) = m[f];
+    }
+  } else {
+    Matrix<S> counts = M;
+    for (Index n = 0; n < v.size(); ++n) {
+      S& count = counts(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
+      S& mean = M(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
+      count += S(1);
+      mean += (v[n] - mean) / count;
+    }
+  }
+  return M;
+}
+
+template <class Kind, class S>
+Vector<S> MeasuredRows<Kind, S>::residual(const Matrix<S>& M) const {
+  return data_.y() - measure<Kind, S>(shape_, data_.X(), M);
+}
+
+template <class Kind, class S>
+Misfit<S> MeasuredRows<Kind, S>::misfit(const Matrix<S>& M) const {
+  return {residual(M), data_.y(), measure<Kind, S>(shape_, sizes_, M.cwiseAbs())};
+}
+
+template <class Kind, class S>
+Misfit<S> MeasuredRows<Kind, S>::refine(Matrix<S>& M) const {
+  Misfit<S> now = misfit(M);
+  constexpr int most = 4;
+  for (int step = 0; step < most && !(now.size() <= S(8) * std::numeric_limits<S>::epsilon()); ++step) {
+    const Matrix<S> better = M + least(residual(M));
+    const Misfit<S> then = misfit(better);
+    if (!(then.size() < now.size())) break;
+    M = better;
+    now = then;
+  }
+  return now;
+}
+
+template <class Kind, class S>
+Matrix<S> MeasuredRows<Kind, S>::feasible() const {
+  using std::sqrt;
+  Matrix<S> M = least(data_.y());
+  const Misfit<S> left = refine(M);
+  const S tolerance = sqrt(std::numeric_limits<S>::epsilon());
+  require<InfeasibleError>(left.relative <= tolerance, "no matrix fits the measurements: what fits ", count(),
+                           " independent ones of ", data_.num_samples(), " leaves a residual of norm ", left.norm,
+                           " where |y| = ", data_.y().norm());
+  require<InfeasibleError>(left.worst <= tolerance, "no matrix fits the measurements: what fits ", count(),
+                           " independent ones of ", data_.num_samples(), " leaves a residual in measurement ",
+                           left.sample, ", y = ", data_.y()[left.sample], ", of ", left.worst, " times its terms");
+  return M;
+}
 
 }  // namespace detail
 
@@ -296,7 +321,7 @@ template <class Kind, class S>
   Index without_gain = 0;
   S best = std::numeric_limits<S>::infinity();
   result.status = Status::max_steps;
-  S centering(0.2);
+  S centering = S(0.2);
   while (true) {
     // The certificate of this iterate: M moved onto the measurements, nu scaled into the ball.
     Matrix<S> M = size * W.topRightCorner(shape.rows(), shape.cols());
@@ -363,3 +388,21 @@ template <class Kind, class S>
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM(prefix, S)                                                              \
+  prefix template S detail::step_to_boundary<S>(const Eigen::LLT<Matrix<S>>&, const Matrix<S>&);                      \
+  prefix template class detail::MeasuredRows<DenseMeasurements, S>;                                                   \
+  prefix template Matrix<S> min_frobenius_interpolator<DenseMeasurements, S>(const FactorShape&,                      \
+                                                                             const BasicDataset<S>&);                 \
+  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<DenseMeasurements, S>(                         \
+      const FactorShape&, const BasicDataset<S>&, const BasicNuclearNormOptions<S>&);                                 \
+  prefix template class detail::MeasuredRows<MatrixEntries, S>;                                                       \
+  prefix template Matrix<S> min_frobenius_interpolator<MatrixEntries, S>(const FactorShape&, const BasicDataset<S>&); \
+  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<MatrixEntries, S>(                             \
+      const FactorShape&, const BasicDataset<S>&, const BasicNuclearNormOptions<S>&);                                 \
+  prefix template class detail::MeasuredRows<DiagonalMeasurements, S>;                                                \
+  prefix template Matrix<S> min_frobenius_interpolator<DiagonalMeasurements, S>(const FactorShape&,                   \
+                                                                                const BasicDataset<S>&);              \
+  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<DiagonalMeasurements, S>(                      \
+      const FactorShape&, const BasicDataset<S>&, const BasicNuclearNormOptions<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM)
