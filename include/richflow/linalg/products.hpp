@@ -30,6 +30,8 @@ void multiply_transposed(const Matrix<S>& X, std::type_identity_t<ConstVectorRef
 template <class S>
 void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v, Vector<S>& out);
 
+// Matrices of one column are vectors at run time: small products with them are faster for it.
+
 /// `C = A B`. C is neither A nor B.
 template <class S>
 void matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A, const std::type_identity_t<ConstMatrixRef<S>>& B,
@@ -97,6 +99,12 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
 template <class S>
 void matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A, const std::type_identity_t<ConstMatrixRef<S>>& B,
                     MatrixRef<S> C) {
+  if (C.cols() == 1) {
+    const ConstVectorRef<S> b = B.col(0);
+    VectorRef<S> c = C.col(0);
+    c.noalias() = A * b;
+    return;
+  }
   C.noalias() = A * B;
 }
 
@@ -109,18 +117,36 @@ void add_matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A,
 template <class S>
 void product_with_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
                              const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  if (A.cols() == 1) {
+    const ConstVectorRef<S> a = A.col(0);
+    const ConstVectorRef<S> b = B.col(0);
+    C.noalias() = a * b.transpose();
+    return;
+  }
   C.noalias() = A * B.transpose();
 }
 
 template <class S>
 void product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
                            const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  if (C.cols() == 1) {
+    const ConstVectorRef<S> b = B.col(0);
+    VectorRef<S> c = C.col(0);
+    c.noalias() = A.transpose() * b;
+    return;
+  }
   C.noalias() = A.transpose() * B;
 }
 
 template <class S>
 void add_product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
                                const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  if (C.cols() == 1) {
+    const ConstVectorRef<S> b = B.col(0);
+    VectorRef<S> c = C.col(0);
+    c.noalias() += A.transpose() * b;
+    return;
+  }
   C.noalias() += A.transpose() * B;
 }
 
