@@ -30,16 +30,21 @@ inline constexpr bool uses_blas = true;
 #else
 inline constexpr bool uses_blas = false;
 #endif
+#ifdef EIGEN_HAS_OPENMP
+inline constexpr bool uses_openmp = true;
+#else
+inline constexpr bool uses_openmp = false;
+#endif
 
 /// What must be the same in a program and in the library: how Eigen aligns memory, which follows from flags such as
 /// -march, and whose products it uses. Where it is not, the linker does not find `CompiledFor<...>::is_the_same()`.
-template <int alignment, bool blas>
+template <int alignment, bool blas, bool openmp>
 struct CompiledFor {
   static bool is_the_same();
 };
 
 #ifdef RICHFLOW_COMPILED
-inline const bool is_compiled_the_same = CompiledFor<EIGEN_MAX_ALIGN_BYTES, uses_blas>::is_the_same();
+inline const bool is_compiled_the_same = CompiledFor<EIGEN_MAX_ALIGN_BYTES, uses_blas, uses_openmp>::is_the_same();
 #endif
 
 }  // namespace richflow::detail

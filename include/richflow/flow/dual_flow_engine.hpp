@@ -48,7 +48,11 @@ class DualFlowEngine {
   [[nodiscard]] S error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const;
 
  private:
-  static constexpr Index block_columns = 96;
+  /// So many that Eigen's buffers for a block are on the stack, if that can be.
+  [[nodiscard]] static Index block_columns(Index rows) {
+    const Index fitting = 131072 / (static_cast<Index>(sizeof(S)) * std::max<Index>(rows, 1)) - 8;
+    return std::clamp<Index>(fitting, 8, 96);
+  }
 
   [[nodiscard]] const Matrix<S>& X() const { return rotated_ ? rotated_->X() : dataset_->X(); }
   [[nodiscard]] const Vector<S>& y() const { return rotated_ ? rotated_->y() : dataset_->y(); }
@@ -96,8 +100,8 @@ DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Ba
       curvature_(dataset.dimension()),
       start_curvature_(dataset.dimension()),
       weight_(dataset.dimension()),
-      columns_(dataset.num_samples(), block_columns),
-      negative_columns_(dataset.num_samples(), block_columns) {
+      columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
+      negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())) {
   require<DimensionError>(map_->dimension() == dataset.dimension(), "the mirror map has ", map_->dimension(),
                           " coordinates but X has ", dataset.dimension(), " columns");
   rotate_graded_columns();

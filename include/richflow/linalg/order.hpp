@@ -10,7 +10,7 @@
 
 namespace richflow::detail {
 
-/// The positions of the entries of `sizes`, the largest first; equal ones in their order.
+/// The positions of the entries of `sizes`, the largest first; equal ones in their order. No entry may be NaN.
 template <class S>
 [[nodiscard]] std::vector<Index> decreasing_order(const Vector<S>& sizes);
 

@@ -42,7 +42,7 @@ class PivotedQr {
 
  private:
   void make_reflection(Index k);
-  /// Column j of `columns`, from row k on.
+  /// Column j of `columns`, from row k on. They may be qr_ itself, for j > k.
   void reflect(Index k, Matrix<S>& columns, Index j) const;
 
   Matrix<S> qr_;

@@ -12,6 +12,7 @@
 
 namespace richflow::detail {
 
+/// `|column j|^2`.
 template <class S>
 [[nodiscard]] Vector<S> squared_norms_of_columns(const Matrix<S>& X);
 
@@ -31,6 +32,7 @@ void scale_rows(const Vector<S>& factors, Matrix<S>& A);
 template <class S>
 void scale_columns(Matrix<S>& A, const Vector<S>& factors);
 
+/// A^T.
 template <class S>
 [[nodiscard]] Matrix<S> transposed(const Matrix<S>& A);
 
