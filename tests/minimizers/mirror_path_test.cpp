@@ -1,3 +1,5 @@
+#include <Eigen/Cholesky>
+#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -380,8 +382,8 @@ TEST_CASE("at any depth every scale is reached, certified, in few factorizations
         const MinimizerResult result = path.solve(Scale::from_log(log_alpha_D / static_cast<double>(depth)));
         CAPTURE(depth, log_alpha_D, data == &clean);
         check_certified(result);
-        // At tiny alpha roundings decide how far a jump goes: in 1280 such problems the mean is 8.3, the most 32.
-        CHECK(result.factorizations <= 40);
+        // Without noise, at tiny alpha, roundings decide how far a jump goes: in 640 such problems the most is 32.
+        CHECK(result.factorizations <= (data == &noisy ? 25 : 40));
         ++cases;
         factorizations += result.factorizations;
       }

@@ -255,7 +255,6 @@ BasicHypentropy<S> BasicHypentropy<S>::two_layer(const Vector<S>& u, const Vecto
 
 template <class S>
 S BasicHypentropy<S>::value(ConstVectorRef<S> beta) const {
-  using std::abs;
   require_size("beta", beta.size(), dimension());
   S sum(0);
   for (Index i = 0; i < dimension(); ++i) {
@@ -274,7 +273,6 @@ void BasicHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) cons
 
 template <class S>
 void BasicHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
-  using std::abs;
   require_size("z", z.size(), dimension());
   require_size("beta", beta.size(), dimension());
   require_size("curvature", curvature.size(), dimension());
