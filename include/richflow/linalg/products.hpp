@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "richflow/core/compiled.hpp"
@@ -96,16 +97,27 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
   out.noalias() += X.transpose() * v;
 }
 
+/// For short columns several times faster than Eigen's, whose loops up to an aligned address g++ makes string
+/// instructions of.
+template <class S>
+void set_zero(MatrixRef<S>& C) {
+  const bool is_contiguous = C.outerStride() == C.rows();
+  const Index parts = is_contiguous ? 1 : C.cols();
+  const Index size = is_contiguous ? C.size() : C.rows();
+  for (Index k = 0; k < parts; ++k) std::fill_n(C.data() + k * C.outerStride(), size, S(0));
+}
+
 template <class S>
 void matrix_product(const std::type_identity_t<ConstMatrixRef<S>>& A, const std::type_identity_t<ConstMatrixRef<S>>& B,
                     MatrixRef<S> C) {
+  set_zero(C);
   if (C.cols() == 1) {
     const ConstVectorRef<S> b = B.col(0);
     VectorRef<S> c = C.col(0);
-    c.noalias() = A * b;
+    c.noalias() += A * b;
     return;
   }
-  C.noalias() = A * B;
+  C.noalias() += A * B;
 }
 
 template <class S>
@@ -123,19 +135,21 @@ void product_with_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
     C.noalias() = a * b.transpose();
     return;
   }
-  C.noalias() = A * B.transpose();
+  set_zero(C);
+  C.noalias() += A * B.transpose();
 }
 
 template <class S>
 void product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
                            const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
+  set_zero(C);
   if (C.cols() == 1) {
     const ConstVectorRef<S> b = B.col(0);
     VectorRef<S> c = C.col(0);
-    c.noalias() = A.transpose() * b;
+    c.noalias() += A.transpose() * b;
     return;
   }
-  C.noalias() = A.transpose() * B;
+  C.noalias() += A.transpose() * B;
 }
 
 template <class S>
