@@ -6,6 +6,7 @@
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 
 namespace richflow {
@@ -57,15 +58,15 @@ BasicDataset<S>::BasicDataset(Matrix<S> X, Vector<S> y) : X_(std::move(X)), y_(s
                           " entries");
   require_finite("X", X_);
   require_finite("y", y_);
-  require_squares("X", X_.cwiseAbs().maxCoeff(), X_.size());
-  require_squares("y", y_.cwiseAbs().maxCoeff(), y_.size());
+  require_squares("X", detail::largest_size(X_.data(), X_.size()), X_.size());
+  require_squares("y", detail::largest_size(y_), y_.size());
 }
 
 template <class S>
 S BasicDataset<S>::residual_norm(const Vector<S>& beta) const {
-  Vector<S> residual = -y_;
-  detail::add_product(X_, beta, residual);
-  return residual.norm();
+  Vector<S> residual = y_;
+  detail::subtract_product(X_, beta, residual);
+  return detail::norm(residual);
 }
 
 template <class S>

@@ -11,6 +11,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
@@ -137,25 +138,25 @@ S DualFlowEngine<S>::first_step() const {
   evaluate(Vector<S>::Zero(dimension()));
   const S rate = map_->dual_rate();
   multiply_transposed(X(), residual_, weight_);
-  weight_ *= -rate;
+  multiple(S(-rate), weight_, weight_);
+  const S largest = largest_size(weight_);
   // Half the way to a bound, where there is one.
-  const S reach = std::min(S(1), map_->max_step(Vector<S>::Zero(weight_.size()), weight_) / S(2) *
-                                     weight_.template lpNorm<Eigen::Infinity>());
-  const S fastest =
-      std::max(weight_.template lpNorm<Eigen::Infinity>() / reach, rate * squared_norm_ * start_curvature_.maxCoeff());
+  const S reach = std::min(S(1), map_->max_step(Vector<S>::Zero(weight_.size()), weight_) / S(2) * largest);
+  const S fastest = std::max(largest / reach, rate * squared_norm_ * largest_size(start_curvature_));
   return fastest > S(0) ? S(1) / fastest : S(1);
 }
 
 template <class S>
 void DualFlowEngine<S>::field(ConstVectorRef<S> nu, VectorRef<S> dnu) const {
   evaluate(nu);
-  dnu = -map_->dual_rate() * residual_;
+  const S rate = -map_->dual_rate();
+  for (Index n = 0; n < dnu.size(); ++n) dnu[n] = rate * residual_[n];
 }
 
 template <class S>
 S DualFlowEngine<S>::loss(ConstVectorRef<S> nu) const {
   evaluate(nu);
-  return residual_.squaredNorm();
+  return inner_product(residual_, residual_);
 }
 
 template <class S>
@@ -173,7 +174,7 @@ void DualFlowEngine<S>::negative_jacobian(ConstVectorRef<S> nu, S relative, S ab
   evaluate(nu);
   const S rate = map_->dual_rate();
   const S rounding = rotated_ ? S(0) : std::numeric_limits<S>::epsilon() / S(4);
-  const S negligible = std::max(absolute / (rate * squared_norm_), rounding * curvature_.maxCoeff());
+  const S negligible = std::max(absolute / (rate * squared_norm_), rounding * largest_size(curvature_));
   Index from_zero = 0;
   Index from_start = 0;
   for (Index i = 0; i < curvature_.size(); ++i) {
@@ -184,19 +185,18 @@ void DualFlowEngine<S>::negative_jacobian(ConstVectorRef<S> nu, S relative, S ab
   }
   // The choice must depend on nu alone, not on whether the start's Jacobian is there already: a resumed run
   // repeats the uninterrupted one bit for bit.
-  auto lower = jacobian.template triangularView<Eigen::Lower>();
   if (2 * from_start < from_zero) {
     if (!has_start_jacobian_) {
       has_start_jacobian_ = true;
-      weight_ = rate * start_curvature_;
+      multiple(rate, start_curvature_, weight_);
       add_weighted_gram(S(-1), S(0), start_jacobian_);
     }
-    lower = start_jacobian_;
-    weight_ = rate * (curvature_ - start_curvature_);
+    for (Index j = 0; j < dimension(); ++j) std::copy_n(&start_jacobian_(j, j), dimension() - j, &jacobian(j, j));
+    for (Index i = 0; i < weight_.size(); ++i) weight_[i] = rate * (curvature_[i] - start_curvature_[i]);
     add_weighted_gram(negligible, relative, jacobian);
   } else {
-    lower.setZero();
-    weight_ = rate * curvature_;
+    for (Index j = 0; j < dimension(); ++j) std::fill_n(&jacobian(j, j), dimension() - j, S(0));
+    multiple(rate, curvature_, weight_);
     add_weighted_gram(negligible, S(0), jacobian);
   }
 }
@@ -205,12 +205,12 @@ template <class S>
 S DualFlowEngine<S>::error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const {
   evaluate(nu_new);
   multiply_transposed(X(), error, weight_);
-  weight_.array() *= curvature_.array();
+  multiply_entries(weight_, curvature_, weight_);
   if (rotated_) {
     // A large column makes much of a small entry of beta.
-    weight_.array() *= units_.array();
+    multiply_entries(weight_, units_, weight_);
     const S change = stable_norm(weight_);
-    weight_ = units_.cwiseProduct(beta_);
+    multiply_entries(units_, beta_, weight_);
     return change == S(0) ? change : change / (absolute + relative * stable_norm(weight_));
   }
   const S change = stable_norm(weight_);
@@ -222,14 +222,16 @@ template <class S>
 void DualFlowEngine<S>::rotate_graded_columns() {
   const Matrix<S>& X = dataset_->X();
   const Vector<S> sizes = sizes_of_columns(X);
-  const S largest = sizes.maxCoeff();
+  const S largest = largest_size(sizes);
   S smallest = largest;
   for (const S size : sizes)
     if (size > S(0)) smallest = std::min(smallest, size);
   if (!(largest > S(1e3) * smallest)) return;
   const auto middle = static_cast<std::size_t>((sizes.size() - 1) / 2);
   const S median = sizes[decreasing_order(sizes)[middle]];
-  units_ = (sizes / (median > S(0) ? median : smallest)).cwiseMax(S(1));
+  const S unit = median > S(0) ? median : smallest;
+  units_ = sizes;
+  for (S& size : units_) size = std::max(S(size / unit), S(1));
   PivotedQr<S> qr;
   qr.compute(X);
   rotation_ = qr.leading_columns_of_q(X.rows());
@@ -241,11 +243,11 @@ void DualFlowEngine<S>::rotate_graded_columns() {
 template <class S>
 void DualFlowEngine<S>::evaluate(ConstVectorRef<S> nu) const {
   require_size("nu", nu.size(), dimension());
-  if (nu == point_) return;
-  point_ = nu;
+  if (std::equal(point_.begin(), point_.end(), nu.data())) return;
+  std::copy_n(nu.data(), nu.size(), point_.data());
   multiply_transposed(X(), point_, z_);
   map_->mirror(z_, beta_, curvature_);
-  residual_ = -y();
+  multiple(S(-1), y(), residual_);
   add_prediction();
 }
 
@@ -253,14 +255,16 @@ template <class S>
 void DualFlowEngine<S>::add_prediction() const {
   using std::abs;
   const Index d = dataset_->dimension();
-  const S negligible = std::numeric_limits<S>::epsilon() / S(8 * d) * beta_.template lpNorm<Eigen::Infinity>();
+  const S negligible = std::numeric_limits<S>::epsilon() / S(8 * d) * largest_size(beta_);
   using std::isfinite;
+  Index count = 0;
+  for (const S value : beta_) count += abs(value) > negligible ? 1 : 0;
   // An infinite beta (beyond a bound, or an overflow) must reach the residual, so that the step is refused.
-  if (rotated_ || !isfinite(negligible) || 8 * (beta_.array().abs() > negligible).count() > d) {
+  if (rotated_ || !isfinite(negligible) || 8 * count > d) {
     add_product(X(), beta_, residual_);
   } else {
     for (Index i = 0; i < d; ++i)
-      if (!(abs(beta_[i]) <= negligible)) residual_ += beta_[i] * X().col(i);
+      if (!(abs(beta_[i]) <= negligible)) add_multiple(beta_[i], &X()(0, i), residual_.data(), residual_.size());
   }
 }
 
@@ -281,7 +285,9 @@ void DualFlowEngine<S>::add_weighted_gram(S negligible, S relative, MatrixRef<S>
     const S size = abs(weight_[j]);
     if (!(negligible < S(0)) && !(size > rate * std::max(negligible, S(relative * curvature_[j])))) continue;
     Block& block = blocks[weight_[j] < S(0) ? 1 : 0];
-    block.columns.col(block.count++) = sqrt(size) * X.col(j);
+    const S root = sqrt(size);
+    for (Index n = 0; n < X.rows(); ++n) block.columns(n, block.count) = root * X(n, j);
+    ++block.count;
     if (block.count < block.columns.cols()) continue;
     add_lower_gram<S>(block.columns, block.sign, jacobian);
     block.count = 0;
@@ -294,15 +300,15 @@ S DualFlowEngine<S>::estimate_squared_norm() const {
   const Matrix<S>& X = this->X();
   Vector<S> u;
   multiply(X, Vector<S>(Vector<S>::Ones(X.cols())), u);
-  u += y();
-  S estimate = X.squaredNorm() / static_cast<S>(std::min(X.rows(), X.cols()));
+  add_multiple(S(1), y(), u);
+  S estimate = inner_product(X.data(), X.data(), X.size()) / static_cast<S>(std::min(X.rows(), X.cols()));
   for (int k = 0; k < 3; ++k) {
     const S norm = stable_norm(u);
     if (!(norm > S(0))) break;
-    u /= norm;
+    for (S& value : u) value /= norm;
     multiply_transposed(X, u, z_);
     multiply(X, z_, u);
-    estimate = std::max(estimate, z_.squaredNorm());
+    estimate = std::max(estimate, inner_product(z_, z_));
   }
   return estimate;
 }

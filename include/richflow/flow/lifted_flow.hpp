@@ -22,16 +22,16 @@ namespace richflow {
 /// What LiftedFlow factors and solves with, for D x k stacks and N measurements.
 template <class S>
 struct LiftedSolver {
-  Matrix<S> T = {};                          ///< the transposed stack, k x D
-  Matrix<S> W = {};                          ///< F F^T, D x D
-  Matrix<S> B = {};                          ///< `2 sum_n r_n B_n`, D x D
-  Matrix<S> inverse = {};                    ///< of `shift I + B`
-  Matrix<S> kernel = {};                     ///< lower triangle of the N x N matrix that is solved with
-  Matrix<S> scratch = {};                    ///< D x 3D
-  Matrix<S> change = {};                     ///< k x D
-  Vector<S> measured = {};                   ///< N
-  Eigen::LLT<Matrix<S>> stack_factor = {};   ///< of `shift I + B`
-  Eigen::LLT<Matrix<S>> kernel_factor = {};  ///< of the kernel
+  Matrix<S> T = {};                         ///< the transposed stack, k x D
+  Matrix<S> W = {};                         ///< F F^T, D x D
+  Matrix<S> B = {};                         ///< `2 sum_n r_n B_n`, D x D
+  Matrix<S> inverse = {};                   ///< of `shift I + B`
+  Matrix<S> kernel = {};                    ///< lower triangle of the N x N matrix that is solved with
+  Matrix<S> scratch = {};                   ///< D x 3D
+  Matrix<S> change = {};                    ///< k x D
+  Vector<S> measured = {};                  ///< N
+  Eigen::LLT<Matrix<S>> stack_factor = {};  ///< of `shift I + B`
+  detail::Cholesky<S> kernel_factor = {};   ///< of the kernel
 };
 
 /// The gradient flow of a matrix factorization at a cost that does not depend on the width it stands for.
@@ -232,7 +232,7 @@ typename LiftedFlow<M>::LinearSolver LiftedFlow<M>::make_linear_solver() const {
   solver.scratch.setZero(D, 3 * D);
   solver.measured.setZero(n);
   solver.stack_factor = Eigen::LLT<Matrix<Scalar>>(D);
-  solver.kernel_factor = Eigen::LLT<Matrix<Scalar>>(n);
+  solver.kernel_factor.allocate(n);
   return solver;
 }
 
@@ -258,8 +258,7 @@ bool LiftedFlow<M>::factorize(Scalar shift, LinearSolver& solver) const {
                                         solver.scratch);
   const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * solver.kernel.diagonal().sum();
   solver.kernel.diagonal().array() += Scalar(0.5) + rounding;
-  detail::compute_cholesky(solver.kernel, solver.kernel_factor);
-  return solver.kernel_factor.info() == Eigen::Success;
+  return solver.kernel_factor.compute(solver.kernel);
 }
 
 template <class M>
@@ -270,7 +269,7 @@ void LiftedFlow<M>::solve(LinearSolver& solver, VectorRef<Scalar> u) const {
   solver.measured.setZero();
   Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.change, solver.T, solver.measured);
   Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.T, solver.change, solver.measured);
-  detail::solve_in_place(solver.kernel_factor, solver.measured);
+  solver.kernel_factor.solve_in_place(solver.measured);
   solver.measured *= Scalar(-1);
   Measurements::template add_pullback<Scalar>(model_.shape(), X, solver.measured, solver.T, U);
   detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
@@ -330,9 +329,6 @@ template <class M>
   controller.first_step = flow.first_step(w0);
   return integrate(flow, w0, BasicTimeSpan<S>{S(0), std::numeric_limits<S>::infinity()}, Rodas4{}, controller, options);
 }
-
-static_assert(TangentFlow<LiftedFlow<MatrixFactorization<double, MatrixEntries>>>);
-static_assert(HasLinearSolver<LiftedFlow<MatrixFactorization<double, MatrixEntries>>>);
 
 }  // namespace richflow
 

@@ -18,6 +18,7 @@
 #include "richflow/integrate/rosenbrock_tableau.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/kernels.hpp"
 
 namespace richflow {
 
@@ -59,14 +60,14 @@ struct DenseStiffness {
   using Scalar = typename Problem::Scalar;
 
   Matrix<Scalar> jacobian = {};  // lower triangle of S
-  Eigen::LLT<Matrix<Scalar>> factor = {};
+  Cholesky<Scalar> factor = {};
   Vector<Scalar> diagonal = {};
   bool is_graded = false;  // the rows of S differ in size and each counts
 
   explicit DenseStiffness(const Problem& problem) {
     const Index n = problem.dimension();
     jacobian.setZero(n, n);
-    factor = Eigen::LLT<Matrix<Scalar>>(n);
+    factor.allocate(n);
     diagonal.setZero(n);
   }
 
@@ -84,18 +85,16 @@ struct DenseStiffness {
   bool factorize(Scalar shift) {
     // S carries rounding errors of this size, which for h -> infinity would leave it indefinite where
     // the field hardly depends on y. As errors of the Jacobian they are below those of the step.
-    const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * jacobian.diagonal().sum();
-    diagonal = jacobian.diagonal();
-    if (is_graded) {
-      // Each entry has rounding errors of its own size.
-      jacobian.diagonal() *= Scalar(1) + Scalar(8 * diagonal.size()) * std::numeric_limits<Scalar>::epsilon();
-      jacobian.diagonal().array() += shift;
-    } else {
-      jacobian.diagonal().array() += shift + rounding;
-    }
-    compute_cholesky(jacobian, factor);
-    jacobian.diagonal() = diagonal;
-    return factor.info() == Eigen::Success;
+    const Index n = diagonal.size();
+    Scalar trace(0);
+    for (Index i = 0; i < n; ++i) trace += diagonal[i] = jacobian(i, i);
+    // Or each entry has rounding errors of its own size.
+    const Scalar rounding = is_graded ? Scalar(0) : Scalar(8) * std::numeric_limits<Scalar>::epsilon() * trace;
+    const Scalar relative = is_graded ? Scalar(8 * n) * std::numeric_limits<Scalar>::epsilon() : Scalar(0);
+    for (Index i = 0; i < n; ++i) jacobian(i, i) = diagonal[i] * (Scalar(1) + relative) + (shift + rounding);
+    const bool is_definite = factor.compute(jacobian);
+    for (Index i = 0; i < n; ++i) jacobian(i, i) = diagonal[i];
+    return is_definite;
   }
 
   /// `u = F(y) = dy`, solved in place.
@@ -104,7 +103,7 @@ struct DenseStiffness {
     solve(u);
   }
 
-  void solve(Vector<Scalar>& u) { solve_in_place(factor, u); }
+  void solve(Vector<Scalar>& u) { factor.solve_in_place(u); }
 };
 
 /// The same through the structure of the field itself.
@@ -143,7 +142,7 @@ struct TangentStiffness {
 
   TangentType tangent;
   Matrix<Scalar> kernel = {};
-  Eigen::LLT<Matrix<Scalar>> factor = {};
+  Cholesky<Scalar> factor = {};
   Vector<Scalar> slope = {};      // dL/df at the start of the step
   Vector<Scalar> diagonal = {};   // scratch, N
   Vector<Scalar> projected = {};  // scratch, N
@@ -155,7 +154,7 @@ struct TangentStiffness {
   explicit TangentStiffness(const Problem& problem) : tangent(problem.make_tangent()) {
     const Index n = problem.num_residuals();
     kernel.setZero(n, n);
-    factor = Eigen::LLT<Matrix<Scalar>>(n);
+    factor.allocate(n);
     for (Vector<Scalar>* v : {&slope, &diagonal, &projected}) v->setZero(n);
     pulled.setZero(problem.dimension());
     curvature = problem.curvature();
@@ -186,22 +185,22 @@ struct TangentStiffness {
     const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * kernel.diagonal().sum();
     diagonal = kernel.diagonal();
     kernel.diagonal().array() += shift / curvature + rounding;
-    compute_cholesky(kernel, factor);
+    const bool is_definite = factor.compute(kernel);
     kernel.diagonal() = diagonal;
-    return factor.info() == Eigen::Success;
+    return is_definite;
   }
 
   /// For `F = -J^T slope` both factors of J^T merge: `u = -J^T (s I + c K)^-1 slope`.
   void solve_start(const Vector<Scalar>& /*dy*/, Vector<Scalar>& u) {
     projected = slope;
-    solve_in_place(factor, projected);
+    factor.solve_in_place(projected);
     projected *= Scalar(-1) / curvature;
     tangent.vjp(projected, u);
   }
 
   void solve(Vector<Scalar>& u) {
     tangent.jvp(u, projected);
-    solve_in_place(factor, projected);
+    factor.solve_in_place(projected);
     tangent.vjp(projected, pulled);
     u = (u - pulled) / shift;
   }
@@ -282,8 +281,8 @@ struct RosenbrockWorkspace {
 /// An EmbeddedStepper, DerivativeStepper, and DenseStepper where the tableau has an interpolant. Cost per
 /// accepted step: one Jacobian (or tangent kernel), and per attempt one Cholesky factorization of `I / (gamma h) + S`
 /// (or of `I / (2 gamma h) + K`), a solve per stage and the evaluations of the tableau. A rejected attempt keeps the
-/// Jacobian and the first stage. A step allocates nothing unless N is in the hundreds, when Eigen's factorization
-/// does. An attempt in which the factorization fails yields NaN, so that the controller rejects it.
+/// Jacobian and the first stage. A step allocates nothing unless N is in the hundreds, when Eigen's rank updates
+/// do. An attempt in which the factorization fails yields NaN, so that the controller rejects it.
 ///
 /// On a gradient flow `step_floor` is a quarter of the stable step of gradient descent, or an eightieth of the time in
 /// which the fastest unit grows by its own size if that is shorter: no shorter step is tried, because the
@@ -437,7 +436,7 @@ class Rosenbrock {
       Scalar weight(0);
       for (std::size_t q = Tableau::dense[i].size(); q-- > 0;)
         weight = (weight + static_cast<Scalar>(Tableau::dense[i][q])) * theta;
-      out += weight * ws.u[i];
+      detail::add_multiple(weight, ws.u[i].data(), out.data(), out.size());
     }
   }
 
@@ -448,7 +447,7 @@ class Rosenbrock {
                          std::type_identity_t<Scalar> scale, const RosenbrockWorkspace<Problem, Tableau::stages>& ws,
                          Vector<Scalar>& target) {
     for (std::size_t j = 0; j < count; ++j)
-      if (weights[j] != 0) target += (scale * static_cast<Scalar>(weights[j])) * ws.u[j];
+      if (weights[j] != 0) detail::add_multiple<Scalar>(scale * static_cast<Scalar>(weights[j]), ws.u[j], target);
   }
 
   /// Factors `I / (gamma h) + S`; false if it is not positive definite or not finite.

@@ -27,6 +27,7 @@
 #include "richflow/integrate/stall.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
+#include "richflow/linalg/kernels.hpp"
 
 /// @file
 /// The time loop behind `integrate`, compiled once per number type.
@@ -37,7 +38,7 @@ namespace richflow::detail {
 template <class Scalar>
 [[nodiscard]] Index first_non_finite(const Vector<Scalar>& y) {
   using std::isfinite;
-  if (isfinite(y.squaredNorm())) return -1;
+  if (isfinite(inner_product(y, y))) return -1;
   for (Index i = 0; i < y.size(); ++i)
     if (!isfinite(y(i))) return i;
   return -1;  // finite entries whose squares overflow
@@ -436,10 +437,11 @@ bool Run<Scalar>::choose_first_step() {
   Scalar step = isfinite(end_) ? largest : Scalar(1);
   if (isfinite(d1) && d1 > Scalar(0)) {
     const Scalar trial = std::min(largest, std::max(Scalar(0.01) * d0, Scalar(1)) / d1);
-    const Vector<Scalar> y1 = state_.y + trial * f0;
+    Vector<Scalar> y1;
+    sum_with_multiple(state_.y, trial, f0, y1);
     Vector<Scalar> f1(state_.y.size());
     evaluate(state_.t + trial, y1, f1);
-    f1 -= f0;
+    add_multiple(Scalar(-1), f0, f1);
     const Scalar d2 = size(f1) / trial;
     step = (d0 > Scalar(1) ? Scalar(100) : Scalar(10000)) * trial;
     if (isfinite(d2) && d2 > Scalar(0)) {
@@ -605,7 +607,7 @@ Scalar Run<Scalar>::event_value(const Event& event, Scalar t, const Vector<Scala
         evaluate(t, y, derivative_);
         dy = &derivative_;
       }
-      return log_ratio(dy->norm(), event.threshold());
+      return log_ratio(norm(*dy), event.threshold());
     case Event::Kind::condition:
     case Event::Kind::zero_crossing:
       break;
@@ -646,7 +648,9 @@ void Run<Scalar>::interpolate(Scalar theta, const StepPlan<Scalar>& plan, Vector
     stepper_.interpolate(theta, plan.h, state_.y, y_new_, out);
   } else {
     const Scalar rest = Scalar(1) - theta;
-    out = rest * state_.y + theta * y_new_ + (theta * rest * (Scalar(1) - Scalar(2) * theta)) * (state_.y - y_new_);
+    const Scalar bend = theta * rest * (Scalar(1) - Scalar(2) * theta);
+    multiple(rest + bend, state_.y, out);
+    add_multiple(theta - bend, y_new_, out);
     add_hermite(theta, plan, out);
   }
 }
@@ -657,13 +661,13 @@ void Run<Scalar>::add_hermite(Scalar theta, const StepPlan<Scalar>& plan, Vector
   const Scalar weight_start = plan.h * theta * rest * rest;
   const Scalar weight_end = -plan.h * theta * theta * rest;
   if (stepper_.shares_derivatives()) {
-    out += weight_start * stepper_.start_derivative(state_.t, state_.y);
-    out += weight_end * stepper_.end_derivative(plan.t_new, y_new_);
+    add_multiple(weight_start, stepper_.start_derivative(state_.t, state_.y), out);
+    add_multiple(weight_end, stepper_.end_derivative(plan.t_new, y_new_), out);
   } else {
     evaluate(state_.t, state_.y, derivative_);
-    out += weight_start * derivative_;
+    add_multiple(weight_start, derivative_, out);
     evaluate(plan.t_new, y_new_, derivative_);
-    out += weight_end * derivative_;
+    add_multiple(weight_end, derivative_, out);
   }
 }
 
@@ -692,14 +696,14 @@ Stall Run<Scalar>::look_for_stall(const StepPlan<Scalar>& plan) {
 template <class Scalar>
 Scalar Run<Scalar>::rate_of_decrease(Scalar h) {
   evaluate(state_.t, state_.y, probe_dy_);
-  const Scalar speed = probe_dy_.norm();
+  const Scalar speed = norm(probe_dy_);
   if (!(speed > Scalar(0))) return Scalar(0);
   const auto small = static_cast<Scalar>(1e-3);
-  const Scalar delta = std::min(small * h, small * state_.y.norm() / speed);
+  const Scalar delta = std::min(small * h, small * norm(state_.y) / speed);
   const Event& goal = options_.events[*goal_];
-  probe_y_ = state_.y + delta * probe_dy_;
+  sum_with_multiple(state_.y, delta, probe_dy_, probe_y_);
   const Scalar ahead = event_value(goal, state_.t + delta, probe_y_);
-  probe_y_ = state_.y - delta * probe_dy_;
+  sum_with_multiple(state_.y, Scalar(-delta), probe_dy_, probe_y_);
   const Scalar behind = event_value(goal, state_.t - delta, probe_y_);
   return (behind - ahead) / (Scalar(2) * delta);
 }
@@ -746,33 +750,29 @@ std::string Run<Scalar>::goal_text() const {
 
 template <class Scalar>
 std::string Run<Scalar>::advice_text() const {
-  std::string tolerance = "tighten the tolerance";
+  std::string tolerance;
   if (is_adaptive_)
-    tolerance = sentence("tighten the tolerance (now relative ", controller_.tolerance().relative, ", absolute ",
+    tolerance = sentence(" (now relative ", controller_.tolerance().relative, ", absolute ",
                          controller_.tolerance().absolute, ")");
-  tolerance += ", or use a stepper for stiff problems";
   const std::string advice = problem_.advice();
-  return advice.empty() ? tolerance : tolerance + "; " + advice;
+  return sentence("tighten the tolerance", tolerance, ", or use a stepper for stiff problems",
+                  advice.empty() ? "" : "; ", advice);
 }
 
 template <class Scalar>
 std::string Run<Scalar>::budget_text() const {
-  std::string text = sentence(options_.max_steps, " steps were used up at t = ", state_.t, ", step ", state_.step,
-                              ", before the end, ", end_);
-  if (goal_) text += "; " + goal_text();
-  return text + "; raise max_steps, use a stiff stepper, or see whether the run is stationary";
+  return sentence(options_.max_steps, " steps were used up at t = ", state_.t, ", step ", state_.step,
+                  ", before the end, ", end_, goal_ ? "; " : "", goal_text(),
+                  "; raise max_steps, use a stiff stepper, or see whether the run is stationary");
 }
 
 template <class Scalar>
 std::string Run<Scalar>::too_small_text(const StepPlan<Scalar>& plan) const {
-  std::string text =
-      sentence("a step of ", plan.h, " is too small to go on from t = ", state_.t, ", step ", state_.step);
-  if (is_adaptive_)
-    return text +
-           ", and larger ones miss the tolerance; the solution may blow up or the right-hand side jump there, or the "
-           "tolerance is below rounding";
-  else
-    return text + ": the time no longer changes";
+  return sentence("a step of ", plan.h, " is too small to go on from t = ", state_.t, ", step ", state_.step,
+                  is_adaptive_
+                      ? ", and larger ones miss the tolerance; the solution may blow up or the right-hand side "
+                        "jump there, or the tolerance is below rounding"
+                      : ": the time no longer changes");
 }
 
 template <class Scalar>
@@ -780,69 +780,64 @@ std::string Run<Scalar>::non_finite_text(const StepPlan<Scalar>& plan) const {
   const std::string text =
       sentence("y(", state_.bad_index, ") became NaN or infinite in step ", state_.step + 1, ", from t = ", state_.t,
                " to ", plan.t_new, "; the last good state, at t = ", state_.t, ", is kept; ");
-  if (is_adaptive_)
-    return text + "smaller steps did not help: is the right-hand side defined there?";
-  else
-    return text +
-           sentence("the step ", plan.h, " is probably too large for the flow: decrease it or use adaptive steps");
+  if (is_adaptive_) return sentence(text, "smaller steps did not help: is the right-hand side defined there?");
+  return sentence(text, "the step ", plan.h, " is probably too large for the flow: decrease it or use adaptive steps");
 }
 
 template <class Scalar>
 std::string Run<Scalar>::overflow_text() const {
-  std::string text = sentence("the time left the range of the number type after t = ", state_.t, ", step ", state_.step,
-                              ", without an event");
-  if (goal_) text += "; " + goal_text();
-  return text +
-         "; the state no longer changes: what the event waits for may not exist (data without a solution?) or "
-         "lie below rounding; raise the threshold, " +
-         advice_text();
+  return sentence("the time left the range of the number type after t = ", state_.t, ", step ", state_.step,
+                  ", without an event", goal_ ? "; " : "", goal_text(),
+                  "; the state no longer changes: what the event waits for may not exist (data without a solution?) or "
+                  "lie below rounding; raise the threshold, ",
+                  advice_text());
 }
 
 template <class Scalar>
 std::string Run<Scalar>::stall_text(Stall stall) const {
-  std::string text = sentence("no progress at t = ", state_.t, ", step ", state_.step, ": ", goal_text());
-  if (stall == Stall::noise_floor)
-    text += "; the threshold is below what the error tolerance can reach: ";
-  else
-    text += "; the state no longer changes beyond rounding: the threshold may be out of reach: raise it, ";
-  return text + advice_text();
+  return sentence("no progress at t = ", state_.t, ", step ", state_.step, ": ", goal_text(),
+                  stall == Stall::noise_floor
+                      ? "; the threshold is below what the error tolerance can reach: "
+                      : "; the state no longer changes beyond rounding: the threshold may be out of reach: raise it, ",
+                  advice_text());
 }
 
 template <class Scalar>
 std::string Run<Scalar>::cycle_text(const StepPlan<Scalar>& plan) {
   using std::isfinite;
-  std::string text = sentence("the steps of ", plan.h, " go round in a cycle of ", state_.stall.steps,
-                              ", at t = ", state_.t, ", step ", state_.step);
+  std::string losses, bound;
   if (problem_.has_loss())
-    text += sentence(", between losses of ", problem_.loss(y_new_), " and ", problem_.loss(state_.y));
-  Vector<Scalar> middle = Scalar(0.5) * (y_new_ + state_.y);
-  Vector<Scalar> direction = state_.y - y_new_;
+    losses = sentence(", between losses of ", problem_.loss(y_new_), " and ", problem_.loss(state_.y));
+  Vector<Scalar> middle, direction, probe;
+  multiple(Scalar(0.5), y_new_, middle);
+  add_multiple(Scalar(0.5), state_.y, middle);
+  sum_with_multiple(state_.y, Scalar(-1), y_new_, direction);
   Vector<Scalar> ahead(middle.size());
   Vector<Scalar> behind(middle.size());
-  const Scalar delta = static_cast<Scalar>(1e-3) * direction.norm();
+  const Scalar delta = static_cast<Scalar>(1e-3) * norm(direction);
   constexpr int descents = 200;
   for (int i = 0; i < descents; ++i) {
     evaluate(state_.t, middle, ahead);
-    middle += (plan.h / Scalar(4)) * ahead;
+    add_multiple(Scalar(plan.h / Scalar(4)), ahead, middle);
   }
   Scalar curvature(0);
   constexpr int iterations = 20;
-  for (int i = 0; i < iterations && direction.norm() > Scalar(0); ++i) {
-    direction *= delta / direction.norm();
-    evaluate(state_.t, middle + direction, ahead);
-    evaluate(state_.t, middle - direction, behind);
-    curvature = direction.dot(behind - ahead) / (Scalar(2) * delta * delta);
-    direction = behind - ahead;
+  for (int i = 0; i < iterations && norm(direction) > Scalar(0); ++i) {
+    multiple(Scalar(delta / norm(direction)), direction, direction);
+    sum_with_multiple(middle, Scalar(1), direction, probe);
+    evaluate(state_.t, probe, ahead);
+    sum_with_multiple(middle, Scalar(-1), direction, probe);
+    evaluate(state_.t, probe, behind);
+    sum_with_multiple(behind, Scalar(-1), ahead, behind);
+    curvature = inner_product(direction, behind) / (Scalar(2) * delta * delta);
+    direction = behind;
   }
-  text += "; the step is too large for the flow: decrease it";
-  if (isfinite(curvature) && curvature > Scalar(0)) {
-    std::ostringstream stable;
-    stable.imbue(std::locale::classic());
-    stable.precision(3);
-    stable << Scalar(2) / curvature;
-    text += " below about " + stable.str() + ", which the curvature allows where shorter steps come to rest,";
-  }
-  return text + " or use adaptive steps";
+  if (isfinite(curvature) && curvature > Scalar(0))
+    bound = join(
+        3, {" below about ", Scalar(2) / curvature, ", which the curvature allows where shorter steps come to rest,"});
+  return sentence("the steps of ", plan.h, " go round in a cycle of ", state_.stall.steps, ", at t = ", state_.t,
+                  ", step ", state_.step, losses, "; the step is too large for the flow: decrease it", bound,
+                  " or use adaptive steps");
 }
 
 /// The checks of a run, once, on entry.

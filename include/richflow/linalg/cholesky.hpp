@@ -1,36 +1,115 @@
 #pragma once
 
 #include <Eigen/Cholesky>
+#include <algorithm>
+#include <cmath>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/products.hpp"
 
 /// @file
-/// Cholesky factorizations, behind functions of the number type alone: each is compiled once, wherever it is used.
+/// Cholesky factorizations.
 
 namespace richflow::detail {
 
-/// Factors A, of which the lower triangle is read.
+/// `A = L L^T` of a symmetric positive definite matrix, for systems with single right-hand sides. Our own, on the rank
+/// updates that Gram matrices need anyway: Eigen's costs every program that solves one system two seconds of a
+/// compiler.
 template <class S>
-void compute_cholesky(const Matrix<S>& A, Eigen::LLT<Matrix<S>>& factor);
+class Cholesky {
+ public:
+  /// All memory for n x n.
+  void allocate(Index n) { L_.resize(n, n); }
 
-/// `v = A^{-1} v`.
+  /// Factors A, of which the lower triangle is read. False where A is not positive definite at working precision, or
+  /// not finite. Cost n^3 / 3. No allocation for up to some 500 rows after `allocate`.
+  bool compute(const Matrix<S>& A);
+
+  /// Whether the last `compute` succeeded.
+  [[nodiscard]] bool is_factored() const { return is_factored_; }
+
+  /// `v = A^{-1} v`. Cost 2 n^2.
+  void solve_in_place(Vector<S>& v) const;
+
+  /// The square of the k-th diagonal entry of L.
+  [[nodiscard]] S pivot(Index k) const { return L_(k, k) * L_(k, k); }
+
+  /// Whether the pivots span less than six orders of magnitude, so that working with A loses few digits. Cost O(n).
+  [[nodiscard]] bool is_well_conditioned() const;
+
+ private:
+  bool factor_panel(Index begin, Index end);
+
+  Matrix<S> L_;
+  bool is_factored_ = false;
+};
+
 template <class S>
-void solve_in_place(const Eigen::LLT<Matrix<S>>& factor, Vector<S>& v);
+bool Cholesky<S>::compute(const Matrix<S>& A) {
+  L_ = A;
+  const Index n = L_.rows();
+  constexpr Index panel = 32;
+  is_factored_ = true;
+  for (Index begin = 0; begin < n && is_factored_; begin += panel) {
+    const Index end = std::min(begin + panel, n);
+    is_factored_ = factor_panel(begin, end);
+    if (is_factored_ && end < n)
+      add_lower_gram<S>(L_.block(end, begin, n - end, end - begin), S(-1), L_.bottomRightCorner(n - end, n - end));
+  }
+  return is_factored_;
+}
 
+template <class S>
+bool Cholesky<S>::factor_panel(Index begin, Index end) {
+  using std::isfinite;
+  using std::sqrt;
+  const Index n = L_.rows();
+  for (Index k = begin; k < end; ++k) {
+    const S square = L_(k, k);
+    if (!(square > S(0)) || !isfinite(square)) return false;
+    L_(k, k) = sqrt(square);
+    const S inverse = S(1) / L_(k, k);
+    S* const column = &L_(k, k);
+    for (Index i = 1; i < n - k; ++i) column[i] *= inverse;
+    for (Index j = k + 1; j < end; ++j) add_multiple(-L_(j, k), column + (j - k), &L_(j, j), n - j);
+  }
+  return true;
+}
+
+template <class S>
+void Cholesky<S>::solve_in_place(Vector<S>& v) const {
+  const Index n = L_.rows();
+  for (Index k = 0; k < n; ++k) {
+    v[k] /= L_(k, k);
+    add_multiple(-v[k], &L_(k, k) + 1, v.data() + k + 1, n - k - 1);
+  }
+  for (Index k = n - 1; k >= 0; --k)
+    v[k] = (v[k] - inner_product(&L_(k, k) + 1, v.data() + k + 1, n - k - 1)) / L_(k, k);
+}
+
+template <class S>
+bool Cholesky<S>::is_well_conditioned() const {
+  if (!is_factored_) return false;
+  S smallest = pivot(0);
+  S largest = smallest;
+  for (Index k = 1; k < L_.rows(); ++k) {
+    smallest = std::min(smallest, pivot(k));
+    largest = std::max(largest, pivot(k));
+  }
+  return smallest > S(1e-6) * largest;
+}
+
+/// Factors A, of which the lower triangle is read, for systems with many right-hand sides.
 template <class S>
 void compute_cholesky(const Matrix<S>& A, Eigen::LLT<Matrix<S>>& factor) {
   factor.compute(A);
 }
 
-template <class S>
-void solve_in_place(const Eigen::LLT<Matrix<S>>& factor, Vector<S>& v) {
-  factor.solveInPlace(v);
-}
-
 }  // namespace richflow::detail
 
-#define RICHFLOW_INSTANTIATE_CHOLESKY(prefix, S)                                              \
-  prefix template void detail::compute_cholesky<S>(const Matrix<S>&, Eigen::LLT<Matrix<S>>&); \
-  prefix template void detail::solve_in_place<S>(const Eigen::LLT<Matrix<S>>&, Vector<S>&);
+#define RICHFLOW_INSTANTIATE_CHOLESKY(prefix, S) \
+  prefix template class detail::Cholesky<S>;     \
+  prefix template void detail::compute_cholesky<S>(const Matrix<S>&, Eigen::LLT<Matrix<S>>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CHOLESKY)

@@ -10,6 +10,7 @@
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 
 namespace richflow::detail {
 
@@ -41,6 +42,8 @@ class PivotedQr {
   [[nodiscard]] Matrix<S> unpivoted_r() const;
 
  private:
+  /// The norm of column j, from row k on.
+  [[nodiscard]] S norm_from(Index k, Index j) const;
   void make_reflection(Index k);
   /// Column j of `columns`, from row k on. They may be qr_ itself, for j > k.
   void reflect(Index k, Matrix<S>& columns, Index j) const;
@@ -60,7 +63,7 @@ void PivotedQr<S>::compute(const Matrix<S>& A) {
   order_.resize(static_cast<std::size_t>(cols()));
   std::iota(order_.begin(), order_.end(), Index(0));
   Vector<S> norms(cols());
-  for (Index j = 0; j < cols(); ++j) norms[j] = qr_.col(j).norm();
+  for (Index j = 0; j < cols(); ++j) norms[j] = norm_from(0, j);
   Vector<S> exact = norms;  // when they were last computed and not updated
   const S trusted = sqrt(std::numeric_limits<S>::epsilon());
   for (Index k = 0; k < steps; ++k) {
@@ -68,7 +71,7 @@ void PivotedQr<S>::compute(const Matrix<S>& A) {
     for (Index j = k + 1; j < cols(); ++j)
       if (norms[j] > norms[pivot]) pivot = j;
     if (pivot != k) {
-      qr_.col(k).swap(qr_.col(pivot));
+      std::swap_ranges(&qr_(0, k), &qr_(0, k) + rows(), &qr_(0, pivot));
       std::swap(norms[k], norms[pivot]);
       std::swap(exact[k], exact[pivot]);
       std::swap(order_[static_cast<std::size_t>(k)], order_[static_cast<std::size_t>(pivot)]);
@@ -82,7 +85,7 @@ void PivotedQr<S>::compute(const Matrix<S>& A) {
       const S left = std::max(S((S(1) + part) * (S(1) - part)), S(0));
       const S ratio = norms[j] / exact[j];
       if (left * ratio * ratio <= trusted)
-        norms[j] = exact[j] = qr_.col(j).tail(rows() - k - 1).norm();
+        norms[j] = exact[j] = norm_from(k + 1, j);
       else
         norms[j] *= sqrt(left);
     }
@@ -102,7 +105,8 @@ Index PivotedQr<S>::rank(S threshold) const {
 
 template <class S>
 Matrix<S> PivotedQr<S>::leading_columns_of_q(Index columns) const {
-  Matrix<S> Q = Matrix<S>::Identity(rows(), columns);
+  Matrix<S> Q = Matrix<S>::Zero(rows(), columns);
+  for (Index k = 0; k < columns; ++k) Q(k, k) = S(1);
   // The reflections after the first `columns` leave these columns of the identity alone.
   for (Index k = std::min(columns, factors_.size()) - 1; k >= 0; --k)
     for (Index j = k; j < columns; ++j) reflect(k, Q, j);
@@ -118,18 +122,27 @@ Matrix<S> PivotedQr<S>::unpivoted_r() const {
 }
 
 template <class S>
+S PivotedQr<S>::norm_from(Index k, Index j) const {
+  using std::sqrt;
+  const S* const entries = qr_.data() + j * rows() + k;
+  return sqrt(inner_product(entries, entries, rows() - k));
+}
+
+template <class S>
 void PivotedQr<S>::make_reflection(Index k) {
   using std::sqrt;
-  auto below = qr_.col(k).tail(rows() - k - 1);
-  const S square = below.squaredNorm();
+  const Index count = rows() - k - 1;
+  S* const below = &qr_(k, k) + 1;
+  const S square = inner_product<S>(below, below, count);
   if (square <= std::numeric_limits<S>::min()) {
-    below.setZero();
+    std::fill_n(below, count, S(0));
     return;
   }
   const S head = qr_(k, k);
   const S norm = sqrt(head * head + square);
   const S pivot = head >= S(0) ? -norm : norm;
-  below *= S(1) / (head - pivot);
+  const S inverse = S(1) / (head - pivot);
+  for (Index i = 0; i < count; ++i) below[i] *= inverse;
   factors_[k] = (pivot - head) / pivot;
   qr_(k, k) = pivot;
 }
@@ -138,9 +151,11 @@ template <class S>
 void PivotedQr<S>::reflect(Index k, Matrix<S>& columns, Index j) const {
   if (factors_[k] == S(0)) return;
   const Index count = rows() - k - 1;
-  const S amount = factors_[k] * (columns(k, j) + qr_.col(k).tail(count).dot(columns.col(j).tail(count)));
-  columns(k, j) -= amount;
-  columns.col(j).tail(count) -= amount * qr_.col(k).tail(count);
+  const S* const below = &qr_(k, k) + 1;
+  S* const column = &columns(k, j);
+  const S amount = factors_[k] * (*column + inner_product<S>(below, column + 1, count));
+  *column -= amount;
+  add_multiple<S>(-amount, below, column + 1, count);
 }
 
 }  // namespace richflow::detail

@@ -5,6 +5,7 @@
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 
 /// @file
 /// Sizes of rows and columns, and changes of their units. In plain loops: each is used where a whole-matrix expression
@@ -39,7 +40,8 @@ template <class S>
 template <class S>
 Vector<S> squared_norms_of_columns(const Matrix<S>& X) {
   Vector<S> norms(X.cols());
-  for (Index j = 0; j < X.cols(); ++j) norms[j] = X.col(j).squaredNorm();
+  for (Index j = 0; j < X.cols(); ++j)
+    norms[j] = inner_product(X.data() + j * X.rows(), X.data() + j * X.rows(), X.rows());
   return norms;
 }
 

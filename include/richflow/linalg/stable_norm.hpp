@@ -1,11 +1,11 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 
 namespace richflow::detail {
 
@@ -15,16 +15,16 @@ template <class S>
 
 template <class S>
 S stable_norm(const Vector<S>& v) {
-  using std::abs;
   using std::isfinite;
   using std::sqrt;
   constexpr S smallest = std::numeric_limits<S>::min() / std::numeric_limits<S>::epsilon();
-  const S square = v.squaredNorm();
+  const S square = inner_product(v, v);
   if (square != square || (isfinite(square) && square > smallest)) return sqrt(square);
-  S largest(0);
-  for (Index i = 0; i < v.size(); ++i) largest = std::max(largest, S(abs(v[i])));
+  const S largest = largest_size(v);
   if (!(largest > S(0)) || !isfinite(largest)) return largest;
-  return largest * (v / largest).norm();
+  S sum(0);
+  for (Index i = 0; i < v.size(); ++i) sum += (v[i] / largest) * (v[i] / largest);
+  return largest * sqrt(sum);
 }
 
 }  // namespace richflow::detail

@@ -109,8 +109,6 @@ struct CrossEntropy {
   }
 };
 
-static_assert(ClassLoss<CrossEntropy<double>, double>);
-
 /// Samples whose label has the strictly largest output.
 template <class Derived>
 [[nodiscard]] Index count_correct(const Eigen::MatrixBase<Derived>& F, ConstVectorRef<int> labels) {

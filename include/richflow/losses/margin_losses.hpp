@@ -86,7 +86,4 @@ struct ExponentialLoss {
   }
 };
 
-static_assert(Loss<LogisticLoss<double>, double> && !QuadraticLoss<LogisticLoss<double>, double>);
-static_assert(Loss<ExponentialLoss<double>, double> && !QuadraticLoss<ExponentialLoss<double>, double>);
-
 }  // namespace richflow

@@ -16,6 +16,4 @@ struct SquaredLoss {
   [[nodiscard]] static constexpr S curvature() { return S(2); }
 };
 
-static_assert(QuadraticLoss<SquaredLoss<double>, double>);
-
 }  // namespace richflow

@@ -9,6 +9,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
@@ -89,13 +90,16 @@ template <class S>
 void settle_roundings(const Matrix<S>& X, const Vector<S>& nu, const Vector<S>& gradient, Vector<S>& z) {
   using std::abs;
   using std::isfinite;
-  const S size = std::max(S(1), S(gradient.cwiseAbs().maxCoeff()));
+  const S size = std::max(S(1), largest_size(gradient));
+  if (!isfinite(size)) return;
   const S visible = S(450) * std::numeric_limits<S>::epsilon() * size;
-  if (!isfinite(size) || (z - gradient).cwiseAbs().maxCoeff() <= visible) return;
   const S rounding = S(8 * (nu.size() + 8)) * std::numeric_limits<S>::epsilon();
   for (Index i = 0; i < z.size(); ++i) {
     const S difference = abs(z[i] - gradient[i]);
-    if (difference > visible && difference <= rounding * X.col(i).cwiseAbs().dot(nu.cwiseAbs())) z[i] = gradient[i];
+    if (!(difference > visible)) continue;
+    S terms(0);
+    for (Index n = 0; n < nu.size(); ++n) terms += abs(X(n, i) * nu[n]);
+    if (difference <= rounding * terms) z[i] = gradient[i];
   }
 }
 
@@ -119,7 +123,7 @@ BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDatase
   BasicCertificate<S> certificate;
   Vector<S> start_prediction;
   multiply(data.X(), start, start_prediction);
-  const S scale = residual_scale<S>(data.y().norm(), start_prediction.norm());
+  const S scale = residual_scale<S>(norm(data.y()), norm(start_prediction));
   certificate.primal_residual = data.residual_norm(beta) / scale;
 
   // Below this size beta has lost digits to underflow and determines no gradient.
@@ -129,16 +133,16 @@ BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDatase
     const bool both_vanish = abs(beta[i]) < vanishing && abs(dual_beta[i]) < vanishing;
     if (!both_vanish) worst = std::max(worst, S(abs(gradient[i] - z[i])));
   }
-  certificate.kkt_residual = worst / std::max(S(1), S(z.cwiseAbs().maxCoeff()));
+  certificate.kkt_residual = worst / std::max(S(1), largest_size(z));
 
   // Weak duality holds for any multipliers in the domain; rounding may have put these on its edge or past it.
   const S edge = mirror.max_step(zero, z);
   const S inside = std::min(S(1), edge * (S(1) - S(8) * std::numeric_limits<S>::epsilon()));
   const S primal = mirror.value(beta);
-  z *= inside;
+  multiple(inside, z, z);
   const S conjugate = mirror.conjugate(z);
   const S size = std::max(abs(primal), abs(conjugate));
-  certificate.duality_gap = (primal + conjugate - inside * data.y().dot(nu)) / (size > S(0) ? size : S(1));
+  certificate.duality_gap = (primal + conjugate - inside * inner_product(data.y(), nu)) / (size > S(0) ? size : S(1));
   return certificate;
 }
 

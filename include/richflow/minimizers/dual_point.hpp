@@ -6,6 +6,7 @@
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/mirror_point.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
@@ -42,14 +43,12 @@ S DualPoint<S>::evaluate(const AnyMirrorMap<S>& map, const Matrix<S>& X, const V
   point.evaluate(map, beta, curvature);
   // What cannot be seen in X beta is dropped before it becomes subnormal and slows every product.
   const S invisible =
-      std::max(S(curvature.maxCoeff()), S(1)) * std::numeric_limits<S>::min() / Eigen::NumTraits<S>::epsilon();
-  if (curvature.minCoeff() < invisible) {
-    beta = (curvature.array() < invisible).select(S(0), beta);
-    curvature = (curvature.array() < invisible).select(S(0), curvature);
-  }
+      std::max(largest_size(curvature), S(1)) * std::numeric_limits<S>::min() / Eigen::NumTraits<S>::epsilon();
+  for (Index i = 0; i < curvature.size(); ++i)
+    if (curvature[i] < invisible) beta[i] = curvature[i] = S(0);
   r = y;
   subtract_product(X, beta, r);
-  const S size = r.norm() / residual_scale;
+  const S size = norm(r) / residual_scale;
   return isfinite(size) ? size : std::numeric_limits<S>::infinity();
 }
 

@@ -7,6 +7,7 @@
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
@@ -72,12 +73,15 @@ template <class S>
 void GradedSystem<S>::factorize(const Matrix<S>& X, const Vector<S>& weights) {
   using std::sqrt;
   const Index d = X.cols();
-  size_ = weights.cwiseProduct(squared_norms_of_columns(X));
+  multiply_entries(weights, squared_norms_of_columns(X), size_);
   order_ = decreasing_order(size_);
   const Index n = X.rows();
   const Index rows = std::max(d, n);
   Matrix<S> sorted = Matrix<S>::Zero(rows, n);
-  for (Index k = 0; k < d; ++k) sorted.row(k) = sqrt(weights[at(k)]) * X.col(at(k)).transpose();
+  for (Index k = 0; k < d; ++k) {
+    const S root = sqrt(weights[at(k)]);
+    for (Index j = 0; j < n; ++j) sorted(k, j) = root * X(j, at(k));
+  }
   qr_.compute(sorted);
   // Not what Eigen takes for the rank: here small pivots are as good as large ones.
   rank_ = 0;
@@ -87,12 +91,10 @@ void GradedSystem<S>::factorize(const Matrix<S>& X, const Vector<S>& weights) {
   weightless_.clear();
   for (Index k = 0; k < d; ++k) {
     const Index i = at(k);
-    if (weights[i] > S(0)) {
-      basis_.row(i) = sorted.row(k) / sqrt(weights[i]);
-    } else {
-      basis_.row(i).setZero();
-      weightless_.push_back(i);
-    }
+    const bool has_weight = weights[i] > S(0);
+    const S root = has_weight ? S(sqrt(weights[i])) : S(1);
+    for (Index j = 0; j < rank_; ++j) basis_(i, j) = has_weight ? S(sorted(k, j) / root) : S(0);
+    if (!has_weight) weightless_.push_back(i);
   }
   solves_ = 0;
 }
@@ -109,48 +111,49 @@ bool GradedSystem<S>::solve(const Matrix<S>& X, const Vector<S>& weights, const 
   const auto& R = qr_.upper();
   residual_.resize(rank_);
   for (Index k = 0; k < rank_; ++k) {
-    const S left = image_[k] - R.col(k).head(k).dot(residual_.head(k));
+    const S left = image_[k] - inner_product(&R(0, k), residual_.data(), k);
     residual_[k] = abs(left) <= rounding ? S(0) : left / R(k, k);
   }
   unreached_ = S(0);
   for (Index k = rank_; k < image_.size(); ++k)
-    unreached_ = std::max(unreached_, S(abs(image_[k] - R.col(k).head(rank_).dot(residual_))));
-  weighted_ = weights.cwiseProduct(wish);
+    unreached_ = std::max(unreached_, S(abs(image_[k] - inner_product(&R(0, k), residual_.data(), rank_))));
+  multiply_entries(weights, wish, weighted_);
   add_transposed_product(basis_, weighted_, residual_);
   solution_.setZero(rank_);
   // Tiny pivots make entries whose squares overflow.
-  const S size = residual_.size() > 0 ? residual_.cwiseAbs().maxCoeff() : S(0);
-  if (size > S(0)) residual_ /= size;
+  const S size = largest_size(residual_);
+  if (size > S(0))
+    for (Index k = 0; k < rank_; ++k) residual_[k] /= size;
   const bool is_solved = conjugate_gradients(weights, accuracy);
-  solution_ *= size;
+  multiple(size, solution_, solution_);
   multiply(basis_, solution_, step_z);
   solve_upper(qr_.upper(), solution_);
   step.setZero(qr_.cols());
   for (Index k = 0; k < rank_; ++k) step[qr_.column(k)] = solution_[k];
-  for (const Index i : weightless_) step_z[i] = X.col(i).dot(step);
+  for (const Index i : weightless_) step_z[i] = inner_product(X.data() + i * X.rows(), step.data(), X.rows());
   return is_solved;
 }
 
 template <class S>
 bool GradedSystem<S>::conjugate_gradients(const Vector<S>& weights, S accuracy) {
   direction_ = residual_;
-  S square = residual_.squaredNorm();
+  S square = inner_product(residual_, residual_);
   // Small pivots make large entries, so that the residual has to be small also where it came from, as R^T residual.
   const S goal = accuracy * accuracy * square;
   const S outer_goal = accuracy * outer_norm();
   for (Index k = 0; k < max_iterations; ++k) {
     if (!(square > goal) && outer_norm() <= outer_goal) return true;
     multiply(basis_, direction_, weighted_);
-    weighted_.array() *= weights.array();
+    multiply_entries(weighted_, weights, weighted_);
     multiply_transposed(basis_, weighted_, image_);
     ++iterations_;
-    const S curvature = direction_.dot(image_);
+    const S curvature = inner_product(direction_, image_);
     if (!(curvature > S(0))) return false;
     const S length = square / curvature;
-    solution_ += length * direction_;
-    residual_ -= length * image_;
-    const S next = residual_.squaredNorm();
-    direction_ = residual_ + (next / square) * direction_;
+    add_multiple(length, direction_, solution_);
+    add_multiple(S(-length), image_, residual_);
+    const S next = inner_product(residual_, residual_);
+    sum_with_multiple(residual_, S(next / square), direction_, direction_);
     square = next;
   }
   return !(square > goal) && outer_norm() <= outer_goal;
@@ -159,7 +162,7 @@ bool GradedSystem<S>::conjugate_gradients(const Vector<S>& weights, S accuracy) 
 template <class S>
 S GradedSystem<S>::outer_norm() {
   multiply_upper_transposed(qr_.upper(), residual_, image_);
-  return image_.size() > 0 ? image_.cwiseAbs().maxCoeff() : S(0);
+  return largest_size(image_);
 }
 
 }  // namespace richflow::detail

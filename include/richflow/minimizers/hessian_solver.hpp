@@ -1,12 +1,13 @@
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/scaling.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
@@ -31,7 +32,7 @@ class HessianSolver {
   void restore(S scale);
   /// Solves with the one that was kept.
   void solve_kept(const Vector<S>& rhs, Vector<S>& out) const;
-  [[nodiscard]] bool is_kept_well_conditioned() const { return is_well_conditioned(kept_); }
+  [[nodiscard]] bool is_kept_well_conditioned() const { return kept_.is_well_conditioned(); }
 
   /// `out ~ H^{-1} rhs` to the given relative residual. False when the factorization has become too old to serve.
   /// Cost: two products with X for each iteration.
@@ -53,10 +54,10 @@ class HessianSolver {
   Vector<S> squared_norms_;  // of the columns of X
   Matrix<S> H_;
   Matrix<S> columns_;
-  Eigen::LLT<Matrix<S>> cholesky_;
+  Cholesky<S> cholesky_;
   Vector<S> lift_, lift_size_;  // added to the diagonal of H, and in units of what
   S factor_scale_{1};           // cholesky_ factors H / factor_scale_
-  Eigen::LLT<Matrix<S>> kept_;
+  Cholesky<S> kept_;
   Vector<S> kept_lift_;
   Index iterations_ = 0;
   Vector<S> residual_, preconditioned_, direction_, image_, scratch_;
@@ -74,22 +75,27 @@ void HessianSolver<S>::reset(const Matrix<S>& X, bool is_graded) {
 template <class S>
 void HessianSolver<S>::factorize(const Matrix<S>& X, const Vector<S>& beta, const Vector<S>& curvature) {
   using std::sqrt;
-  const S visible = is_graded_ ? S(0)
-                               : S((curvature.array() * squared_norms_.array()).maxCoeff()) * S(1e-3) *
-                                     Eigen::NumTraits<S>::epsilon() / static_cast<S>(curvature.size());
+  S visible(0);
+  if (!is_graded_) {
+    for (Index i = 0; i < curvature.size(); ++i) visible = std::max(visible, S(curvature[i] * squared_norms_[i]));
+    visible *= S(1e-3) * Eigen::NumTraits<S>::epsilon() / static_cast<S>(curvature.size());
+  }
   constexpr Index block = 256;  // a buffer of N x d would be fresh, cold memory
   columns_.resize(X.rows(), std::min(block, X.cols()));
   H_.setZero();
   Index filled = 0;
   for (Index i = 0; i < curvature.size(); ++i) {
     if (!(curvature[i] * squared_norms_[i] > visible)) continue;
-    columns_.col(filled++) = sqrt(curvature[i]) * X.col(i);
+    const S root = sqrt(curvature[i]);
+    for (Index n = 0; n < X.rows(); ++n) columns_(n, filled) = root * X(n, i);
+    ++filled;
     if (filled < columns_.cols()) continue;
     add_lower_gram<S>(columns_, S(1), H_);
     filled = 0;
   }
   add_lower_gram<S>(columns_.leftCols(filled), S(1), H_);
-  const S size = H_.diagonal().maxCoeff();
+  S size(0);
+  for (Index n = 0; n < H_.rows(); ++n) size = std::max(size, H_(n, n));
   // In rows of graded size each diagonal entry counts by itself, down to the rounding of its row of X beta.
   lift_size_.setConstant(X.rows(), size);
   if (is_graded_) {
@@ -99,10 +105,9 @@ void HessianSolver<S>::factorize(const Matrix<S>& X, const Vector<S>& beta, cons
   }
   lift_.setZero(X.rows());
   for (S lift = S(64) * Eigen::NumTraits<S>::epsilon();; lift *= S(100)) {
-    H_.diagonal() += lift * lift_size_;
-    lift_ += lift * lift_size_;
-    compute_cholesky(H_, cholesky_);
-    if (cholesky_.info() == Eigen::Success || lift > S(1)) break;
+    for (Index n = 0; n < H_.rows(); ++n) H_(n, n) += lift * lift_size_[n];
+    add_multiple(lift, lift_size_, lift_);
+    if (cholesky_.compute(H_) || lift > S(1)) break;
   }
   factor_scale_ = S(1);
 }
@@ -123,22 +128,22 @@ void HessianSolver<S>::restore(S scale) {
 template <class S>
 void HessianSolver<S>::solve_kept(const Vector<S>& rhs, Vector<S>& out) const {
   out = rhs;
-  solve_in_place(kept_, out);
+  kept_.solve_in_place(out);
 }
 
 template <class S>
 void HessianSolver<S>::precondition(const Vector<S>& v, Vector<S>& out) const {
-  out = factor_scale_ * v;
-  solve_in_place(cholesky_, out);
+  multiple(factor_scale_, v, out);
+  cholesky_.solve_in_place(out);
 }
 
 template <class S>
 void HessianSolver<S>::apply(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& v, Vector<S>& out) {
   multiply_transposed(X, v, scratch_);
-  scratch_.array() *= curvature.array();
+  multiply_entries(scratch_, curvature, scratch_);
   multiply(X, scratch_, out);
   // Without the lift, rounding errors of the right-hand side blow up where the Hessian vanishes.
-  out += lift_.cwiseProduct(v) / factor_scale_;
+  for (Index n = 0; n < v.size(); ++n) out[n] += lift_[n] * v[n] / factor_scale_;
 }
 
 template <class S>
@@ -146,23 +151,23 @@ bool HessianSolver<S>::solve(const Matrix<S>& X, const Vector<S>& curvature, con
                              Index max_iterations, Vector<S>& out) {
   out.setZero();
   residual_ = rhs;
-  const S goal = tolerance * rhs.norm();
+  const S goal = tolerance * norm(rhs);
   precondition(residual_, preconditioned_);
   direction_ = preconditioned_;
-  S rs = residual_.dot(preconditioned_);
+  S rs = inner_product(residual_, preconditioned_);
   for (Index k = 0; k < max_iterations; ++k) {
     if (!(rs > S(0))) return true;
     apply(X, curvature, direction_, image_);
     ++iterations_;
-    const S slope = direction_.dot(image_);
+    const S slope = inner_product(direction_, image_);
     if (!(slope > S(0))) return k > 0;
     const S a = rs / slope;
-    out += a * direction_;
-    residual_ -= a * image_;
-    if (residual_.norm() <= goal) return true;
+    add_multiple(a, direction_, out);
+    add_multiple(S(-a), image_, residual_);
+    if (norm(residual_) <= goal) return true;
     precondition(residual_, preconditioned_);
-    const S next = residual_.dot(preconditioned_);
-    direction_ = preconditioned_ + (next / rs) * direction_;
+    const S next = inner_product(residual_, preconditioned_);
+    sum_with_multiple(preconditioned_, S(next / rs), direction_, direction_);
     rs = next;
   }
   return false;
@@ -170,7 +175,8 @@ bool HessianSolver<S>::solve(const Matrix<S>& X, const Vector<S>& curvature, con
 
 template <class S>
 bool HessianSolver<S>::is_lift_felt() const {
-  const S lifts = (cholesky_.matrixLLT().diagonal().array().square() / lift_.array()).minCoeff();
+  S lifts = std::numeric_limits<S>::infinity();
+  for (Index n = 0; n < lift_.size(); ++n) lifts = std::min(lifts, cholesky_.pivot(n) / lift_[n]);
   return lifts < S(1e6) && lifts > S(4);
 }
 

@@ -46,10 +46,6 @@ struct Misfit {
   [[nodiscard]] S size() const { return relative >= worst ? relative : worst + S(0) * relative; }
 };
 
-/// What `ok` promises of the residual in the data as given: 1e-12 in double precision.
-template <class S>
-inline constexpr S promised_residual = S(4500) * std::numeric_limits<S>::epsilon();
-
 /// The solutions of least norm of `A m = y`, A of N rows, for many y, whatever the units of rows and columns.
 ///
 /// Units of the rows do not change the solutions and those of the columns not the rank, so that the rank, and the

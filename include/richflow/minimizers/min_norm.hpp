@@ -20,6 +20,7 @@
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 
 namespace richflow {
@@ -32,16 +33,16 @@ template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data) {
   const Matrix<Scalar>& X = data.X();
   if (data.num_samples() <= data.dimension()) {
-    Eigen::LLT<Matrix<Scalar>> cholesky;
-    detail::compute_cholesky(detail::lower_gram_matrix(X), cholesky);
-    if (is_well_conditioned(cholesky)) {
+    detail::Cholesky<Scalar> cholesky;
+    cholesky.compute(detail::lower_gram_matrix(X));
+    if (cholesky.is_well_conditioned()) {
       Vector<Scalar> beta, correction, rest = data.y();
-      detail::solve_in_place(cholesky, rest);
+      cholesky.solve_in_place(rest);
       detail::multiply_transposed(X, rest, beta);
       // One refinement makes up for the squared condition number of the Gram matrix.
       rest = data.y();
       detail::subtract_product(X, beta, rest);
-      detail::solve_in_place(cholesky, rest);
+      cholesky.solve_in_place(rest);
       detail::multiply_transposed(X, rest, correction);
       beta += correction;
       if (data.residual_norm(beta) <= detail::interpolation_tolerance<Scalar> * data.y().norm()) return beta;

@@ -16,6 +16,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/linalg/spectral.hpp"
+#include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/least_norm.hpp"
 #include "richflow/models/measurements.hpp"
 #include "richflow/regularizers/schatten.hpp"
@@ -262,7 +263,7 @@ struct BasicNuclearNormOptions {
   Scalar gap_tolerance = Scalar(1e-7);  ///< Stop at this relative duality gap, > 0; rounding allows about 1e-8.
   /// Residuals that count as a fit, `|<M, X_n> - y_n|` relative to |y| and in each measurement relative to its terms,
   /// > 0.
-  Scalar primal_tolerance = detail::promised_residual<Scalar>;
+  Scalar primal_tolerance = detail::interpolation_tolerance<Scalar>;
   Index max_iterations = 100;  ///< Give up after so many Newton steps, > 0.
 };
 

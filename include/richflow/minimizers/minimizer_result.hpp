@@ -7,6 +7,7 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/interpolation_tolerance.hpp"
 
 namespace richflow {
 
@@ -15,7 +16,7 @@ template <class Scalar>
 struct BasicMinimizerOptions {
   /// Stop when `|X beta - y| / max(|y|, |X beta(0)|)` is at most this (1e-12 in double), in the data as given. Much
   /// below the default, or where beta has terms that cancel, rounding decides and the result says `stalled`.
-  Scalar primal_tolerance = Scalar(4500) * Eigen::NumTraits<Scalar>::epsilon();
+  Scalar primal_tolerance = detail::interpolation_tolerance<Scalar>;
   /// Give up after this many factorizations.
   Index max_factorizations = 400;
 };

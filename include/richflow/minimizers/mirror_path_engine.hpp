@@ -13,8 +13,10 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/continuation.hpp"
 #include "richflow/minimizers/dual_point.hpp"
 #include "richflow/minimizers/graded_system.hpp"
 #include "richflow/minimizers/hessian_solver.hpp"
@@ -28,15 +30,13 @@ namespace richflow::detail {
 /// What MirrorPath does, for any mirror map: its members are defined outside the class, so that they can be compiled
 /// once for a number type.
 template <class S>
-class MirrorPathEngine {
+class MirrorPathEngine final : private ContinuedPath<S> {
  public:
   using Options = BasicMinimizerOptions<S>;
 
   /// See MirrorPath.
   MirrorPathEngine(BasicDataset<S> data, std::unique_ptr<AnyMirrorMap<S>> map, Options options);
-  MirrorPathEngine(const MirrorPathEngine&) = delete;
-  MirrorPathEngine& operator=(const MirrorPathEngine&) = delete;
-  ~MirrorPathEngine();
+  ~MirrorPathEngine() override;
 
   /// See MirrorPath.
   BasicMinimizerResult<S> solve(BasicScale<S> scale);
@@ -44,15 +44,10 @@ class MirrorPathEngine {
   [[nodiscard]] const BasicDataset<S>& dataset() const { return data_; }
 
  private:
-  // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
-  // `corrected`. A jump is at most `reach` times the one before. A conjugate-gradient iteration costs about 1/20 of a
-  // factorization, hence `max_inner`; a jump, which the next corrects, is worth a new factorization earlier. Measured
-  // on Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each. A Newton step
-  // that fits less than `graded_below` times between the bounds is rounding.
-  static constexpr double neighbourhood = 0.5;
-  static constexpr double corrected = 1e-2;
+  // A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`; a jump, which the next
+  // corrects, is worth a new factorization earlier. A Newton step that fits less than `graded_below` times between the
+  // bounds is rounding.
   static constexpr Index max_inner = 16;
-  static constexpr double reach = 6;
   static constexpr double graded_below = 1e-3;
   // An old factorization may aim a jump if it does so to this relative accuracy.
   static constexpr double aimed = 1e-7;
@@ -61,8 +56,6 @@ class MirrorPathEngine {
   // After some retreats it was lost earlier, and climbs.
   static constexpr double overshot_below = 1e-6;
   static constexpr Index max_retreats = 2;
-  // Newton steps that may pass without a smaller residual before the limit of rounding counts as reached.
-  static constexpr Index patience = 12;
 
   [[nodiscard]] const Matrix<S>& X() const { return rows_ ? rows_->X() : data_.X(); }
   [[nodiscard]] const Vector<S>& y() const { return rows_ ? target_ : data_.y(); }
@@ -102,8 +95,10 @@ class MirrorPathEngine {
   /// than half does. At the final tolerance those entries are below rounding.
   [[nodiscard]] bool is_close(S goal) const;
 
-  /// Newton steps at the present scale until the relative residual is at most `goal`.
-  Status correct(S goal);
+  [[nodiscard]] S log_scale() const override { return log_alpha_; }
+  [[nodiscard]] S residual() const override { return residual_; }
+  [[nodiscard]] bool is_budget_spent() const override { return factorizations_ >= options_.max_factorizations; }
+  Status correct(S goal) override;
 
   /// The tolerance is meant for the residual in the data as given. Among other rows it has another size, and what was
   /// fitted there are labels with roundings of their own: they are replaced by those the remaining residual asks for.
@@ -111,14 +106,14 @@ class MirrorPathEngine {
 
   Status follow_to(BasicScale<S> scale);
 
-  /// Moves along the path `nu(log alpha)`, as far as the residual at the end allows. The factorization that served the
-  /// last Newton steps may aim the jump too, if it does so accurately.
-  bool jump_towards(S target);
+  void prepare_jumps() override { is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt(); }
 
-  bool try_jumps(S target);
+  /// The factorization that served the last Newton steps may aim the jump too, if it does so accurately.
+  bool try_jump(S end, S neighbourhood) override;
 
-  /// Back to where the last jump began; the next one will be shorter.
-  void retreat();
+  bool improve_predictions() override;
+
+  S retreat() override;
 
   /// Sets `trial_` to the predicted point at the scale of `map_there_`: if beta stayed as it is, z would have to go to
   /// `aim_`; the step is the nearest to that in the row space of X, in the norm of the Hessian. To first order that is
@@ -163,7 +158,6 @@ class MirrorPathEngine {
   bool is_graded_ = false;       // Newton steps go through `solve_graded`
   bool is_jump_graded_ = false;  // jumps do
   GradedSystem<S> graded_;
-  S jump_{0};
   Index newton_steps_ = 0;
   Index factorizations_ = 0;
   Index inner_iterations_ = 0;
@@ -280,11 +274,11 @@ template <class S>
 void MirrorPathEngine<S>::find_kernel_end() {
   using std::log;
   multiply(X(), here_.beta, rhs_);
-  start_norm_ = rhs_.norm();
+  start_norm_ = norm(rhs_);
   hessian_.solve_kept(y(), step_);
   multiply_transposed(X(), step_, step_z_);
   const S to_bound = map_->max_step(Vector<S>::Zero(step_z_.size()), step_z_);
-  const S size = std::max(S(step_z_.cwiseAbs().maxCoeff()), S(1) / to_bound) / S(0.5);
+  const S size = std::max(largest_size(step_z_), S(1) / to_bound) / S(0.5);
   kernel_log_alpha_ = size > S(0) ? log(size) / homogeneity_ : -std::numeric_limits<S>::infinity();
 }
 
@@ -297,7 +291,7 @@ void MirrorPathEngine<S>::start_at_kernel_end(BasicScale<S> scale) {
   can_retreat_ = false;
   nu_.setZero();
   here_.point.set(*map_, Vector<S>::Zero(data_.dimension()));
-  residual_scale_ = residual_scale<S>(y().norm(), start_norm(log_alpha_));
+  residual_scale_ = residual_scale<S>(norm(y()), start_norm(log_alpha_));
   evaluate_here();
 }
 
@@ -349,10 +343,7 @@ bool MirrorPathEngine<S>::newton_step(S goal) {
   for (int halvings = 0; halvings < 40; ++halvings, t /= S(2)) {
     trial_.point.set_to_step(here_.point, t, step_z_);
     const S trial = trial_.evaluate(*map_, X(), y(), residual_scale_);
-    // The slope of the convex dual along the step is -<step, r>: while it is downhill the dual decreases,
-    // even where the residual of an inexact step does not.
-    const bool is_downhill = trial < S(1) && step_.dot(trial_.r) > S(0);
-    if (trial < (S(1) - S(0.1) * t) * residual_ || is_downhill) {
+    if (is_newton_progress(t, residual_, trial, inner_product(step_, trial_.r))) {
       accept(t, step_, trial);
       return true;
     }
@@ -362,7 +353,7 @@ bool MirrorPathEngine<S>::newton_step(S goal) {
 
 template <class S>
 void MirrorPathEngine<S>::accept(S t, const Vector<S>& direction, S residual) {
-  nu_ += t * direction;
+  add_multiple(t, direction, nu_);
   here_.swap(trial_);
   residual_ = residual;
   is_fresh_ = false;
@@ -388,8 +379,8 @@ Status MirrorPathEngine<S>::correct(S goal) {
     best_room = std::max(best_room, room_);
     if (is_overshot_) return Status::stalled;
     if (is_close(goal)) break;
-    if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
-    const bool is_stuck = steps_without_gain > patience || (!progress && (is_fresh_ || is_graded_));
+    if (is_budget_spent()) return Status::max_steps;
+    const bool is_stuck = steps_without_gain > newton_patience || (!progress && (is_fresh_ || is_graded_));
     if (is_stuck && is_graded_ && graded_.is_fresh()) return Status::stalled;
     if (is_stuck) {
       if (is_graded_) graded_.clear();
@@ -407,25 +398,25 @@ Status MirrorPathEngine<S>::correct_in_data() {
   Vector<S> start(data_.dimension()), start_prediction, misfit;
   map_->mirror(Vector<S>::Zero(data_.dimension()), start, scratch_);
   multiply(data_.X(), start, start_prediction);
-  const S scale = residual_scale<S>(data_.y().norm(), start_prediction.norm());
+  const S scale = residual_scale<S>(norm(data_.y()), norm(start_prediction));
   S best = std::numeric_limits<S>::infinity();
   int steps_without_gain = 0;
   is_graded_ = false;
   while (steps_without_gain < 4) {
     misfit = data_.y();
     subtract_product(data_.X(), here_.beta, misfit);
-    const S size = misfit.norm() / scale;
+    const S size = norm(misfit) / scale;
     if (size <= options_.primal_tolerance) return Status::tolerance_reached;
     steps_without_gain = size < S(0.5) * best ? 0 : steps_without_gain + 1;
     best = std::min(best, size);
     if (rows_) {
       multiply(X(), here_.beta, target_);
-      target_ += rows_->labels(misfit);
+      add_multiple(S(1), rows_->labels(misfit), target_);
     }
     evaluate_here();
     const S goal = S(0.3) * options_.primal_tolerance * (residual_ / size);
     if (newton_step(goal) && is_factor_good_) continue;
-    if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
+    if (is_budget_spent()) return Status::max_steps;
     is_graded_ = is_fresh_;
     if (!is_graded_) factorize();
   }
@@ -434,93 +425,67 @@ Status MirrorPathEngine<S>::correct_in_data() {
 
 template <class S>
 Status MirrorPathEngine<S>::follow_to(BasicScale<S> scale) {
-  const S target = scale.log();
-  jump_ = std::numeric_limits<S>::infinity();
   retreats_ = 0;
-  while (true) {
-    const bool is_there = log_alpha_ == target;
-    const Status status = correct(is_there ? options_.primal_tolerance : S(corrected));
-    if (is_overshot_) {
-      retreat();
-      continue;
-    }
-    if (!is_success(status)) return status;
-    if (is_there) return rows_ ? correct_in_data() : status;
-    if (factorizations_ >= options_.max_factorizations) return Status::max_steps;
-    while (!jump_towards(target)) {
-      // Small entries of beta may be far from the path although the residual is small: correct them first.
-      if (residual_ <= options_.primal_tolerance) return Status::stalled;
-      const Status closer = correct(std::max(options_.primal_tolerance, S(1e-2) * residual_));
-      if (!is_success(closer)) return closer;
-    }
-  }
+  const Status status = Continuation<S>::follow(*this, scale.log(), options_.primal_tolerance);
+  return is_success(status) && rows_ ? correct_in_data() : status;
 }
 
 template <class S>
-bool MirrorPathEngine<S>::jump_towards(S target) {
-  if (try_jumps(target)) return true;
+bool MirrorPathEngine<S>::try_jump(S end, S neighbourhood) {
+  map_there_->set_scale(BasicScale<S>::from_log(end));
+  bool is_inside = aim();
+  if (!is_fresh_ && !is_factor_good_) {
+    factorize();
+    prepare_jumps();
+    is_inside = aim();
+  }
+  if (!is_inside) return false;
+  // A biased start has another |X beta(0)| at each scale.
+  const S end_scale = residual_scale<S>(norm(y()), start_norm(end));
+  const S trial = trial_.evaluate(*map_there_, X(), y(), residual_scale_) * (residual_scale_ / end_scale);
+  if (!(trial <= neighbourhood)) return false;
+  ++newton_steps_;
+  departure_ = here_.point;
+  departure_nu_ = nu_;
+  departure_log_alpha_ = log_alpha_;
+  can_retreat_ = retreats_ < max_retreats;
+  accept(S(1), tangent_, trial);
+  room_ = is_bounded_ ? S(0) : room_;
+  residual_scale_ = end_scale;
+  log_alpha_ = end;
+  map_.swap(map_there_);
+  if (here_.point.is_determined_by_z()) {
+    // Where |z| has shrunk, the rounding of the increments would outweigh what is left.
+    multiply_transposed(X(), nu_, scratch_);
+    here_.point.set(*map_, scratch_);
+    evaluate_here();
+  }
+  return true;
+}
+
+template <class S>
+bool MirrorPathEngine<S>::improve_predictions() {
   if (is_fresh_) return false;
   factorize();
-  return try_jumps(target);
+  return true;
 }
 
 template <class S>
-bool MirrorPathEngine<S>::try_jumps(S target) {
+S MirrorPathEngine<S>::retreat() {
   using std::abs;
-  const S distance = target - log_alpha_;
-  is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt();
-  S step = abs(distance) <= S(reach) * jump_ ? distance : (distance > S(0) ? S(reach) * jump_ : -S(reach) * jump_);
-  for (int tries = 0; tries < 20; ++tries, step *= S(0.6)) {
-    const S end = step == distance ? target : log_alpha_ + step;
-    if (end == log_alpha_) return false;
-    map_there_->set_scale(BasicScale<S>::from_log(end));
-    bool is_inside = aim();
-    if (!is_fresh_ && !is_factor_good_) {
-      factorize();
-      is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt();
-      is_inside = aim();
-    }
-    if (!is_inside) continue;
-    // A biased start has another |X beta(0)| at each scale.
-    const S end_scale = residual_scale<S>(y().norm(), start_norm(end));
-    const S trial = trial_.evaluate(*map_there_, X(), y(), residual_scale_) * (residual_scale_ / end_scale);
-    if (!(trial <= S(neighbourhood))) continue;
-    ++newton_steps_;
-    departure_ = here_.point;
-    departure_nu_ = nu_;
-    departure_log_alpha_ = log_alpha_;
-    can_retreat_ = retreats_ < max_retreats;
-    accept(S(1), tangent_, trial);
-    room_ = is_bounded_ ? S(0) : room_;
-    residual_scale_ = end_scale;
-    log_alpha_ = end;
-    map_.swap(map_there_);
-    if (here_.point.is_determined_by_z()) {
-      // Where |z| has shrunk, the rounding of the increments would outweigh what is left.
-      multiply_transposed(X(), nu_, scratch_);
-      here_.point.set(*map_, scratch_);
-      evaluate_here();
-    }
-    jump_ = abs(step);
-    return true;
-  }
-  return false;
-}
-
-template <class S>
-void MirrorPathEngine<S>::retreat() {
-  using std::abs;
-  jump_ = S(0.3) / S(reach) * abs(log_alpha_ - departure_log_alpha_);
+  if (!is_overshot_) return S(0);
+  const S jump = abs(log_alpha_ - departure_log_alpha_);
   set_scale(departure_log_alpha_);
   here_.point.swap(departure_);
   nu_.swap(departure_nu_);
-  residual_scale_ = residual_scale<S>(y().norm(), start_norm(log_alpha_));
+  residual_scale_ = residual_scale<S>(norm(y()), start_norm(log_alpha_));
   evaluate_here();
   room_ = std::numeric_limits<S>::infinity();
   is_fresh_ = false;
   can_retreat_ = false;
   ++retreats_;
   is_overshot_ = false;
+  return jump;
 }
 
 template <class S>
@@ -528,14 +493,14 @@ bool MirrorPathEngine<S>::aim() {
   aim_beta_ = here_.beta;
   take_aim(S(1e-2));
   if (!is_fresh_ && !is_factor_good_) return false;
-  scratch_ = here_.curvature.cwiseProduct(tangent_z_ - aim_z_);
-  for (Index i = 0; i < scratch_.size(); ++i) {
+  for (Index i = 0; i < aim_beta_.size(); ++i) {
     using std::abs;
+    S change = here_.curvature[i] * (tangent_z_[i] - aim_z_[i]);
     // No entry changes its sign.
     const S most = S(0.9) * abs(aim_beta_[i]);
-    if (abs(scratch_[i]) > most) scratch_[i] *= most / abs(scratch_[i]);
+    if (abs(change) > most) change *= most / abs(change);
+    aim_beta_[i] += change;
   }
-  aim_beta_ += scratch_;
   // At a bound the aimed distance is all that counts, and it may be many orders below the step.
   take_aim(is_bounded_ ? S(1e-12) : S(1e-2));
   return trial_.point.set_towards(here_.point, tangent_z_, aim_, aim_z_);
@@ -551,7 +516,8 @@ void MirrorPathEngine<S>::take_aim(S accuracy) {
     subtract_product(X(), aim_beta_, rhs_);
     solve_graded(aim_z_, rhs_, accuracy, tangent_, tangent_z_);
   } else {
-    scratch_ = aim_beta_ - here_.curvature.cwiseProduct(aim_z_);
+    multiply_entries(here_.curvature, aim_z_, scratch_);
+    sum_with_multiple(aim_beta_, S(-1), scratch_, scratch_);
     subtract_product(X(), scratch_, rhs_);
     is_factor_good_ = is_fresh_ ? solve_hessian(rhs_, accuracy, max_inner, tangent_)
                                 : solve_hessian(rhs_, std::min(accuracy, S(aimed)), max_inner / 2, tangent_);

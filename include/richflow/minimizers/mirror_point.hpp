@@ -7,6 +7,7 @@
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
 
 namespace richflow::detail {
@@ -74,7 +75,9 @@ void MirrorPoint<S>::set(const Map& map, const Vector<S>& z) {
 
 template <class S>
 bool MirrorPoint<S>::is_determined_by_z() const {
-  return !is_bounded_ || (below_.array().min(above_.array()) > S(1e-3) * (below_ + above_).array()).all();
+  for (Index i = 0; i < below_.size(); ++i)
+    if (!(std::min(below_[i], above_[i]) > S(1e-3) * (below_[i] + above_[i]))) return false;
+  return true;
 }
 
 template <class S>
@@ -108,15 +111,15 @@ S MirrorPoint<S>::max_step(const Map& map, const Vector<S>& dz) const {
 
 template <class S>
 void MirrorPoint<S>::set_to_step(const MirrorPoint& from, S t, const Vector<S>& dz) {
-  z_ = from.z_ + t * dz;
+  sum_with_multiple(from.z_, t, dz, z_);
   if (!is_bounded_) return;
-  below_ = from.below_ + t * dz;
-  above_ = from.above_ - t * dz;
+  sum_with_multiple(from.below_, t, dz, below_);
+  sum_with_multiple(from.above_, S(-t), dz, above_);
 }
 
 template <class S>
 void MirrorPoint<S>::difference(const MirrorPoint& from, Vector<S>& out) const {
-  out = z_ - from.z_;
+  sum_with_multiple(z_, S(-1), from.z_, out);
   if (!is_bounded_) return;
   for (Index i = 0; i < out.size(); ++i) {
     const S width = below_[i] + above_[i];

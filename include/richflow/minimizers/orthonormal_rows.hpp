@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -13,6 +12,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
@@ -21,19 +21,7 @@
 
 namespace richflow {
 
-/// Whether the pivots of a factored `X X^T` span less than six orders of magnitude, so that working with it
-/// loses few digits. Cost O(N).
-template <class Scalar>
-[[nodiscard]] bool is_well_conditioned(const Eigen::LLT<Matrix<Scalar>>& gram) {
-  const auto pivots = gram.matrixLLT().diagonal().array().square();
-  return gram.info() == Eigen::Success && pivots.minCoeff() > Scalar(1e-6) * pivots.maxCoeff();
-}
-
 namespace detail {
-
-/// `|X beta - y| <= interpolation_tolerance |y|` is what `ok` promises (1e-12 in double).
-template <class Scalar>
-inline constexpr Scalar interpolation_tolerance = Scalar(4500) * std::numeric_limits<Scalar>::epsilon();
 
 /// Powers of two, by exponent, that bring the largest entry of every row and column of `diag(2^row) X diag(2^col)`
 /// near 1 (Ruiz 2001): whatever the units of samples and features, the rank of the product says which are dependent.
@@ -69,19 +57,24 @@ struct Equilibration {
       for (Index j = 0; j < col.size(); ++j)
         if (cols[j] != none) col[j] -= share * cols[j];
     }
-    row = row.array().floor();
-    col = col.array().floor();
+    for (Scalar& exponent : row) exponent = floor(exponent);
+    for (Scalar& exponent : col) exponent = floor(exponent);
   }
 
   /// By how many powers of two the units of the columns differ.
-  [[nodiscard]] Scalar column_spread() const { return col.maxCoeff() - col.minCoeff(); }
+  [[nodiscard]] Scalar column_spread() const {
+    const auto [least, most] = std::minmax_element(col.data(), col.data() + col.size());
+    return *most - *least;
+  }
 };
 
 /// `2^exponents`.
 template <class Scalar>
 [[nodiscard]] Vector<Scalar> powers_of_two(const Vector<Scalar>& exponents) {
   using std::ldexp;
-  return exponents.unaryExpr([](Scalar e) { return Scalar(ldexp(Scalar(1), static_cast<int>(e))); });
+  Vector<Scalar> powers(exponents.size());
+  for (Index i = 0; i < powers.size(); ++i) powers[i] = ldexp(Scalar(1), static_cast<int>(exponents[i]));
+  return powers;
 }
 
 }  // namespace detail
@@ -135,6 +128,10 @@ class BasicOrthonormalRows {
  private:
   [[nodiscard]] Index row(Index k) const { return kept_[static_cast<std::size_t>(k)]; }
 
+  /// `S v` and `S^-2 v` of `rank` values.
+  [[nodiscard]] Vector<Scalar> divided_by_sizes(Vector<Scalar> v) const;
+  [[nodiscard]] Vector<Scalar> times_squared_sizes(Vector<Scalar> v) const;
+
   void factorize_by_size(const Matrix<Scalar>& X);
 
   /// Gives every row the size of its terms at the least solution.
@@ -159,11 +156,11 @@ class BasicOrthonormalRows {
 
 template <class Scalar>
 BasicOrthonormalRows<Scalar>::BasicOrthonormalRows(const BasicDataset<Scalar>& data)
-    : num_samples_(data.num_samples()), size_(data.y().norm()) {
+    : num_samples_(data.num_samples()), size_(detail::norm(data.y())) {
   using std::min;
   const detail::Equilibration<Scalar> units(data.X());
-  const bool has_units = units.column_spread() > Scalar(5);
-  if (has_units) {
+  const bool differ = units.column_spread() > Scalar(5);
+  if (differ) {
     inverse_sizes_ = detail::powers_of_two(units.row);
   } else {
     inverse_sizes_ = detail::sizes_of_rows(data.X());
@@ -171,13 +168,13 @@ BasicOrthonormalRows<Scalar>::BasicOrthonormalRows(const BasicDataset<Scalar>& d
   }
   Matrix<Scalar> columns = detail::transposed(data.X());
   detail::scale_columns(columns, inverse_sizes_);
-  if (has_units) detail::scale_rows(detail::powers_of_two(units.col), columns);
+  if (differ) detail::scale_rows(detail::powers_of_two(units.col), columns);
   detail::PivotedQr<Scalar> qr;
   qr.compute(columns);
   const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
   const Index rank = qr.rank(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
   for (Index k = 0; k < rank; ++k) kept_.push_back(qr.column(k));
-  if (has_units && rank > 0) {
+  if (differ && rank > 0) {
     factorize_by_size(data.X());
   } else {
     X_ = detail::transposed(qr.leading_columns_of_q(rank));
@@ -212,20 +209,19 @@ Vector<Scalar> BasicOrthonormalRows<Scalar>::labels(const Vector<Scalar>& v) con
   Vector<Scalar> out(upper_.rows());
   for (Index k = 0; k < out.size(); ++k) out[k] = inverse_sizes_[row(k)] * v[row(k)];
   detail::solve_upper_transposed(upper_, out);
-  return out.cwiseQuotient(row_sizes_);
+  return divided_by_sizes(out);
 }
 
 template <class Scalar>
 Vector<Scalar> BasicOrthonormalRows<Scalar>::least_correction(const Vector<Scalar>& v) const {
-  const Vector<Scalar> wanted = labels(v).cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
   Vector<Scalar> correction;
-  detail::multiply_transposed(X_, wanted, correction);
+  detail::multiply_transposed(X_, times_squared_sizes(labels(v)), correction);
   return correction;
 }
 
 template <class Scalar>
 Vector<Scalar> BasicOrthonormalRows<Scalar>::original_multipliers(const Vector<Scalar>& multipliers) const {
-  Vector<Scalar> pivoted = multipliers.cwiseQuotient(row_sizes_);
+  Vector<Scalar> pivoted = divided_by_sizes(multipliers);
   detail::solve_upper(upper_, pivoted);
   Vector<Scalar> out = Vector<Scalar>::Zero(num_samples_);
   for (Index k = 0; k < pivoted.size(); ++k) out[row(k)] = inverse_sizes_[row(k)] * pivoted[k];
@@ -236,7 +232,19 @@ template <class Scalar>
 Vector<Scalar> BasicOrthonormalRows<Scalar>::nearest_multipliers(const Vector<Scalar>& z) const {
   Vector<Scalar> image;
   detail::multiply(X_, z, image);
-  return original_multipliers(image.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_));
+  return original_multipliers(times_squared_sizes(image));
+}
+
+template <class Scalar>
+Vector<Scalar> BasicOrthonormalRows<Scalar>::divided_by_sizes(Vector<Scalar> v) const {
+  for (Index k = 0; k < v.size(); ++k) v[k] /= row_sizes_[k];
+  return v;
+}
+
+template <class Scalar>
+Vector<Scalar> BasicOrthonormalRows<Scalar>::times_squared_sizes(Vector<Scalar> v) const {
+  for (Index k = 0; k < v.size(); ++k) v[k] = v[k] * row_sizes_[k] * row_sizes_[k];
+  return v;
 }
 
 template <class Scalar>
@@ -263,7 +271,8 @@ void BasicOrthonormalRows<Scalar>::factorize_by_size(const Matrix<Scalar>& X) {
   upper_ = qr.upper().topLeftCorner(factored, factored);
   sorted = qr.leading_columns_of_q(factored);
   X_.resize(factored, d);
-  for (Index i = 0; i < d; ++i) X_.col(order[static_cast<std::size_t>(i)]) = sorted.row(i).transpose();
+  for (Index i = 0; i < d; ++i)
+    for (Index k = 0; k < factored; ++k) X_(k, order[static_cast<std::size_t>(i)]) = sorted(i, k);
 }
 
 template <class Scalar>
@@ -272,34 +281,35 @@ void BasicOrthonormalRows<Scalar>::scale_rows() {
   Vector<Scalar> exponents = detail::sizes_of_terms(X_, least_);
   for (Scalar& size : exponents) size = size > Scalar(0) ? Scalar(static_cast<int>(log2(size))) : Scalar(0);
   row_sizes_ = detail::powers_of_two(exponents);
-  detail::scale_rows(Vector<Scalar>(row_sizes_.cwiseInverse()), X_);
-  y_ = y_.cwiseQuotient(row_sizes_);
+  detail::scale_rows(divided_by_sizes(Vector<Scalar>::Ones(row_sizes_.size())), X_);
+  y_ = divided_by_sizes(y_);
 }
 
 template <class Scalar>
 void BasicOrthonormalRows<Scalar>::solve_least(const BasicDataset<Scalar>& data) {
   using std::abs;
-  const Vector<Scalar> wanted = y_.cwiseProduct(row_sizes_).cwiseProduct(row_sizes_);
-  detail::multiply_transposed(X_, wanted, least_);
+  detail::multiply_transposed(X_, times_squared_sizes(y_), least_);
   Vector<Scalar> residual = data.y();
   detail::subtract_product(data.X(), least_, residual);
-  misfit_ = residual.norm();
+  misfit_ = detail::norm(residual);
   // Refinement, as long as it gains: what is left in redundant rows does not change.
   for (int pass = 0; pass < 4 && misfit_ > Scalar(4) * Eigen::NumTraits<Scalar>::epsilon() * size_; ++pass) {
-    const Vector<Scalar> refined = least_ + least_correction(residual);
+    Vector<Scalar> refined = least_correction(residual);
+    detail::add_multiple(Scalar(1), least_, refined);
     Vector<Scalar> rest = data.y();
     detail::subtract_product(data.X(), refined, rest);
-    const Scalar norm = rest.norm();
-    if (!(norm < misfit_)) break;
+    const Scalar left = detail::norm(rest);
+    if (!(left < misfit_)) break;
     least_ = refined;
     residual = rest;
-    const bool gains = norm < misfit_ / Scalar(2);
-    misfit_ = norm;
+    const bool gains = left < misfit_ / Scalar(2);
+    misfit_ = left;
     if (!gains) break;
   }
-  const Vector<Scalar> terms = detail::sizes_of_terms(data.X(), least_) + data.y().cwiseAbs();
+  const Vector<Scalar> terms = detail::sizes_of_terms(data.X(), least_);
   for (Index i = 0; i < terms.size(); ++i) {
-    const Scalar relative = terms[i] > Scalar(0) ? abs(residual[i]) / terms[i] : Scalar(0);
+    const Scalar size = terms[i] + abs(data.y()[i]);
+    const Scalar relative = size > Scalar(0) ? abs(residual[i]) / size : Scalar(0);
     if (relative <= worst_) continue;
     worst_ = relative;
     worst_row_ = i;
@@ -311,17 +321,16 @@ void BasicOrthonormalRows<Scalar>::solve_least(const BasicDataset<Scalar>& data)
 template <class Scalar>
 [[nodiscard]] bool has_well_conditioned_rows(const Matrix<Scalar>& X) {
   if (X.rows() > X.cols()) return false;
-  Eigen::LLT<Matrix<Scalar>> gram;
-  detail::compute_cholesky(detail::lower_gram_matrix(X), gram);
-  return is_well_conditioned(gram);
+  detail::Cholesky<Scalar> gram;
+  gram.compute(detail::lower_gram_matrix(X));
+  return gram.is_well_conditioned();
 }
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_ORTHONORMAL_ROWS(prefix, S)                     \
-  prefix template struct detail::Equilibration<S>;                           \
-  prefix template Vector<S> detail::powers_of_two<S>(const Vector<S>&);      \
-  prefix template class BasicOrthonormalRows<S>;                             \
-  prefix template bool is_well_conditioned<S>(const Eigen::LLT<Matrix<S>>&); \
+#define RICHFLOW_INSTANTIATE_ORTHONORMAL_ROWS(prefix, S)                \
+  prefix template struct detail::Equilibration<S>;                      \
+  prefix template Vector<S> detail::powers_of_two<S>(const Vector<S>&); \
+  prefix template class BasicOrthonormalRows<S>;                        \
   prefix template bool has_well_conditioned_rows<S>(const Matrix<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_ORTHONORMAL_ROWS)

@@ -13,7 +13,9 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/spectral.hpp"
+#include "richflow/minimizers/continuation.hpp"
 #include "richflow/minimizers/min_nuclear_norm.hpp"
 #include "richflow/models/measurements.hpp"
 #include "richflow/regularizers/schatten.hpp"
@@ -39,7 +41,7 @@ struct BasicSchattenPathOptions {
 /// not matter: the work is done on orthonormal rows, residual and gap are those of the data as given. (Where the units
 /// of the entries differ by c, rounding of nu leaves c roundings in the gap.)
 template <class Kind, class S>
-class BasicSchattenPath {
+class BasicSchattenPath final : private detail::ContinuedPath<S> {
  public:
   /// Number type.
   using Scalar = S;
@@ -53,27 +55,47 @@ class BasicSchattenPath {
   BasicSpectralResult<S> solve(BasicScale<S> mu);
 
  private:
-  void evaluate();
+  /// A point of the dual at a scale, with what was evaluated there.
+  struct Point {
+    S log_mu = S(0);
+    Vector<S> nu = {};
+    detail::Svd<S> svd = {};  // of Z
+    Vector<S> spectrum = {};  // of M
+    Matrix<S> M = {};
+    Vector<S> r = {};  // y - <M, X_n>
+    S residual = S(0);
 
-  /// `2 mu^2 sinh x`, x >= 0.
-  [[nodiscard]] S odd(S x) const;
-  /// `2 mu^2 cosh x`.
-  [[nodiscard]] S even(S x) const;
-  /// `sinh x / x`.
-  [[nodiscard]] static S sinh_ratio(S x);
-  /// `2 mu^2 (sinh a - sinh b) / (a - b)`, a, b >= 0: the derivative in the direction of symmetric changes.
-  [[nodiscard]] S difference_ratio(S a, S b) const;
-  /// `2 mu^2 (sinh a + sinh b) / (a + b)`: in the direction of antisymmetric changes.
-  [[nodiscard]] S sum_ratio(S a, S b) const;
+    /// `2 mu^2 sinh x`, x >= 0.
+    [[nodiscard]] S odd(S x) const;
+    /// `2 mu^2 cosh x`.
+    [[nodiscard]] S even(S x) const;
+    /// `2 mu^2 (sinh a - sinh b) / (a - b)`, a, b >= 0: the derivative in the direction of symmetric changes.
+    [[nodiscard]] S difference_ratio(S a, S b) const;
+    /// `2 mu^2 (sinh a + sinh b) / (a + b)`: in the direction of antisymmetric changes.
+    [[nodiscard]] S sum_ratio(S a, S b) const;
+    /// `sinh x / x`.
+    [[nodiscard]] static S sinh_ratio(S x);
+  };
+
+  /// Sets all but scale and multipliers.
+  void evaluate(Point& point) const;
 
   /// The dual Hessian `<X_n, D M(Z)[X_m]>` is features features^T: the derivative of a function of the singular values
   /// acts entry by entry on `P^T X_n Q`, on its symmetric and antisymmetric parts apart.
   void factorize();
 
-  /// Newton steps at the present mu until the residual is at most `goal`.
-  Status correct(S goal);
+  [[nodiscard]] S log_scale() const override { return here_.log_mu; }
+  [[nodiscard]] S residual() const override { return here_.residual; }
+  [[nodiscard]] bool is_budget_spent() const override { return iterations_ >= options_.max_iterations; }
+  Status correct(S goal) override;
+  void prepare_jumps() override;
+  bool try_jump(S log_mu, S neighbourhood) override;
+  /// A factorization serves one step only: they are as good as they get.
+  bool improve_predictions() override { return false; }
+  S retreat() override { return S(0); }
 
-  Status follow_to(S goal);
+  /// One damped Newton step; false if it made no progress.
+  bool newton_step();
 
   BasicSpectralResult<S> collect(BasicScale<S> mu, Status status);
 
@@ -85,14 +107,11 @@ class BasicSchattenPath {
   S norm_y_ = S(0);  // of the labels of the rows worked with
   S kernel_log_mu_ = S(0);
 
-  // The present point.
   bool is_warm_ = false;
-  S log_mu_ = S(0);
-  S relative_ = S(0);
-  Vector<S> nu_, residual_, spectrum_;
-  Matrix<S> M_, features_;
-  detail::Svd<S> svd_ = {};
+  Point here_ = {}, trial_ = {};
+  Matrix<S> features_ = {};
   Eigen::LDLT<Matrix<S>> hessian_ = {};
+  Vector<S> tangent_ = {};  // d nu / d log mu
   Index iterations_ = 0;
 };
 
@@ -114,7 +133,7 @@ BasicSchattenPath<Kind, S>::BasicSchattenPath(FactorShape shape, BasicDataset<S>
   for (Index n = 0; n < N; ++n)
     measurements_.push_back(detail::weighted_sum<Kind>(shape_, rows_.X(), Vector<S>(Vector<S>::Unit(N, n))));
   features_.setZero(N, shape_.rows() * shape_.cols());
-  nu_.setZero(N);
+  here_.nu.setZero(N);
 }
 
 template <class Kind, class S>
@@ -126,62 +145,62 @@ BasicSpectralResult<S> BasicSchattenPath<Kind, S>::solve(BasicScale<S> mu) {
   iterations_ = 0;
   Status status = Status::tolerance_reached;
   if (size_ > S(0)) {
-    const S goal = mu.log();
-    const bool from_kernel_end = !is_warm_ || goal > log_mu_;
-    if (from_kernel_end) {
-      log_mu_ = std::max(goal, kernel_log_mu_);
-      nu_.setZero();
-      evaluate();
+    if (!is_warm_ || mu.log() > here_.log_mu) {
+      here_.log_mu = std::max(mu.log(), kernel_log_mu_);
+      here_.nu.setZero();
+      evaluate(here_);
     }
-    status = follow_to(goal);
+    status = detail::Continuation<S>::follow(*this, mu.log(), options_.primal_tolerance);
     is_warm_ = is_success(status);
   }
   return collect(mu, status);
 }
 
 template <class Kind, class S>
-void BasicSchattenPath<Kind, S>::evaluate() {
-  detail::compute_svd(Matrix<S>(detail::weighted_sum<Kind>(shape_, rows_.X(), nu_)),
-                      Eigen::ComputeFullU | Eigen::ComputeFullV, svd_);
-  const Vector<S>& z = svd_.singularValues();
-  spectrum_ = z.unaryExpr([&](S x) { return odd(x); });
-  M_ = svd_.matrixU().leftCols(z.size()) * spectrum_.asDiagonal() * svd_.matrixV().leftCols(z.size()).transpose();
-  residual_ = rows_.y() - detail::measure<Kind>(shape_, rows_.X(), M_);
-  relative_ = residual_.norm() / norm_y_;
+void BasicSchattenPath<Kind, S>::evaluate(Point& point) const {
   using std::isfinite;
-  if (!isfinite(relative_)) relative_ = std::numeric_limits<S>::infinity();
+  detail::compute_svd(Matrix<S>(detail::weighted_sum<Kind>(shape_, rows_.X(), point.nu)),
+                      Eigen::ComputeFullU | Eigen::ComputeFullV, point.svd);
+  const Vector<S>& z = point.svd.singularValues();
+  point.spectrum.resize(z.size());
+  for (Index i = 0; i < z.size(); ++i) point.spectrum[i] = point.odd(z[i]);
+  point.M = point.svd.matrixU().leftCols(z.size()) * point.spectrum.asDiagonal() *
+            point.svd.matrixV().leftCols(z.size()).transpose();
+  point.r = rows_.y() - detail::measure<Kind>(shape_, rows_.X(), point.M);
+  point.residual = detail::norm(point.r) / norm_y_;
+  if (!isfinite(point.residual)) point.residual = std::numeric_limits<S>::infinity();
 }
 
 template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::odd(S x) const {
+S BasicSchattenPath<Kind, S>::Point::odd(S x) const {
   using std::exp;
   using std::sinh;
-  const S base = S(2) * log_mu_;
+  const S base = S(2) * log_mu;
   return x < S(1) ? S(2) * exp(base) * sinh(x) : exp(base + x) - exp(base - x);
 }
 
 template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::even(S x) const {
+S BasicSchattenPath<Kind, S>::Point::even(S x) const {
   using std::exp;
-  return exp(S(2) * log_mu_ + x) + exp(S(2) * log_mu_ - x);
+  return exp(S(2) * log_mu + x) + exp(S(2) * log_mu - x);
 }
 
 template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::sinh_ratio(S x) {
+S BasicSchattenPath<Kind, S>::Point::sinh_ratio(S x) {
   using std::abs;
   using std::sinh;
   return abs(x) < S(1e-4) ? S(1) + x * x / S(6) : sinh(x) / x;
 }
 
 template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::difference_ratio(S a, S b) const {
+S BasicSchattenPath<Kind, S>::Point::difference_ratio(S a, S b) const {
   using std::abs;
   if (abs(a - b) > S(2)) return (odd(a) - odd(b)) / (a - b);
   return even((a + b) / S(2)) * sinh_ratio((a - b) / S(2));
 }
 
 template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::sum_ratio(S a, S b) const {
+S BasicSchattenPath<Kind, S>::Point::sum_ratio(S a, S b) const {
   if (a + b > S(2)) return (odd(a) + odd(b)) / (a + b);
   return even((a - b) / S(2)) * sinh_ratio((a + b) / S(2));
 }
@@ -189,10 +208,10 @@ S BasicSchattenPath<Kind, S>::sum_ratio(S a, S b) const {
 template <class Kind, class S>
 void BasicSchattenPath<Kind, S>::factorize() {
   using std::sqrt;
-  const Vector<S>& z = svd_.singularValues();
+  const Vector<S>& z = here_.svd.singularValues();
   const Index r = z.size();
   for (std::size_t n = 0; n < measurements_.size(); ++n) {
-    const Matrix<S> E = svd_.matrixU().transpose() * measurements_[n] * svd_.matrixV();
+    const Matrix<S> E = here_.svd.matrixU().transpose() * measurements_[n] * here_.svd.matrixV();
     Index column = 0;
     const auto row = static_cast<Index>(n);
     for (Index j = 0; j < E.cols(); ++j)
@@ -200,13 +219,13 @@ void BasicSchattenPath<Kind, S>::factorize() {
         S value;
         if (i >= r || j >= r) {
           const S a = z[std::min(i, j)];
-          value = sqrt(sum_ratio(a, S(0))) * E(i, j);
+          value = sqrt(here_.sum_ratio(a, S(0))) * E(i, j);
         } else if (i == j) {
-          value = sqrt(even(z[i])) * E(i, i);
+          value = sqrt(here_.even(z[i])) * E(i, i);
         } else if (i < j) {
-          value = sqrt(difference_ratio(z[i], z[j]) / S(2)) * (E(i, j) + E(j, i));
+          value = sqrt(here_.difference_ratio(z[i], z[j]) / S(2)) * (E(i, j) + E(j, i));
         } else {
-          value = sqrt(sum_ratio(z[i], z[j]) / S(2)) * (E(i, j) - E(j, i));
+          value = sqrt(here_.sum_ratio(z[i], z[j]) / S(2)) * (E(i, j) - E(j, i));
         }
         features_(row, column++) = value;
       }
@@ -221,55 +240,49 @@ void BasicSchattenPath<Kind, S>::factorize() {
 template <class Kind, class S>
 Status BasicSchattenPath<Kind, S>::correct(S goal) {
   Index without_gain = 0;
-  S best = relative_;
-  while (!(relative_ <= goal)) {
-    if (iterations_ >= options_.max_iterations) return Status::max_steps;
-    factorize();
-    const Vector<S> step = hessian_.solve(residual_);
-    const Vector<S> from = nu_;
-    const S before = relative_;
-    S t(1);
-    for (int halvings = 0;; ++halvings, t /= S(2)) {
-      if (halvings == 40) {
-        nu_ = from;
-        evaluate();
-        return Status::stalled;
-      }
-      nu_ = from + t * step;
-      evaluate();
-      // While the slope of the concave dual along the step is uphill the dual grows.
-      if (relative_ < (S(1) - S(0.1) * t) * before || (relative_ < S(1) && step.dot(residual_) > S(0))) break;
-    }
-    without_gain = relative_ < S(0.9) * best ? 0 : without_gain + 1;
-    best = std::min(best, relative_);
-    if (without_gain > 12) return Status::stalled;
+  S best = here_.residual;
+  while (!(here_.residual <= goal)) {
+    if (is_budget_spent()) return Status::max_steps;
+    if (!newton_step()) return Status::stalled;
+    without_gain = here_.residual < S(0.9) * best ? 0 : without_gain + 1;
+    best = std::min(best, here_.residual);
+    if (without_gain > detail::newton_patience) return Status::stalled;
   }
   return Status::tolerance_reached;
 }
 
 template <class Kind, class S>
-Status BasicSchattenPath<Kind, S>::follow_to(S goal) {
-  S jump = S(0.5);
-  while (true) {
-    const bool is_there = log_mu_ == goal;
-    const Status status = correct(is_there ? options_.primal_tolerance : S(1e-2));
-    if (!is_success(status) || is_there) return status;
-    if (iterations_ >= options_.max_iterations) return Status::max_steps;
-    factorize();
-    // M / mu^2 is a function of nu alone: <X_n, 2 M + DM[Z']> = 0 along the path.
-    const Vector<S> tangent = hessian_.solve(Vector<S>(S(-2) * (rows_.y() - residual_)));
-    const Vector<S> from = nu_;
-    const S start = log_mu_;
-    for (int tries = 0;; ++tries) {
-      if (tries == 60) return Status::stalled;
-      log_mu_ = std::max(goal, start - jump);
-      nu_ = from + (log_mu_ - start) * tangent;
-      evaluate();
-      if (relative_ <= S(0.5)) break;
-      jump /= S(2);
-    }
-    jump *= S(2);
+bool BasicSchattenPath<Kind, S>::newton_step() {
+  factorize();
+  const Vector<S> step = hessian_.solve(here_.r);
+  trial_.log_mu = here_.log_mu;
+  S t(1);
+  for (int halvings = 0; halvings < 40; ++halvings, t /= S(2)) {
+    detail::sum_with_multiple(here_.nu, t, step, trial_.nu);
+    evaluate(trial_);
+    if (!detail::is_newton_progress(t, here_.residual, trial_.residual, detail::inner_product(step, trial_.r)))
+      continue;
+    std::swap(here_, trial_);
+    return true;
   }
+  return false;
+}
+
+template <class Kind, class S>
+void BasicSchattenPath<Kind, S>::prepare_jumps() {
+  factorize();
+  // M / mu^2 is a function of nu alone: <X_n, 2 M + DM[Z']> = 0 along the path.
+  tangent_ = hessian_.solve(Vector<S>(S(-2) * (rows_.y() - here_.r)));
+}
+
+template <class Kind, class S>
+bool BasicSchattenPath<Kind, S>::try_jump(S log_mu, S neighbourhood) {
+  trial_.log_mu = log_mu;
+  detail::sum_with_multiple(here_.nu, S(log_mu - here_.log_mu), tangent_, trial_.nu);
+  evaluate(trial_);
+  if (!(trial_.residual <= neighbourhood)) return false;
+  std::swap(here_, trial_);
+  return true;
 }
 
 template <class Kind, class S>
@@ -277,25 +290,25 @@ BasicSpectralResult<S> BasicSchattenPath<Kind, S>::collect(BasicScale<S> mu, Sta
   BasicSpectralResult<S> result;
   result.iterations = iterations_;
   result.status = status;
-  result.nu = nu_;
+  result.nu = here_.nu;
   if (!(size_ > S(0))) {
     result.matrix = Matrix<S>::Zero(shape_.rows(), shape_.cols());
     result.objective = result.primal_residual = result.duality_gap = S(0);
     return std::move(result).explained();
   }
-  const auto q = BasicHypentropy<S>::uniform(spectrum_.size(), mu);
-  result.matrix = M_;
-  result.objective = q.value(spectrum_);
+  const auto q = BasicHypentropy<S>::uniform(here_.spectrum.size(), mu);
+  result.matrix = here_.M;
+  result.objective = q.value(here_.spectrum);
   // What was solved is said of the data as given.
-  detail::Misfit<S> left = rows_.misfit(M_);
+  detail::Misfit<S> left = rows_.misfit(here_.M);
   if (!(left.size() <= options_.primal_tolerance)) {
     left = rows_.refine(result.matrix);
     result.objective = q.value(detail::svd_values(result.matrix));
   }
   result.primal_residual = left.relative;
   if (is_success(status) && !(left.size() <= options_.primal_tolerance)) result.status = Status::stalled;
-  result.nu = rows_.original_multipliers(nu_);
-  Vector<S> z = svd_.singularValues();
+  result.nu = rows_.original_multipliers(here_.nu);
+  Vector<S> z = here_.svd.singularValues();
   if constexpr (Kind::is_linear)
     z = detail::svd_values(Matrix<S>(detail::weighted_sum<Kind>(shape_, rows_.data().X(), result.nu)));
   const S conjugate = q.conjugate(z);

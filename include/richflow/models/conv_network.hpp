@@ -514,10 +514,6 @@ void ConvNetwork<S>::check_outputs(const char* name, ConstMatrixRef<S> F, const 
                           " where B x K = ", ws.batch, " x ", dense_.outputs, " is needed");
 }
 
-static_assert(HasJvp<ConvNetwork<double>>);
-static_assert(HasBatchJvp<ConvNetwork<float>>);
-static_assert(HasBatchJvp<ConvNetwork<double>>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_CONV_NETWORK(prefix, S) prefix template class ConvNetwork<S>;

@@ -182,9 +182,4 @@ class DiagonalNet {
 template <class S>
 using SquaredDiagonalNet = DiagonalNet<S, 2>;
 
-static_assert(LinearPredictor<SquaredDiagonalNet<double>>);
-static_assert(HasJvp<SquaredDiagonalNet<double>>);
-static_assert(HasInvariant<SquaredDiagonalNet<double>>);
-static_assert(LinearPredictor<DiagonalNet<double>> && HasJvp<DiagonalNet<double>>);
-
 }  // namespace richflow

@@ -95,8 +95,6 @@ void LinearClassifier<S>::check(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstM
                           F.cols(), " where B = ", X.rows(), " and K = ", num_outputs_);
 }
 
-static_assert(HasBatchJvp<LinearClassifier<double>>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_LINEAR_CLASSIFIER(prefix, S) prefix template class LinearClassifier<S>;

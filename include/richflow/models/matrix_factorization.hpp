@@ -228,12 +228,6 @@ S MatrixFactorization<S, Kind, symmetric>::representable(BasicScale<S> scale) {
 template <class S, class Kind = DenseMeasurements>
 using SymmetricFactorization = MatrixFactorization<S, Kind, true>;
 
-static_assert(LinearPredictor<MatrixFactorization<double>>);
-static_assert(LinearPredictor<SymmetricFactorization<double, DiagonalMeasurements>>);
-static_assert(HasJvp<MatrixFactorization<double, MatrixEntries>>);
-static_assert(HasInvariant<MatrixFactorization<double, MatrixEntries>>);
-static_assert(!HasInvariant<SymmetricFactorization<double>>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION(prefix, S)                 \

@@ -846,14 +846,6 @@ void ReluNetwork<S>::check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_s
   require_size("the vector over samples", num_samples, X.rows());
 }
 
-static_assert(HasJvp<ReluNetwork<double>>);
-static_assert(HasInvariant<ReluNetwork<double>>);
-static_assert(HasTangent<ReluNetwork<double>>);
-static_assert(HasUnits<ReluNetwork<double>>);
-static_assert(HasBatchJvp<ReluNetwork<double>>);
-static_assert(HasParallelBatches<ReluNetwork<double>>);
-static_assert(HasDescent<ReluNetwork<double>>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_RELU_NETWORK(prefix, S) prefix template class ReluNetwork<S>;

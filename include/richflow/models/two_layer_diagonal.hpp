@@ -160,9 +160,6 @@ void TwoLayerDiagonalNet<S>::check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Ind
   require_size("the vector over samples", num_samples, X.rows());
 }
 
-static_assert(LinearPredictor<TwoLayerDiagonalNet<double>> && HasJvp<TwoLayerDiagonalNet<double>>);
-static_assert(HasInvariant<TwoLayerDiagonalNet<double>>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_TWO_LAYER_DIAGONAL(prefix, S) prefix template class TwoLayerDiagonalNet<S>;

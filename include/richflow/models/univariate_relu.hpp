@@ -296,11 +296,6 @@ void UnivariateRelu<S>::check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index nu
   require_size("the vector over samples", num_samples, X.rows());
 }
 
-static_assert(HasJvp<UnivariateRelu<double>>);
-static_assert(HasInvariant<UnivariateRelu<double>>);
-static_assert(HasTangent<UnivariateRelu<double>>);
-static_assert(HasUnits<UnivariateRelu<double>>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_UNIVARIATE_RELU(prefix, S) prefix template class UnivariateRelu<S>;

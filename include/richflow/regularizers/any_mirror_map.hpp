@@ -61,7 +61,10 @@ class MirrorMapOf final : public AnyMirrorMap<typename Mirror::Scalar> {
   /// The map, at the present scale.
   [[nodiscard]] const Mirror& map() const { return *map_; }
 
-  [[nodiscard]] std::unique_ptr<AnyMirrorMap<S>> clone() const override { return std::make_unique<MirrorMapOf>(*map_); }
+  [[nodiscard]] std::unique_ptr<AnyMirrorMap<S>> clone() const override {
+    const bool owns = original_.use_count() > 0;
+    return owns ? std::make_unique<MirrorMapOf>(*this) : std::make_unique<MirrorMapOf>(Mirror(*map_));
+  }
   void set_scale(BasicScale<S> scale) override {
     // From the original: a map that went through many scales may have lost digits.
     map_ = std::make_shared<const Mirror>(original_->with_scale(scale));

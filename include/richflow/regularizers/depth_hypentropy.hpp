@@ -545,8 +545,6 @@ bool BasicDepthHypentropy<S>::is_near_start(Index i, S z, S below, S above) cons
 /// Depth hypentropy in double precision.
 using DepthHypentropy = BasicDepthHypentropy<double>;
 
-static_assert(BoundedMirrorMap<DepthHypentropy>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_DEPTH_HYPENTROPY(prefix, S) prefix template class BasicDepthHypentropy<S>;

@@ -198,8 +198,6 @@ S BasicDistanceToInitialization<S>::divided_by_alpha(S x) const {
 /// DistanceToInitialization in double precision.
 using DistanceToInitialization = BasicDistanceToInitialization<double>;
 
-static_assert(Regularizer<DistanceToInitialization>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_DISTANCE_TO_INITIALIZATION(prefix, S) \

@@ -387,8 +387,6 @@ S BasicHypentropy<S>::divergence(Index i, S beta) const {
 /// Hypentropy in double precision.
 using Hypentropy = BasicHypentropy<double>;
 
-static_assert(MirrorMap<Hypentropy>);
-
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_HYPENTROPY(prefix, S) prefix template class BasicHypentropy<S>;

@@ -130,8 +130,6 @@ using L1Norm = BasicL1Norm<double>;
 /// BasicL2Norm in double precision.
 using L2Norm = BasicL2Norm<double>;
 
-static_assert(Regularizer<L1Norm> && Regularizer<L2Norm>);
-
 /// How small alpha must be for the flow's limit beta to have `|beta|_1 <= (1 + epsilon) |b1|_1`, where `l1` = |b1|_1 is
 /// the norm of the minimum-l1 interpolator (Woodworth et al. 2020, Theorem 2, uniform initialization):
 ///

@@ -1,0 +1,59 @@
+#include "richflow/linalg/kernels.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "richflow/core/random.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+TEST_CASE("what is done with whole vectors is what it says, for every length and in place") {
+  RandomStream random(71);
+  for (Index n = 0; n <= 21; ++n) {
+    CAPTURE(n);
+    const Vector<double> x = random_matrix(random, n, 1), y = random_matrix(random, n, 1);
+    // Sums of n terms in any order: n roundings of terms that the norms bound.
+    const double rounding = static_cast<double>(n) * std::numeric_limits<double>::epsilon() * x.norm() * y.norm();
+    double sum = 0;
+    for (Index i = 0; i < n; ++i) sum += x[i] * y[i];
+    CHECK(std::abs(detail::inner_product(x, y) - sum) <= rounding);
+    CHECK(std::abs(detail::norm(x) - std::sqrt(std::abs(detail::inner_product(x, x)))) == 0);
+    CHECK(detail::largest_size(x) == (n > 0 ? x.cwiseAbs().maxCoeff() : 0.0));
+    Vector<double> out = y;
+    detail::add_multiple(-2.0, x, out);
+    CHECK((out - (y - 2 * x)).norm() == 0);
+    detail::multiple(3.0, x, out);
+    CHECK((out - 3 * x).norm() == 0);
+    detail::sum_with_multiple(x, 4.0, y, out);
+    CHECK((out - (x + 4 * y)).norm() == 0);
+    detail::multiply_entries(x, y, out);
+    CHECK((out - x.cwiseProduct(y)).norm() == 0);
+    // In place.
+    out = x;
+    detail::sum_with_multiple(y, 0.5, out, out);
+    CHECK((out - (y + 0.5 * x)).norm() == 0);
+    out = x;
+    detail::multiply_entries(out, out, out);
+    CHECK((out - x.cwiseProduct(x)).norm() == 0);
+  }
+}
+
+TEST_CASE("the largest size is NaN where an entry is, wherever that stands, and infinite where one is") {
+  for (Index at = 0; at < 3; ++at) {
+    Vector<double> x = Vector<double>::Constant(3, -2.0);
+    x[at] = nan_value;
+    CHECK(std::isnan(detail::largest_size(x)));
+    x[at] = -infinity;
+    CHECK(detail::largest_size(x) == infinity);
+  }
+}
