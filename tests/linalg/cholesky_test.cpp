@@ -13,7 +13,7 @@ using namespace test_support;
 
 namespace {
 
-constexpr double epsilon = std::numeric_limits<double>::epsilon();
+constexpr double rounding_unit = std::numeric_limits<double>::epsilon();
 
 /// B B^T + I.
 Matrix<double> random_definite(RandomStream& random, Index n) {
@@ -39,7 +39,7 @@ TEST_CASE("the factor and the solutions are those of Eigen's Cholesky, around ev
     // Higham, Accuracy and Stability, 10.3: backward errors of n + 1 roundings relative to A; forward they grow by the
     // condition number, of which |A| bounds the size here, where the smallest eigenvalue is at least 1.
     const Matrix<double> whole = L * L.transpose();
-    const double rounding = 4 * static_cast<double>(n + 1) * epsilon * whole.norm();
+    const double rounding = 4 * static_cast<double>(n + 1) * rounding_unit * whole.norm();
     for (Index k = 0; k < n; ++k) CHECK(std::abs(std::sqrt(cholesky.pivot(k)) - L(k, k)) <= rounding * L.norm());
     Vector<double> v = b;
     cholesky.solve_in_place(v);

@@ -23,6 +23,14 @@
 #define RICHFLOW_EXTERN(instantiate)
 #endif
 
+// The plain functions of richflow/sweep/ are inline where a program compiles them, and declared only where the library
+// holds them.
+#ifndef RICHFLOW_COMPILED
+#define RICHFLOW_SWEEP_INLINE inline
+#elif defined(RICHFLOW_COMPILING_SWEEPS)
+#define RICHFLOW_SWEEP_INLINE
+#endif
+
 namespace richflow::detail {
 
 #ifdef EIGEN_USE_BLAS

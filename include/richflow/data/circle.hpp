@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
@@ -78,3 +79,7 @@ template <class Scalar = double>
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_CIRCLE(prefix, S) \
+  prefix template BasicCircleTeacher<S> circle_teacher<S>(const CircleTeacherOptions&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CIRCLE)

@@ -6,10 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/products.hpp"
 
 namespace richflow {
 
@@ -129,7 +131,8 @@ template <class S = double>
   RandomStream random(options.seed, options.stream);
   const Matrix<S> U = normal_matrix<S>(random, d1, options.rank);
   const Matrix<S> V = normal_matrix<S>(random, d2, options.rank);
-  Matrix<S> truth = U * V.transpose();
+  Matrix<S> truth(d1, d2);
+  detail::product_with_transposed<S>(U, V, truth);
   std::vector<BasicObservedEntry<S>> entries;
   for (const Index cell : sample_without_replacement(random, d1 * d2, options.num_observed))
     entries.push_back({cell / d2, cell % d2, truth(cell / d2, cell % d2)});
@@ -137,3 +140,8 @@ template <class S = double>
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_MATRIX_COMPLETION(prefix, S)                                                            \
+  prefix template BasicObservations<S> observed_entries<S>(Index, Index, const std::vector<BasicObservedEntry<S>>&); \
+  prefix template BasicMatrixCompletion<S> matrix_completion<S>(const MatrixCompletionOptions&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MATRIX_COMPLETION)

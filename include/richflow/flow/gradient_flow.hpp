@@ -11,6 +11,7 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/kernel/tangent.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/losses/loss.hpp"
 #include "richflow/losses/squared_loss.hpp"
 #include "richflow/models/evaluation.hpp"
@@ -141,20 +142,26 @@ requires(explain_model<M>()) class GradientFlow {
   [[nodiscard]] Scalar error_ratio(const Vector<Scalar>& w, const Vector<Scalar>& w_new, const Vector<Scalar>& error,
                                    const Tolerance<Scalar>& tolerance) const requires HasUnits<M> {
     using std::isfinite;
+    using std::sqrt;
     const Scalar absolute = tolerance.absolute + std::numeric_limits<Scalar>::min();
-    const Scalar whole = error.norm() / (absolute + tolerance.relative * std::max(w.norm(), w_new.norm()));
+    const Scalar size = std::max(detail::norm(w), detail::norm(w_new));
+    const Scalar whole = detail::norm(error) / (absolute + tolerance.relative * size);
     if (!isfinite(whole)) return whole;
     model_.unit_square_norms(w, unit_norms_);
     model_.unit_square_norms(error, unit_errors_);
-    unit_norms_ = unit_norms_.cwiseSqrt();
-    const Scalar largest =
-        (unit_errors_.array().sqrt() / (absolute + tolerance.relative * unit_norms_.array())).maxCoeff();
-    change_ = w_new - w;
+    Scalar largest(0);
+    for (Index k = 0; k < unit_norms_.size(); ++k) {
+      unit_norms_[k] = sqrt(unit_norms_[k]);
+      largest = std::max(largest, sqrt(unit_errors_[k]) / (absolute + tolerance.relative * unit_norms_[k]));
+    }
+    detail::sum_with_multiple(w_new, Scalar(-1), w, change_);
     model_.unit_square_norms(change_, unit_errors_);
     // In the same proportion to the tolerances, so that units below the absolute one may change freely.
     const Scalar negligible = tolerance.relative > Scalar(0) ? absolute / tolerance.relative : absolute;
-    const Scalar change =
-        (unit_errors_.array().sqrt() / (negligible + unit_norms_.array())).maxCoeff() / largest_change;
+    Scalar change(0);
+    for (Index k = 0; k < unit_norms_.size(); ++k)
+      change = std::max(change, sqrt(unit_errors_[k]) / (negligible + unit_norms_[k]));
+    change /= largest_change;
     // Squared: an error falls at least like h^2, and the next step is chosen accordingly.
     return std::max({whole, largest, change * change});
   }

@@ -110,20 +110,7 @@ class LiftedFlow {
   template <class Tolerance>
   [[nodiscard]] Scalar error_ratio(ConstVectorRef<Scalar> /*w*/, ConstVectorRef<Scalar> w_new,
                                    ConstVectorRef<Scalar> error, const Tolerance& tolerance) const {
-    // In units of the largest allowed error, a power of two, so that no square leaves the normal numbers.
-    const Scalar unit = inverse_power_of_two(
-        std::max<Scalar>(tolerance.relative * w_new.template lpNorm<Eigen::Infinity>(), tolerance.absolute));
-    change_ = (unit * tolerance.relative) * transposed(w_new);
-    detail::product_with_transposed<Scalar>(change_, change_, gram_);
-    // The smallest eigenvalue is known to rounding of the largest only.
-    const Scalar rounding = Scalar(4) * std::numeric_limits<Scalar>::epsilon() * gram_.trace();
-    const Scalar absolute = unit * tolerance.absolute;
-    gram_.diagonal().array() += absolute * absolute + rounding + std::numeric_limits<Scalar>::min();
-    detail::compute_cholesky(gram_, gram_factor_);
-    if (gram_factor_.info() != Eigen::Success) return std::numeric_limits<Scalar>::quiet_NaN();
-    change_ = unit * transposed(error);
-    gram_factor_.matrixL().solveInPlace(change_);
-    return change_.norm();
+    return error_per_direction(w_new, error, tolerance.relative, tolerance.absolute);
   }
 
   /// All memory of a factorization.
@@ -141,6 +128,9 @@ class LiftedFlow {
 
  private:
   [[nodiscard]] Eigen::Map<const Matrix<Scalar>> transposed(const ConstVectorRef<Scalar>& w) const;
+
+  [[nodiscard]] Scalar error_per_direction(ConstVectorRef<Scalar> w_new, ConstVectorRef<Scalar> error, Scalar relative,
+                                           Scalar absolute) const;
 
   void pull_back(ConstVectorRef<Scalar> w, const ConstVectorRef<Scalar>& r, VectorRef<Scalar> out) const;
 
@@ -219,6 +209,26 @@ typename LiftedFlow<M>::Scalar LiftedFlow<M>::first_step(ConstVectorRef<Scalar> 
                                         solver.scratch);
   const Scalar rate = solver.B.norm() + Scalar(2) * solver.kernel.diagonal().sum();
   return rate > Scalar(0) ? Scalar(0.1) / rate : Scalar(1);
+}
+
+template <class M>
+typename LiftedFlow<M>::Scalar LiftedFlow<M>::error_per_direction(ConstVectorRef<Scalar> w_new,
+                                                                  ConstVectorRef<Scalar> error, Scalar relative,
+                                                                  Scalar absolute) const {
+  // In units of the largest allowed error, a power of two, so that no square leaves the normal numbers.
+  const Scalar unit =
+      inverse_power_of_two(std::max<Scalar>(relative * w_new.template lpNorm<Eigen::Infinity>(), absolute));
+  change_ = (unit * relative) * transposed(w_new);
+  detail::product_with_transposed<Scalar>(change_, change_, gram_);
+  // The smallest eigenvalue is known to rounding of the largest only.
+  const Scalar rounding = Scalar(4) * std::numeric_limits<Scalar>::epsilon() * gram_.trace();
+  const Scalar smallest = unit * absolute;
+  gram_.diagonal().array() += smallest * smallest + rounding + std::numeric_limits<Scalar>::min();
+  detail::compute_cholesky(gram_, gram_factor_);
+  if (gram_factor_.info() != Eigen::Success) return std::numeric_limits<Scalar>::quiet_NaN();
+  change_ = unit * transposed(error);
+  gram_factor_.matrixL().solveInPlace(change_);
+  return change_.norm();
 }
 
 template <class M>

@@ -13,6 +13,9 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/kernel/tangent.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/least_norm.hpp"
 #include "richflow/models/linearized.hpp"
@@ -58,13 +61,18 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
       : linear_(std::move(model), std::move(w0)), X_(dataset.X()) {
     require(rank_tolerance >= Scalar(0) && rank_tolerance < Scalar(1),
             "KernelPredictor: rank_tolerance must lie in [0, 1), got ", rank_tolerance);
+    using std::sqrt;
     const Index samples = X_.rows();
     const Matrix<Scalar> K = richflow::tangent_kernel(linear_.model(), linear_.point(), X_);
     detail::SymmetricEigen<Scalar> eigen;
     detail::compute_eigen(K, eigen);
     require<ConvergenceError>(eigen.info() == Eigen::Success, "the eigenvalues of the tangent kernel did not converge");
-    eigenvalues_ = eigen.eigenvalues().reverse();
-    vectors_ = eigen.eigenvectors().rowwise().reverse();
+    eigenvalues_.resize(samples);
+    vectors_.resize(samples, samples);
+    for (Index k = 0; k < samples; ++k) {
+      eigenvalues_[k] = eigen.eigenvalues()[samples - 1 - k];
+      std::copy_n(&eigen.eigenvectors()(0, samples - 1 - k), samples, &vectors_(0, k));
+    }
     const Scalar relative = rank_tolerance > Scalar(0)
                                 ? rank_tolerance
                                 : static_cast<Scalar>(samples) * std::numeric_limits<Scalar>::epsilon();
@@ -72,8 +80,10 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     rank_ = moving_;
     Vector<Scalar> start(samples);
     linear_.model().predict(linear_.point(), X_, start);
-    coefficients_ = vectors_.transpose() * (start - dataset.y());
-    const Vector<Scalar> gradients = K.diagonal().cwiseSqrt();
+    Vector<Scalar> residual, gradients(samples);
+    detail::sum_with_multiple(start, Scalar(-1), dataset.y(), residual);
+    detail::multiply_transposed(vectors_, residual, coefficients_);
+    for (Index n = 0; n < samples; ++n) gradients[n] = sqrt(K(n, n));
     find_limit(dataset.y(), start, gradients, rank_tolerance > Scalar(0));
     if (!(misfit(dataset.y(), start, gradients) <= fit_tolerance())) explain(dataset, start);
   }
@@ -118,7 +128,7 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     if (has_settled(t)) return misfit_;
     Vector<Scalar> decayed = coefficients_;
     for (Index i = 0; i < moving_; ++i) decayed[i] *= exp(Scalar(-2) * eigenvalues_[i] * t);
-    return vectors_ * decayed;
+    return from_eigenbasis(decayed);
   }
 
   /// w(t), P values; t = infinity (the default) is the limit. Throws ArgumentError unless t >= 0.
@@ -129,7 +139,9 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     Vector<Scalar> moved = Vector<Scalar>::Zero(coefficients_.size());
     for (Index i = 0; i < moving_; ++i)
       moved[i] = expm1(Scalar(-2) * eigenvalues_[i] * t) / eigenvalues_[i] * coefficients_[i];
-    return linear_.point() + pull_back(vectors_ * moved);
+    Vector<Scalar> w = linear_.point();
+    detail::add_multiple(Scalar(1), pull_back(from_eigenbasis(moved)), w);
+    return w;
   }
 
   /// `f(w(t), X)` of the tangent model on any inputs. Throws as `parameters`.
@@ -152,6 +164,12 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
            Scalar(2) * eigenvalues_[moving_ - 1] * t > -Scalar(2) * log(std::numeric_limits<Scalar>::epsilon());
   }
 
+  [[nodiscard]] Vector<Scalar> from_eigenbasis(const Vector<Scalar>& coefficients) const {
+    Vector<Scalar> r;
+    detail::multiply(vectors_, coefficients, r);
+    return r;
+  }
+
   [[nodiscard]] Vector<Scalar> pull_back(const Vector<Scalar>& r) const {
     Vector<Scalar> w(linear_.num_parameters());
     linear_.vjp(linear_.point(), X_, r, w);
@@ -162,16 +180,17 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
   [[nodiscard]] Vector<Scalar> evaluate(const Vector<Scalar>& w, const Vector<Scalar>& y) const {
     Vector<Scalar> f(X_.rows());
     linear_.predict(w, X_, f);
-    return f - y;
+    detail::add_multiple(Scalar(-1), y, f);
+    return f;
   }
 
   /// Takes w for the limit if it fits better than what is there.
   bool improve(const Vector<Scalar>& w, const Vector<Scalar>& y) {
     const Vector<Scalar> left = evaluate(w, y);
-    if (!(left.norm() < limit_residual_)) return false;
+    if (!(detail::norm(left) < limit_residual_)) return false;
     limit_ = w;
     misfit_ = left;
-    limit_residual_ = left.norm();
+    limit_residual_ = detail::norm(left);
     return true;
   }
 
@@ -179,70 +198,84 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
   template <class Solve>
   void refine(const Vector<Scalar>& y, const Solve& solve) {
     constexpr int most = 4;
-    const Scalar goal = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * y.norm();
+    const Scalar goal = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * detail::norm(y);
     for (int step = 0; step < most && limit_residual_ > goal; ++step) {
       const Scalar before = limit_residual_;
-      if (!improve(limit_ - solve(misfit_), y) || limit_residual_ > Scalar(0.5) * before) break;
+      Vector<Scalar> refined = limit_;
+      detail::add_multiple(Scalar(-1), solve(misfit_), refined);
+      if (!improve(refined, y) || limit_residual_ > Scalar(0.5) * before) break;
     }
   }
 
   /// How far the limit is from fitting, in all samples and in each.
   [[nodiscard]] Scalar misfit(const Vector<Scalar>& y, const Vector<Scalar>& start,
                               const Vector<Scalar>& gradients) const {
-    const Vector<Scalar> terms = start.cwiseAbs() + (limit_ - linear_.point()).norm() * gradients;
+    using std::abs;
+    Vector<Scalar> moved, terms(start.size());
+    detail::sum_with_multiple(limit_, Scalar(-1), linear_.point(), moved);
+    const Scalar distance = detail::norm(moved);
+    for (Index n = 0; n < terms.size(); ++n) terms[n] = abs(start[n]) + distance * gradients[n];
     return std::max(limit_residual_ / scale_, detail::Misfit<Scalar>(misfit_, y, terms).worst);
   }
 
   void find_limit(const Vector<Scalar>& y, const Vector<Scalar>& initial, const Vector<Scalar>& gradients,
                   bool has_rank_tolerance) {
     const auto by_kernel = [&](const Vector<Scalar>& r) {
-      Vector<Scalar> along = vectors_.transpose() * r;
-      along.head(moving_) = along.head(moving_).cwiseQuotient(eigenvalues_.head(moving_));
-      along.tail(along.size() - moving_).setZero();
-      return pull_back(vectors_ * along);
+      Vector<Scalar> along;
+      detail::multiply_transposed(vectors_, r, along);
+      for (Index k = 0; k < along.size(); ++k) along[k] = k < moving_ ? along[k] / eigenvalues_[k] : Scalar(0);
+      return pull_back(from_eigenbasis(along));
     };
     limit_ = linear_.point();
     misfit_ = evaluate(limit_, y);
-    limit_residual_ = misfit_.norm();
-    scale_ = y.norm() > Scalar(0) ? y.norm() : limit_residual_;
+    limit_residual_ = detail::norm(misfit_);
+    scale_ = detail::norm(y);
+    if (!(scale_ > Scalar(0))) scale_ = limit_residual_;
     if (!(scale_ > Scalar(0))) scale_ = Scalar(1);
     const Vector<Scalar> start = misfit_;
     // What the kernel gives is the limit, even where directions that no weight moves keep the residual.
-    limit_ -= by_kernel(start);
+    detail::add_multiple(Scalar(-1), by_kernel(start), limit_);
     misfit_ = evaluate(limit_, y);
-    limit_residual_ = misfit_.norm();
+    limit_residual_ = detail::norm(misfit_);
     refine(y, by_kernel);
     constexpr Index budget = Index(1) << 25;
     const bool is_small = linear_.num_parameters() <= budget / X_.rows();
     using std::pow;
     const Scalar good = pow(std::numeric_limits<Scalar>::epsilon(), Scalar(0.625));
     if (misfit(y, initial, gradients) <= good || has_rank_tolerance || moving_ == 0 || !is_small) return;
-    const Matrix<Scalar> J = detail::gradients(linear_.model(), linear_.point(), X_, Index(0), X_.rows()).transpose();
-    const detail::LeastNorm<Scalar> least(J);
+    const detail::LeastNorm<Scalar> least(
+        detail::transposed(detail::gradients(linear_.model(), linear_.point(), X_, Index(0), X_.rows())));
     if (least.rank() < moving_) return;
     Vector<Scalar> kernel_limit = limit_;
     Vector<Scalar> kernel_misfit = misfit_;
     const Scalar before = misfit(y, initial, gradients);
     const auto by_rows = [&](const Vector<Scalar>& r) { return least.solve(r); };
-    limit_ = linear_.point() - least.solve(start);
+    limit_ = linear_.point();
+    detail::add_multiple(Scalar(-1), least.solve(start), limit_);
     misfit_ = evaluate(limit_, y);
-    limit_residual_ = misfit_.norm();
+    limit_residual_ = detail::norm(misfit_);
     refine(y, by_rows);
     rank_ = least.rank();
     // Labels that conflict are met in the mean by the kernel's limit, which no other has a smaller residual than.
-    if (!(limit_residual_ < kernel_misfit.norm()) && !(misfit(y, initial, gradients) < before)) {
+    if (!(limit_residual_ < detail::norm(kernel_misfit)) && !(misfit(y, initial, gradients) < before)) {
       limit_.swap(kernel_limit);
       misfit_.swap(kernel_misfit);
-      limit_residual_ = misfit_.norm();
+      limit_residual_ = detail::norm(misfit_);
     }
   }
 
+  [[nodiscard]] bool has_equal_rows(Index i, Index j) const {
+    for (Index k = 0; k < X_.cols(); ++k)
+      if (X_(i, k) != X_(j, k)) return false;
+    return true;
+  }
+
   void explain(const BasicDataset<Scalar>& dataset, const Vector<Scalar>& start) {
-    const Scalar rounding = std::numeric_limits<Scalar>::epsilon() * start.norm();
+    const Scalar rounding = std::numeric_limits<Scalar>::epsilon() * detail::norm(start);
     if (rank_ == X_.rows() || rounding > fit_tolerance() * scale_ / Scalar(100)) {
       message_ =
           detail::concat("the limit of the tangent model was reached to |f(X) - y| = ", limit_residual_,
-                         " only, where |y| = ", dataset.y().norm(), " and |f_0(X)| = ", start.norm(),
+                         " only, where |y| = ", detail::norm(dataset.y()), " and |f_0(X)| = ", detail::norm(start),
                          ": rounding allows no better; normalize the inputs or choose a smaller initial function");
       return;
     }
@@ -252,7 +285,7 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     if (rank_ == 0) message_ += "; the kernel is zero: no parameter moves (every unit dead?)";
     for (Index i = 0; i < X_.rows(); ++i)
       for (Index j = 0; j < i; ++j)
-        if (X_.row(i) == X_.row(j) && dataset.y()[i] != dataset.y()[j]) {
+        if (dataset.y()[i] != dataset.y()[j] && has_equal_rows(i, j)) {
           message_ += detail::concat("; samples ", j, " and ", i, " have the same input and different labels, ",
                                      dataset.y()[j], " and ", dataset.y()[i]);
           return;

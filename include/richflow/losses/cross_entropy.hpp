@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/losses/loss.hpp"
@@ -30,19 +31,11 @@ inline void require_labels(ConstVectorRef<int> labels, Index num_samples, Index 
 template <class S>
 struct CrossEntropy {
   /// The loss. Cost: as `value_and_gradient`.
-  [[nodiscard]] S value(ConstMatrixRef<S> F, ConstVectorRef<int> labels) const {
-    return evaluate(F, labels, [](Index, Index, Index, const auto&) {});
-  }
+  [[nodiscard]] S value(ConstMatrixRef<S> F, ConstVectorRef<int> labels) const;
 
   /// The loss, and `G` = dL / dF, the softmax minus the indicator of the label, B x K; `G` may be `F` itself. Throws
   /// DimensionError for other shapes, ArgumentError for a label outside 0 .. K - 1. Cost: 2 B K exponentials.
-  S value_and_gradient(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> G) const {
-    require<DimensionError>(G.rows() == F.rows() && G.cols() == F.cols(), "G is ", G.rows(), " x ", G.cols(),
-                            " where F is ", F.rows(), " x ", F.cols());
-    return evaluate(F, labels, [&](Index row, Index rows, Index k, const auto& values) {
-      G.col(k).segment(row, rows) = values.matrix();
-    });
-  }
+  S value_and_gradient(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> G) const;
 
  private:
   static constexpr Index block_rows = 64;
@@ -109,6 +102,20 @@ struct CrossEntropy {
   }
 };
 
+template <class S>
+S CrossEntropy<S>::value(ConstMatrixRef<S> F, ConstVectorRef<int> labels) const {
+  return evaluate(F, labels, [](Index, Index, Index, const auto&) {});
+}
+
+template <class S>
+S CrossEntropy<S>::value_and_gradient(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> G) const {
+  require<DimensionError>(G.rows() == F.rows() && G.cols() == F.cols(), "G is ", G.rows(), " x ", G.cols(),
+                          " where F is ", F.rows(), " x ", F.cols());
+  return evaluate(F, labels, [&](Index row, Index rows, Index k, const auto& values) {
+    G.col(k).segment(row, rows) = values.matrix();
+  });
+}
+
 /// Samples whose label has the strictly largest output.
 template <class Derived>
 [[nodiscard]] Index count_correct(const Eigen::MatrixBase<Derived>& F, ConstVectorRef<int> labels) {
@@ -123,3 +130,6 @@ template <class Derived>
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_CROSS_ENTROPY(prefix, S) prefix template struct CrossEntropy<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CROSS_ENTROPY)

@@ -24,6 +24,7 @@
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
 #include "richflow/core/types.hpp"
@@ -48,7 +49,114 @@ struct SweepRow {
 namespace detail {
 
 /// As `read_double`, for standard libraries that cannot read a double by `std::from_chars` (libc++).
-[[nodiscard]] inline const char* read_by_stream(const char* begin, const char* end, double& value) {
+[[nodiscard]] const char* read_by_stream(const char* begin, const char* end, double& value);
+
+/// As `shortest`, for standard libraries that cannot write a double by `std::to_chars` (libc++).
+[[nodiscard]] std::string shortest_by_stream(double value);
+
+/// The shortest text from which the same double reads back; `nan`, `inf`, `-inf`.
+[[nodiscard]] std::string shortest(double value);
+
+/// Reads the double that `shortest` wrote; the end of its text, or null where there is none.
+[[nodiscard]] const char* read_double(const char* begin, const char* end, double& value);
+
+/// One line: no line break, no other control character, at most about 1000 bytes.
+[[nodiscard]] std::string one_line(std::string_view text);
+
+/// FNV-1a of 32 bits, as eight hexadecimal digits.
+[[nodiscard]] std::string line_checksum(std::string_view text);
+
+/// `checksum cell ok value value ...` or `checksum cell error message`, without the line break.
+[[nodiscard]] std::string to_line(const SweepRow& row);
+
+/// What `to_line` wrote; nothing when the line is damaged.
+[[nodiscard]] std::optional<SweepRow> from_line(std::string_view line);
+
+}  // namespace detail
+
+/// The file of a sweep's results: a header that says which sweep they belong to, then one line for each cell.
+///
+/// A line is appended by a single write as soon as its cell is done, so that a process that is killed loses no
+/// finished cell. The file is flushed to the disk at most every `sync_seconds` and at the end: a
+/// power failure costs no more than the cells of that time. Each line carries a checksum. When a file is opened
+/// again, a torn last line is cut off, and damaged lines count as missing. While it is open the file is locked
+/// (`flock`): a second process that opens it is refused.
+class Journal {
+ public:
+  /// What becomes of an older file.
+  enum class Open {
+    resume,  ///< its rows are taken over if it belongs to the same sweep, and refused if not
+    replace  ///< it is kept as `path` + `.old` (one generation)
+  };
+
+  /// Opens or makes the file. `header` are lines of text that the rows depend on, without empty lines. Throws
+  /// FileError when the file cannot be opened or written, is in use by another process, is no journal, or (resume)
+  /// has another header; the message names the first line that differs.
+  Journal(std::filesystem::path path, const std::vector<std::string>& header, Open mode, double sync_seconds = 1.0);
+
+  ~Journal() { close(); }
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+
+  /// Rows that were in the file when it was opened, in the order of the file.
+  [[nodiscard]] const std::vector<SweepRow>& rows() const { return rows_; }
+
+  /// Lines that were torn or damaged then.
+  [[nodiscard]] Index num_damaged() const { return num_damaged_; }
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+  /// Appends a row. Throws FileError when it cannot be written (a full disk); the file then ends with the row
+  /// before it.
+  void append(const SweepRow& row) { append_line(detail::to_line(row)); }
+
+  /// Appends what `detail::to_line` made.
+  void append_line(const std::string& line);
+
+  /// Flushes to the disk. Throws FileError when that fails.
+  void sync();
+
+  /// Rows of a file that is not in use, for reading alone; throws as the constructor does, also when there is none.
+  [[nodiscard]] static std::vector<SweepRow> read(const std::filesystem::path& path,
+                                                  const std::vector<std::string>& header);
+
+ private:
+  static constexpr std::string_view magic = "richflow sweep 1";
+
+  [[noreturn]] void fail(const char* what, int code) const;
+
+  void open_and_lock();
+
+  void set_aside();
+
+  void close();
+
+  [[nodiscard]] std::string read_all();
+
+  void take_over(const std::string& content, const std::string& expected);
+
+  [[noreturn]] void refuse(const std::string& content, const std::string& expected) const;
+
+  [[nodiscard]] static std::string shown(const std::string& line);
+
+  void truncate(std::size_t size);
+
+  void append_text(const std::string& text);
+
+  std::filesystem::path path_;
+  double sync_seconds_;
+  int file_ = -1;
+  std::size_t size_ = 0;
+  std::vector<SweepRow> rows_ = {};
+  Index num_damaged_ = 0;
+  std::chrono::steady_clock::time_point last_sync_ = std::chrono::steady_clock::now();
+};
+
+#ifdef RICHFLOW_SWEEP_INLINE
+
+namespace detail {
+
+RICHFLOW_SWEEP_INLINE const char* read_by_stream(const char* begin, const char* end, double& value) {
   const char* stop = begin;
   while (stop != end &&
          (std::isalnum(static_cast<unsigned char>(*stop)) != 0 || *stop == '+' || *stop == '-' || *stop == '.'))
@@ -70,8 +178,7 @@ namespace detail {
   return stop;
 }
 
-/// As `shortest`, for standard libraries that cannot write a double by `std::to_chars` (libc++).
-[[nodiscard]] inline std::string shortest_by_stream(double value) {
+RICHFLOW_SWEEP_INLINE std::string shortest_by_stream(double value) {
   if (value != value) return "nan";
   if (value - value != 0.0) return value > 0.0 ? "inf" : "-inf";
   std::string text;
@@ -87,8 +194,7 @@ namespace detail {
   return text;
 }
 
-/// The shortest text from which the same double reads back; `nan`, `inf`, `-inf`.
-[[nodiscard]] inline std::string shortest(double value) {
+RICHFLOW_SWEEP_INLINE std::string shortest(double value) {
 #ifdef RICHFLOW_HAS_FLOATING_CHARCONV
   if (value != value) return "nan";
   std::array<char, 32> buffer{};
@@ -99,8 +205,7 @@ namespace detail {
 #endif
 }
 
-/// Reads the double that `shortest` wrote; the end of its text, or null where there is none.
-[[nodiscard]] inline const char* read_double(const char* begin, const char* end, double& value) {
+RICHFLOW_SWEEP_INLINE const char* read_double(const char* begin, const char* end, double& value) {
 #ifdef RICHFLOW_HAS_FLOATING_CHARCONV
   const auto result = std::from_chars(begin, end, value);
   return result.ec == std::errc() ? result.ptr : nullptr;
@@ -109,8 +214,7 @@ namespace detail {
 #endif
 }
 
-/// One line: no line break, no other control character, at most about 1000 bytes.
-[[nodiscard]] inline std::string one_line(std::string_view text) {
+RICHFLOW_SWEEP_INLINE std::string one_line(std::string_view text) {
   std::string result;
   for (const char c : text) {
     if (result.size() >= 1000) return result + "...";
@@ -120,8 +224,7 @@ namespace detail {
   return result.empty() ? "unknown error" : result;
 }
 
-/// FNV-1a of 32 bits, as eight hexadecimal digits.
-[[nodiscard]] inline std::string line_checksum(std::string_view text) {
+RICHFLOW_SWEEP_INLINE std::string line_checksum(std::string_view text) {
   std::uint32_t hash = 2166136261U;
   for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
   std::string digits(8, '0');
@@ -129,8 +232,7 @@ namespace detail {
   return digits;
 }
 
-/// `checksum cell ok value value ...` or `checksum cell error message`, without the line break.
-[[nodiscard]] inline std::string to_line(const SweepRow& row) {
+RICHFLOW_SWEEP_INLINE std::string to_line(const SweepRow& row) {
   std::string text = std::to_string(row.cell);
   if (row.ok()) {
     text += " ok";
@@ -141,8 +243,7 @@ namespace detail {
   return line_checksum(text) + " " + text;
 }
 
-/// What `to_line` wrote; nothing when the line is damaged.
-[[nodiscard]] inline std::optional<SweepRow> from_line(std::string_view line) {
+RICHFLOW_SWEEP_INLINE std::optional<SweepRow> from_line(std::string_view line) {
   if (line.size() < 9 || line[8] != ' ' || line_checksum(line.substr(9)) != line.substr(0, 8)) return std::nullopt;
   const char* at = line.data() + 9;
   const char* const end = line.data() + line.size();
@@ -167,217 +268,171 @@ namespace detail {
 
 }  // namespace detail
 
-/// The file of a sweep's results: a header that says which sweep they belong to, then one line for each cell.
-///
-/// A line is appended by a single write as soon as its cell is done, so that a process that is killed loses no
-/// finished cell. The file is flushed to the disk at most every `sync_seconds` and at the end: a
-/// power failure costs no more than the cells of that time. Each line carries a checksum. When a file is opened
-/// again, a torn last line is cut off, and damaged lines count as missing. While it is open the file is locked
-/// (`flock`): a second process that opens it is refused.
-class Journal {
- public:
-  /// What becomes of an older file.
-  enum class Open {
-    resume,  ///< its rows are taken over if it belongs to the same sweep, and refused if not
-    replace  ///< it is kept as `path` + `.old` (one generation)
-  };
-
-  /// Opens or makes the file. `header` are lines of text that the rows depend on, without empty lines. Throws
-  /// FileError when the file cannot be opened or written, is in use by another process, is no journal, or (resume)
-  /// has another header; the message names the first line that differs.
-  Journal(std::filesystem::path path, const std::vector<std::string>& header, Open mode, double sync_seconds = 1.0)
-      : path_(std::move(path)), sync_seconds_(sync_seconds) {
-    std::string expected = std::string(magic) + "\n";
-    for (const std::string& line : header) expected += line + "\n";
-    expected += "\n";
-    open_and_lock();
-    try {
-      std::string content = read_all();
-      if (mode == Open::replace && !content.empty()) {
-        set_aside();
-        content.clear();
-      }
-      // A header that ends early was torn: nothing has been recorded yet.
-      if (content.size() < expected.size() && expected.starts_with(content)) {
-        truncate(0);
-        append_text(expected);
-        sync();
-      } else {
-        take_over(content, expected);
-      }
-    } catch (...) {
-      close();
-      throw;
+RICHFLOW_SWEEP_INLINE Journal::Journal(std::filesystem::path path, const std::vector<std::string>& header, Open mode,
+                                       double sync_seconds)
+    : path_(std::move(path)), sync_seconds_(sync_seconds) {
+  std::string expected = std::string(magic) + "\n";
+  for (const std::string& line : header) expected += line + "\n";
+  expected += "\n";
+  open_and_lock();
+  try {
+    std::string content = read_all();
+    if (mode == Open::replace && !content.empty()) {
+      set_aside();
+      content.clear();
     }
-  }
-
-  ~Journal() { close(); }
-  Journal(const Journal&) = delete;
-  Journal& operator=(const Journal&) = delete;
-
-  /// Rows that were in the file when it was opened, in the order of the file.
-  [[nodiscard]] const std::vector<SweepRow>& rows() const { return rows_; }
-
-  /// Lines that were torn or damaged then.
-  [[nodiscard]] Index num_damaged() const { return num_damaged_; }
-
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
-  /// Appends a row. Throws FileError when it cannot be written (a full disk); the file then ends with the row
-  /// before it.
-  void append(const SweepRow& row) { append_line(detail::to_line(row)); }
-
-  /// Appends what `detail::to_line` made.
-  void append_line(const std::string& line) {
-    append_text(line + "\n");
-    const auto now = std::chrono::steady_clock::now();
-    if (std::chrono::duration<double>(now - last_sync_).count() >= sync_seconds_) {
+    // A header that ends early was torn: nothing has been recorded yet.
+    if (content.size() < expected.size() && expected.starts_with(content)) {
+      truncate(0);
+      append_text(expected);
       sync();
-      last_sync_ = now;
+    } else {
+      take_over(content, expected);
     }
-  }
-
-  /// Flushes to the disk. Throws FileError when that fails.
-  void sync() {
-    if (detail::flush_to_disk(file_) != 0) fail("cannot flush", errno);
-  }
-
-  /// Rows of a file that is not in use, for reading alone; throws as the constructor does, also when there is none.
-  [[nodiscard]] static std::vector<SweepRow> read(const std::filesystem::path& path,
-                                                  const std::vector<std::string>& header) {
-    if (!std::filesystem::exists(path)) throw FileError("there is no file " + detail::quoted(path));
-    return Journal(path, header, Open::resume).rows_;
-  }
-
- private:
-  static constexpr std::string_view magic = "richflow sweep 1";
-
-  [[noreturn]] void fail(const char* what, int code) const {
-    throw FileError(std::string(what) + " " + detail::quoted(path_) + ": " + detail::system_message(code));
-  }
-
-  void open_and_lock() {
-    for (;;) {
-      file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-      if (file_ < 0) fail("cannot open", errno);
-      if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
-        const int code = errno;
-        close();
-        if (code == EWOULDBLOCK) throw FileError(detail::quoted(path_) + " is in use by another process");
-        fail("cannot lock", code);
-      }
-      // Between the two calls another process may have set the file aside.
-      struct ::stat opened {};
-      struct ::stat present {};
-      if (::fstat(file_, &opened) == 0 && !S_ISREG(opened.st_mode)) {
-        close();
-        throw FileError(detail::quoted(path_) + " is not a regular file");
-      }
-      if (::fstat(file_, &opened) == 0 && ::stat(path_.c_str(), &present) == 0 && opened.st_ino == present.st_ino &&
-          opened.st_dev == present.st_dev)
-        return;
-      close();
-    }
-  }
-
-  void set_aside() {
-    std::filesystem::path old = path_;
-    old += ".old";
-    std::error_code error;
-    std::filesystem::rename(path_, old, error);
-    if (error) throw FileError("cannot rename " + detail::quoted(path_) + ": " + error.message());
+  } catch (...) {
     close();
-    open_and_lock();
-    if (!read_all().empty()) throw FileError(detail::quoted(path_) + " is in use by another process");
+    throw;
   }
+}
 
-  void close() {
-    if (file_ >= 0) {
-      static_cast<void>(detail::flush_to_disk(file_));
-      ::close(file_);
+RICHFLOW_SWEEP_INLINE void Journal::append_line(const std::string& line) {
+  append_text(line + "\n");
+  const auto now = std::chrono::steady_clock::now();
+  if (std::chrono::duration<double>(now - last_sync_).count() >= sync_seconds_) {
+    sync();
+    last_sync_ = now;
+  }
+}
+
+RICHFLOW_SWEEP_INLINE void Journal::sync() {
+  if (detail::flush_to_disk(file_) != 0) fail("cannot flush", errno);
+}
+
+RICHFLOW_SWEEP_INLINE std::vector<SweepRow> Journal::read(const std::filesystem::path& path,
+                                                          const std::vector<std::string>& header) {
+  if (!std::filesystem::exists(path)) throw FileError("there is no file " + detail::quoted(path));
+  return Journal(path, header, Open::resume).rows_;
+}
+
+RICHFLOW_SWEEP_INLINE void Journal::fail(const char* what, int code) const {
+  throw FileError(std::string(what) + " " + detail::quoted(path_) + ": " + detail::system_message(code));
+}
+
+RICHFLOW_SWEEP_INLINE void Journal::open_and_lock() {
+  for (;;) {
+    file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (file_ < 0) fail("cannot open", errno);
+    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
+      const int code = errno;
+      close();
+      if (code == EWOULDBLOCK) throw FileError(detail::quoted(path_) + " is in use by another process");
+      fail("cannot lock", code);
     }
-    file_ = -1;
-  }
-
-  [[nodiscard]] std::string read_all() {
-    std::string content;
-    std::vector<char> buffer(1U << 16U);
-    for (::off_t offset = 0;;) {
-      const ::ssize_t got = ::pread(file_, buffer.data(), buffer.size(), offset);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail("cannot read", errno);
-      if (got == 0) break;
-      content.append(buffer.data(), static_cast<std::size_t>(got));
-      offset += got;
+    // Between the two calls another process may have set the file aside.
+    struct ::stat opened {};
+    struct ::stat present {};
+    if (::fstat(file_, &opened) == 0 && !S_ISREG(opened.st_mode)) {
+      close();
+      throw FileError(detail::quoted(path_) + " is not a regular file");
     }
-    size_ = content.size();
-    return content;
+    if (::fstat(file_, &opened) == 0 && ::stat(path_.c_str(), &present) == 0 && opened.st_ino == present.st_ino &&
+        opened.st_dev == present.st_dev)
+      return;
+    close();
   }
+}
 
-  void take_over(const std::string& content, const std::string& expected) {
-    if (!content.starts_with(expected)) refuse(content, expected);
-    std::size_t begin = expected.size();
-    while (begin < content.size()) {
-      const std::size_t end = content.find('\n', begin);
-      if (end == std::string::npos) {
-        ++num_damaged_;
-        truncate(begin);
-        return;
-      }
-      if (auto row = detail::from_line(std::string_view(content).substr(begin, end - begin)))
-        rows_.push_back(std::move(*row));
-      else
-        ++num_damaged_;
-      begin = end + 1;
+RICHFLOW_SWEEP_INLINE void Journal::set_aside() {
+  std::filesystem::path old = path_;
+  old += ".old";
+  std::error_code error;
+  std::filesystem::rename(path_, old, error);
+  if (error) throw FileError("cannot rename " + detail::quoted(path_) + ": " + error.message());
+  close();
+  open_and_lock();
+  if (!read_all().empty()) throw FileError(detail::quoted(path_) + " is in use by another process");
+}
+
+RICHFLOW_SWEEP_INLINE void Journal::close() {
+  if (file_ >= 0) {
+    static_cast<void>(detail::flush_to_disk(file_));
+    ::close(file_);
+  }
+  file_ = -1;
+}
+
+RICHFLOW_SWEEP_INLINE std::string Journal::read_all() {
+  std::string content;
+  std::vector<char> buffer(1U << 16U);
+  for (::off_t offset = 0;;) {
+    const ::ssize_t got = ::pread(file_, buffer.data(), buffer.size(), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("cannot read", errno);
+    if (got == 0) break;
+    content.append(buffer.data(), static_cast<std::size_t>(got));
+    offset += got;
+  }
+  size_ = content.size();
+  return content;
+}
+
+RICHFLOW_SWEEP_INLINE void Journal::take_over(const std::string& content, const std::string& expected) {
+  if (!content.starts_with(expected)) refuse(content, expected);
+  std::size_t begin = expected.size();
+  while (begin < content.size()) {
+    const std::size_t end = content.find('\n', begin);
+    if (end == std::string::npos) {
+      ++num_damaged_;
+      truncate(begin);
+      return;
     }
+    if (auto row = detail::from_line(std::string_view(content).substr(begin, end - begin)))
+      rows_.push_back(std::move(*row));
+    else
+      ++num_damaged_;
+    begin = end + 1;
   }
+}
 
-  [[noreturn]] void refuse(const std::string& content, const std::string& expected) const {
-    if (!content.starts_with(std::string(magic) + "\n"))
-      throw FileError(detail::quoted(path_) + " is not a file of sweep results; move it away and run again");
-    std::size_t begin = 0;
-    const auto line_at = [&](const std::string& text) {
-      const std::size_t end = std::min(text.find('\n', begin), text.size());
-      return begin <= end ? text.substr(begin, end - begin) : std::string();
-    };
-    while (line_at(content) == line_at(expected)) begin += line_at(expected).size() + 1;
-    throw FileError(detail::quoted(path_) + " holds results of another sweep: it says\n  " + shown(line_at(content)) +
-                    "\nwhere this one has\n  " + shown(line_at(expected)) + "\nMove it away, or run without resuming.");
-  }
+RICHFLOW_SWEEP_INLINE void Journal::refuse(const std::string& content, const std::string& expected) const {
+  if (!content.starts_with(std::string(magic) + "\n"))
+    throw FileError(detail::quoted(path_) + " is not a file of sweep results; move it away and run again");
+  std::size_t begin = 0;
+  const auto line_at = [&](const std::string& text) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    return begin <= end ? text.substr(begin, end - begin) : std::string();
+  };
+  while (line_at(content) == line_at(expected)) begin += line_at(expected).size() + 1;
+  throw FileError(detail::quoted(path_) + " holds results of another sweep: it says\n  " + shown(line_at(content)) +
+                  "\nwhere this one has\n  " + shown(line_at(expected)) + "\nMove it away, or run without resuming.");
+}
 
-  [[nodiscard]] static std::string shown(const std::string& line) {
-    if (line.empty()) return "(nothing)";
-    return line.size() <= 300 ? line : line.substr(0, 300) + "...";
-  }
+RICHFLOW_SWEEP_INLINE std::string Journal::shown(const std::string& line) {
+  if (line.empty()) return "(nothing)";
+  return line.size() <= 300 ? line : line.substr(0, 300) + "...";
+}
 
-  void truncate(std::size_t size) {
-    while (::ftruncate(file_, static_cast<::off_t>(size)) != 0)
-      if (errno != EINTR) fail("cannot repair", errno);
-    size_ = size;
-  }
+RICHFLOW_SWEEP_INLINE void Journal::truncate(std::size_t size) {
+  while (::ftruncate(file_, static_cast<::off_t>(size)) != 0)
+    if (errno != EINTR) fail("cannot repair", errno);
+  size_ = size;
+}
 
-  void append_text(const std::string& text) {
-    std::size_t written = 0;
-    while (written < text.size()) {
-      const ::ssize_t count = ::write(file_, text.data() + written, text.size() - written);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) {
-        const int code = count < 0 ? errno : ENOSPC;
-        static_cast<void>(::ftruncate(file_, static_cast<::off_t>(size_)) == 0);
-        fail("cannot write", code);
-      }
-      written += static_cast<std::size_t>(count);
+RICHFLOW_SWEEP_INLINE void Journal::append_text(const std::string& text) {
+  std::size_t written = 0;
+  while (written < text.size()) {
+    const ::ssize_t count = ::write(file_, text.data() + written, text.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      const int code = count < 0 ? errno : ENOSPC;
+      static_cast<void>(::ftruncate(file_, static_cast<::off_t>(size_)) == 0);
+      fail("cannot write", code);
     }
-    size_ += text.size();
+    written += static_cast<std::size_t>(count);
   }
+  size_ += text.size();
+}
 
-  std::filesystem::path path_;
-  double sync_seconds_;
-  int file_ = -1;
-  std::size_t size_ = 0;
-  std::vector<SweepRow> rows_ = {};
-  Index num_damaged_ = 0;
-  std::chrono::steady_clock::time_point last_sync_ = std::chrono::steady_clock::now();
-};
+#endif  // RICHFLOW_SWEEP_INLINE
 
 }  // namespace richflow

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
 #include "richflow/core/parallel.hpp"
@@ -63,19 +64,7 @@ struct Shard {
 };
 
 /// Reads `i/n`. Throws ArgumentError unless 1 <= i <= n <= 1000000.
-[[nodiscard]] inline Shard parse_shard(std::string_view text) {
-  Shard shard{0, 0};
-  const std::size_t slash = std::min(text.find('/'), text.size());
-  const auto read = [](std::string_view part, int& number) {
-    const auto end = std::from_chars(part.data(), part.data() + part.size(), number);
-    return end.ec == std::errc() && end.ptr == part.data() + part.size();
-  };
-  require(slash < text.size() && read(text.substr(0, slash), shard.index) &&
-              read(text.substr(slash + 1), shard.count) && shard.index >= 1 && shard.index <= shard.count &&
-              shard.count <= 1000000,
-          "a shard is written i/n with 1 <= i <= n, got '", text, "'");
-  return shard;
-}
+[[nodiscard]] Shard parse_shard(std::string_view text);
 
 /// How far a sweep is.
 struct SweepProgress {
@@ -101,9 +90,7 @@ struct SweepOptions {
 class SweepResult : public Result<SweepResult> {
  public:
   /// For run_sweep and merge_sweep: `rows` may be in any order.
-  SweepResult(Sweep sweep, std::vector<SweepRow> rows) : sweep_(std::move(sweep)), rows_(std::move(rows)) {
-    std::stable_sort(rows_.begin(), rows_.end(), [](const SweepRow& a, const SweepRow& b) { return a.cell < b.cell; });
-  }
+  SweepResult(Sweep sweep, std::vector<SweepRow> rows);
 
   [[nodiscard]] const Sweep& sweep() const { return sweep_; }
   [[nodiscard]] const std::vector<SweepRow>& rows() const { return rows_; }
@@ -112,10 +99,7 @@ class SweepResult : public Result<SweepResult> {
   [[nodiscard]] Cell cell(const SweepRow& row) const { return Cell(sweep_.grid, row.cell); }
 
   /// An output of a row; NaN when its cell failed. Throws ArgumentError for an unknown output.
-  [[nodiscard]] double value(const SweepRow& row, std::string_view output) const {
-    const std::size_t number = output_number(output);
-    return row.ok() ? row.values[number] : std::numeric_limits<double>::quiet_NaN();
-  }
+  [[nodiscard]] double value(const SweepRow& row, std::string_view output) const;
 
   /// An output of all rows, failed cells left out, in the order of the grid. Throws ArgumentError for an unknown
   /// output, also where there are no rows.
@@ -123,39 +107,17 @@ class SweepResult : public Result<SweepResult> {
 
   /// An output of all rows whose value on `axis` is `at`, failed cells left out, in the order of the grid. Throws
   /// ArgumentError, which names the nearest, where the axis has no such value (0.3 is not 0.1 + 0.2).
-  [[nodiscard]] std::vector<double> values(std::string_view output, std::string_view axis, double at) const {
-    return values(output, {{axis, at}});
-  }
+  [[nodiscard]] std::vector<double> values(std::string_view output, std::string_view axis, double at) const;
 
   /// The same for rows that meet several such conditions `{axis, at}`.
-  [[nodiscard]] std::vector<double> values(
-      std::string_view output, std::initializer_list<std::pair<std::string_view, double>> conditions) const {
-    for (const auto& [axis, at] : conditions) {
-      const std::vector<double>& on_axis = sweep_.grid.axes()[sweep_.grid.axis_number(axis)].values;
-      if (std::find(on_axis.begin(), on_axis.end(), at) != on_axis.end()) continue;
-      const double nearest = *std::min_element(on_axis.begin(), on_axis.end(), [at = at](double a, double b) {
-        return std::abs(a - at) < std::abs(b - at);
-      });
-      throw ArgumentError(detail::concat("the axis ", axis, " has no value ", at, "; the nearest is ", nearest));
-    }
-    const std::size_t number = output_number(output);
-    std::vector<double> result;
-    for (const SweepRow& row : rows_) {
-      const bool fits = std::all_of(conditions.begin(), conditions.end(), [&](const auto& condition) {
-        return cell(row).value(sweep_.grid.axis_number(condition.first)) == condition.second;
-      });
-      if (fits && row.ok()) result.push_back(row.values[number]);
-    }
-    return result;
-  }
+  [[nodiscard]] std::vector<double> values(std::string_view output,
+                                           std::initializer_list<std::pair<std::string_view, double>> conditions) const;
 
   /// Cells of the grid that are not done; in another shard, for instance.
   [[nodiscard]] Index num_missing() const { return sweep_.grid.size() - static_cast<Index>(rows_.size()); }
 
   /// Cells that threw.
-  [[nodiscard]] Index num_failed() const {
-    return static_cast<Index>(std::count_if(rows_.begin(), rows_.end(), [](const SweepRow& row) { return !row.ok(); }));
-  }
+  [[nodiscard]] Index num_failed() const;
 
   /// True when every cell of the grid is done and none has failed.
   [[nodiscard]] bool ok() const { return num_missing() == 0 && num_failed() == 0; }
@@ -164,42 +126,14 @@ class SweepResult : public Result<SweepResult> {
   [[nodiscard]] std::string message() const { return summary(); }
 
   /// One sentence: how many cells are done, failed and missing, and the first failure.
-  [[nodiscard]] std::string summary() const {
-    std::string text = detail::concat("sweep '", sweep_.name, "': ", rows_.size(), " of ", sweep_.grid.size(),
-                                      " cells done, ", num_failed(), " of them failed");
-    for (const SweepRow& row : rows_)
-      if (!row.ok()) return text + detail::concat(", the first at ", cell(row).describe(), ": ", row.error);
-    return text;
-  }
+  [[nodiscard]] std::string summary() const;
 
   /// The CSV text: axes, outputs and `failure` (what a failed cell threw; its outputs are empty), sorted as the
   /// grid is. The same bytes for any number of threads, shards and interruptions.
-  [[nodiscard]] std::string csv() const {
-    std::string text;
-    for (const Axis& axis : sweep_.grid.axes()) text += axis.name + ",";
-    for (const std::string& output : sweep_.outputs) text += output + ",";
-    text += "failure\n";
-    for (const SweepRow& row : rows_) {
-      const Cell at = cell(row);
-      for (std::size_t k = 0; k < sweep_.grid.axes().size(); ++k) text += detail::shortest(at.value(k)) + ",";
-      for (std::size_t k = 0; k < sweep_.outputs.size(); ++k)
-        text += (row.ok() ? detail::shortest(row.values[k]) : std::string()) + ",";
-      if (!row.ok()) {
-        text += '"';
-        for (const char c : row.error) text += c == '"' ? std::string("\"\"") : std::string(1, c);
-        text += '"';
-      }
-      text += '\n';
-    }
-    return text;
-  }
+  [[nodiscard]] std::string csv() const;
 
  private:
-  [[nodiscard]] std::size_t output_number(std::string_view output) const {
-    const auto found = std::find(sweep_.outputs.begin(), sweep_.outputs.end(), output);
-    require(found != sweep_.outputs.end(), "sweep '", sweep_.name, "' has no output '", output, "'");
-    return static_cast<std::size_t>(found - sweep_.outputs.begin());
-  }
+  [[nodiscard]] std::size_t output_number(std::string_view output) const;
 
   Sweep sweep_;
   std::vector<SweepRow> rows_;
@@ -239,7 +173,126 @@ struct ThreadExecutor {
 
 namespace detail {
 
-inline void require_valid(const Sweep& sweep) {
+void require_valid(const Sweep& sweep);
+
+void require_valid(const Shard& shard);
+
+#ifdef RICHFLOW_SOURCE_HASH
+inline constexpr const char* source_hash = RICHFLOW_SOURCE_HASH;
+#else
+inline constexpr const char* source_hash = "unknown";
+#endif
+
+/// The header of the journal: what the results depend on.
+[[nodiscard]] std::vector<std::string> identity(const Sweep& sweep);
+
+[[nodiscard]] std::filesystem::path journal_path(const Sweep& sweep, const std::filesystem::path& folder,
+                                                 const Shard& shard);
+
+/// Positions in the grid that belong to a shard.
+[[nodiscard]] std::vector<Index> cells_of(const Grid& grid, const Shard& shard);
+
+/// What computes a cell.
+using CellFunction = std::function<NamedNumbers(const Cell&)>;
+
+/// Its row: what it returned or threw.
+[[nodiscard]] SweepRow compute_row(const Sweep& sweep, const CellFunction& function, const Cell& cell);
+
+/// The rows that belong to the grid, each cell once.
+class RowSet {
+ public:
+  explicit RowSet(const Sweep& sweep);
+  void add(SweepRow row);
+  [[nodiscard]] const SweepRow* find(Index cell) const;
+  [[nodiscard]] const std::vector<SweepRow>& rows() const { return rows_; }
+
+ private:
+  const Sweep* sweep_;
+  std::set<Index> cells_ = {};
+  std::map<Index, std::size_t> known_ = {};
+  std::vector<SweepRow> rows_ = {};
+};
+
+void make_folder(const std::filesystem::path& folder);
+
+/// Where the sorted table goes.
+[[nodiscard]] std::filesystem::path table_path(const Sweep& sweep, const std::filesystem::path& folder);
+
+/// A table of older results must not lie beside the new ones: it is kept as `.old`, as they are.
+void set_table_aside(const std::filesystem::path& table);
+
+/// Numbers as text, and back.
+[[nodiscard]] std::string joined(const std::vector<Index>& numbers);
+[[nodiscard]] std::vector<Index> split(std::string_view text);
+
+/// An executor behind an interface, so that a sweep is compiled once for all of them.
+class AnyExecutor {
+ public:
+  virtual ~AnyExecutor() = default;
+  [[nodiscard]] virtual bool is_root() = 0;
+  [[nodiscard]] virtual std::string broadcast(std::string text) = 0;
+  virtual void map(const std::vector<Index>& todo, const std::function<std::string(Index)>& compute,
+                   const std::function<void(const std::string&)>& record) = 0;
+};
+
+template <SweepExecutor E>
+class ExecutorRef final : public AnyExecutor {
+ public:
+  explicit ExecutorRef(E& executor) : executor_(&executor) {}
+  [[nodiscard]] bool is_root() override { return executor_->is_root(); }
+  [[nodiscard]] std::string broadcast(std::string text) override { return executor_->broadcast(std::move(text)); }
+  void map(const std::vector<Index>& todo, const std::function<std::string(Index)>& compute,
+           const std::function<void(const std::string&)>& record) override {
+    executor_->map(todo, compute, record);
+  }
+
+ private:
+  E* executor_;
+};
+
+/// The root's `action()` and what came of it, everywhere: its text, or its exception.
+[[nodiscard]] std::string agree(AnyExecutor& executor, const std::function<std::string()>& action);
+
+/// See `richflow::run_sweep`.
+[[nodiscard]] SweepResult run_sweep(const Sweep& sweep, const CellFunction& function, const SweepOptions& options,
+                                    AnyExecutor& executor);
+
+}  // namespace detail
+
+/// Computes `function(cell)` for the cells of `sweep.grid` that belong to `options.shard` and are not done yet.
+///
+/// `function` takes a `const Cell&`, returns `NamedNumbers` with each output of the sweep once, and is called from
+/// several threads (or processes) at a time. It must depend on the cell and on `sweep.settings` alone; random numbers
+/// come from a stream made from the cell, such as `RandomStream(seed, cell.stream())`. Then the results are the same
+/// for any number of threads, shards and interruptions. A cell that throws is recorded with its message, and the sweep
+/// goes on: see `num_failed()`, `summary()`, `require_ok()`.
+///
+/// With a folder, each row is appended to `folder/name.journal` (in a shard `name.IofN.journal`) when its cell is
+/// done; `resume` takes finished cells from there. When all cells of the grid are done, the sorted table is written to
+/// `folder/name.csv`. Throws ArgumentError for an ill-formed sweep or shard and FileError for the files (another
+/// sweep's results, another process on them, a full disk), in which case what was finished before is in the journal.
+/// Cost beside the function: a few microseconds a cell.
+template <class Function, SweepExecutor Executor = ThreadExecutor>
+[[nodiscard]] SweepResult run_sweep(const Sweep& sweep, const Function& function, const SweepOptions& options = {},
+                                    Executor&& executor = {}) {
+  static_assert(std::is_invocable_r_v<NamedNumbers, const Function&, const Cell&>,
+                "the function of a sweep takes a const richflow::Cell& and returns richflow::NamedNumbers");
+  using E = std::remove_reference_t<Executor>;
+  detail::ExecutorRef<E> any(executor);
+  return detail::run_sweep(sweep, std::cref(function), options, any);
+}
+
+/// Joins what `count` shards have left in `folder` into `name.journal`, and into `name.csv` when no cell is
+/// missing, as an undivided run would have left them. Throws FileError when a shard's file is missing, in use, or
+/// belongs to another sweep, and ArgumentError for count < 1. Shards that are unfinished are taken as they are:
+/// see `num_missing()`; a run of the whole sweep with `resume` computes the rest.
+[[nodiscard]] SweepResult merge_sweep(const Sweep& sweep, const std::filesystem::path& folder, int count);
+
+#ifdef RICHFLOW_SWEEP_INLINE
+
+namespace detail {
+
+RICHFLOW_SWEEP_INLINE void require_valid(const Sweep& sweep) {
   require_name("the name of a sweep", sweep.name);
   require(!sweep.outputs.empty(), "sweep '", sweep.name, "' has no outputs");
   std::vector<std::string> names = sweep.outputs;
@@ -258,19 +311,12 @@ inline void require_valid(const Sweep& sweep) {
   require(sweep.code_version.find('\n') == std::string::npos, "code_version has a line break");
 }
 
-inline void require_valid(const Shard& shard) {
+RICHFLOW_SWEEP_INLINE void require_valid(const Shard& shard) {
   require(shard.count >= 1 && shard.index >= 1 && shard.index <= shard.count, "a shard i/n needs 1 <= i <= n, got ",
           shard.index, "/", shard.count);
 }
 
-#ifdef RICHFLOW_SOURCE_HASH
-inline constexpr const char* source_hash = RICHFLOW_SOURCE_HASH;
-#else
-inline constexpr const char* source_hash = "unknown";
-#endif
-
-/// The header of the journal: what the results depend on.
-[[nodiscard]] inline std::vector<std::string> identity(const Sweep& sweep) {
+RICHFLOW_SWEEP_INLINE std::vector<std::string> identity(const Sweep& sweep) {
   std::vector<std::string> lines;
   lines.push_back("sweep " + sweep.name);
   lines.push_back(concat("richflow ", RICHFLOW_VERSION_MAJOR, ".", RICHFLOW_VERSION_MINOR, ".", RICHFLOW_VERSION_PATCH,
@@ -292,15 +338,14 @@ inline constexpr const char* source_hash = "unknown";
   return lines;
 }
 
-[[nodiscard]] inline std::filesystem::path journal_path(const Sweep& sweep, const std::filesystem::path& folder,
-                                                        const Shard& shard) {
+RICHFLOW_SWEEP_INLINE std::filesystem::path journal_path(const Sweep& sweep, const std::filesystem::path& folder,
+                                                         const Shard& shard) {
   const std::string part =
       shard.count == 1 ? "" : "." + std::to_string(shard.index) + "of" + std::to_string(shard.count);
   return folder / (sweep.name + part + ".journal");
 }
 
-/// Positions in the grid that belong to a shard.
-[[nodiscard]] inline std::vector<Index> cells_of(const Grid& grid, const Shard& shard) {
+RICHFLOW_SWEEP_INLINE std::vector<Index> cells_of(const Grid& grid, const Shard& shard) {
   std::vector<Index> order(static_cast<std::size_t>(grid.size()));
   for (std::size_t k = 0; k < order.size(); ++k) order[k] = static_cast<Index>(k);
   if (shard.count == 1) return order;
@@ -314,8 +359,66 @@ inline constexpr const char* source_hash = "unknown";
   return mine;
 }
 
-template <class Function>
-[[nodiscard]] SweepRow compute_row(const Sweep& sweep, const Function& function, const Cell& cell) {
+RICHFLOW_SWEEP_INLINE void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error && !std::filesystem::is_directory(folder))
+    throw FileError("cannot make the folder " + quoted(folder) + ": " + error.message());
+}
+
+RICHFLOW_SWEEP_INLINE std::filesystem::path table_path(const Sweep& sweep, const std::filesystem::path& folder) {
+  return folder / (sweep.name + ".csv");
+}
+
+RICHFLOW_SWEEP_INLINE void set_table_aside(const std::filesystem::path& table) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(table, error)) return;
+  std::filesystem::path old = table;
+  old += ".old";
+  std::filesystem::rename(table, old, error);
+  // Another shard may have been faster.
+  if (error && std::filesystem::exists(table))
+    throw FileError("cannot rename " + quoted(table) + ": " + error.message());
+}
+
+RICHFLOW_SWEEP_INLINE std::string joined(const std::vector<Index>& numbers) {
+  std::string text;
+  for (const Index number : numbers) text.append(std::to_string(number)).append(" ");
+  return text;
+}
+
+RICHFLOW_SWEEP_INLINE std::vector<Index> split(std::string_view text) {
+  std::vector<Index> numbers;
+  const char* at = text.data();
+  const char* const end = text.data() + text.size();
+  for (Index number = 0; at < end; ++at) {
+    at = std::from_chars(at, end, number).ptr;
+    numbers.push_back(number);
+  }
+  return numbers;
+}
+
+RICHFLOW_SWEEP_INLINE RowSet::RowSet(const Sweep& sweep) : sweep_(&sweep) {
+  for (Index i = 0; i < sweep.grid.size(); ++i) cells_.insert(cells_.end(), sweep.grid.cell(i).index());
+}
+
+RICHFLOW_SWEEP_INLINE void RowSet::add(SweepRow row) {
+  if (!cells_.contains(row.cell) || (row.ok() && row.values.size() != sweep_->outputs.size())) return;
+  // A later row of the same cell is a repetition of one that had failed.
+  if (const auto known = known_.find(row.cell); known != known_.end())
+    rows_[known->second] = std::move(row);
+  else {
+    known_.emplace(row.cell, rows_.size());
+    rows_.push_back(std::move(row));
+  }
+}
+
+RICHFLOW_SWEEP_INLINE const SweepRow* RowSet::find(Index cell) const {
+  const auto known = known_.find(cell);
+  return known == known_.end() ? nullptr : &rows_[known->second];
+}
+
+RICHFLOW_SWEEP_INLINE SweepRow compute_row(const Sweep& sweep, const CellFunction& function, const Cell& cell) {
   SweepRow row;
   row.cell = cell.index();
   try {
@@ -343,79 +446,7 @@ template <class Function>
   return row;
 }
 
-/// The rows that belong to the grid, each cell once.
-class RowSet {
- public:
-  explicit RowSet(const Sweep& sweep) : sweep_(&sweep) {
-    for (Index i = 0; i < sweep.grid.size(); ++i) cells_.insert(cells_.end(), sweep.grid.cell(i).index());
-  }
-  void add(SweepRow row) {
-    if (!cells_.contains(row.cell) || (row.ok() && row.values.size() != sweep_->outputs.size())) return;
-    // A later row of the same cell is a repetition of one that had failed.
-    if (const auto known = known_.find(row.cell); known != known_.end())
-      rows_[known->second] = std::move(row);
-    else {
-      known_.emplace(row.cell, rows_.size());
-      rows_.push_back(std::move(row));
-    }
-  }
-  [[nodiscard]] const SweepRow* find(Index cell) const {
-    const auto known = known_.find(cell);
-    return known == known_.end() ? nullptr : &rows_[known->second];
-  }
-  [[nodiscard]] const std::vector<SweepRow>& rows() const { return rows_; }
-
- private:
-  const Sweep* sweep_;
-  std::set<Index> cells_ = {};
-  std::map<Index, std::size_t> known_ = {};
-  std::vector<SweepRow> rows_ = {};
-};
-
-inline void make_folder(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error && !std::filesystem::is_directory(folder))
-    throw FileError("cannot make the folder " + quoted(folder) + ": " + error.message());
-}
-
-/// Where the sorted table goes.
-[[nodiscard]] inline std::filesystem::path table_path(const Sweep& sweep, const std::filesystem::path& folder) {
-  return folder / (sweep.name + ".csv");
-}
-
-/// A table of older results must not lie beside the new ones: it is kept as `.old`, as they are.
-inline void set_table_aside(const std::filesystem::path& table) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(table, error)) return;
-  std::filesystem::path old = table;
-  old += ".old";
-  std::filesystem::rename(table, old, error);
-  // Another shard may have been faster.
-  if (error && std::filesystem::exists(table))
-    throw FileError("cannot rename " + quoted(table) + ": " + error.message());
-}
-
-/// Numbers as text, and back.
-[[nodiscard]] inline std::string joined(const std::vector<Index>& numbers) {
-  std::string text;
-  for (const Index number : numbers) text.append(std::to_string(number)).append(" ");
-  return text;
-}
-[[nodiscard]] inline std::vector<Index> split(std::string_view text) {
-  std::vector<Index> numbers;
-  const char* at = text.data();
-  const char* const end = text.data() + text.size();
-  for (Index number = 0; at < end; ++at) {
-    at = std::from_chars(at, end, number).ptr;
-    numbers.push_back(number);
-  }
-  return numbers;
-}
-
-/// The root's `action()` and what came of it, everywhere: its text, or its exception.
-template <class Executor, class Action>
-std::string agree(Executor& executor, Action&& action) {
+RICHFLOW_SWEEP_INLINE std::string agree(AnyExecutor& executor, const std::function<std::string()>& action) {
   std::string text;
   std::exception_ptr error;
   if (executor.is_root()) {
@@ -435,49 +466,31 @@ std::string agree(Executor& executor, Action&& action) {
   return text.substr(1);
 }
 
-}  // namespace detail
-
-/// Computes `function(cell)` for the cells of `sweep.grid` that belong to `options.shard` and are not done yet.
-///
-/// `function` takes a `const Cell&`, returns `NamedNumbers` with each output of the sweep once, and is called from
-/// several threads (or processes) at a time. It must depend on the cell and on `sweep.settings` alone; random numbers
-/// come from a stream made from the cell, such as `RandomStream(seed, cell.stream())`. Then the results are the same
-/// for any number of threads, shards and interruptions. A cell that throws is recorded with its message, and the sweep
-/// goes on: see `num_failed()`, `summary()`, `require_ok()`.
-///
-/// With a folder, each row is appended to `folder/name.journal` (in a shard `name.IofN.journal`) when its cell is
-/// done; `resume` takes finished cells from there. When all cells of the grid are done, the sorted table is written to
-/// `folder/name.csv`. Throws ArgumentError for an ill-formed sweep or shard and FileError for the files (another
-/// sweep's results, another process on them, a full disk), in which case what was finished before is in the journal.
-/// Cost beside the function: a few microseconds a cell.
-template <class Function, SweepExecutor Executor = ThreadExecutor>
-[[nodiscard]] SweepResult run_sweep(const Sweep& sweep, const Function& function, const SweepOptions& options = {},
-                                    Executor&& executor = {}) {
-  static_assert(std::is_invocable_r_v<NamedNumbers, const Function&, const Cell&>,
-                "the function of a sweep takes a const richflow::Cell& and returns richflow::NamedNumbers");
-  detail::require_valid(sweep);
-  detail::require_valid(options.shard);
+RICHFLOW_SWEEP_INLINE SweepResult run_sweep(const Sweep& sweep, const CellFunction& function,
+                                            const SweepOptions& options, AnyExecutor& executor) {
+  require_valid(sweep);
+  require_valid(options.shard);
   require(options.sync_seconds >= 0.0, "sync_seconds must not be negative, got ", options.sync_seconds);
   const bool has_files = !options.folder.empty();
-  const std::vector<Index> mine = detail::cells_of(sweep.grid, options.shard);
+  const std::vector<Index> mine = cells_of(sweep.grid, options.shard);
 
-  detail::RowSet rows(sweep);
+  RowSet rows(sweep);
   std::optional<Journal> journal;
-  const std::string plan = detail::agree(executor, [&] {
+  const std::string plan = agree(executor, [&] {
     if (has_files) {
-      detail::make_folder(options.folder);
-      journal.emplace(detail::journal_path(sweep, options.folder, options.shard), detail::identity(sweep),
+      make_folder(options.folder);
+      journal.emplace(journal_path(sweep, options.folder, options.shard), identity(sweep),
                       options.resume ? Journal::Open::resume : Journal::Open::replace, options.sync_seconds);
-      if (!options.resume) detail::set_table_aside(detail::table_path(sweep, options.folder));
+      if (!options.resume) set_table_aside(table_path(sweep, options.folder));
       for (const SweepRow& row : journal->rows())
         if (row.ok() || !options.retry_failed) rows.add(row);
     }
     std::vector<Index> todo;
     for (const Index i : mine)
       if (rows.find(sweep.grid.cell(i).index()) == nullptr) todo.push_back(i);
-    return detail::joined(todo);
+    return joined(todo);
   });
-  std::vector<Index> todo = detail::split(plan);
+  std::vector<Index> todo = split(plan);
   SweepProgress progress;
   progress.total = static_cast<Index>(mine.size());
   progress.done = progress.total - static_cast<Index>(todo.size());
@@ -495,10 +508,10 @@ template <class Function, SweepExecutor Executor = ThreadExecutor>
   std::exception_ptr error;
   try {
     executor.map(
-        todo, [&](Index i) { return detail::to_line(detail::compute_row(sweep, function, sweep.grid.cell(i))); },
+        todo, [&](Index i) { return to_line(compute_row(sweep, function, sweep.grid.cell(i))); },
         [&](const std::string& line) {
           if (journal) journal->append_line(line);
-          SweepRow row = *detail::from_line(line);
+          SweepRow row = *from_line(line);
           ++progress.done;
           progress.failed += row.ok() ? 0 : 1;
           progress.cost_done += cost_of(row.cell);
@@ -509,30 +522,42 @@ template <class Function, SweepExecutor Executor = ThreadExecutor>
     error = std::current_exception();
   }
 
-  const std::string table = detail::agree(executor, [&] {
+  const std::string table = agree(executor, [&] {
     if (error) std::rethrow_exception(error);
     if (journal) journal->sync();
     const SweepResult result(sweep, rows.rows());
-    if (has_files && result.num_missing() == 0) write_file(detail::table_path(sweep, options.folder), result.csv());
+    if (has_files && result.num_missing() == 0) write_file(table_path(sweep, options.folder), result.csv());
     std::string lines;
-    for (const SweepRow& row : result.rows()) lines += detail::to_line(row) + "\n";
+    for (const SweepRow& row : result.rows()) lines += to_line(row) + "\n";
     return lines;
   });
   if (executor.is_root()) return SweepResult(sweep, rows.rows());
   std::vector<SweepRow> received;
   for (std::size_t begin = 0; begin < table.size();) {
     const std::size_t end = table.find('\n', begin);
-    received.push_back(*detail::from_line(std::string_view(table).substr(begin, end - begin)));
+    received.push_back(*from_line(std::string_view(table).substr(begin, end - begin)));
     begin = end + 1;
   }
   return SweepResult(sweep, std::move(received));
 }
 
-/// Joins what `count` shards have left in `folder` into `name.journal`, and into `name.csv` when no cell is
-/// missing, as an undivided run would have left them. Throws FileError when a shard's file is missing, in use, or
-/// belongs to another sweep, and ArgumentError for count < 1. Shards that are unfinished are taken as they are:
-/// see `num_missing()`; a run of the whole sweep with `resume` computes the rest.
-[[nodiscard]] inline SweepResult merge_sweep(const Sweep& sweep, const std::filesystem::path& folder, int count) {
+}  // namespace detail
+
+RICHFLOW_SWEEP_INLINE Shard parse_shard(std::string_view text) {
+  Shard shard{0, 0};
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  const auto read = [](std::string_view part, int& number) {
+    const auto end = std::from_chars(part.data(), part.data() + part.size(), number);
+    return end.ec == std::errc() && end.ptr == part.data() + part.size();
+  };
+  require(slash < text.size() && read(text.substr(0, slash), shard.index) &&
+              read(text.substr(slash + 1), shard.count) && shard.index >= 1 && shard.index <= shard.count &&
+              shard.count <= 1000000,
+          "a shard is written i/n with 1 <= i <= n, got '", text, "'");
+  return shard;
+}
+
+RICHFLOW_SWEEP_INLINE SweepResult merge_sweep(const Sweep& sweep, const std::filesystem::path& folder, int count) {
   detail::require_valid(sweep);
   require(count >= 1, "merge_sweep needs count >= 1, got ", count);
   detail::RowSet rows(sweep);
@@ -550,5 +575,80 @@ template <class Function, SweepExecutor Executor = ThreadExecutor>
   if (result.num_missing() == 0) write_file(detail::table_path(sweep, folder), result.csv());
   return result;
 }
+
+RICHFLOW_SWEEP_INLINE SweepResult::SweepResult(Sweep sweep, std::vector<SweepRow> rows)
+    : sweep_(std::move(sweep)), rows_(std::move(rows)) {
+  std::stable_sort(rows_.begin(), rows_.end(), [](const SweepRow& a, const SweepRow& b) { return a.cell < b.cell; });
+}
+
+RICHFLOW_SWEEP_INLINE double SweepResult::value(const SweepRow& row, std::string_view output) const {
+  const std::size_t number = output_number(output);
+  return row.ok() ? row.values[number] : std::numeric_limits<double>::quiet_NaN();
+}
+
+RICHFLOW_SWEEP_INLINE std::vector<double> SweepResult::values(std::string_view output, std::string_view axis,
+                                                              double at) const {
+  return values(output, {{axis, at}});
+}
+
+RICHFLOW_SWEEP_INLINE std::vector<double> SweepResult::values(
+    std::string_view output, std::initializer_list<std::pair<std::string_view, double>> conditions) const {
+  for (const auto& [axis, at] : conditions) {
+    const std::vector<double>& on_axis = sweep_.grid.axes()[sweep_.grid.axis_number(axis)].values;
+    if (std::find(on_axis.begin(), on_axis.end(), at) != on_axis.end()) continue;
+    const double nearest = *std::min_element(
+        on_axis.begin(), on_axis.end(), [at = at](double a, double b) { return std::abs(a - at) < std::abs(b - at); });
+    throw ArgumentError(detail::concat("the axis ", axis, " has no value ", at, "; the nearest is ", nearest));
+  }
+  const std::size_t number = output_number(output);
+  std::vector<double> result;
+  for (const SweepRow& row : rows_) {
+    const bool fits = std::all_of(conditions.begin(), conditions.end(), [&](const auto& condition) {
+      return cell(row).value(sweep_.grid.axis_number(condition.first)) == condition.second;
+    });
+    if (fits && row.ok()) result.push_back(row.values[number]);
+  }
+  return result;
+}
+
+RICHFLOW_SWEEP_INLINE Index SweepResult::num_failed() const {
+  return static_cast<Index>(std::count_if(rows_.begin(), rows_.end(), [](const SweepRow& row) { return !row.ok(); }));
+}
+
+RICHFLOW_SWEEP_INLINE std::string SweepResult::summary() const {
+  std::string text = detail::concat("sweep '", sweep_.name, "': ", rows_.size(), " of ", sweep_.grid.size(),
+                                    " cells done, ", num_failed(), " of them failed");
+  for (const SweepRow& row : rows_)
+    if (!row.ok()) return text + detail::concat(", the first at ", cell(row).describe(), ": ", row.error);
+  return text;
+}
+
+RICHFLOW_SWEEP_INLINE std::string SweepResult::csv() const {
+  std::string text;
+  for (const Axis& axis : sweep_.grid.axes()) text += axis.name + ",";
+  for (const std::string& output : sweep_.outputs) text += output + ",";
+  text += "failure\n";
+  for (const SweepRow& row : rows_) {
+    const Cell at = cell(row);
+    for (std::size_t k = 0; k < sweep_.grid.axes().size(); ++k) text += detail::shortest(at.value(k)) + ",";
+    for (std::size_t k = 0; k < sweep_.outputs.size(); ++k)
+      text += (row.ok() ? detail::shortest(row.values[k]) : std::string()) + ",";
+    if (!row.ok()) {
+      text += '"';
+      for (const char c : row.error) text += c == '"' ? std::string("\"\"") : std::string(1, c);
+      text += '"';
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+RICHFLOW_SWEEP_INLINE std::size_t SweepResult::output_number(std::string_view output) const {
+  const auto found = std::find(sweep_.outputs.begin(), sweep_.outputs.end(), output);
+  require(found != sweep_.outputs.end(), "sweep '", sweep_.name, "' has no output '", output, "'");
+  return static_cast<std::size_t>(found - sweep_.outputs.begin());
+}
+
+#endif  // RICHFLOW_SWEEP_INLINE
 
 }  // namespace richflow
