@@ -69,9 +69,41 @@ void print_all() {
   print_flow(BasicHypentropy<S>::uniform(30, alpha), data, DormandPrince{});
 }
 
+template <class S>
+void print_matrix_minimizers() {
+  RandomStream random(6);
+  Matrix<S> X(5, 9);
+  Vector<S> y(5);
+  for (Index n = 0; n < X.rows(); ++n) {
+    for (Index k = 0; k < X.cols(); ++k) X(n, k) = static_cast<S>(random.normal());
+    y[n] = static_cast<S>(random.normal());
+  }
+  const auto shape = FactorShape::general(3, 3);
+  BasicSchattenPathOptions<S> options;
+  options.primal_tolerance = S(100) * std::numeric_limits<S>::epsilon();
+  BasicSchattenPath<DenseMeasurements, S> path(shape, BasicDataset<S>(X, y), options);
+  for (const double log_mu : {0.0, -3.0}) {
+    const auto result = path.solve(BasicScale<S>::from_log(static_cast<S>(log_mu)));
+    std::printf("%s\n", result.message.c_str());
+    print("nu", result.nu);
+  }
+}
+
+void print_sweep() {
+  const Sweep sweep{.name = "bits", .grid = Grid({seed_axis(2), Axis{"x", {0.1, 1.0 / 3.0}}}), .outputs = {"y"}};
+  const SweepResult result = run_sweep(sweep, [](const Cell& cell) {
+    RandomStream random(1, cell.stream());
+    return NamedNumbers{{"y", cell["x"] * random.normal()}};
+  });
+  std::printf("%s%s\n", result.csv().c_str(), result.summary().c_str());
+}
+
 }  // namespace
 
 int main() {
   print_all<double>();
   print_all<float>();
+  print_matrix_minimizers<double>();
+  print_matrix_minimizers<float>();
+  print_sweep();
 }

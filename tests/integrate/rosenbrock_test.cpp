@@ -29,20 +29,25 @@ struct BasicRotatedSinh {
 
   [[nodiscard]] Index dimension() const { return rates.size(); }
   void operator()(S, ConstVectorRef<S> y, VectorRef<S> dy) const {
-    dy = -(Q * (rates.array() * (Q.transpose() * y).array().sinh()).matrix());
+    const Vector<S> u = Q.transpose().lazyProduct(y);
+    const Vector<S> slope = rates.array() * u.array().sinh();
+    dy = -Q.lazyProduct(slope);
   }
   void negative_jacobian(S, ConstVectorRef<S> y, MatrixRef<S> out) const {
-    const Vector<S> slope = rates.array() * (Q.transpose() * y).array().cosh();
-    const Matrix<S> full = jacobian_factor * (Q * slope.asDiagonal() * Q.transpose());
+    const Vector<S> u = Q.transpose().lazyProduct(y);
     out.setConstant(std::numeric_limits<S>::quiet_NaN());  // only the lower triangle may be read
-    out.template triangularView<Eigen::Lower>() = full;
+    for (Index i = 0; i < Q.rows(); ++i)
+      for (Index j = 0; j <= i; ++j) {
+        out(i, j) = S(0);
+        for (Index k = 0; k < Q.cols(); ++k)
+          out(i, j) += jacobian_factor * rates[k] * std::cosh(u[k]) * Q(i, k) * Q(j, k);
+      }
   }
   [[nodiscard]] S loss(ConstVectorRef<S> y) const { return y.squaredNorm(); }
   [[nodiscard]] Vector<S> exact(const Vector<S>& y0, S t) const {
-    const Vector<S> u = Q.transpose() * y0;
-    return Q * (S(2) * ((u.array() / S(2)).tanh() * (-t * rates.array()).exp())
-                           .unaryExpr([](S x) { return std::atanh(x); })
-                           .matrix());
+    Vector<S> u = Q.transpose().lazyProduct(y0);
+    for (Index k = 0; k < u.size(); ++k) u[k] = S(2) * std::atanh(std::tanh(u[k] / S(2)) * std::exp(-t * rates[k]));
+    return Q.lazyProduct(u);
   }
 };
 using RotatedSinh = BasicRotatedSinh<double>;
@@ -52,10 +57,14 @@ BasicRotatedSinh<S> rotated_sinh(std::uint64_t seed, std::initializer_list<doubl
   RandomStream random(seed);
   const auto n = static_cast<Index>(rates.size());
   const Matrix<double> A = random_matrix(random, n, n);
-  const Matrix<double> Q = A.householderQr().householderQ();
-  BasicRotatedSinh<S> problem{Q.cast<S>(), Vector<S>(n)};
-  // Orthogonal in S, not only in double.
-  problem.Q = problem.Q.householderQr().householderQ();
+  BasicRotatedSinh<S> problem{A.cast<S>(), Vector<S>(n)};
+  // Gram and Schmidt, twice for orthogonality to the last digit.
+  Matrix<S>& Q = problem.Q;
+  for (Index j = 0; j < n; ++j) {
+    for (int pass = 0; pass < 2; ++pass)
+      for (Index k = 0; k < j; ++k) Q.col(j) -= S(Q.col(k).dot(Q.col(j))) * Q.col(k);
+    Q.col(j) /= Q.col(j).norm();
+  }
   Index i = 0;
   for (const double rate : rates) problem.rates[i++] = static_cast<S>(rate);
   return problem;
@@ -98,7 +107,14 @@ struct Butcher {
       m(r) = T::m[i];
       e(r) = T::e[i];
     }
-    gamma = inverse.inverse();
+    // It is lower triangular.
+    gamma.setZero();
+    for (Index c = 0; c < gamma.cols(); ++c)
+      for (Index r = c; r < gamma.rows(); ++r) {
+        gamma(r, c) = r == c ? 1 : 0;
+        for (Index k = c; k < r; ++k) gamma(r, c) -= inverse(r, k) * gamma(k, c);
+        gamma(r, c) /= inverse(r, r);
+      }
     alpha = a * gamma;
     b = gamma.transpose() * m;
     b_embedded = b - gamma.transpose() * e;

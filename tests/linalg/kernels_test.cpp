@@ -57,3 +57,29 @@ TEST_CASE("the largest size is NaN where an entry is, wherever that stands, and 
     CHECK(detail::largest_size(x) == infinity);
   }
 }
+
+TEST_CASE("images of blocks under a matrix and its transpose") {
+  RandomStream random(72);
+  const Matrix<double> A = random_matrix(random, 12, 9);
+  for (const Index m : {0, 1, 5, 12})
+    for (const Index n : {0, 1, 4, 9}) {
+      CAPTURE(m, n);
+      const Vector<double> x = random_matrix(random, n, 1), y = random_matrix(random, m, 1);
+      Vector<double> image = y, back = x;
+      detail::add_image(-2.0, A.data(), A.rows(), m, n, x.data(), image.data());
+      detail::add_transposed_image(3.0, A.data(), A.rows(), m, n, y.data(), back.data());
+      // Sums of at most 13 terms in another order.
+      const double rounding =
+          16 * std::numeric_limits<double>::epsilon() * (1 + A.norm()) * 3 * (1 + x.norm() + y.norm());
+      for (Index i = 0; i < m; ++i) {
+        double sum = y[i];
+        for (Index j = 0; j < n; ++j) sum -= 2 * A(i, j) * x[j];
+        CHECK(std::abs(image[i] - sum) <= rounding);
+      }
+      for (Index j = 0; j < n; ++j) {
+        double sum = x[j];
+        for (Index i = 0; i < m; ++i) sum += 3 * A(i, j) * y[i];
+        CHECK(std::abs(back[j] - sum) <= rounding);
+      }
+    }
+}

@@ -40,6 +40,9 @@ class Cholesky {
   [[nodiscard]] bool is_well_conditioned() const;
 
  private:
+  // Columns that are factored at once, before the others feel them.
+  static constexpr Index panel = 32;
+
   bool factor_panel(Index begin, Index end);
 
   Matrix<S> L_;
@@ -50,7 +53,6 @@ template <class S>
 bool Cholesky<S>::compute(const Matrix<S>& A) {
   L_ = A;
   const Index n = L_.rows();
-  constexpr Index panel = 32;
   is_factored_ = true;
   for (Index begin = 0; begin < n && is_factored_; begin += panel) {
     const Index end = std::min(begin + panel, n);
@@ -66,14 +68,16 @@ bool Cholesky<S>::factor_panel(Index begin, Index end) {
   using std::isfinite;
   using std::sqrt;
   const Index n = L_.rows();
+  S row[panel];
   for (Index k = begin; k < end; ++k) {
-    const S square = L_(k, k);
-    if (!(square > S(0)) || !isfinite(square)) return false;
-    L_(k, k) = sqrt(square);
-    const S inverse = S(1) / L_(k, k);
+    for (Index j = begin; j < k; ++j) row[j - begin] = L_(k, j);
     S* const column = &L_(k, k);
+    if (k > begin) add_image<S>(S(-1), &L_(k, begin), n, n - k, k - begin, row, column);
+    const S square = *column;
+    if (!(square > S(0)) || !isfinite(square)) return false;
+    *column = sqrt(square);
+    const S inverse = S(1) / *column;
     for (Index i = 1; i < n - k; ++i) column[i] *= inverse;
-    for (Index j = k + 1; j < end; ++j) add_multiple(-L_(j, k), column + (j - k), &L_(j, j), n - j);
   }
   return true;
 }
@@ -81,12 +85,26 @@ bool Cholesky<S>::factor_panel(Index begin, Index end) {
 template <class S>
 void Cholesky<S>::solve_in_place(Vector<S>& v) const {
   const Index n = L_.rows();
-  for (Index k = 0; k < n; ++k) {
-    v[k] /= L_(k, k);
-    add_multiple(-v[k], &L_(k, k) + 1, v.data() + k + 1, n - k - 1);
+  const S* const L = L_.data();
+  S* const x = v.data();
+  // Columns in groups, so that the rest of v is passed over once for each group.
+  constexpr Index group = 8;
+  for (Index begin = 0; begin < n; begin += group) {
+    const Index end = std::min(begin + group, n);
+    for (Index k = begin; k < end; ++k) {
+      x[k] /= L[k * n + k];
+      for (Index i = k + 1; i < end; ++i) x[i] -= L[k * n + i] * x[k];
+    }
+    add_image(S(-1), L + begin * n + end, n, n - end, end - begin, x + begin, x + end);
   }
-  for (Index k = n - 1; k >= 0; --k)
-    v[k] = (v[k] - inner_product(&L_(k, k) + 1, v.data() + k + 1, n - k - 1)) / L_(k, k);
+  for (Index begin = (n - 1) / group * group; begin >= 0; begin -= group) {
+    const Index end = std::min(begin + group, n);
+    add_transposed_image(S(-1), L + begin * n + end, n, n - end, end - begin, x + end, x + begin);
+    for (Index k = end - 1; k >= begin; --k) {
+      for (Index i = k + 1; i < end; ++i) x[k] -= L[k * n + i] * x[i];
+      x[k] /= L[k * n + k];
+    }
+  }
 }
 
 template <class S>

@@ -20,6 +20,14 @@ void add_multiple(S a, const S* x, S* y, Index n);
 template <class S>
 [[nodiscard]] S inner_product(const S* x, const S* y, Index n);
 
+/// `y += a A x` with the m x n matrix at A, whose columns begin `stride` values apart. y is neither A nor x.
+template <class S>
+void add_image(S a, const S* A, Index stride, Index m, Index n, const S* x, S* y);
+
+/// `y += a A^T x`, likewise.
+template <class S>
+void add_transposed_image(S a, const S* A, Index stride, Index m, Index n, const S* x, S* y);
+
 /// `y += a x`.
 template <class S>
 void add_multiple(S a, const Vector<S>& x, Vector<S>& y);
@@ -60,6 +68,18 @@ void add_multiple(S a, const S* x, S* y, Index n) {
 template <class S>
 S inner_product(const S* x, const S* y, Index n) {
   return Eigen::Map<const Vector<S>>(x, n).dot(Eigen::Map<const Vector<S>>(y, n));
+}
+
+template <class S>
+void add_image(S a, const S* A, Index stride, Index m, Index n, const S* x, S* y) {
+  const Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>> image(A, m, n, Eigen::OuterStride<>(stride));
+  Eigen::Map<Vector<S>>(y, m).noalias() += (a * image) * Eigen::Map<const Vector<S>>(x, n);
+}
+
+template <class S>
+void add_transposed_image(S a, const S* A, Index stride, Index m, Index n, const S* x, S* y) {
+  const Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>> image(A, m, n, Eigen::OuterStride<>(stride));
+  Eigen::Map<Vector<S>>(y, n).noalias() += (a * image.transpose()) * Eigen::Map<const Vector<S>>(x, m);
 }
 
 template <class S>
@@ -127,6 +147,8 @@ void multiply_entries(const Vector<S>& x, const Vector<S>& y, Vector<S>& out) {
 #define RICHFLOW_INSTANTIATE_KERNELS(prefix, S)                                                         \
   prefix template void detail::add_multiple<S>(S, const S*, S*, Index);                                 \
   prefix template S detail::inner_product<S>(const S*, const S*, Index);                                \
+  prefix template void detail::add_image<S>(S, const S*, Index, Index, Index, const S*, S*);            \
+  prefix template void detail::add_transposed_image<S>(S, const S*, Index, Index, Index, const S*, S*); \
   prefix template void detail::add_multiple<S>(S, const Vector<S>&, Vector<S>&);                        \
   prefix template S detail::inner_product<S>(const Vector<S>&, const Vector<S>&);                       \
   prefix template S detail::norm<S>(const Vector<S>&);                                                  \
