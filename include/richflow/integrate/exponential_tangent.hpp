@@ -184,7 +184,7 @@ struct ExponentialTangent {
     if (!ws.has_start) {
       ws.stiffness.start(problem, t, y, ws.start);
       ws.stiffness.update(problem, t, y, ws.start);
-      ws.has_spectrum = ws.spectrum.compute(ws.stiffness.kernel);
+      ws.has_spectrum = ws.spectrum.compute(ws.stiffness.system.matrix());
       ++ws.counters.evaluations;
       ++ws.counters.jacobians;
       ++ws.counters.factorizations;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -17,8 +16,8 @@
 #include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/rosenbrock_tableau.hpp"
 #include "richflow/integrate/stepper.hpp"
-#include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/shifted_system.hpp"
 
 namespace richflow {
 
@@ -59,43 +58,23 @@ template <class Problem>
 struct DenseStiffness {
   using Scalar = typename Problem::Scalar;
 
-  Matrix<Scalar> jacobian = {};  // lower triangle of S
-  Cholesky<Scalar> factor = {};
-  Vector<Scalar> diagonal = {};
-  bool is_graded = false;  // the rows of S differ in size and each counts
+  ShiftedSystem<Scalar> system = {};
+  bool is_graded = false;
 
-  explicit DenseStiffness(const Problem& problem) {
-    const Index n = problem.dimension();
-    jacobian.setZero(n, n);
-    factor.allocate(n);
-    diagonal.setZero(n);
-  }
+  explicit DenseStiffness(const Problem& problem) { system.allocate(problem.dimension()); }
 
   void start(const Problem& problem, Scalar t, const Vector<Scalar>& y, Vector<Scalar>& dy) { problem(t, y, dy); }
 
   void update(const Problem& problem, Scalar t, const Vector<Scalar>& y, Scalar shift, Scalar relative) {
     if constexpr (HasApproximateJacobian<Problem>)
-      problem.negative_jacobian(t, y, relative, relative * shift, jacobian);
+      problem.negative_jacobian(t, y, relative, relative * shift, system.matrix());
     else
-      problem.negative_jacobian(t, y, jacobian);
+      problem.negative_jacobian(t, y, system.matrix());
     if constexpr (requires { problem.is_graded(); }) is_graded = problem.is_graded();
   }
 
   /// False if `shift I + S` is not positive definite or not finite.
-  bool factorize(Scalar shift) {
-    // S carries rounding errors of this size, which for h -> infinity would leave it indefinite where
-    // the field hardly depends on y. As errors of the Jacobian they are below those of the step.
-    const Index n = diagonal.size();
-    Scalar trace(0);
-    for (Index i = 0; i < n; ++i) trace += diagonal[i] = jacobian(i, i);
-    // Or each entry has rounding errors of its own size.
-    const Scalar rounding = is_graded ? Scalar(0) : Scalar(8) * std::numeric_limits<Scalar>::epsilon() * trace;
-    const Scalar relative = is_graded ? Scalar(8 * n) * std::numeric_limits<Scalar>::epsilon() : Scalar(0);
-    for (Index i = 0; i < n; ++i) jacobian(i, i) = diagonal[i] * (Scalar(1) + relative) + (shift + rounding);
-    const bool is_definite = factor.compute(jacobian);
-    for (Index i = 0; i < n; ++i) jacobian(i, i) = diagonal[i];
-    return is_definite;
-  }
+  bool factorize(Scalar shift) { return system.factorize(shift, is_graded); }
 
   /// `u = F(y) = dy`, solved in place.
   void solve_start(const Vector<Scalar>& dy, Vector<Scalar>& u) {
@@ -103,7 +82,7 @@ struct DenseStiffness {
     solve(u);
   }
 
-  void solve(Vector<Scalar>& u) { factor.solve_in_place(u); }
+  void solve(Vector<Scalar>& u) { system.solve_in_place(u); }
 };
 
 /// The same through the structure of the field itself.
@@ -133,6 +112,19 @@ struct OwnStiffness {
   void solve(Vector<Scalar>& u) { field->solve(solver, u); }
 };
 
+/// `|A|_inf` of a symmetric matrix.
+template <class Scalar>
+[[nodiscard]] Scalar largest_row_sum(const Matrix<Scalar>& A) {
+  using std::abs;
+  Scalar largest(0);
+  for (Index j = 0; j < A.cols(); ++j) {
+    Scalar sum(0);
+    for (Index i = 0; i < A.rows(); ++i) sum += abs(A(i, j));
+    largest = std::max(largest, sum);
+  }
+  return largest;
+}
+
 /// The same for a gradient flow of P parameters with `S = c J^T J` (GaussNewtonFlow), through the N x N tangent kernel:
 /// `(s I + c J^T J)^-1 v = (v - J^T (s / c I + K)^-1 J v) / s`.
 template <class Problem>
@@ -141,26 +133,23 @@ struct TangentStiffness {
   using TangentType = decltype(std::declval<const Problem&>().make_tangent());
 
   TangentType tangent;
-  Matrix<Scalar> kernel = {};
-  Cholesky<Scalar> factor = {};
-  Vector<Scalar> slope = {};      // dL/df at the start of the step
-  Vector<Scalar> diagonal = {};   // scratch, N
-  Vector<Scalar> projected = {};  // scratch, N
-  Vector<Scalar> pulled = {};     // scratch, P
+  ShiftedSystem<Scalar> system = {};  // with K
+  Vector<Scalar> slope = {};          // dL/df at the start of the step
+  Vector<Scalar> projected = {};      // scratch, N
+  Vector<Scalar> pulled = {};         // scratch, P
   Scalar shift = Scalar(1);
   Scalar curvature = Scalar(1);
   Scalar floor = Scalar(0);
 
   explicit TangentStiffness(const Problem& problem) : tangent(problem.make_tangent()) {
     const Index n = problem.num_residuals();
-    kernel.setZero(n, n);
-    factor.allocate(n);
-    for (Vector<Scalar>* v : {&slope, &diagonal, &projected}) v->setZero(n);
+    system.allocate(n);
+    for (Vector<Scalar>* v : {&slope, &projected}) v->setZero(n);
     pulled.setZero(problem.dimension());
     curvature = problem.curvature();
     // What a first call makes, so that no later one allocates.
     tangent.linearize(pulled);
-    tangent.kernel(kernel);
+    tangent.kernel(system.matrix());
   }
 
   void start(const Problem& problem, Scalar /*t*/, const Vector<Scalar>& y, Vector<Scalar>& dy) {
@@ -168,13 +157,13 @@ struct TangentStiffness {
   }
 
   void update(const Problem& problem, Scalar /*t*/, const Vector<Scalar>& y, const Vector<Scalar>& dy) {
-    tangent.kernel(kernel);
+    tangent.kernel(system.matrix());
     // Gradient descent is stable up to 2 / (c |K|), and follows the growth of the units only if its steps are short
     // against that; what it can do without looking at errors, so can this. At kinks such steps are first-order
     // accurate: the fractions make their error a few thousandths where units grow by factors of thousands.
     constexpr int steps_per_stable_step = 4;
     constexpr int steps_per_growth = 80;
-    const Scalar norm = kernel.cwiseAbs().rowwise().sum().maxCoeff();
+    const Scalar norm = largest_row_sum(system.matrix());
     const Scalar stability = Scalar(steps_per_stable_step) * curvature * norm / Scalar(2);
     const Scalar growth = Scalar(steps_per_growth) * problem.growth_rate(y, dy);
     floor = Scalar(1) / std::max({stability, growth, std::numeric_limits<Scalar>::min()});
@@ -182,25 +171,20 @@ struct TangentStiffness {
 
   bool factorize(Scalar new_shift) {
     shift = new_shift;
-    const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * kernel.diagonal().sum();
-    diagonal = kernel.diagonal();
-    kernel.diagonal().array() += shift / curvature + rounding;
-    const bool is_definite = factor.compute(kernel);
-    kernel.diagonal() = diagonal;
-    return is_definite;
+    return system.factorize(shift / curvature, false);
   }
 
   /// For `F = -J^T slope` both factors of J^T merge: `u = -J^T (s I + c K)^-1 slope`.
   void solve_start(const Vector<Scalar>& /*dy*/, Vector<Scalar>& u) {
     projected = slope;
-    factor.solve_in_place(projected);
+    system.solve_in_place(projected);
     projected *= Scalar(-1) / curvature;
     tangent.vjp(projected, u);
   }
 
   void solve(Vector<Scalar>& u) {
     tangent.jvp(u, projected);
-    factor.solve_in_place(projected);
+    system.solve_in_place(projected);
     tangent.vjp(projected, pulled);
     u = (u - pulled) / shift;
   }

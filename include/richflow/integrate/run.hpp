@@ -4,9 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <locale>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
