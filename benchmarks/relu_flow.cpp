@@ -13,7 +13,7 @@
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/models/unbiased.hpp"
 #include "richflow/models/univariate_relu.hpp"
 

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -27,7 +28,7 @@
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/losses/cross_entropy.hpp"
 #include "richflow/models/conv_network.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/train/sgd.hpp"
 
 namespace {
@@ -87,13 +88,40 @@ void time_epochs(benchmark::State& state, const Epoch& epoch) {
   set_product_threads(1);
 }
 
+/// The evaluation of a network, less the steps of descent that go on to the next batch.
+class EvaluationInTwoPasses final : public AnyEvaluation<float> {
+ public:
+  explicit EvaluationInTwoPasses(Evaluation<float> inner)
+      : AnyEvaluation<float>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+        inner_(std::move(inner)) {}
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<float>> clone() const override {
+    return std::make_unique<EvaluationInTwoPasses>(*this);
+  }
+  void forward(ConstVectorRef<float> w, ConstMatrixRef<float> X, MatrixRef<float> F) override {
+    inner_.forward(w, X, F);
+  }
+  void add_pullback(ConstVectorRef<float> /*w*/, ConstMatrixRef<float> /*X*/, ConstMatrixRef<float> G, float scale,
+                    VectorRef<float> target) override {
+    inner_.add_pullback(G, scale, target);
+  }
+  void jvp(ConstVectorRef<float> /*w*/, ConstMatrixRef<float> /*X*/, ConstVectorRef<float> v,
+           MatrixRef<float> dF) override {
+    inner_.jvp(v, dF);
+  }
+
+ private:
+  Evaluation<float> inner_;
+};
+
 /// A ReLU network that cannot go on to the next batch in a step.
 struct TwoPasses : ReluNetwork<float> {
   using ReluNetwork<float>::ReluNetwork;
-  void descend_and_forward() const = delete;
-  static constexpr bool has_conditional_members = true;
+  [[nodiscard]] Evaluation<float> make_evaluation(Index max_batch, ParallelOptions parallel) const {
+    return Evaluation<float>(
+        std::make_unique<EvaluationInTwoPasses>(ReluNetwork<float>::make_evaluation(max_batch, parallel)));
+  }
 };
-static_assert(HasParallelBatches<TwoPasses> && !HasDescent<TwoPasses>);
 
 /// Threads.
 template <class Net>
@@ -200,7 +228,7 @@ void fitted_plain(benchmark::State& state) {
   const ReluNetwork<float> net(d, {fitted_width}, true, classes);
   Vector<float> w = fitted_scale * net.initial_parameters(random, BasicScale<float>::from_value(1));
   Vector<float> velocity = Vector<float>::Zero(w.size());
-  auto ws = net.make_batch_workspace(batch_size);
+  auto at = net.make_evaluation(batch_size);
   Matrix<float> X(batch_size, d);
   Matrix<float> F(batch_size, classes);
   Vector<int> labels(batch_size);
@@ -214,10 +242,10 @@ void fitted_plain(benchmark::State& state) {
       batch = 0;
     }
     data.gather(order.data() + batch++ * batch_size, X, labels);
-    net.forward(w, X, F, ws);
+    at.forward(w, X, F);
     if (!std::isfinite(loss.value_and_gradient(F, labels, F))) state.SkipWithError("the loss is not finite");
     velocity *= 0.9F;
-    net.add_pullback(w, X, F, -fitted_step / static_cast<float>(batch_size), velocity, ws);
+    at.add_pullback(F, -fitted_step / static_cast<float>(batch_size), velocity);
     w += velocity;
   };
   for (int k = 0; k < steps_until_fitted; ++k) step();
@@ -257,15 +285,15 @@ void vgg11(benchmark::State& state) {
   const ConvNetwork<float> net({3, 32, 32}, layers, 10);
   RandomStream random(1);
   Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
-  const Matrix<float> X = normal_matrix<float>(random, batch, net.input_features());
+  const Matrix<float> X = normal_matrix<float>(random, batch, net.input_dimension());
   const Matrix<float> G = normal_matrix<float>(random, batch, net.num_outputs());
   Matrix<float> F(batch, net.num_outputs());
-  auto ws = net.make_batch_workspace(batch);
+  auto at = net.make_evaluation(batch);
   double best = 1e300;
   for (auto _ : state) {
     const double start = seconds();
-    net.forward(w, X, F, ws);
-    net.add_pullback(w, X, G, 0.0F, w, ws);  // step 0: the weights stay
+    at.forward(w, X, F);
+    at.add_pullback(G, 0.0F, w);  // step 0: the weights stay
     benchmark::DoNotOptimize(w.data());
     best = std::min(best, seconds() - start);
   }

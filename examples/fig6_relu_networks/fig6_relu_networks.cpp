@@ -15,7 +15,7 @@
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/sweep/grid.hpp"
 #include "text.hpp"
 

@@ -38,17 +38,7 @@ Index used(Index asked, Index present) { return asked > 0 ? std::min(asked, pres
 
 /// What the dense layer of the net sees of the data.
 Data last_features(const Net& net, const Vector<float>& w, const Data& data) {
-  constexpr Index at_once = 128;
-  auto ws = net.make_batch_workspace(at_once);
-  Matrix<float> features(net.num_last_features(), data.num_samples());
-  Matrix<float> F(at_once, net.num_outputs());
-  for (Index first = 0; first < data.num_samples(); first += at_once) {
-    const Index count = std::min(at_once, data.num_samples() - first);
-    const Matrix<float> X = data.features().middleCols(first, count).transpose();
-    net.forward(w, X, F.topRows(count), ws);
-    features.middleCols(first, count) = net.last_features(ws).transpose();
-  }
-  return {std::move(features), data.labels(), data.num_classes()};
+  return {net.last_features(w, data.features().transpose()).transpose(), data.labels(), data.num_classes()};
 }
 
 struct Outcome {

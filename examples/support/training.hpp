@@ -114,11 +114,11 @@ template <class M>
   const Index batch = std::min(batch_size, data.num_samples());
   const Matrix<float> X = data.features().leftCols(batch).transpose();
   Matrix<float> F(batch, model.num_outputs());
-  auto ws = model.make_batch_workspace(batch);
+  auto at = model.make_evaluation(batch);
   const auto seconds_of_batch = [&] {
     const Stopwatch watch;
-    model.forward(w, X, F, ws);
-    model.add_pullback(w, X, F, 0.0F, w, ws);
+    at.forward(w, X, F);
+    at.add_pullback(F, 0.0F, w);
     return watch.seconds();
   };
   static_cast<void>(seconds_of_batch());  // touches the memory

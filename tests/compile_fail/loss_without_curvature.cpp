@@ -1,4 +1,4 @@
-// must not compile: richflow: the linearly implicit steppers need a loss of constant second derivative
+// must not compile: richflow: the linearly implicit steppers need a loss whose second derivative is known
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"

@@ -1,4 +1,6 @@
-#include "richflow/core/concepts.hpp"
+#include "richflow/integrate/vector_field.hpp"
+#include "richflow/models/model.hpp"
+#include "richflow/regularizers/mirror_map.hpp"
 
 #include <limits>
 

@@ -93,14 +93,14 @@ TEST_CASE("a convolutional network fits lines across and upright") {
   const ConvNetwork<float> net(shape, "4-M-8-M-FC", 2);
   RandomStream random(1);
   Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1.0F));
-  auto workspace = net.make_batch_workspace(16);
+  auto at = net.make_evaluation(16);
   Matrix<float> F(16, 2);
   Matrix<float> G(16, 2);
   for (int step = 0; step < 500; ++step) {
-    net.forward(w, X, F, workspace);
+    at.forward(w, X, F);
     G = 2.0F * (F - Y);
-    net.add_pullback(w, X, G, -0.005F, w, workspace);
+    at.add_pullback(G, -0.005F, w);
   }
-  net.forward(w, X, F, workspace);
+  at.forward(w, X, F);
   CHECK((F - Y).squaredNorm() < 0.01F);
 }

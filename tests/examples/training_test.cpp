@@ -17,14 +17,23 @@ using test_support::TemporaryFolder;
 namespace {
 
 /// A linear classifier that counts its batches, and is interrupted after so many.
-struct Interrupted : LinearClassifier<float> {
-  Interrupted(Index& count, Index limit) : LinearClassifier<float>(3, 3), count_(&count), limit_(limit) {}
+class Interrupted {
+ public:
+  using Scalar = float;
+  Interrupted(Index& count, Index limit) : count_(&count), limit_(limit) {}
 
-  void forward(ConstVectorRef<float> w, ConstMatrixRef<float> X, MatrixRef<float> F, BatchWorkspace& ws) const {
+  Index num_parameters() const { return inner_.num_parameters(); }
+  Index num_outputs() const { return inner_.num_outputs(); }
+  void predict(ConstVectorRef<float> w, ConstMatrixRef<float> X, MatrixRef<float> F) const {
     if (++*count_ > limit_) throw ConvergenceError("interrupted");
-    LinearClassifier<float>::forward(w, X, F, ws);
+    inner_.predict(w, X, F);
+  }
+  void vjp(ConstVectorRef<float> w, ConstMatrixRef<float> X, ConstMatrixRef<float> G, VectorRef<float> out) const {
+    inner_.vjp(w, X, G, out);
   }
 
+ private:
+  LinearClassifier<float> inner_ = LinearClassifier<float>(3, 3);
   Index* count_;
   Index limit_;
 };

@@ -9,7 +9,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/models/diagonal.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
 #include "support/random_inputs.hpp"

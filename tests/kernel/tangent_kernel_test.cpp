@@ -6,9 +6,10 @@
 
 #include "richflow/core/random.hpp"
 #include "richflow/models/diagonal.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/models/unbiased.hpp"
 #include "richflow/models/univariate_relu.hpp"
+#include "richflow/testing/gradient_check.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
@@ -40,10 +41,11 @@ void check_kernels(const M& model, RandomStream& random, Index samples, Index fe
   CHECK((K - J * J.transpose()).norm() <= rounding * J.squaredNorm());
   CHECK(K == K.transpose());
   CHECK((tangent_kernel(model, w, X, X2) - J * J2.transpose()).norm() <= rounding * J.norm() * J2.norm());
-  Tangent tangent(model, X);
-  tangent.linearize(w);
+  auto at = make_evaluation(model, samples);
   const Vector<double> v = random_vector(random, samples);
-  CHECK((tangent_kernel_product(tangent, v) - K * v).norm() <= rounding * K.norm() * v.norm());
+  Vector<double> f(samples);
+  at.forward(w, X, f);
+  CHECK((tangent_kernel_product(at, v) - K * v).norm() <= rounding * K.norm() * v.norm());
 }
 
 }  // namespace
@@ -72,14 +74,15 @@ TEST_CASE("the kernel of a ReLU network fills the block it is given, in single p
   const Matrix<float> X = random_matrix(random, 130, 3).cast<float>();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   Matrix<float> around = Matrix<float>::Constant(134, 134, nan);
-  net.tangent_kernel(w, X, around.block(2, 2, 130, 130));
+  auto at = net.make_evaluation(130);
+  Vector<float> f(130);
+  at.forward(w, X, f);
+  at.kernel(around.block(2, 2, 130, 130));
   CHECK(around.col(1).array().isNaN().all());
   CHECK(around.row(132).array().isNaN().all());
-  auto ws = net.make_workspace(X);
-  Vector<float> f(130);
-  net.linearize(w, X, f, ws);
   Matrix<float> K = Matrix<float>::Constant(130, 130, nan);
-  net.tangent_kernel(X, K, ws);
+  at.linearize();
+  at.kernel(K);
   Matrix<float> J(130, w.size());
   for (Index n = 0; n < 130; ++n) {
     Vector<float> row(w.size());
@@ -121,7 +124,70 @@ TEST_CASE("kernel distance is the cosine distance of the gradients, to the accur
   // Rounding of a relative to h.
   CHECK_THAT(far / close, near(4.0, 1e-5, 0.0));
   CHECK_THROWS_MATCHES(kernel_distance(net, a, Vector<double>::Zero(a.size()).eval(), X), ArgumentError,
-                       message_contains("at b"));
+                       message_contains("at w"));
+}
+
+TEST_CASE("with several outputs the kernel has a row for each of each sample, and a trace over them") {
+  RandomStream random(55);
+  for (const auto& widths : {std::vector<Index>{5}, std::vector<Index>{4, 6}})
+    for (const bool has_biases : {false, true})
+      for (const Index samples : {1, 70, 130}) {
+        const ReluNetwork<double> net(3, widths, has_biases, 3);
+        const Vector<double> w = random_vector(random, net.num_parameters());
+        const Matrix<double> X = random_matrix(random, samples, 3);
+        const Matrix<double> X2 = random_matrix(random, 2, 3);
+        const Matrix<double> J = testing::transposed_jacobian_by_vjp(net, w, X).transpose();
+        const Matrix<double> J2 = testing::transposed_jacobian_by_vjp(net, w, X2).transpose();
+        const double rounding = 8 * eps * static_cast<double>(net.num_parameters());  // sums of P products
+        const Matrix<double> K = tangent_kernel(net, w, X);
+        CHECK((K - J * J.transpose()).norm() <= rounding * J.squaredNorm());
+        CHECK((tangent_kernel(net, w, X, X2) - J * J2.transpose()).norm() <= rounding * J.norm() * J2.norm());
+        Matrix<double> trace = Matrix<double>::Zero(samples, samples);
+        for (Index k = 0; k < 3; ++k) trace += K.block(k * samples, k * samples, samples, samples);
+        CHECK((tangent_kernel(net, w, X, KernelForm::trace) - trace).norm() <= rounding * J.squaredNorm());
+      }
+}
+
+TEST_CASE("kernel distance takes all outputs, and random projections estimate it") {
+  RandomStream random(56);
+  const ReluNetwork<double> net(3, {20, 10}, true, 3);
+  const Matrix<double> X = random_matrix(random, 12, 3);
+  const Vector<double> a = random_vector(random, net.num_parameters());
+  const Vector<double> b = a + 0.3 * random_vector(random, net.num_parameters());
+  const Matrix<double> Ja = testing::transposed_jacobian_by_vjp(net, a, X);
+  const Matrix<double> Jb = testing::transposed_jacobian_by_vjp(net, b, X);
+  const double expected = 1.0 - Ja.cwiseProduct(Jb).sum() / (Ja.norm() * Jb.norm());
+  KernelDistance exact(net, a, X);
+  CHECK_THAT(exact(b), near(expected, 0.0, 1000 * eps));
+  CHECK_THAT(exact(b), near(kernel_distance(net, a, b, X), 0.0, 10 * eps));
+  CHECK(exact(a) <= eps);
+  // A mean over m independent projections: their relative scatter sqrt(2 / m), here within five of it.
+  constexpr Index projections = 800;
+  KernelDistance estimated(net, a, X, {.projections = projections, .seed = 3});
+  CHECK_THAT(estimated(b), near(expected, 5.0 * std::sqrt(2.0 / projections), 0.0));
+  CHECK(estimated(b) != exact(b));
+  CHECK(estimated(a) <= eps);
+  CHECK_THROWS_MATCHES(KernelDistance(net, a, X, {.projections = -1}), ArgumentError,
+                       message_contains("projections must not be negative"));
+  const ReluNetwork<double> without_biases(3, {20, 10}, false, 3);
+  const Vector<double> dead = Vector<double>::Zero(without_biases.num_parameters());
+  CHECK_THROWS_MATCHES(KernelDistance(without_biases, dead, X), ArgumentError,
+                       message_contains("at the reference point"));
+}
+
+TEST_CASE("centred alignment does not see what a constant adds to the kernel") {
+  RandomStream random(57);
+  const Matrix<double> A = random_matrix(random, 5, 6);
+  const Matrix<double> B = random_matrix(random, 5, 6);
+  const Matrix<double> K = A * A.transpose();
+  const Matrix<double> L = B * B.transpose();
+  const Matrix<double> H = Matrix<double>::Identity(5, 5) - Matrix<double>::Constant(5, 5, 0.2);
+  CHECK_THAT(centred_kernel_alignment(K, L), near(kernel_alignment<double>(H * K * H, H * L * H), 1e-13, 0.0));
+  const Matrix<double> shifted = (K.array() + 7.0).matrix();
+  CHECK_THAT(centred_kernel_alignment(shifted, K), near(1.0, 1e-13, 0.0));
+  CHECK(kernel_alignment(shifted, K) < 0.999);
+  CHECK_THROWS_AS(centred_kernel_alignment<double>(K, Matrix<double>::Ones(5, 5)), ArgumentError);
+  CHECK_THROWS_AS(centred_kernel_alignment<double>(K, Matrix<double>::Ones(3, 3)), DimensionError);
 }
 
 TEST_CASE("kernel alignment is one for proportional kernels and less for others") {

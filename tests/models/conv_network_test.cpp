@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "richflow/core/random.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
@@ -90,25 +90,25 @@ template <class S>
 struct Problem {
   Problem(const Case& c, RandomStream& random)
       : net(c.image, c.layers, c.outputs),
-        X(random_matrix(random, c.batch, net.input_features()).template cast<S>()),
+        X(random_matrix(random, c.batch, net.input_dimension()).template cast<S>()),
         w(random_vector(random, net.num_parameters()).template cast<S>()),
         F(Matrix<S>::Zero(c.batch, c.outputs)),
-        ws(net.make_batch_workspace(c.batch)) {}
+        at(net.make_evaluation(c.batch)) {}
 
   const Matrix<S>& forward(const Vector<S>& parameters) {
-    net.forward(parameters, X, F, ws);
+    at.forward(parameters, X, F);
     return F;
   }
 
   Vector<S> pullback(const Matrix<S>& G) {
     Vector<S> out = Vector<S>::Zero(net.num_parameters());
-    net.add_pullback(w, X, G, S(1), out, ws);
+    at.add_pullback(G, S(1), out);
     return out;
   }
 
   Matrix<S> jvp(const Vector<S>& v) {
     Matrix<S> out(F.rows(), F.cols());
-    net.forward_jvp(w, X, v, out, ws);
+    at.jvp(v, out);
     return out;
   }
 
@@ -116,7 +116,7 @@ struct Problem {
   Matrix<S> X;
   Vector<S> w;
   Matrix<S> F;
-  ConvNetworkWorkspace<S> ws;
+  Evaluation<S> at;
 };
 
 }  // namespace
@@ -199,7 +199,7 @@ TEST_CASE("a convolutional network with one output passes the model battery") {
   RandomStream random(11);
   for (const char* layers : {"3-M-2-FC", "2-3-FC", "M-2-FC"}) {
     const ConvNetwork<double> net({2, 4, 4}, layers, 1);
-    const Dataset data(random_matrix(random, 5, net.input_features()), random_vector(random, 5));
+    const Dataset data(random_matrix(random, 5, net.input_dimension()), random_vector(random, 5));
     const auto report =
         testing::model_battery(net, random_vector(random, net.num_parameters()), data,
                                random_vector(random, net.num_parameters()), random_vector(random, 5), 1e-6);
@@ -209,7 +209,7 @@ TEST_CASE("a convolutional network with one output passes the model battery") {
   const ConvNetwork<double> two({1, 2, 2}, "2-FC", 2);
   Vector<double> out(1);
   CHECK_THROWS_MATCHES(two.predict(Vector<double>::Zero(two.num_parameters()), Matrix<double>::Zero(1, 4), out),
-                       DimensionError, message_contains("num_outputs = 2"));
+                       DimensionError, message_contains("1 x 2 is needed"));
 }
 
 TEST_CASE("the convolutional network is homogeneous of its depth") {
@@ -249,21 +249,23 @@ TEST_CASE("each image's output is independent of the rest of the batch, also in 
   RandomStream random(6);
   for (const Case& c : cases()) {
     Problem<double> p(c, random);
-    auto larger = p.net.make_batch_workspace(c.batch + 40);
+    auto larger = p.net.make_evaluation(c.batch + 40);
     // Leave other values in the memory first.
     Matrix<double> ignored(c.batch + 40, c.outputs);
-    p.net.forward(p.w, random_matrix(random, c.batch + 40, p.net.input_features()), ignored, larger);
+    const Matrix<double> others = random_matrix(random, c.batch + 40, p.net.input_dimension());
+    larger.forward(p.w, others, ignored);
     Vector<double> whole_gradient = Vector<double>::Zero(p.w.size());
     const Matrix<double> G = random_matrix(random, c.batch, c.outputs);
     p.forward(p.w);
     const Vector<double> expected = p.pullback(G);
     for (Index n = 0; n < c.batch; ++n) {
       Matrix<double> one(1, c.outputs);
-      p.net.forward(p.w, p.X.row(n), one, larger);
+      const Matrix<double> image = p.X.row(n);
+      larger.forward(p.w, image, one);
       CAPTURE(c.layers, n);
       // The matrix products may sum in another order.
       CHECK((one - p.F.row(n)).norm() <= 1e-13 * (1.0 + p.F.norm()));
-      p.net.add_pullback(p.w, p.X.row(n), G.row(n), 1.0, whole_gradient, larger);
+      larger.add_pullback(G.row(n), 1.0, whole_gradient);
     }
     CHECK((whole_gradient - expected).norm() <= 1e-12 * expected.norm());
   }
@@ -278,7 +280,7 @@ TEST_CASE("a step of descent may be taken in the memory of the parameters") {
     const Vector<double> gradient = p.pullback(G);
     Vector<double> w = p.w;
     p.forward(w);
-    p.net.add_pullback(w, p.X, G, -0.25, w, p.ws);
+    p.at.add_pullback(G, -0.25, w);
     CAPTURE(c.layers);
     CHECK((w - (p.w - 0.25 * gradient)).norm() <= 10 * eps * (p.w.norm() + gradient.norm()));
   }
@@ -287,7 +289,7 @@ TEST_CASE("a step of descent may be taken in the memory of the parameters") {
 TEST_CASE("of equal maxima the first has the gradient of the pooling") {
   // One image of two rows; the filter is the identity, so that the pooling sees the image.
   const ConvNetwork<double> net({1, 2, 2}, "1-M-FC", 1);
-  auto ws = net.make_batch_workspace(4);
+  auto at = net.make_evaluation(4);
   Vector<double> w = Vector<double>::Zero(10);
   w[4] = 1.0;
   w[9] = 1.0;
@@ -297,14 +299,14 @@ TEST_CASE("of equal maxima the first has the gradient of the pooling") {
       0, 0, 3, 3,   //
       -1, -1, -1, -1;
   Matrix<double> F(4, 1);
-  net.forward(w, X, F, ws);
+  at.forward(w, X, F);
   CHECK(F == (Matrix<double>(4, 1) << 1, 2, 3, 0).finished());
   // The derivative by the filter's weight t is what that neighbour of the first maximum is.
   const auto gradient_of = [&](Index n) {
     Matrix<double> G = Matrix<double>::Zero(4, 1);
     G(n, 0) = 1.0;
     Vector<double> out = Vector<double>::Zero(10);
-    net.add_pullback(w, X, G, 1.0, out, ws);
+    at.add_pullback(G, 1.0, out);
     return out;
   };
   const auto filter = [](std::vector<double> values) {
@@ -386,22 +388,21 @@ TEST_CASE("the convolutional network refuses bad shapes by name") {
   RandomStream random(10);
   const Case c = {{1, 2, 2}, "2-M-FC", 2, 3};
   Problem<double> p(c, random);
-  CHECK_THROWS_MATCHES(p.net.make_batch_workspace(0), DimensionError, message_contains("got 0"));
-  CHECK_THROWS_MATCHES(p.net.forward(p.w, Matrix<double>::Zero(3, 5), p.F, p.ws), DimensionError,
-                       message_contains("X has 5 columns where the net has d = 4"));
-  CHECK_THROWS_MATCHES(p.net.forward(p.w, Matrix<double>::Zero(4, 4), p.F, p.ws), DimensionError,
-                       message_contains("X has 4 rows where the workspace was made for 1 to 3"));
-  CHECK_THROWS_MATCHES(p.net.forward(p.w.head(5), p.X, p.F, p.ws), DimensionError, message_contains("w has 5"));
-  Matrix<double> wrong(3, 1);
-  CHECK_THROWS_MATCHES(p.net.forward(p.w, p.X, wrong, p.ws), DimensionError, message_contains("F is 3 x 1"));
-  p.forward(p.w);
+  CHECK_THROWS_MATCHES(p.net.make_evaluation(0), DimensionError, message_contains("got 0"));
   Vector<double> target = p.w;
-  CHECK_THROWS_MATCHES(p.net.add_pullback(p.w, p.X.topRows(2), p.F, 1.0, target, p.ws), DimensionError,
-                       message_contains("X is 2 x 4 where the last forward had 3 x 4"));
-  CHECK_THROWS_MATCHES(p.net.add_pullback(p.w, p.X, wrong, 1.0, target, p.ws), DimensionError,
-                       message_contains("G is 3 x 1"));
-  CHECK_THROWS_MATCHES(p.net.forward_jvp(p.w, p.X, p.w.head(3), p.F, p.ws), DimensionError,
-                       message_contains("v has 3"));
+  CHECK_THROWS_MATCHES(p.at.add_pullback(p.F, 1.0, target), ArgumentError, message_contains("at no point yet"));
+  const Matrix<double> too_wide = Matrix<double>::Zero(3, 5);
+  const Matrix<double> too_many = Matrix<double>::Zero(4, 4);
+  CHECK_THROWS_MATCHES(p.at.forward(p.w, too_wide, p.F), DimensionError,
+                       message_contains("X has 5 columns where the model takes d = 4"));
+  CHECK_THROWS_MATCHES(p.at.forward(p.w, too_many, p.F), DimensionError,
+                       message_contains("X has 4 rows where the evaluation was made for at most 3"));
+  CHECK_THROWS_MATCHES(p.at.forward(p.w.head(5), p.X, p.F), DimensionError, message_contains("w has 5"));
+  Matrix<double> wrong(3, 1);
+  CHECK_THROWS_MATCHES(p.at.forward(p.w, p.X, wrong), DimensionError, message_contains("F is 3 x 1"));
+  p.forward(p.w);
+  CHECK_THROWS_MATCHES(p.at.add_pullback(wrong, 1.0, target), DimensionError, message_contains("G is 3 x 1"));
+  CHECK_THROWS_MATCHES(p.at.jvp(p.w.head(3), p.F), DimensionError, message_contains("v has 3"));
   CHECK_THROWS_MATCHES(p.net.weights(p.w, 3), ArgumentError, message_contains("1 to 2, got 3"));
   CHECK_THROWS_MATCHES(p.net.initial_parameters(random, Scale::from_log(-1e6)), ArgumentError,
                        message_contains("outside the range"));

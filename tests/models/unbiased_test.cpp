@@ -4,8 +4,8 @@
 
 #include "richflow/core/random.hpp"
 #include "richflow/models/diagonal.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linearized.hpp"
-#include "richflow/models/relu_network.hpp"
 #include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
@@ -16,8 +16,8 @@ using namespace test_support;
 
 namespace {
 
-/// Battery, and every workspace member against the plain ones.
-/// f(w, X), by the call without a workspace.
+/// Battery, and the definition at many points and on other samples.
+/// f(w, X), by the call without an evaluation.
 template <class M>
 Vector<double> values(const M& model, const Vector<double>& w, const Matrix<double>& X) {
   Vector<double> f(X.rows());
@@ -40,30 +40,19 @@ void check_model(const M& model, RandomStream& random, const Matrix<double>& X, 
   CHECK(report.ok());
   CHECK(report.checks.size() == checks);
 
-  auto ws = model.make_workspace(X);
-  Vector<double> f(samples);
-  Vector<double> expected_f(samples);
-  Vector<double> g(parameters);
-  Vector<double> expected_g(parameters);
-  model.predict(w, X, f, ws);
-  model.predict(w, X, expected_f);
+  const Vector<double> expected_f = values(model, w, X);
   CHECK((expected_f - definition(w)).norm() <= 1000 * eps * (1.0 + w.norm()));
-  // The same sums, perhaps in another order.
-  CHECK((f - expected_f).norm() <= 1000 * eps * (1.0 + w.norm()));
-  model.pullback(w, X, r, g, ws);
-  model.vjp(w, X, r, expected_g);
-  CHECK((g - expected_g).norm() <= 1000 * eps * g.norm());
-  if constexpr (HasTangent<M>) {
-    model.linearize(w, X, f, ws);
-    CHECK((f - expected_f).norm() <= 1000 * eps * (1.0 + w.norm()));
-    model.tangent_vjp(X, r, g, ws);
-    CHECK((g - expected_g).norm() <= 1000 * eps * g.norm());
-    Matrix<double> K(samples, samples);
-    model.tangent_kernel(X, K, ws);
-    model.tangent_jvp(X, g, f, ws);
-    // K r = J (J^T r).
-    CHECK((K * r - f).norm() <= 1000 * eps * K.norm() * r.norm());
-  }
+  // At many w on the same samples, and then on others.
+  auto at = model.make_evaluation(samples);
+  Vector<double> f(samples);
+  at.forward(v, X, f);
+  at.forward(w, f);
+  CHECK((f - definition(w)).norm() <= 1000 * eps * (1.0 + w.norm()));
+  at.forward(v, f);
+  CHECK((f - definition(v)).norm() <= 1000 * eps * (1.0 + v.norm()));
+  const Matrix<double> others = random_matrix(random, samples - 1, X.cols());
+  at.forward(w, others, f.head(samples - 1));
+  CHECK((f.head(samples - 1) - values(model, w, others)).norm() <= 1000 * eps * (1.0 + w.norm()));
 }
 
 }  // namespace
@@ -91,17 +80,17 @@ TEST_CASE("Unbiased, Doubled and Linearized are models, of networks and of model
       return values(model, start, X) + jv;
     };
   };
-  check_model(Unbiased(net, w0), random, X, 7, unbiased(net, w0));
-  check_model(Doubled(net), random, X, 7, doubled(net));
-  check_model(Linearized(net, w0), random, X, 6, linearized(net, w0));
+  check_model(Unbiased(net, w0), random, X, 23, unbiased(net, w0));
+  check_model(Doubled(net), random, X, 23, doubled(net));
+  check_model(Linearized(net, w0), random, X, 22, linearized(net, w0));
   const Vector<double> diagonal_w0 = random_vector(random, 4);
-  check_model(Unbiased(diagonal, diagonal_w0), random, X, 7, unbiased(diagonal, diagonal_w0));
-  check_model(Doubled(diagonal), random, X, 7, doubled(diagonal));
-  check_model(Linearized(diagonal, diagonal_w0), random, X, 6, linearized(diagonal, diagonal_w0));
+  check_model(Unbiased(diagonal, diagonal_w0), random, X, 22, unbiased(diagonal, diagonal_w0));
+  check_model(Doubled(diagonal), random, X, 22, doubled(diagonal));
+  check_model(Linearized(diagonal, diagonal_w0), random, X, 21, linearized(diagonal, diagonal_w0));
   // They nest.
   const Unbiased inner(net, w0);
   const Vector<double> jump = values(net, w0, X);
-  check_model(Linearized(inner, w0), random, X, 6,
+  check_model(Linearized(inner, w0), random, X, 22,
               [&](const Vector<double>& w) -> Vector<double> { return linearized(net, w0)(w) - jump; });
 }
 
@@ -119,13 +108,13 @@ TEST_CASE("Unbiased and Doubled start from the zero function; doubling doubles t
   doubled.predict(both, X, f);
   CHECK(f.norm() == 0.0);
 
-  Tangent once(net, X);
-  Tangent twice(doubled, X);
+  auto once = make_evaluation(net, 5);
+  auto twice = make_evaluation(doubled, 5);
   Matrix<double> K(5, 5);
   Matrix<double> K2(5, 5);
-  once.linearize(w0);
+  once.forward(w0, X, f);
   once.kernel(K);
-  twice.linearize(both);
+  twice.forward(both, X, f);
   twice.kernel(K2);
   CHECK((K2 - 2.0 * K).norm() == 0.0);
   Vector<double> units(12);

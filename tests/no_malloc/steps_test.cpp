@@ -1,7 +1,10 @@
 // Proves that a step of every stepper allocates nothing.
 #include "support/no_allocation.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <stdexcept>
 
 #include "richflow/core/random.hpp"
 #include "richflow/flow/dual_flow.hpp"
@@ -13,10 +16,13 @@
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/models/conv_network.hpp"
 #include "richflow/models/diagonal.hpp"
-#include "richflow/models/relu_network.hpp"
+#include "richflow/models/fully_connected.hpp"
+#include "richflow/models/linear_classifier.hpp"
+#include "richflow/models/linearized.hpp"
 #include "richflow/models/unbiased.hpp"
 #include "richflow/models/univariate_relu.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
+#include "richflow/testing/model_battery.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
 #include "support/random_inputs.hpp"
@@ -34,22 +40,22 @@ Dataset fixed_data(Index n, Index d) {
 /// Two accepted steps and a rejected one, with everything the loop asks for.
 template <class Problem, class St>
 void check_steps(const Problem& problem, const Vector<double>& y0, double h, const St& stepper) {
-  auto ws = stepper.make_workspace(problem);
+  auto at = stepper.make_workspace(problem);
   Vector<double> y = y0;
   Vector<double> y_new = y0;
   Vector<double> between = y0;
   const auto run = [&] {
     const NoAllocation guard;
-    stepper.begin(problem, 0.0, y, ws);
+    stepper.begin(problem, 0.0, y, at);
     for (int i = 0; i < 2; ++i) {
-      stepper.step(problem, 0.0, 2 * h, y, y_new, ws);
-      stepper.step(problem, 0.0, h, y, y_new, ws);
-      if constexpr (DerivativeStepper<St, Problem>) stepper.end_derivative(problem, h, y_new, ws);
-      if constexpr (DenseStepper<St, Problem>) stepper.interpolate(ws, 0.5, h, y, y_new, between);
+      stepper.step(problem, 0.0, 2 * h, y, y_new, at);
+      stepper.step(problem, 0.0, h, y, y_new, at);
+      if constexpr (DerivativeStepper<St, Problem>) stepper.end_derivative(problem, h, y_new, at);
+      if constexpr (DenseStepper<St, Problem>) stepper.interpolate(at, 0.5, h, y, y_new, between);
       if constexpr (EmbeddedStepper<St, Problem> && HasErrorRatio<Problem>)
-        static_cast<void>(problem.error_ratio(y, y_new, stepper.error(ws), Tolerance<double>{1e-3, 1e-6}));
+        static_cast<void>(problem.error_ratio(y, y_new, stepper.error(at), Tolerance<double>{1e-3, 1e-6}));
       static_cast<void>(problem.loss(y_new));
-      stepper.accept(ws);
+      stepper.accept(at);
       y.swap(y_new);
     }
   };
@@ -163,21 +169,54 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
 TEST_CASE("a batch of a small convolutional network allocates nothing") {
   RandomStream random(92);
   const ConvNetwork<double> net({2, 4, 4}, "3-M-4-FC", 3);
-  const Matrix<double> X = random_matrix(random, 7, net.input_features());
+  const Matrix<double> X = random_matrix(random, 7, net.input_dimension());
   const Matrix<double> G = random_matrix(random, 7, 3);
   Vector<double> w = net.initial_parameters(random, Scale::from_value(1));
   const Vector<double> v = w;
   Matrix<double> F(7, 3);
   Matrix<double> dF(7, 3);
-  auto ws = net.make_batch_workspace(9);
+  auto at = net.make_evaluation(9);
   const auto run = [&] {
     const NoAllocation guard;
-    net.forward(w, X, F, ws);
-    net.forward_jvp(w, X, v, dF, ws);
-    net.add_pullback(w, X, G, -0.01, w, ws);
-    net.forward(w, X.topRows(5), F.topRows(5), ws);
+    at.forward(w, X, F);
+    at.jvp(v, dF);
+    at.add_pullback(G, -0.01, w);
+    at.forward(w, X.topRows(5), F.topRows(5));
   };
   REQUIRE_NOTHROW(run());
   CHECK((w - v).norm() > 0.0);
   CHECK(dF.allFinite());
+}
+
+TEST_CASE("evaluations of small models allocate nothing, after their first linearization") {
+  RandomStream random(93);
+  testing::ModelBatteryOptions<double> options;
+  options.size = 2.0;
+  // A first pass makes what is made where it is used first.
+  options.count_allocations = [](const std::function<void()>& action) {
+    action();
+    try {
+      const NoAllocation guard;
+      action();
+    } catch (const std::logic_error&) {
+      return Index(1);
+    }
+    return Index(0);
+  };
+  const auto check = [&](const auto& model, Index features, Index outputs) {
+    const auto data = Dataset::with_outputs(random_matrix(random, 5, features), random_matrix(random, 5, outputs));
+    const auto report = testing::model_battery(model, data, 94, options);
+    CAPTURE(report);
+    CHECK(report.ok());
+    CHECK(std::any_of(report.checks.begin(), report.checks.end(),
+                      [](const auto& c) { return c.name == "allocations of an evaluation" && c.passed; }));
+  };
+  const ReluNetwork<double> net(3, {6, 4}, true, 2);
+  check(net, 3, 2);
+  check(Unbiased(net, random_vector(random, net.num_parameters())), 3, 2);
+  check(Doubled(net), 3, 2);
+  check(Linearized(net, random_vector(random, net.num_parameters())), 3, 2);
+  check(LinearClassifier<double>(3, 2), 3, 2);
+  check(UnivariateRelu<double>(7), 1, 1);
+  check(SquaredDiagonalNet<double>(3), 3, 1);
 }

@@ -1,9 +1,9 @@
 // Proves that a step of SGD allocates nothing.
 #include "support/no_allocation.hpp"
 
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
-#include "richflow/models/relu_network.hpp"
 #include "richflow/train/sgd.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"

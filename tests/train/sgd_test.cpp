@@ -4,13 +4,14 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
-#include "richflow/models/relu_network.hpp"
 #include "richflow/train/step_search.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"
@@ -45,37 +46,54 @@ Matrix<double> softmax_gradient(const Matrix<double>& W, const LabelledDataset<d
   return gradient;
 }
 
+/// What a user may write around a linear classifier: `predict` and `vjp`, and no evaluation of its own.
+struct Wrapped {
+  using Scalar = double;
+  LinearClassifier<double> inner;
+
+  Wrapped(Index d, Index num_outputs) : inner(d, num_outputs) {}
+  Index num_parameters() const { return inner.num_parameters(); }
+  Index input_dimension() const { return inner.input_dimension(); }
+  Index num_outputs() const { return inner.num_outputs(); }
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) const {
+    inner.predict(w, X, F);
+  }
+  void vjp(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstMatrixRef<double> G, VectorRef<double> out) const {
+    inner.vjp(w, X, G, out);
+  }
+};
+
 /// A linear classifier that dies, for ever, where its parameters leave the ball of radius 10: as a network does whose
 /// units are all thrown to where they are zero.
-struct Fragile : LinearClassifier<double> {
-  using LinearClassifier<double>::LinearClassifier;
+struct Fragile : Wrapped {
+  using Wrapped::Wrapped;
 
-  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
-    LinearClassifier<double>::forward(w, X, F, ws);
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) const {
+    Wrapped::predict(w, X, F);
     if (w.norm() > 10.0) F.setZero();
   }
-  void add_pullback(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstMatrixRef<double> G, double scale,
-                    VectorRef<double> target, BatchWorkspace& ws) const {
-    if (w.norm() <= 10.0) LinearClassifier<double>::add_pullback(w, X, G, scale, target, ws);
+  void vjp(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstMatrixRef<double> G, VectorRef<double> out) const {
+    Wrapped::vjp(w, X, G, out);
+    if (w.norm() > 10.0) out.setZero();
   }
 };
 
 /// A linear classifier whose outputs jump to finite but senseless values where its parameters leave the ball of radius
 /// 10.
-struct Cliff : LinearClassifier<double> {
-  using LinearClassifier<double>::LinearClassifier;
+struct Cliff : Wrapped {
+  using Wrapped::Wrapped;
 
-  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
-    LinearClassifier<double>::forward(w, X, F, ws);
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) const {
+    Wrapped::predict(w, X, F);
     if (w.norm() > 10.0) F *= 1e9;
   }
 };
 
-struct TwiceAsLarge : LinearClassifier<double> {
-  using LinearClassifier<double>::LinearClassifier;
+struct TwiceAsLarge : Wrapped {
+  using Wrapped::Wrapped;
 
-  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
-    LinearClassifier<double>::forward(w, X, F, ws);
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) const {
+    Wrapped::predict(w, X, F);
     F *= 2.0;
   }
 };
@@ -87,38 +105,49 @@ struct HalvedCrossEntropy : CrossEntropy<double> {
 };
 
 /// A linear classifier that counts how often it is asked, and throws after so many times.
-struct Counted : LinearClassifier<double> {
-  Counted(Index& count, Index limit) : LinearClassifier<double>(3, 3), count_(&count), limit_(limit) {}
+struct Counted : Wrapped {
+  Counted(Index& count, Index limit) : Wrapped(3, 3), count_(&count), limit_(limit) {}
 
-  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
+  void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) const {
     if (++*count_ > limit_) throw ConvergenceError("interrupted");
-    LinearClassifier<double>::forward(w, X, F, ws);
+    Wrapped::predict(w, X, F);
   }
 
   Index* count_;
   Index limit_;
 };
 
-/// A ReLU network without what is more than a BatchModel.
-struct PlainReluNetwork {
-  using Scalar = double;
-  using BatchWorkspace = ReluNetwork<double>::BatchWorkspace;
+/// The evaluation of a model, less the steps of descent that go on to the next batch.
+class PlainEvaluation final : public AnyEvaluation<double> {
+ public:
+  explicit PlainEvaluation(Evaluation<double> inner)
+      : AnyEvaluation<double>(
+            {inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+        inner_(std::move(inner)) {}
 
-  Index num_parameters() const { return net.num_parameters(); }
-  Index input_features() const { return net.input_features(); }
-  Index num_outputs() const { return net.num_outputs(); }
-  BatchWorkspace make_batch_workspace(Index max_batch) const { return net.make_batch_workspace(max_batch); }
-  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F, BatchWorkspace& ws) const {
-    net.forward(w, X, F, ws);
+  std::unique_ptr<AnyEvaluation<double>> clone() const override { return std::make_unique<PlainEvaluation>(*this); }
+  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) override {
+    inner_.forward(w, X, F);
   }
-  void add_pullback(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstMatrixRef<double> G, double scale,
-                    VectorRef<double> target, BatchWorkspace& ws) const {
-    net.add_pullback(w, X, G, scale, target, ws);
+  void add_pullback(ConstVectorRef<double>, ConstMatrixRef<double>, ConstMatrixRef<double> G, double scale,
+                    VectorRef<double> target) override {
+    inner_.add_pullback(G, scale, target);
+  }
+  void jvp(ConstVectorRef<double>, ConstMatrixRef<double>, ConstVectorRef<double> v, MatrixRef<double> dF) override {
+    inner_.jvp(v, dF);
   }
 
-  ReluNetwork<double> net;
+ private:
+  Evaluation<double> inner_;
 };
-static_assert(BatchModel<PlainReluNetwork> && !HasDescent<PlainReluNetwork> && !HasParallelBatches<PlainReluNetwork>);
+
+/// A ReLU network with this evaluation.
+struct PlainReluNetwork : ReluNetwork<double> {
+  Evaluation<double> make_evaluation(Index max_batch, ParallelOptions parallel) const {
+    return Evaluation<double>(
+        std::make_unique<PlainEvaluation>(ReluNetwork<double>::make_evaluation(max_batch, parallel)));
+  }
+};
 
 bool same_run(const SgdResult<double>& a, const SgdResult<double>& b) {
   if (a.w != b.w || a.status != b.status || a.records.size() != b.records.size()) return false;
@@ -184,7 +213,7 @@ TEST_CASE("SGD learns separable data to full accuracy, by network, tangent model
     REQUIRE(result.ok());
     CHECK(result.status == Status::tolerance_reached);
     CHECK(result.epochs == static_cast<Index>(result.records.size()));
-    const Evaluation all = evaluate(model, result.w, data);
+    const Score all = evaluate(model, result.w, data);
     CHECK(all.accuracy == 1.0);
     CHECK(all.error() == 0.0);
     CHECK(all.loss < 0.02);
@@ -435,7 +464,7 @@ TEST_CASE("the result tells loss and accuracy over all samples at its parameters
     options.stop_accuracy = stop_loss > 0.0 ? 0.5 : 1.0;
     const auto result = Sgd(LinearClassifier<double>(3, 3), data, Vector<double>::Zero(9), options).run();
     CHECK((result.status == Status::tolerance_reached) == (stop_loss > 0.0));
-    const Evaluation all = evaluate(LinearClassifier<double>(3, 3), result.w, data);
+    const Score all = evaluate(LinearClassifier<double>(3, 3), result.w, data);
     // another order of the sum
     CHECK_THAT(result.final.loss, near(all.loss, 1e-13, 0));
     CHECK(result.final.accuracy == all.accuracy);

@@ -16,8 +16,8 @@
 #include "richflow/losses/margin_losses.hpp"
 #include "richflow/models/conv_network.hpp"
 #include "richflow/models/diagonal.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
-#include "richflow/models/relu_network.hpp"
 #include "richflow/sweep/sweep.hpp"
 #include "richflow/train/sgd.hpp"
 #include "support/catch.hpp"
@@ -64,12 +64,12 @@ template <class M>
 void check_training(const M& model, Vector<float> w, float scale, float step) {
   RandomStream random(71);
   const Index count = 8;
-  Matrix<float> X(count, model.input_features());
+  Matrix<float> X(count, model.input_dimension());
   for (Index i = 0; i < X.size(); ++i) X.data()[i] = static_cast<float>(random.normal());
   w *= scale;
-  auto ws = model.make_batch_workspace(count);
+  auto at = model.make_evaluation(count);
   Matrix<float> F(count, model.num_outputs());
-  model.forward(w, X, F, ws);
+  at.forward(w, X, F);
   // Labels that fit already, all but one.
   Vector<int> labels(count);
   for (Index n = 0; n < count; ++n) {
@@ -88,10 +88,10 @@ void check_training(const M& model, Vector<float> w, float scale, float step) {
     // The same, as one writes it down.
     Vector<float> plain = w, velocity = Vector<float>::Zero(w.size());
     for (int k = 0; k < steps; ++k) {
-      model.forward(plain, X, F, ws);
+      at.forward(plain, X, F);
       CrossEntropy<float>().value_and_gradient(F, labels, F);
       velocity *= options.momentum;
-      model.add_pullback(plain, X, F, -options.step / static_cast<float>(count), velocity, ws);
+      at.add_pullback(F, -options.step / static_cast<float>(count), velocity);
       plain += velocity;
     }
     without = count_subnormal(plain) + count_subnormal(velocity);
@@ -105,7 +105,7 @@ void check_training(const M& model, Vector<float> w, float scale, float step) {
   REQUIRE(finite);
   const Vector<float> velocity = velocity_of(trainer, folder.path() / "checkpoint");
   REQUIRE(velocity.size() == w.size());
-  model.forward(trainer.w(), X, F, ws);
+  at.forward(trainer.w(), X, F);
   CrossEntropy<float>().value_and_gradient(F, labels, F);
   CHECK(count_subnormal(F) == 0);
   if constexpr (SubnormalMode::is_supported) {

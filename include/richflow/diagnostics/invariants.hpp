@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/observer.hpp"
+#include "richflow/models/model.hpp"
 
 namespace richflow {
 

@@ -3,11 +3,11 @@
 #include <memory>
 #include <utility>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/flow/dual_flow_engine.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
+#include "richflow/regularizers/mirror_map.hpp"
 
 namespace richflow {
 

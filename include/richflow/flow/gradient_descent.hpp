@@ -5,7 +5,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
@@ -13,6 +12,8 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/step_control.hpp"
+#include "richflow/integrate/vector_field.hpp"
+#include "richflow/models/model.hpp"
 
 namespace richflow {
 

@@ -3,11 +3,12 @@
 #include <concepts>
 #include <string>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/gauss_newton.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
+#include "richflow/integrate/vector_field.hpp"
 
 namespace richflow::detail {
 
@@ -130,6 +131,26 @@ class StiffFieldOf final : public FieldOf<Problem, AnyStiffField<typename Proble
     else
       return false;
   }
+};
+
+/// The gradient flow of a model (GaussNewtonFlow) of any type.
+template <class S>
+class AnyTangentField : public AnyField<S> {
+ public:
+  static constexpr bool has_curvature = true;
+
+  [[nodiscard]] virtual GaussNewtonTangent<S> make_tangent() const = 0;
+};
+
+/// Refers to a problem as the gradient flow of a model.
+template <GaussNewtonFlow Problem>
+class TangentFieldOf final : public FieldOf<Problem, AnyTangentField<typename Problem::Scalar>> {
+  using S = typename Problem::Scalar;
+
+ public:
+  using FieldOf<Problem, AnyTangentField<S>>::FieldOf;
+
+  [[nodiscard]] GaussNewtonTangent<S> make_tangent() const override { return this->problem_.make_tangent(); }
 };
 
 }  // namespace richflow::detail

@@ -128,4 +128,10 @@ concept WorksOnAnyStiffField = SymmetricStiffField<Problem> && requires {
   requires St::template works_on_any_stiff_field<St, Problem>;
 };
 
+/// The same of an AnyTangentField: `St::works_on_any_tangent_field<St, Problem>`.
+template <class St, class Problem>
+concept WorksOnAnyTangentField = GaussNewtonFlow<Problem> && !SymmetricStiffField<Problem> && requires {
+  requires St::template works_on_any_tangent_field<St, Problem>;
+};
+
 }  // namespace richflow::detail

@@ -5,11 +5,11 @@
 #include <type_traits>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/integrate/tableau.hpp"
+#include "richflow/integrate/vector_field.hpp"
 
 namespace richflow {
 

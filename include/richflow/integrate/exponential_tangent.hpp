@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
-#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/integrate/gauss_newton.hpp"
 #include "richflow/integrate/stepper.hpp"
 
 namespace richflow {
@@ -120,7 +120,7 @@ template <class Problem>
 struct ExponentialTangentWorkspace {
   using Scalar = typename Problem::Scalar;
 
-  mutable detail::TangentStiffness<Problem> stiffness;
+  mutable detail::TangentStiffness<Scalar> stiffness;
   StepCounters counters = {};
   detail::SymmetricSpectrum<Scalar> spectrum;
   Vector<Scalar> start = {};      // F(t, y)
@@ -152,6 +152,9 @@ struct ExponentialTangent {
   static constexpr int error_order = 1;
   /// See HasLongSteps.
   static constexpr bool has_long_steps = true;
+  /// On the field and its tangent space it needs no more. (A stepper derived from it may.)
+  template <class St, class Problem>
+  static constexpr bool works_on_any_tangent_field = std::is_same_v<St, ExponentialTangent>;
 
   template <class Problem>
   using Workspace = ExponentialTangentWorkspace<Problem>;
@@ -162,9 +165,11 @@ struct ExponentialTangent {
     static_assert(GaussNewtonFlow<Problem>,
                   "richflow: the exponential tangent-kernel stepper needs the gradient flow of a model");
     using Scalar = typename Problem::Scalar;
-    const Index n = problem.num_residuals();
-    Workspace<Problem> ws{.stiffness = detail::TangentStiffness<Problem>(problem),
-                          .spectrum = detail::SymmetricSpectrum<Scalar>(n)};
+    detail::TangentStiffness<Scalar> stiffness(problem.make_tangent());
+    require(stiffness.tangent().is_quadratic(),
+            "ExponentialTangent: the loss must have a constant second derivative; for this one use Ros2 or Ros34Pw2");
+    const Index n = stiffness.tangent().num_residuals();
+    Workspace<Problem> ws{.stiffness = std::move(stiffness), .spectrum = detail::SymmetricSpectrum<Scalar>(n)};
     for (Vector<Scalar>* v : {&ws.start, &ws.remainder, &ws.error, &ws.pulled}) v->setZero(problem.dimension());
     for (Vector<Scalar>* v : {&ws.coefficients, &ws.correction, &ws.damped, &ws.samples}) v->setZero(n);
     return ws;
@@ -180,11 +185,11 @@ struct ExponentialTangent {
   template <class Problem, class Scalar = typename Problem::Scalar>
   void step(const Problem& problem, Scalar t, Scalar h, const Vector<Scalar>& y, Vector<Scalar>& y_new,
             Workspace<Problem>& ws) const {
-    auto& tangent = ws.stiffness.tangent;
+    auto& tangent = ws.stiffness.tangent();
     if (!ws.has_start) {
-      ws.stiffness.start(problem, t, y, ws.start);
-      ws.stiffness.update(problem, t, y, ws.start);
-      ws.has_spectrum = ws.spectrum.compute(ws.stiffness.system.matrix());
+      ws.stiffness.start(y, ws.start);
+      ws.stiffness.update(y, ws.start);
+      ws.has_spectrum = ws.spectrum.compute(ws.stiffness.system().matrix());
       ++ws.counters.evaluations;
       ++ws.counters.jacobians;
       ++ws.counters.factorizations;
@@ -195,8 +200,8 @@ struct ExponentialTangent {
       ws.error = y_new;
       return;
     }
-    const Scalar rate = -ws.stiffness.curvature * h;
-    ws.samples = ws.stiffness.slope;
+    const Scalar rate = -ws.stiffness.tangent().curvature() * h;
+    ws.samples = ws.stiffness.slope();
     ws.spectrum.to_basis(ws.samples, ws.coefficients);
     filter(ws, 1, rate, -h, ws.coefficients);
     tangent.vjp(ws.samples, y_new);
@@ -235,18 +240,18 @@ struct ExponentialTangent {
                    const Vector<typename Problem::Scalar>& /*y_new*/, VectorRef<typename Problem::Scalar> out) const {
     using Scalar = typename Problem::Scalar;
     const Scalar part = theta * h;
-    const Scalar rate = -ws.stiffness.curvature * part;
+    const Scalar rate = -ws.stiffness.tangent().curvature() * part;
     filter(ws, 1, rate, -part, ws.coefficients);
-    ws.stiffness.tangent.vjp(ws.samples, out);
+    ws.stiffness.tangent().vjp(ws.samples, out);
     filter(ws, 3, rate, theta * rate * part, ws.correction);
-    ws.stiffness.tangent.vjp(ws.samples, ws.pulled);
+    ws.stiffness.tangent().vjp(ws.samples, ws.pulled);
     out += y + ws.pulled + (theta * part / Scalar(2)) * ws.remainder;
   }
 
   /// The step that is taken whatever its error.
   template <class Problem>
   [[nodiscard]] typename Problem::Scalar step_floor(const ExponentialTangentWorkspace<Problem>& ws) const {
-    return ws.stiffness.floor;
+    return ws.stiffness.floor();
   }
 
  private:
@@ -266,5 +271,7 @@ struct ExponentialTangent {
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_EXPONENTIAL_TANGENT(prefix, S) prefix template class detail::SymmetricSpectrum<S>;
+#define RICHFLOW_INSTANTIATE_EXPONENTIAL_TANGENT(prefix, S) \
+  prefix template class detail::SymmetricSpectrum<S>;       \
+  prefix template class detail::StepperOn<ExponentialTangent, detail::AnyTangentField<S>>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_EXPONENTIAL_TANGENT)

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "richflow/core/concepts.hpp"
+#include "richflow/core/scalar_of.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/any_controller.hpp"
 #include "richflow/integrate/any_field.hpp"
@@ -18,6 +18,7 @@
 #include "richflow/integrate/solution.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
+#include "richflow/integrate/vector_field.hpp"
 
 /// @file
 /// The one time loop. Everything that moves in time goes through `integrate` or `resume`; gradient
@@ -98,6 +99,11 @@ requires WorksOnAnyStiffField<St, Problem>
 struct FieldFor<St, Problem> {
   using type = StiffFieldOf<Problem>;
 };
+template <class St, class Problem>
+requires WorksOnAnyTangentField<St, Problem>
+struct FieldFor<St, Problem> {
+  using type = TangentFieldOf<Problem>;
+};
 
 /// Checks, then runs the loop from `state`. `is_fresh`: not resumed.
 template <class Problem, class St, class Controller, class Scalar, class Value>
@@ -124,6 +130,8 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
   RunOutcome<Scalar>& outcome = solution;
   if constexpr (WorksOnAnyStiffField<St, Problem>)
     outcome = run_with(StepperOn<St, AnyStiffField<Scalar>>(stepper, field));
+  else if constexpr (WorksOnAnyTangentField<St, Problem>)
+    outcome = run_with(StepperOn<St, AnyTangentField<Scalar>>(stepper, field));
   else if constexpr (WorksOnAnyField<St, Problem>)
     outcome = run_with(StepperOn<St, AnyField<Scalar>>(stepper, field));
   else

@@ -10,12 +10,13 @@
 #include <utility>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/any_stepper.hpp"
+#include "richflow/integrate/gauss_newton.hpp"
 #include "richflow/integrate/rosenbrock_tableau.hpp"
 #include "richflow/integrate/stepper.hpp"
+#include "richflow/integrate/vector_field.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/shifted_system.hpp"
 
@@ -112,90 +113,31 @@ struct OwnStiffness {
   void solve(Vector<Scalar>& u) { field->solve(solver, u); }
 };
 
-/// `|A|_inf` of a symmetric matrix.
-template <class Scalar>
-[[nodiscard]] Scalar largest_row_sum(const Matrix<Scalar>& A) {
-  using std::abs;
-  Scalar largest(0);
-  for (Index j = 0; j < A.cols(); ++j) {
-    Scalar sum(0);
-    for (Index i = 0; i < A.rows(); ++i) sum += abs(A(i, j));
-    largest = std::max(largest, sum);
-  }
-  return largest;
-}
-
-/// The same for a gradient flow of P parameters with `S = c J^T J` (GaussNewtonFlow), through the N x N tangent kernel:
-/// `(s I + c J^T J)^-1 v = (v - J^T (s / c I + K)^-1 J v) / s`.
+/// The same for the gradient flow of a model.
 template <class Problem>
-struct TangentStiffness {
+struct GaussNewtonStiffness {
   using Scalar = typename Problem::Scalar;
-  using TangentType = decltype(std::declval<const Problem&>().make_tangent());
 
-  TangentType tangent;
-  ShiftedSystem<Scalar> system = {};  // with K
-  Vector<Scalar> slope = {};          // dL/df at the start of the step
-  Vector<Scalar> projected = {};      // scratch, N
-  Vector<Scalar> pulled = {};         // scratch, P
-  Scalar shift = Scalar(1);
-  Scalar curvature = Scalar(1);
-  Scalar floor = Scalar(0);
+  TangentStiffness<Scalar> tangent;
 
-  explicit TangentStiffness(const Problem& problem) : tangent(problem.make_tangent()) {
-    const Index n = problem.num_residuals();
-    system.allocate(n);
-    for (Vector<Scalar>* v : {&slope, &projected}) v->setZero(n);
-    pulled.setZero(problem.dimension());
-    curvature = problem.curvature();
-    // What a first call makes, so that no later one allocates.
-    tangent.linearize(pulled);
-    tangent.kernel(system.matrix());
+  explicit GaussNewtonStiffness(const Problem& problem) : tangent(problem.make_tangent()) {}
+
+  void start(const Problem& /*problem*/, Scalar /*t*/, const Vector<Scalar>& y, Vector<Scalar>& dy) {
+    tangent.start(y, dy);
   }
-
-  void start(const Problem& problem, Scalar /*t*/, const Vector<Scalar>& y, Vector<Scalar>& dy) {
-    problem.linearize(y, tangent, slope, dy);
+  void update(const Problem& /*problem*/, Scalar /*t*/, const Vector<Scalar>& y, const Vector<Scalar>& dy) {
+    tangent.update(y, dy);
   }
-
-  void update(const Problem& problem, Scalar /*t*/, const Vector<Scalar>& y, const Vector<Scalar>& dy) {
-    tangent.kernel(system.matrix());
-    // Gradient descent is stable up to 2 / (c |K|), and follows the growth of the units only if its steps are short
-    // against that; what it can do without looking at errors, so can this. At kinks such steps are first-order
-    // accurate: the fractions make their error a few thousandths where units grow by factors of thousands.
-    constexpr int steps_per_stable_step = 4;
-    constexpr int steps_per_growth = 80;
-    const Scalar norm = largest_row_sum(system.matrix());
-    const Scalar stability = Scalar(steps_per_stable_step) * curvature * norm / Scalar(2);
-    const Scalar growth = Scalar(steps_per_growth) * problem.growth_rate(y, dy);
-    floor = Scalar(1) / std::max({stability, growth, std::numeric_limits<Scalar>::min()});
-  }
-
-  bool factorize(Scalar new_shift) {
-    shift = new_shift;
-    return system.factorize(shift / curvature, false);
-  }
-
-  /// For `F = -J^T slope` both factors of J^T merge: `u = -J^T (s I + c K)^-1 slope`.
-  void solve_start(const Vector<Scalar>& /*dy*/, Vector<Scalar>& u) {
-    projected = slope;
-    system.solve_in_place(projected);
-    projected *= Scalar(-1) / curvature;
-    tangent.vjp(projected, u);
-  }
-
-  void solve(Vector<Scalar>& u) {
-    tangent.jvp(u, projected);
-    system.solve_in_place(projected);
-    tangent.vjp(projected, pulled);
-    u = (u - pulled) / shift;
-  }
+  bool factorize(Scalar shift) { return tangent.factorize(shift); }
+  void solve_start(const Vector<Scalar>& /*dy*/, Vector<Scalar>& u) { tangent.solve_start(u); }
+  void solve(Vector<Scalar>& u) { tangent.solve(u); }
+  [[nodiscard]] Scalar floor() const { return tangent.floor(); }
 };
 
 /// For a problem that a Rosenbrock method refuses: never defined, so that the refusal is all that the compiler says.
 template <class Problem>
 struct NoStiffness {
   using Scalar = typename Problem::Scalar;
-
-  Scalar floor;
 
   explicit NoStiffness(const Problem& problem);
   void start(const Problem& problem, Scalar t, const Vector<Scalar>& y, Vector<Scalar>& dy);
@@ -204,6 +146,7 @@ struct NoStiffness {
   bool factorize(Scalar shift);
   void solve_start(const Vector<Scalar>& dy, Vector<Scalar>& u);
   void solve(Vector<Scalar>& u);
+  [[nodiscard]] Scalar floor() const;
 };
 
 /// True where the Jacobian is exact, and the field all that a step needs.
@@ -225,7 +168,7 @@ requires(!SymmetricStiffField<Problem>) struct StiffnessOf<Problem> {
 };
 template <GaussNewtonFlow Problem>
 requires(!has_exact_jacobian<Problem>) struct StiffnessOf<Problem> {
-  using type = TangentStiffness<Problem>;
+  using type = GaussNewtonStiffness<Problem>;
 };
 
 }  // namespace detail
@@ -254,10 +197,10 @@ struct RosenbrockWorkspace {
 ///
 /// - fields with a symmetric Jacobian -S (SymmetricStiffField), such as the dual flow;
 /// - fields that solve with such a Jacobian by a structure of their own (HasLinearSolver), such as the lifted flow;
-/// - the gradient flow of any model (GaussNewtonFlow), through its tangent kernel: `S = 2 J^T J` has rank N, so that a
-///   stage costs an N x N solve and two products with J, and nothing P x P is ever formed. S is not the exact
-///   Jacobian, so that the tableau must be a W-method: `Ros34Pw2` or `Ros2`. Errors should be judged per unit
-///   (HasUnits).
+/// - the gradient flow of any model (GaussNewtonFlow), through its tangent kernel: `S = J^T H J`, H the second
+///   derivative of the loss by the M = N K outputs (2 I for the squared loss), has rank M, so that a stage costs an M x
+///   M solve and two products with J, and nothing P x P is ever formed. S is not the exact Jacobian, so that the
+///   tableau must be a W-method: `Ros34Pw2` or `Ros2`. Errors should be judged per unit (HasUnits).
 ///
 ///     integrate(flow, nu, {0, inf}, Rodas3{.jacobian_tolerance = 1e-4}, PiController{...}, options)
 ///     integrate(GradientFlow(net, data), w, {0, inf}, Ros34Pw2{}, PiController{...}, options)
@@ -280,10 +223,13 @@ class Rosenbrock {
   /// Order of the embedded solution.
   static constexpr int error_order = Tableau::error_order;
 
-  /// On the field and its Jacobian it needs no more. (A stepper derived from it may.)
+  /// On the field and its Jacobian, or its tangent space, it needs no more. (A stepper derived from it may.)
   template <class St, class Problem>
   static constexpr bool works_on_any_stiff_field =
       std::conjunction_v<std::is_same<St, Rosenbrock>, std::bool_constant<SymmetricStiffField<Problem>>>;
+  template <class St, class Problem>
+  static constexpr bool works_on_any_tangent_field =
+      std::conjunction_v<std::is_same<St, Rosenbrock>, std::bool_constant<!detail::has_exact_jacobian<Problem>>>;
 
   template <class Problem>
   using Workspace = RosenbrockWorkspace<Problem, Tableau::stages>;
@@ -298,10 +244,11 @@ class Rosenbrock {
   template <class Problem>
   [[nodiscard]] Workspace<Problem> make_workspace(const Problem& problem) const {
     constexpr bool lacks_curvature = requires { problem.make_tangent(); }
-    &&!requires { problem.curvature(); };
+    &&!GaussNewtonFlow<Problem>;
     static_assert(!lacks_curvature,
-                  "richflow: the linearly implicit steppers need a loss of constant second derivative: give it `Scalar "
-                  "curvature() const`, the c with d^2 L / df^2 = c I, or use an explicit stepper (DormandPrince)");
+                  "richflow: the linearly implicit steppers need a loss whose second derivative is known: give it "
+                  "`Scalar curvature() const`, the c with d^2 L / df^2 = c I, or `curvature_root` (ConvexLoss), or use "
+                  "an explicit stepper (DormandPrince)");
     static_assert(
         detail::has_exact_jacobian<Problem> || GaussNewtonFlow<Problem> || lacks_curvature,
         "richflow: a Rosenbrock stepper needs a field with a symmetric Jacobian: "
@@ -382,7 +329,7 @@ class Rosenbrock {
   template <class Problem>
   requires(!detail::has_exact_jacobian<Problem>) [[nodiscard]] typename Problem::Scalar
       step_floor(const RosenbrockWorkspace<Problem, Tableau::stages>& ws) const {
-    return ws.stiffness.floor;
+    return ws.stiffness.floor();
   }
 
   /// `F(t, y)` at the start of the step.
@@ -462,9 +409,11 @@ using Ros34Pw2 = Rosenbrock<Ros34Pw2Tableau>;
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_ROSENBROCK(prefix, S)                           \
-  prefix template class detail::StepperOn<Ros2, detail::AnyStiffField<S>>;   \
-  prefix template class detail::StepperOn<Rodas3, detail::AnyStiffField<S>>; \
-  prefix template class detail::StepperOn<Rodas4, detail::AnyStiffField<S>>; \
+#define RICHFLOW_INSTANTIATE_ROSENBROCK(prefix, S)                               \
+  prefix template class detail::StepperOn<Ros2, detail::AnyStiffField<S>>;       \
+  prefix template class detail::StepperOn<Ros2, detail::AnyTangentField<S>>;     \
+  prefix template class detail::StepperOn<Ros34Pw2, detail::AnyTangentField<S>>; \
+  prefix template class detail::StepperOn<Rodas3, detail::AnyStiffField<S>>;     \
+  prefix template class detail::StepperOn<Rodas4, detail::AnyStiffField<S>>;     \
   prefix template class detail::StepperOn<Ros34Pw2, detail::AnyStiffField<S>>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_ROSENBROCK)

@@ -5,9 +5,9 @@
 #include <type_traits>
 #include <utility>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/vector_field.hpp"
 
 /// @file
 /// What the one time loop asks of a stepper, and the small values both share. A stepper is a small
@@ -79,8 +79,9 @@ using WorkspaceOf = decltype(std::declval<const Stepper&>().make_workspace(std::
 ///
 /// A stepper that needs more than a vector field says so by a `static_assert` in `make_workspace`. One that is a
 /// template of the problem may save compile time by a `template <class St, class Problem> static constexpr bool
-/// works_on_any_field` (or `works_on_any_stiff_field`, with a symmetric Jacobian): where it is true, the problems it is
-/// given are all of one type. It should be so only for `St` the stepper itself, not one derived from it.
+/// works_on_any_field` (or `works_on_any_stiff_field`, with a symmetric Jacobian, `works_on_any_tangent_field`, on the
+/// gradient flows of models): where it is true, the problems it is given are all of one type. It should be so only for
+/// `St` the stepper itself, not one derived from it.
 template <class St, class P>
 concept Stepper = requires(const St& stepper, const P& problem, typename P::Scalar t,
                            const Vector<typename P::Scalar>& y, Vector<typename P::Scalar>& y_new,
@@ -159,25 +160,6 @@ concept HasApproximateJacobian = SymmetricStiffField<P> &&
     requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,
              MatrixRef<typename P::Scalar> S) {
   problem.negative_jacobian(t, y, t, t, S);
-};
-
-/// A gradient flow whose stiffness is a Gauss-Newton matrix `S = c J^T J` of rank N, N much smaller than the dimension
-/// P: linear systems with `I / h + S` and functions of it cost N x N work.
-///
-/// - `make_tangent()`: memory with `jvp(v, out)`, `vjp(r, out)` and `kernel(K)` = J J^T at the point it was moved to
-/// - `linearize(w, tangent, slope, dw)`: moves it to w; `slope` = dL/df (N values), `dw` = F(w) = -J^T slope
-/// - `curvature()` = c
-/// - `growth_rate(w, dw)`: how fast the smallest parts of w grow, relative to themselves
-template <class P>
-concept GaussNewtonFlow = TangentFlow<P> &&
-    requires(const P& problem, ConstVectorRef<typename P::Scalar> w, VectorRef<typename P::Scalar> out,
-             decltype(problem.make_tangent())& tangent, MatrixRef<typename P::Scalar> K) {
-  problem.linearize(w, tangent, out, out);
-  tangent.jvp(w, out);
-  tangent.vjp(w, out);
-  tangent.kernel(K);
-  { problem.curvature() } -> std::convertible_to<typename P::Scalar>;
-  { problem.growth_rate(w, w) } -> std::convertible_to<typename P::Scalar>;
 };
 
 /// A stepper that knows a step length below which errors need not be judged, `step_floor(ws)` for the step that begins

@@ -7,11 +7,9 @@
 #include <type_traits>
 #include <utility>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
-#include "richflow/kernel/tangent.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
@@ -19,6 +17,7 @@
 #include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/least_norm.hpp"
 #include "richflow/models/linearized.hpp"
+#include "richflow/models/model.hpp"
 
 namespace richflow {
 
@@ -46,6 +45,8 @@ namespace richflow {
 /// which units of parameters and samples do not matter; `eigenvalues`, `condition_number` and what is said of finite
 /// times remain those of the kernel.
 ///
+/// With K outputs all N above are NK, output k of sample n at n + k N, and `Dataset::with_outputs` brings the labels.
+///
 /// Cost: the tangent kernel, one eigendecomposition and one evaluation, the QR (O(N^2 P)) where it is needed, then O(N
 /// P) per call.
 template <class M>
@@ -62,7 +63,10 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     require(rank_tolerance >= Scalar(0) && rank_tolerance < Scalar(1),
             "KernelPredictor: rank_tolerance must lie in [0, 1), got ", rank_tolerance);
     using std::sqrt;
-    const Index samples = X_.rows();
+    require<DimensionError>(linear_.num_outputs() == dataset.num_outputs(), "the model has ", linear_.num_outputs(),
+                            " outputs but the labels of a sample are for ", dataset.num_outputs());
+    const Index samples = X_.rows() * linear_.num_outputs();
+    const Vector<Scalar> y = Eigen::Map<const Vector<Scalar>>(dataset.Y().data(), samples);
     const Matrix<Scalar> K = richflow::tangent_kernel(linear_.model(), linear_.point(), X_);
     detail::SymmetricEigen<Scalar> eigen;
     detail::compute_eigen(K, eigen);
@@ -79,13 +83,13 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     while (moving_ < samples && eigenvalues_[moving_] > relative * eigenvalues_[0]) ++moving_;
     rank_ = moving_;
     Vector<Scalar> start(samples);
-    linear_.model().predict(linear_.point(), X_, start);
+    linear_.predict(linear_.point(), X_, by_sample(start));
     Vector<Scalar> residual, gradients(samples);
-    detail::sum_with_multiple(start, Scalar(-1), dataset.y(), residual);
+    detail::sum_with_multiple(start, Scalar(-1), y, residual);
     detail::multiply_transposed(vectors_, residual, coefficients_);
     for (Index n = 0; n < samples; ++n) gradients[n] = sqrt(K(n, n));
-    find_limit(dataset.y(), start, gradients, rank_tolerance > Scalar(0));
-    if (!(misfit(dataset.y(), start, gradients) <= fit_tolerance())) explain(dataset, start);
+    find_limit(y, start, gradients, rank_tolerance > Scalar(0));
+    if (!(misfit(y, start, gradients) <= fit_tolerance())) explain(dataset, start);
   }
 
   /// The tangent model.
@@ -144,11 +148,19 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     return w;
   }
 
-  /// `f(w(t), X)` of the tangent model on any inputs. Throws as `parameters`.
+  /// `f(w(t), X)` of the tangent model on any inputs. Throws as `parameters`, and DimensionError for a model with
+  /// several outputs.
   [[nodiscard]] Vector<Scalar> predict(const Matrix<Scalar>& X,
                                        Scalar t = std::numeric_limits<Scalar>::infinity()) const {
+    require<DimensionError>(linear_.num_outputs() == 1, "the model has ", linear_.num_outputs(),
+                            " outputs per sample where one is asked for; predict_outputs gives all");
+    return predict_outputs(X, t);
+  }
+  /// The same with K outputs, N x K.
+  [[nodiscard]] Matrix<Scalar> predict_outputs(const Matrix<Scalar>& X,
+                                               Scalar t = std::numeric_limits<Scalar>::infinity()) const {
     require_finite("X", X);
-    Vector<Scalar> out(X.rows());
+    Matrix<Scalar> out(X.rows(), linear_.num_outputs());
     linear_.predict(parameters(t), X, out);
     return out;
   }
@@ -172,14 +184,19 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
 
   [[nodiscard]] Vector<Scalar> pull_back(const Vector<Scalar>& r) const {
     Vector<Scalar> w(linear_.num_parameters());
-    linear_.vjp(linear_.point(), X_, r, w);
+    linear_.vjp(linear_.point(), X_, Eigen::Map<const Matrix<Scalar>>(r.data(), X_.rows(), linear_.num_outputs()), w);
     return w;
+  }
+
+  /// NK values as N x K.
+  [[nodiscard]] Eigen::Map<Matrix<Scalar>> by_sample(Vector<Scalar>& values) const {
+    return {values.data(), X_.rows(), linear_.num_outputs()};
   }
 
   /// `f(w, X) - y` of the tangent model, evaluated.
   [[nodiscard]] Vector<Scalar> evaluate(const Vector<Scalar>& w, const Vector<Scalar>& y) const {
-    Vector<Scalar> f(X_.rows());
-    linear_.predict(w, X_, f);
+    Vector<Scalar> f(y.size());
+    linear_.predict(w, X_, by_sample(f));
     detail::add_multiple(Scalar(-1), y, f);
     return f;
   }
@@ -239,12 +256,12 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     limit_residual_ = detail::norm(misfit_);
     refine(y, by_kernel);
     constexpr Index budget = Index(1) << 25;
-    const bool is_small = linear_.num_parameters() <= budget / X_.rows();
+    const bool is_small = linear_.num_parameters() <= budget / y.size();
     using std::pow;
     const Scalar good = pow(std::numeric_limits<Scalar>::epsilon(), Scalar(0.625));
     if (misfit(y, initial, gradients) <= good || has_rank_tolerance || moving_ == 0 || !is_small) return;
-    const detail::LeastNorm<Scalar> least(
-        detail::transposed(detail::gradients(linear_.model(), linear_.point(), X_, Index(0), X_.rows())));
+    const detail::LeastNorm<Scalar> least(detail::transposed(detail::transposed_jacobian(
+        detail::SampleGradients<Scalar>(make_evaluation(linear_.model(), 1)), linear_.point(), X_)));
     if (least.rank() < moving_) return;
     Vector<Scalar> kernel_limit = limit_;
     Vector<Scalar> kernel_misfit = misfit_;
@@ -272,24 +289,25 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
 
   void explain(const BasicDataset<Scalar>& dataset, const Vector<Scalar>& start) {
     const Scalar rounding = std::numeric_limits<Scalar>::epsilon() * detail::norm(start);
-    if (rank_ == X_.rows() || rounding > fit_tolerance() * scale_ / Scalar(100)) {
+    if (rank_ == start.size() || rounding > fit_tolerance() * scale_ / Scalar(100)) {
       message_ =
           detail::concat("the limit of the tangent model was reached to |f(X) - y| = ", limit_residual_,
-                         " only, where |y| = ", detail::norm(dataset.y()), " and |f_0(X)| = ", detail::norm(start),
+                         " only, where |y| = ", dataset.Y().norm(), " and |f_0(X)| = ", detail::norm(start),
                          ": rounding allows no better; normalize the inputs or choose a smaller initial function");
       return;
     }
     message_ = detail::concat(
-        "the tangent kernel is singular (rank ", rank_, " of ", X_.rows(),
+        "the tangent kernel is singular (rank ", rank_, " of ", start.size(),
         ") and the labels do not fit: the flow of the tangent model ends with |f(X) - y| = ", limit_residual_);
     if (rank_ == 0) message_ += "; the kernel is zero: no parameter moves (every unit dead?)";
     for (Index i = 0; i < X_.rows(); ++i)
       for (Index j = 0; j < i; ++j)
-        if (dataset.y()[i] != dataset.y()[j] && has_equal_rows(i, j)) {
-          message_ += detail::concat("; samples ", j, " and ", i, " have the same input and different labels, ",
-                                     dataset.y()[j], " and ", dataset.y()[i]);
-          return;
-        }
+        for (Index k = 0; k < dataset.num_outputs(); ++k)
+          if (dataset.Y()(i, k) != dataset.Y()(j, k) && has_equal_rows(i, j)) {
+            message_ += detail::concat("; samples ", j, " and ", i, " have the same input and different labels, ",
+                                       dataset.Y()(j, k), " and ", dataset.Y()(i, k));
+            return;
+          }
   }
 
   Linearized<M> linear_;

@@ -37,6 +37,10 @@ struct CrossEntropy {
   /// DimensionError for other shapes, ArgumentError for a label outside 0 .. K - 1. Cost: 2 B K exponentials.
   S value_and_gradient(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> G) const;
 
+  /// Roots of the second derivative `diag(p) - p p^T` of each sample, p its softmax: with `q = sqrt(p)` elementwise it
+  /// is `R R^T`, `R = diag(q) (I - q q^T)`. R is N x K^2, see ConvexClassLoss. Throws DimensionError for other shapes.
+  void curvature_root(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> R) const;
+
  private:
   static constexpr Index block_rows = 64;
   // On the stack, and always aligned alike: a vectorized exponential may differ from a scalar one in the last place.
@@ -114,6 +118,36 @@ S CrossEntropy<S>::value_and_gradient(ConstMatrixRef<S> F, ConstVectorRef<int> l
   return evaluate(F, labels, [&](Index row, Index rows, Index k, const auto& values) {
     G.col(k).segment(row, rows) = values.matrix();
   });
+}
+
+template <class S>
+void CrossEntropy<S>::curvature_root(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> R) const {
+  using std::exp;
+  using std::sqrt;
+  const Index outputs = F.cols();
+  detail::require_labels(labels, F.rows(), outputs);
+  require<DimensionError>(R.rows() == F.rows() && R.cols() == outputs * outputs, "R is ", R.rows(), " x ", R.cols(),
+                          " where ", F.rows(), " x ", outputs * outputs, " is needed");
+  for (Index n = 0; n < F.rows(); ++n) {
+    S largest = F(n, 0);
+    for (Index k = 1; k < outputs; ++k) largest = std::max(largest, F(n, k));
+    // The roots q in the first column of R, until they are used.
+    S sum(0);
+    for (Index k = 0; k < outputs; ++k) {
+      const S root = exp((F(n, k) - largest) / S(2));
+      R(n, k) = root < sqrt(std::numeric_limits<S>::min()) ? S(0) : root;
+      sum += R(n, k) * R(n, k);
+    }
+    const S norm = sqrt(sum);
+    for (Index k = 0; k < outputs; ++k) R(n, k) /= norm;
+    for (Index b = outputs - 1; b >= 0; --b) {
+      const S q_b = R(n, b);
+      for (Index a = 0; a < outputs; ++a) {
+        const S q_a = R(n, a);
+        R(n, a + b * outputs) = q_a * ((a == b ? S(1) : S(0)) - q_a * q_b);
+      }
+    }
+  }
 }
 
 /// Samples whose label has the strictly largest output.

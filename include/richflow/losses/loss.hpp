@@ -20,15 +20,24 @@ concept Loss = requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scala
 };
 
 /// A Loss of constant second derivative: `curvature()` is the c with d^2 L / df^2 = c I, which makes `c J^T J` the
-/// Gauss-Newton matrix of the flow. The integrators that work on the tangent kernel need it; explicit ones do not.
+/// Gauss-Newton matrix of the flow. The integrators that work on the tangent kernel need it, or a ConvexLoss; explicit
+/// ones do not.
 template <class L, class Scalar>
 concept QuadraticLoss = Loss<L, Scalar> && requires(const L& loss) {
   { loss.curvature() } -> std::convertible_to<Scalar>;
 };
 
+/// A Loss that is a sum over the outputs, of convex functions: `curvature_root(f, y, out)` writes the square roots of
+/// their second derivatives. With `H = d^2 L / df^2` the Gauss-Newton matrix of the flow is `J^T H J`.
+template <class L, class Scalar>
+concept ConvexLoss = Loss<L, Scalar> && requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {
+  loss.curvature_root(f, f, out);
+};
+
 namespace detail {
 
 RICHFLOW_DEFINE_HAS_MEMBER(curvature)
+RICHFLOW_DEFINE_HAS_MEMBER(curvature_root)
 
 }  // namespace detail
 
@@ -40,6 +49,14 @@ template <class L, class Scalar>
 concept ClassLoss = requires(const L& loss, ConstMatrixRef<Scalar> F, ConstVectorRef<int> labels, MatrixRef<Scalar> G) {
   { loss.value(F, labels) } -> std::convertible_to<Scalar>;
   { loss.value_and_gradient(F, labels, G) } -> std::convertible_to<Scalar>;
+};
+
+/// A convex ClassLoss: `curvature_root(F, labels, R)` writes N x K^2 numbers, row n a K x K matrix R_n, column by
+/// column, with `R_n R_n^T` the second derivative by the outputs of sample n.
+template <class L, class Scalar>
+concept ConvexClassLoss = ClassLoss<L, Scalar> &&
+    requires(const L& loss, ConstMatrixRef<Scalar> F, ConstVectorRef<int> labels, MatrixRef<Scalar> R) {
+  loss.curvature_root(F, labels, R);
 };
 
 }  // namespace richflow

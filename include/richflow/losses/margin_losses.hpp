@@ -64,6 +64,15 @@ struct LogisticLoss {
       out[n] = detail::normal_or_zero(-y[n] * (margin < S(0) ? S(1) : small) / (S(1) + small));
     }
   }
+  /// `out_n = 1 / (2 cosh(f_n / 2))`, the root of the second derivative.
+  void curvature_root(ConstVectorRef<S> f, ConstVectorRef<S> /*y*/, VectorRef<S> out) const {
+    using std::abs;
+    using std::exp;
+    for (Index n = 0; n < f.size(); ++n) {
+      const S half = exp(-abs(f[n]) / S(2));
+      out[n] = detail::normal_or_zero(half / (S(1) + half * half));
+    }
+  }
 };
 
 /// `sum_n exp(-y_n f_n)`, a plain sum. Overflows to infinity, which stops a run, where a margin is below about -700
@@ -83,6 +92,11 @@ struct ExponentialLoss {
   void gradient(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
     using std::exp;
     for (Index n = 0; n < f.size(); ++n) out[n] = detail::normal_or_zero(-y[n] * exp(-y[n] * f[n]));
+  }
+  /// `out_n = exp(-y_n f_n / 2)`, the root of the second derivative.
+  void curvature_root(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
+    using std::exp;
+    for (Index n = 0; n < f.size(); ++n) out[n] = detail::normal_or_zero(exp(-y[n] * f[n] / S(2)));
   }
 };
 

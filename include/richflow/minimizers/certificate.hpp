@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
@@ -13,6 +12,7 @@
 #include "richflow/linalg/products.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
+#include "richflow/regularizers/mirror_map.hpp"
 
 namespace richflow {
 

@@ -3,12 +3,12 @@
 #include <memory>
 #include <utility>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/minimizers/minimizer_result.hpp"
 #include "richflow/minimizers/mirror_path_engine.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
+#include "richflow/regularizers/mirror_map.hpp"
 
 namespace richflow {
 

@@ -4,20 +4,22 @@
 #include <array>
 #include <charconv>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/models/convolution.hpp"
-#include "richflow/models/he_initialization.hpp"
+#include "richflow/models/evaluation.hpp"
+#include "richflow/models/initialization.hpp"
 
 namespace richflow {
 
@@ -92,18 +94,8 @@ struct ConvLayer {
   return layers;
 }
 
-/// Memory in which a ConvNetwork evaluates batches: the outputs of all layers, twice the largest of them, and the
-/// transformed weights.
 template <class S>
-struct ConvNetworkWorkspace {
-  Index max_batch = 0;
-  Index batch = 0;                          // B of the last forward
-  Vector<S> input = {};                     // X, padded
-  std::vector<Vector<S>> values = {};       // per layer its output
-  std::vector<Vector<S>> transformed = {};  // per layer its weights, of the last forward
-  std::array<Vector<S>, 2> tangents = {};   // derivatives of one layer and the next
-  ConvolutionScratch<S> scratch = {};
-};
+class ConvNetworkEvaluation;
 
 /// A convolutional network on images with K outputs per image, such as the VGG11 of Woodworth et al. 2020, Figure 6
 /// (d): 3x3 convolutions without bias, each followed by max(., 0), 2x2 max-poolings, and a dense layer without bias to
@@ -114,15 +106,14 @@ struct ConvNetworkWorkspace {
 /// of degree D in w, D the number of layers with weights. The derivative of max(z, 0) at z = 0 is 0, and that of a
 /// max-pooling belongs to the first of several equal maxima, row by row.
 ///
-/// A BatchModel with HasBatchJvp, and for K = 1 a Model with HasJvp. Immutable; nothing allocates but Eigen's matrix
-/// products. Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's
-/// algorithm), `add_pullback` twice, `forward_jvp` twice. Memory: 4 B numbers per value of the largest layer, and 16/9
-/// P.
+/// A Model with its own evaluation and HasJvp. Immutable; an evaluation holds the outputs of all layers, twice the
+/// largest of them (4 B numbers per value) and the transformed weights (16/9 P), and allocates nothing but in Eigen's
+/// matrix products. Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's
+/// algorithm), `add_pullback` twice, `jvp` twice.
 template <class S>
 class ConvNetwork {
  public:
   using Scalar = S;
-  using BatchWorkspace = ConvNetworkWorkspace<S>;
 
   /// Throws DimensionError for an image or a number of outputs that is not positive, a convolution without channels,
   /// a pooling of an odd height or width, and where no layer is given.
@@ -135,7 +126,7 @@ class ConvNetwork {
   /// The shape of the images.
   [[nodiscard]] const ImageShape& image() const { return image_; }
   /// d.
-  [[nodiscard]] Index input_features() const { return image_.size(); }
+  [[nodiscard]] Index input_dimension() const { return image_.size(); }
   /// K.
   [[nodiscard]] Index num_outputs() const { return dense_.outputs; }
   /// P.
@@ -155,37 +146,28 @@ class ConvNetwork {
   [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
                                              HeInitialization rule = HeInitialization::uniform) const;
 
-  /// Memory for batches of up to `max_batch` images. Throws DimensionError unless max_batch > 0.
-  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const;
+  /// Memory for batches of up to `max_batch` images; one thread works on them. Throws DimensionError unless max_batch >
+  /// 0.
+  [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
 
-  /// `F = f(w, X)`, B x K.
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const;
-
-  /// What the dense layer saw in the last `forward`, B x features: a view of the workspace.
-  [[nodiscard]] auto last_features(BatchWorkspace& ws) const {
-    return samples(ws.values.back(), dense_.inputs, ws).topRows(ws.batch);
+  /// `F = f(w, X)`, N x K. Allocates an evaluation, here and below.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) const {
+    detail::InBatches<S>(*this, X.rows()).predict(w, X, F);
   }
+  /// `out = J(w)^T G`, P values.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) const {
+    detail::InBatches<S>(*this, X.rows()).vjp(w, X, G, out);
+  }
+  /// `dF = J(w) v`, N x K.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
+    detail::InBatches<S>(*this, X.rows()).jvp(w, X, v, dF);
+  }
+
   /// Features of the dense layer.
   [[nodiscard]] Index num_last_features() const { return dense_.inputs; }
-
-  /// `target += scale * sum_n J_n(w)^T G_n`, P values, at the w and X of the last `forward` with this workspace;
-  /// `target` may be the memory of w.
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target,
-                    BatchWorkspace& ws) const;
-
-  /// `dF = J(w) v`, B x K, at the w and X of the last `forward` with this workspace.
-  void forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
-                   BatchWorkspace& ws) const;
-
-  /// `out = f(w, X)`, N values, of a net with one output; all of X is one batch. Allocates a workspace. Throws
-  /// DimensionError for K > 1.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
-
-  /// `out = J(w)^T r`, P values, of a net with one output. Allocates a workspace.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const;
-
-  /// `out = J(w) v`, N values, of a net with one output. Allocates a workspace.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const;
+  /// What the dense layer sees of the images X, N x num_last_features(): the inputs of a LinearClassifier that is its
+  /// training alone. Allocates an evaluation.
+  [[nodiscard]] Matrix<S> last_features(ConstVectorRef<S> w, ConstMatrixRef<S> X) const;
 
  private:
   struct Layer {
@@ -201,12 +183,43 @@ class ConvNetwork {
     Index weights = 0;
   };
 
+  friend class ConvNetworkEvaluation<S>;
+
+  ImageShape image_;
+  std::vector<Layer> layers_ = {};
+  Dense dense_ = {};
+  std::size_t first_convolution_ = 0;
+  Index depth_ = 0;
+  Index num_parameters_ = 0;
+};
+
+/// The evaluation of a ConvNetwork.
+template <class S>
+class ConvNetworkEvaluation final : public AnyEvaluation<S> {
+ public:
+  ConvNetworkEvaluation(const ConvNetwork<S>& net, Index max_batch);
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<ConvNetworkEvaluation>(*this);
+  }
+
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
+  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                    VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+
+  /// What the dense layer saw in the last `forward`, B x features.
+  [[nodiscard]] auto last_features() { return samples(values_.back(), dense().inputs).topRows(batch_); }
+
+ private:
+  using Layer = typename ConvNetwork<S>::Layer;
+
   /// Values of a layer as a matrix of padded samples x features.
-  [[nodiscard]] static Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features, const BatchWorkspace& ws);
+  [[nodiscard]] Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features) const;
 
   [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const;
 
-  [[nodiscard]] static const S* input(std::size_t l, const BatchWorkspace& ws);
+  [[nodiscard]] const S* input(std::size_t l) const;
 
   /// `body(place, corner, row)` for each pixel of the output: where its `batch` values are in the output, and
   /// those of the square in the input: at corner, corner + batch, row, row + batch.
@@ -236,18 +249,16 @@ class ConvNetwork {
   static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
                            S* of_output);
 
-  BatchWorkspace forward_one(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
+  [[nodiscard]] const std::vector<Layer>& layers() const { return net_.layers_; }
+  [[nodiscard]] const typename ConvNetwork<S>::Dense& dense() const { return net_.dense_; }
 
-  void check_point(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const;
-
-  void check_outputs(const char* name, ConstMatrixRef<S> F, const BatchWorkspace& ws) const;
-
-  ImageShape image_;
-  std::vector<Layer> layers_ = {};
-  Dense dense_ = {};
-  std::size_t first_convolution_ = 0;
-  Index depth_ = 0;
-  Index num_parameters_ = 0;
+  ConvNetwork<S> net_;
+  Index batch_ = 0;                          // B of the last forward
+  Vector<S> input_ = {};                     // X, padded
+  std::vector<Vector<S>> values_ = {};       // per layer its output
+  std::vector<Vector<S>> transformed_ = {};  // per layer its weights, of the last forward
+  std::array<Vector<S>, 2> tangents_ = {};   // derivatives of one layer and the next
+  ConvolutionScratch<S> scratch_ = {};
 };
 
 template <class S>
@@ -301,145 +312,132 @@ Vector<S> ConvNetwork<S>::initial_parameters(RandomStream& random, BasicScale<S>
   Index position = 0;
   for (Index l = 1; l <= depth_; ++l) {
     const auto W = weights(w, l);
-    detail::draw_layer<S>(random, alpha, rule, W.rows(), w.segment(position, W.size()));
+    detail::draw_weights<S>(random, alpha, rule, 2.0, W.rows(), w.segment(position, W.size()));
     position += W.size();
   }
   return w;
 }
 
 template <class S>
-typename ConvNetwork<S>::BatchWorkspace ConvNetwork<S>::make_batch_workspace(Index max_batch) const {
-  require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
+Evaluation<S> ConvNetwork<S>::make_evaluation(Index max_batch, ParallelOptions /*parallel*/) const {
+  return Evaluation<S>(std::make_unique<ConvNetworkEvaluation<S>>(*this, max_batch));
+}
+
+template <class S>
+Matrix<S> ConvNetwork<S>::last_features(ConstVectorRef<S> w, ConstMatrixRef<S> X) const {
+  constexpr Index at_once = 128;
+  require_size("w", w.size(), num_parameters_);
+  require<DimensionError>(X.cols() == input_dimension() && X.rows() > 0, "X is ", X.rows(), " x ", X.cols(),
+                          " where images of d = ", input_dimension(), " features are needed");
+  ConvNetworkEvaluation<S> at(*this, std::min(at_once, X.rows()));
+  Matrix<S> features(X.rows(), num_last_features());
+  Matrix<S> ignored(std::min(at_once, X.rows()), num_outputs());
+  for (Index first = 0; first < X.rows(); first += at_once) {
+    const Index count = std::min(at_once, X.rows() - first);
+    at.forward(w, X.middleRows(first, count), ignored.topRows(count));
+    features.middleRows(first, count) = at.last_features();
+  }
+  return features;
+}
+
+template <class S>
+ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index max_batch)
+    : AnyEvaluation<S>({net.num_parameters(), net.num_outputs(), max_batch, net.input_dimension()}), net_(net) {
   const Index batch = Convolution3x3<S>::padded(max_batch);
-  BatchWorkspace ws;
-  ws.max_batch = max_batch;
-  ws.input.setZero(batch * image_.size());
-  Index largest = image_.size();
-  for (const Layer& layer : layers_) {
-    ws.values.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
-    ws.transformed.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
-    if (!layer.is_pool) layer.convolution.reserve(ws.scratch, batch);
+  input_.setZero(batch * net.input_dimension());
+  Index largest = net.input_dimension();
+  for (const Layer& layer : layers()) {
+    values_.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
+    transformed_.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
+    if (!layer.is_pool) layer.convolution.reserve(scratch_, batch);
     largest = std::max(largest, layer.output.size());
   }
-  for (Vector<S>& tangent : ws.tangents) tangent.setZero(batch * largest);
-  return ws;
+  for (Vector<S>& tangent : tangents_) tangent.setZero(batch * largest);
 }
 
 template <class S>
-void ConvNetwork<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& ws) const {
-  require_size("w", w.size(), num_parameters_);
-  require<DimensionError>(X.cols() == input_features(), "X has ", X.cols(),
-                          " columns where the net has d = ", input_features(), " features");
-  require<DimensionError>(X.rows() > 0 && X.rows() <= ws.max_batch, "X has ", X.rows(),
-                          " rows where the workspace was made for 1 to ", ws.max_batch);
-  ws.batch = X.rows();
-  check_outputs("F", F, ws);
-  auto padded_input = samples(ws.input, image_.size(), ws);
-  padded_input.topRows(ws.batch) = X;
-  padded_input.bottomRows(padded_input.rows() - ws.batch).setZero();
+void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+  batch_ = X.rows();
+  auto padded_input = samples(input_, net_.input_dimension());
+  padded_input.topRows(batch_) = X;
+  padded_input.bottomRows(padded_input.rows() - batch_).setZero();
   const Index batch = padded_input.rows();
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    S* const out = ws.values[l].data();
+  for (std::size_t l = 0; l < layers().size(); ++l) {
+    const Layer& layer = layers()[l];
+    S* const out = values_[l].data();
     if (layer.is_pool) {
-      pool(layer.output, batch, input(l, ws), out);
+      pool(layer.output, batch, input(l), out);
     } else {
-      layer.convolution.transform_weights(w.data() + layer.weights, ws.transformed[l].data());
-      layer.convolution.forward_relu(batch, input(l, ws), ws.transformed[l].data(), out, ws.scratch);
+      layer.convolution.transform_weights(w.data() + layer.weights, transformed_[l].data());
+      layer.convolution.forward_relu(batch, input(l), transformed_[l].data(), out, scratch_);
     }
   }
-  detail::matrix_product<S>(last_features(ws), dense_weights(w), F);
+  detail::matrix_product<S>(last_features(), dense_weights(w), F);
 }
 
 template <class S>
-void ConvNetwork<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                                  VectorRef<S> target, BatchWorkspace& ws) const {
-  check_point(w, X, ws);
-  check_outputs("G", G, ws);
-  require_size("target", target.size(), num_parameters_);
+void ConvNetworkEvaluation<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
+                                            VectorRef<S> target) {
   std::size_t at = 0;
-  auto last = samples(ws.tangents[at], dense_.inputs, ws);
-  detail::product_with_transposed<S>(G, dense_weights(w), last.topRows(ws.batch));
-  last.bottomRows(last.rows() - ws.batch).setZero();
-  Eigen::Map<Matrix<S>>(target.data() + dense_.weights, dense_.inputs, dense_.outputs).noalias() +=
-      scale * last_features(ws).transpose() * G;
+  auto last = samples(tangents_[at], dense().inputs);
+  detail::product_with_transposed<S>(G, dense_weights(w), last.topRows(batch_));
+  last.bottomRows(last.rows() - batch_).setZero();
+  Eigen::Map<Matrix<S>>(target.data() + dense().weights, dense().inputs, dense().outputs).noalias() +=
+      scale * last_features().transpose() * G;
   const Index batch = last.rows();
-  for (std::size_t l = layers_.size(); l-- > first_convolution_;) {
-    const Layer& layer = layers_[l];
-    const S* const of_output = ws.tangents[at].data();
-    S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[1 - at].data();
+  for (std::size_t l = layers().size(); l-- > net_.first_convolution_;) {
+    const Layer& layer = layers()[l];
+    const S* const of_output = tangents_[at].data();
+    S* const of_input = l == net_.first_convolution_ ? nullptr : tangents_[1 - at].data();
     if (layer.is_pool)
-      pool_back(layer.output, batch, input(l, ws), ws.values[l].data(), of_output, of_input);
+      pool_back(layer.output, batch, input(l), values_[l].data(), of_output, of_input);
     else
-      layer.convolution.backward_relu(batch, input(l, ws), ws.transformed[l].data(), ws.values[l].data(), of_output,
-                                      scale, target.data() + layer.weights, of_input, ws.scratch);
+      layer.convolution.backward_relu(batch, input(l), transformed_[l].data(), values_[l].data(), of_output, scale,
+                                      target.data() + layer.weights, of_input, scratch_);
     at = 1 - at;
   }
 }
 
 template <class S>
-void ConvNetwork<S>::forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
-                                 BatchWorkspace& ws) const {
-  check_point(w, X, ws);
-  check_outputs("dF", dF, ws);
-  require_size("v", v.size(), num_parameters_);
-  const Index batch = Convolution3x3<S>::padded(ws.batch);
+void ConvNetworkEvaluation<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  const Index batch = Convolution3x3<S>::padded(batch_);
   std::size_t at = 0;
-  for (std::size_t l = first_convolution_; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    const S* const of_input = l == first_convolution_ ? nullptr : ws.tangents[at].data();
-    S* const of_output = ws.tangents[1 - at].data();
+  for (std::size_t l = net_.first_convolution_; l < layers().size(); ++l) {
+    const Layer& layer = layers()[l];
+    const S* const of_input = l == net_.first_convolution_ ? nullptr : tangents_[at].data();
+    S* const of_output = tangents_[1 - at].data();
     if (layer.is_pool) {
-      pool_tangent(layer.output, batch, input(l, ws), ws.values[l].data(), of_input, of_output);
+      pool_tangent(layer.output, batch, input(l), values_[l].data(), of_input, of_output);
     } else {
-      S* const direction = ws.scratch.weights.data();
+      S* const direction = scratch_.weights.data();
       layer.convolution.transform_weights(v.data() + layer.weights, direction);
-      layer.convolution.forward_tangent(batch, input(l, ws), of_input, ws.transformed[l].data(), direction,
-                                        ws.values[l].data(), of_output, ws.scratch);
+      layer.convolution.forward_tangent(batch, input(l), of_input, transformed_[l].data(), direction, values_[l].data(),
+                                        of_output, scratch_);
     }
     at = 1 - at;
   }
-  detail::matrix_product<S>(last_features(ws), dense_weights(v), dF);
-  if (first_convolution_ < layers_.size())
-    detail::add_matrix_product<S>(samples(ws.tangents[at], dense_.inputs, ws).topRows(ws.batch), dense_weights(w), dF);
+  detail::matrix_product<S>(last_features(), dense_weights(v), dF);
+  if (net_.first_convolution_ < layers().size())
+    detail::add_matrix_product<S>(samples(tangents_[at], dense().inputs).topRows(batch_), dense_weights(w), dF);
 }
 
 template <class S>
-void ConvNetwork<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
-  static_cast<void>(forward_one(w, X, out));
+Eigen::Map<Matrix<S>> ConvNetworkEvaluation<S>::samples(Vector<S>& values, Index features) const {
+  return {values.data(), Convolution3x3<S>::padded(batch_), features};
 }
 
 template <class S>
-void ConvNetwork<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
-  Vector<S> ignored(r.size());
-  BatchWorkspace ws = forward_one(w, X, ignored);
-  out.setZero();
-  add_pullback(w, X, r, S(1), out, ws);
+Eigen::Map<const Matrix<S>> ConvNetworkEvaluation<S>::dense_weights(ConstVectorRef<S> w) const {
+  return {w.data() + dense().weights, dense().inputs, dense().outputs};
 }
 
 template <class S>
-void ConvNetwork<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
-  BatchWorkspace ws = forward_one(w, X, out);
-  forward_jvp(w, X, v, out, ws);
+const S* ConvNetworkEvaluation<S>::input(std::size_t l) const {
+  return l == 0 ? input_.data() : values_[l - 1].data();
 }
 
 template <class S>
-Eigen::Map<Matrix<S>> ConvNetwork<S>::samples(Vector<S>& values, Index features, const BatchWorkspace& ws) {
-  return {values.data(), Convolution3x3<S>::padded(ws.batch), features};
-}
-
-template <class S>
-Eigen::Map<const Matrix<S>> ConvNetwork<S>::dense_weights(ConstVectorRef<S> w) const {
-  return {w.data() + dense_.weights, dense_.inputs, dense_.outputs};
-}
-
-template <class S>
-const S* ConvNetwork<S>::input(std::size_t l, const BatchWorkspace& ws) {
-  return l == 0 ? ws.input.data() : ws.values[l - 1].data();
-}
-
-template <class S>
-void ConvNetwork<S>::pool(const ImageShape& output, Index batch, const S* in, S* out) {
+void ConvNetworkEvaluation<S>::pool(const ImageShape& output, Index batch, const S* in, S* out) {
   const auto larger = [](S v, S u) { return v < u || u != u ? u : v; };  // NaN where one of them is
   for_squares(output, batch, [&](Index place, Index corner, Index row) {
     const S* const a = in + corner;
@@ -452,8 +450,8 @@ void ConvNetwork<S>::pool(const ImageShape& output, Index batch, const S* in, S*
 }
 
 template <class S>
-void ConvNetwork<S>::pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
-                               S* of_input) {
+void ConvNetworkEvaluation<S>::pool_back(const ImageShape& output, Index batch, const S* in, const S* out,
+                                         const S* of_output, S* of_input) {
   for_squares(output, batch, [&](Index place, Index corner, Index row) {
     give_to_first(batch, in + corner, in + row, out + place, of_output + place, of_input + corner,
                   of_input + corner + batch, of_input + row, of_input + row + batch);
@@ -461,8 +459,9 @@ void ConvNetwork<S>::pool_back(const ImageShape& output, Index batch, const S* i
 }
 
 template <class S>
-void ConvNetwork<S>::give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
-                                   S* __restrict to_b, S* __restrict to_c, S* __restrict to_d) {
+void ConvNetworkEvaluation<S>::give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g,
+                                             S* __restrict to_a, S* __restrict to_b, S* __restrict to_c,
+                                             S* __restrict to_d) {
   for (Index n = 0; n < batch; ++n) {
     const S all = g[n];
     const S after_a = ab[n] == m[n] ? S(0) : all;
@@ -476,8 +475,8 @@ void ConvNetwork<S>::give_to_first(Index batch, const S* ab, const S* cd, const 
 }
 
 template <class S>
-void ConvNetwork<S>::pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
-                                  S* of_output) {
+void ConvNetworkEvaluation<S>::pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out,
+                                            const S* of_input, S* of_output) {
   for_squares(output, batch, [&](Index place, Index corner, Index row) {
     S* __restrict const to = of_output + place;
     for (Index n = 0; n < batch; ++n) {
@@ -490,31 +489,9 @@ void ConvNetwork<S>::pool_tangent(const ImageShape& output, Index batch, const S
   });
 }
 
-template <class S>
-typename ConvNetwork<S>::BatchWorkspace ConvNetwork<S>::forward_one(ConstVectorRef<S> w, ConstMatrixRef<S> X,
-                                                                    VectorRef<S> out) const {
-  require<DimensionError>(num_outputs() == 1, "the net has num_outputs = ", num_outputs(),
-                          " where one value per sample is asked for");
-  require_size("out", out.size(), X.rows());
-  BatchWorkspace ws = make_batch_workspace(X.rows());
-  forward(w, X, out, ws);
-  return ws;
-}
-
-template <class S>
-void ConvNetwork<S>::check_point(ConstVectorRef<S> w, ConstMatrixRef<S> X, const BatchWorkspace& ws) const {
-  require_size("w", w.size(), num_parameters_);
-  require<DimensionError>(X.rows() == ws.batch && X.cols() == input_features(), "X is ", X.rows(), " x ", X.cols(),
-                          " where the last forward had ", ws.batch, " x ", input_features());
-}
-
-template <class S>
-void ConvNetwork<S>::check_outputs(const char* name, ConstMatrixRef<S> F, const BatchWorkspace& ws) const {
-  require<DimensionError>(F.rows() == ws.batch && F.cols() == dense_.outputs, name, " is ", F.rows(), " x ", F.cols(),
-                          " where B x K = ", ws.batch, " x ", dense_.outputs, " is needed");
-}
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_CONV_NETWORK(prefix, S) prefix template class ConvNetwork<S>;
+#define RICHFLOW_INSTANTIATE_CONV_NETWORK(prefix, S) \
+  prefix template class ConvNetwork<S>;              \
+  prefix template class ConvNetworkEvaluation<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CONV_NETWORK)

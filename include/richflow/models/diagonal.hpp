@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"

@@ -1,59 +1,648 @@
 #pragma once
 
-#include "richflow/core/concepts.hpp"
+#include <algorithm>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/models/model.hpp"
 
-/// @file
-/// One way to evaluate models with and without a workspace, for what is built on top of them.
+namespace richflow {
 
-namespace richflow::detail {
-
-/// The workspace of a model that has none.
-struct NoWorkspace {};
-
-/// See `ModelWorkspace`.
-template <class M>
-struct ModelWorkspaceOf {
-  using type = NoWorkspace;  ///< of a model without one
+/// Which entries of the tangent kernel of a model with K outputs: for one output both are the same.
+enum class KernelForm {
+  full,   ///< NK x NK; row n + k N is output k of sample n, as in the N x K outputs read column by column
+  trace,  ///< its trace over the outputs, N x N: `sum_k <grad f_k(x_n), grad f_k(x_m)>`
 };
 
-/// See `ModelWorkspace`.
-template <HasWorkspace M>
-struct ModelWorkspaceOf<M> {
-  using type = typename M::Workspace;  ///< what the model says
+/// The sizes that an evaluation is made for.
+struct EvaluationShape {
+  Index num_parameters = 0;   ///< P
+  Index num_outputs = 1;      ///< K
+  Index max_batch = 0;        ///< the most samples of one `forward`
+  Index input_dimension = 0;  ///< d; 0 where inputs of any length will do
 };
 
-/// The workspace type of any model.
+/// What stands behind an Evaluation: a model's own memory and passes. A model that brings its own derives from this
+/// class and returns it from `make_evaluation`; the arguments are checked already, `w` and `X` are those of the last
+/// `forward`, and `forward`, `add_pullback` and `jvp` are all that is needed. Nothing in them should allocate; what
+/// `linearize` or `kernel` need beyond, their first call makes.
+template <class S>
+class AnyEvaluation {
+ public:
+  virtual ~AnyEvaluation() = default;
+
+  /// The sizes.
+  [[nodiscard]] const EvaluationShape& shape() const { return shape_; }
+
+  /// An independent copy.
+  [[nodiscard]] virtual std::unique_ptr<AnyEvaluation> clone() const = 0;
+
+  /// New samples: `forward` on them follows, once or at many w.
+  virtual void set_samples(ConstMatrixRef<S> /*X*/) {}
+
+  /// `F = f(w, X)`, N x K.
+  virtual void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) = 0;
+
+  /// Many products with J at this point follow: time to make what they share.
+  virtual void linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) {}
+
+  /// `target += scale J^T G`; `target` may be the memory of w.
+  virtual void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                            VectorRef<S> target) = 0;
+
+  /// `out = J^T G`.
+  virtual void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) {
+    std::fill_n(out.data(), out.size(), S(0));
+    add_pullback(w, X, G, S(1), out);
+  }
+
+  /// `dF = J v`, N x K.
+  virtual void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) = 0;
+
+  /// `K = J J^T`, the lower triangle at least. As it is here: a backward pass and a `jvp` for each output of each
+  /// sample, in the memory of one gradient.
+  virtual void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K);
+
+  /// `add_pullback` into w, then `forward` on X_next.
+  virtual void descend_and_forward(VectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                                   ConstMatrixRef<S> X_next, MatrixRef<S> F_next) {
+    add_pullback(w, X, G, scale, w);
+    set_samples(X_next);
+    forward(w, X_next, F_next);
+  }
+
+  /// Whether `descend_and_forward` saves passes over the parameters.
+  [[nodiscard]] virtual bool is_descent_fused() const { return false; }
+
+  /// Units of the model (HasUnits); 0 where it has none.
+  [[nodiscard]] virtual Index num_units() const { return 0; }
+  /// See HasUnits.
+  virtual void unit_square_norms(ConstVectorRef<S> /*v*/, VectorRef<S> /*out*/) const {}
+
+ protected:
+  explicit AnyEvaluation(const EvaluationShape& shape) : shape_(shape) {
+    require<DimensionError>(shape.num_parameters > 0, "the model has num_parameters = ", shape.num_parameters);
+    require<DimensionError>(shape.num_outputs > 0, "the model has num_outputs = ", shape.num_outputs);
+    require<DimensionError>(shape.max_batch > 0, "max_batch must be positive, got ", shape.max_batch);
+  }
+  AnyEvaluation(const AnyEvaluation&) = default;
+  AnyEvaluation& operator=(const AnyEvaluation&) = default;
+
+ private:
+  EvaluationShape shape_;
+  Vector<S> gradient_ = {};  // of one output of one sample, in `kernel`
+  Matrix<S> seed_ = {};
+  Matrix<S> column_ = {};
+};
+
+/// A model at one point (w, X): its outputs and the products with its Jacobian J there, in memory that is made once for
+/// at most `max_batch` samples. It is what flows, tangent kernels, kernel predictors and trainers work on, whatever the
+/// model; made by `make_evaluation(model, max_batch)`.
+///
+///     Evaluation<double> at = make_evaluation(net, X.rows());
+///     at.forward(w, X, F);                 // F = f(w, X), N x K
+///     at.add_pullback(G, -0.1, w_new);     // w_new -= 0.1 J^T G
+///     at.kernel(kernel);                   // J J^T
+///
+/// `forward` moves to (w, X) and refers to both: they must stay where and as they are while the other members are used.
+/// Copies are independent. Results do not depend on the threads that share a batch. Throws DimensionError where a shape
+/// is wrong, more samples than `max_batch` among them, and ArgumentError before the first `forward`.
+template <class S>
+class Evaluation {
+ public:
+  using Scalar = S;
+
+  /// What a model's own `make_evaluation` returns: `Evaluation<S>(std::make_unique<MyEvaluation>(...))`.
+  explicit Evaluation(std::unique_ptr<AnyEvaluation<S>> body) : body_(std::move(body)) {
+    require(body_ != nullptr, "Evaluation: there is nothing behind it (nullptr)");
+  }
+  Evaluation(const Evaluation& other) : body_(other.body_->clone()), w_(other.w_), X_(other.X_) {}
+  Evaluation(Evaluation&&) noexcept = default;
+  Evaluation& operator=(const Evaluation& other) { return *this = Evaluation(other); }
+  Evaluation& operator=(Evaluation&&) noexcept = default;
+  ~Evaluation() = default;
+
+  /// P.
+  [[nodiscard]] Index num_parameters() const { return body_->shape().num_parameters; }
+  /// K.
+  [[nodiscard]] Index num_outputs() const { return body_->shape().num_outputs; }
+  /// The most samples of one `forward`.
+  [[nodiscard]] Index max_batch() const { return body_->shape().max_batch; }
+  /// d; 0 where the model takes inputs of any length.
+  [[nodiscard]] Index input_dimension() const { return body_->shape().input_dimension; }
+  /// Samples of the last `forward`, 0 before.
+  [[nodiscard]] Index num_samples() const { return X_.rows; }
+
+  /// `F = f(w, X)`, N x K. The model's cost of a prediction.
+  template <class W, class Samples>
+  void forward(const W& w, const Samples& X, MatrixRef<S> F) {
+    static_assert(is_stored<W>() && is_stored<Samples>(),
+                  "richflow: an evaluation refers to w and X until the next forward: give it stored vectors and "
+                  "matrices of its number type, column by column, not expressions");
+    move_to(w, X, F);
+  }
+
+  /// `F = f(w, X)` on the samples of the last call, whose entries must not have changed: models that compare themselves
+  /// with a fixed point (Linearized, Unbiased) do not evaluate that again.
+  template <class W>
+  void forward(const W& w, MatrixRef<S> F) {
+    static_assert(is_stored<W>(), "richflow: an evaluation refers to w: give it a stored vector, not an expression");
+    move_to(w, F);
+  }
+
+  /// Makes what many products with J at this point share. Changes no result beyond rounding.
+  void linearize();
+
+  /// `target += scale J^T G`, P values, G is N x K; `target` may be the memory of w, which makes a step of descent one
+  /// pass over the parameters: then no member but `forward` may follow.
+  void add_pullback(ConstMatrixRef<S> G, S scale, VectorRef<S> target);
+
+  /// `out = J^T G`, P values.
+  void vjp(ConstMatrixRef<S> G, VectorRef<S> out);
+
+  /// `dF = J v`, N x K.
+  void jvp(ConstVectorRef<S> v, MatrixRef<S> dF);
+
+  /// `K = J J^T`, NK x NK or its trace over outputs, N x N (KernelForm), both triangles.
+  void kernel(MatrixRef<S> K, KernelForm form = KernelForm::full);
+
+  /// A step of descent and the outputs after it: `add_pullback(G, scale, w)`, then `forward(w, X_next, F_next)`, with
+  /// the same results bit for bit, and fewer passes over the parameters where the model can. `w` is that of the last
+  /// `forward`; F_next may be the memory of G if both have as many rows.
+  template <class Samples>
+  void descend_and_forward(ConstMatrixRef<S> G, S scale, VectorRef<S> w, const Samples& X_next, MatrixRef<S> F_next) {
+    static_assert(is_stored<Samples>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
+    descend_to(G, scale, w, X_next, F_next);
+  }
+
+  /// Whether `descend_and_forward` saves passes over the parameters.
+  [[nodiscard]] bool is_descent_fused() const { return body_->is_descent_fused(); }
+
+  /// Units of the model (HasUnits); 0 where it has none.
+  [[nodiscard]] Index num_units() const { return body_->num_units(); }
+  /// See HasUnits.
+  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const;
+
+ private:
+  struct Values {
+    const S* data = nullptr;
+    Index size = 0;
+    [[nodiscard]] Eigen::Map<const Vector<S>> map() const { return {data, size}; }
+  };
+  struct Samples {
+    const S* data = nullptr;
+    Index rows = 0;
+    Index cols = 0;
+    Index stride = 0;
+    [[nodiscard]] Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>> map() const {
+      return {data, rows, cols, Eigen::OuterStride<>(stride)};
+    }
+  };
+
+  template <class T>
+  [[nodiscard]] static consteval bool is_stored() {
+    if constexpr (requires {
+                    typename T::Scalar;
+                    T::Flags;
+                  }) {
+      constexpr bool by_columns = T::IsVectorAtCompileTime || !T::IsRowMajor;
+      return std::is_same_v<typename T::Scalar, S> && (T::Flags & Eigen::DirectAccessBit) != 0 && by_columns &&
+             Eigen::internal::inner_stride_at_compile_time<T>::ret == 1;
+    } else {
+      return false;
+    }
+  }
+
+  void move_to(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F);
+  void move_to(ConstVectorRef<S> w, MatrixRef<S> F);
+  void descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, ConstMatrixRef<S> X_next, MatrixRef<S> F_next);
+  void require_point(const char* member) const;
+  void require_parameters(const char* name, Index size) const;
+  void require_samples(const char* name, ConstMatrixRef<S> X) const;
+  void require_outputs(const char* name, ConstMatrixRef<S> F, Index samples) const;
+
+  std::unique_ptr<AnyEvaluation<S>> body_;
+  Values w_ = {};
+  Samples X_ = {};
+};
+
+template <class S>
+void AnyEvaluation<S>::kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) {
+  const Index samples = X.rows();
+  const Index outputs = shape_.num_outputs;
+  gradient_.resize(shape_.num_parameters);
+  seed_.setZero(samples, outputs);
+  column_.resize(samples, outputs);
+  for (Index m = 0; m < samples; ++m) {
+    if (form == KernelForm::trace) K.col(m).setZero();
+    for (Index k = 0; k < outputs; ++k) {
+      seed_(m, k) = S(1);
+      vjp(w, X, seed_, gradient_);
+      seed_(m, k) = S(0);
+      jvp(w, X, gradient_, column_);
+      if (form == KernelForm::trace)
+        K.col(m) += column_.col(k);
+      else
+        std::copy_n(column_.data(), column_.size(), K.data() + (m + k * samples) * K.outerStride());
+    }
+  }
+}
+
+template <class S>
+void Evaluation<S>::move_to(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+  require_parameters("w", w.size());
+  require_samples("X", X);
+  require_outputs("F", F, X.rows());
+  X_ = {};
+  body_->set_samples(X);
+  body_->forward(w, X, F);
+  w_ = {w.data(), w.size()};
+  X_ = {X.data(), X.rows(), X.cols(), X.outerStride()};
+}
+
+template <class S>
+void Evaluation<S>::move_to(ConstVectorRef<S> w, MatrixRef<S> F) {
+  require_point("forward on the same samples");
+  require_parameters("w", w.size());
+  require_outputs("F", F, X_.rows);
+  body_->forward(w, X_.map(), F);
+  w_ = {w.data(), w.size()};
+}
+
+template <class S>
+void Evaluation<S>::linearize() {
+  require_point("linearize");
+  body_->linearize(w_.map(), X_.map());
+}
+
+template <class S>
+void Evaluation<S>::add_pullback(ConstMatrixRef<S> G, S scale, VectorRef<S> target) {
+  require_point("add_pullback");
+  require_outputs("G", G, X_.rows);
+  require_parameters("target", target.size());
+  body_->add_pullback(w_.map(), X_.map(), G, scale, target);
+}
+
+template <class S>
+void Evaluation<S>::vjp(ConstMatrixRef<S> G, VectorRef<S> out) {
+  require_point("vjp");
+  require_outputs("G", G, X_.rows);
+  require_parameters("out", out.size());
+  body_->vjp(w_.map(), X_.map(), G, out);
+}
+
+template <class S>
+void Evaluation<S>::jvp(ConstVectorRef<S> v, MatrixRef<S> dF) {
+  require_point("jvp");
+  require_parameters("v", v.size());
+  require_outputs("dF", dF, X_.rows);
+  body_->jvp(w_.map(), X_.map(), v, dF);
+}
+
+template <class S>
+void Evaluation<S>::kernel(MatrixRef<S> K, KernelForm form) {
+  require_point("kernel");
+  const Index size = form == KernelForm::trace ? X_.rows : X_.rows * num_outputs();
+  require<DimensionError>(K.rows() == size && K.cols() == size, "K is ", K.rows(), " x ", K.cols(),
+                          " where N = ", X_.rows, " samples of ", num_outputs(), " outputs need ", size, " x ", size);
+  body_->kernel(w_.map(), X_.map(), form, K);
+  // The same to the last bit on both sides; in tiles, for the sake of the cache.
+  constexpr Index tile = 32;
+  for (Index j = 0; j < size; j += tile)
+    for (Index i = 0; i <= j; i += tile)
+      for (Index col = j; col < std::min(j + tile, size); ++col)
+        for (Index row = i; row < std::min(i + tile, col); ++row) K(row, col) = K(col, row);
+}
+
+template <class S>
+void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, ConstMatrixRef<S> X_next,
+                               MatrixRef<S> F_next) {
+  require_point("descend_and_forward");
+  require_outputs("G", G, X_.rows);
+  require_parameters("w", w.size());
+  require(w.data() == w_.data, "descend_and_forward: w must be that of the last forward");
+  require_samples("X_next", X_next);
+  require_outputs("F_next", F_next, X_next.rows());
+  body_->descend_and_forward(w, X_.map(), G, scale, X_next, F_next);
+  X_ = {X_next.data(), X_next.rows(), X_next.cols(), X_next.outerStride()};
+}
+
+template <class S>
+void Evaluation<S>::unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const {
+  require_parameters("v", v.size());
+  require_size("out", out.size(), num_units());
+  body_->unit_square_norms(v, out);
+}
+
+template <class S>
+void Evaluation<S>::require_point(const char* member) const {
+  require(X_.data != nullptr, "the evaluation is at no point yet: forward(w, X, F) must come before ", member);
+}
+
+template <class S>
+void Evaluation<S>::require_parameters(const char* name, Index size) const {
+  require_size(name, size, num_parameters());
+}
+
+template <class S>
+void Evaluation<S>::require_samples(const char* name, ConstMatrixRef<S> X) const {
+  const EvaluationShape& shape = body_->shape();
+  require<DimensionError>(X.rows() > 0, name, " has N = 0 rows (samples)");
+  require<DimensionError>(X.rows() <= shape.max_batch, name, " has ", X.rows(),
+                          " rows where the evaluation was made for at most ", shape.max_batch, " samples");
+  require<DimensionError>(shape.input_dimension == 0 || X.cols() == shape.input_dimension, name, " has ", X.cols(),
+                          " columns where the model takes d = ", shape.input_dimension, " features");
+}
+
+template <class S>
+void Evaluation<S>::require_outputs(const char* name, ConstMatrixRef<S> F, Index samples) const {
+  require<DimensionError>(F.rows() == samples && F.cols() == num_outputs(), name, " is ", F.rows(), " x ", F.cols(),
+                          " where N x K = ", samples, " x ", num_outputs(), " is needed");
+}
+
+namespace detail {
+
+/// K.
+template <Model M>
+[[nodiscard]] Index num_outputs(const M& model) {
+  if constexpr (HasOutputs<M>)
+    return model.num_outputs();
+  else
+    return 1;
+}
+
+/// d, or 0 where the model does not say.
+template <Model M>
+[[nodiscard]] Index input_dimension(const M& model) {
+  if constexpr (HasInputDimension<M>)
+    return model.input_dimension();
+  else
+    return 0;
+}
+
+/// The members of a model whose outputs may be a vector (K = 1) or a matrix.
+template <Model M>
+void predict_of(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+                MatrixRef<typename M::Scalar> F) {
+  if constexpr (HasOutputs<M>)
+    model.predict(w, X, F);
+  else
+    model.predict(w, X, F.col(0));
+}
+template <Model M>
+void vjp_of(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+            ConstMatrixRef<typename M::Scalar> G, VectorRef<typename M::Scalar> out) {
+  if constexpr (HasOutputs<M>)
+    model.vjp(w, X, G, out);
+  else
+    model.vjp(w, X, G.col(0), out);
+}
+template <HasJvp M>
+void jvp_of(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+            ConstVectorRef<typename M::Scalar> v, MatrixRef<typename M::Scalar> dF) {
+  if constexpr (HasOutputs<M>)
+    model.jvp(w, X, v, dF);
+  else
+    model.jvp(w, X, v, dF.col(0));
+}
+
+/// The evaluation of a model that does not bring its own.
+template <Model M>
+class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
+  using S = typename M::Scalar;
+
+ public:
+  ModelEvaluation(const M& model, Index max_batch)
+      : AnyEvaluation<S>(
+            {model.num_parameters(), detail::num_outputs(model), max_batch, detail::input_dimension(model)}),
+        model_(model) {
+    pulled_.setZero(model.num_parameters());
+    seed_.setZero(max_batch, outputs());
+  }
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<ModelEvaluation>(*this);
+  }
+
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override {
+    require<DimensionError>(detail::num_outputs(model_) == outputs(),
+                            "the model has num_outputs = ", detail::num_outputs(model_), " where it had ", outputs(),
+                            " when it was first evaluated");
+    is_linearized_ = false;
+    predict_of(model_, w, X, F);
+  }
+
+  void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X) override {
+    if (is_linearized_) return;
+    write_gradients(w, X, 0, X.rows() * outputs());
+    is_linearized_ = true;
+  }
+
+  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                    VectorRef<S> target) override {
+    vjp(w, X, G, pulled_);
+    add_multiple(scale, pulled_.data(), target.data(), target.size());
+  }
+
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) override {
+    if (is_linearized_) {
+      matrix_product<S>(gradients_, contiguous(G), out);
+    } else {
+      vjp_of(model_, w, X, G, out);
+    }
+  }
+
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override {
+    if constexpr (HasJvp<M>) {
+      if (!is_linearized_) {
+        jvp_of(model_, w, X, v, dF);
+        return;
+      }
+    }
+    linearize(w, X);
+    for (Index k = 0; k < outputs(); ++k)
+      product_of_transposed<S>(gradients_.middleCols(k * X.rows(), X.rows()), v, dF.col(k));
+  }
+
+  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override {
+    const Index samples = X.rows();
+    const Index columns = samples * outputs();
+    const Index at_once = gradients_at_once();
+    if (is_linearized_ || columns <= at_once) {
+      linearize(w, X);
+      if (form == KernelForm::full || outputs() == 1) {
+        product_of_transposed<S>(gradients_, gradients_, K);
+        return;
+      }
+      K.setZero();
+      for (Index k = 0; k < outputs(); ++k) {
+        const auto of_output = gradients_.middleCols(k * samples, samples);
+        add_product_of_transposed<S>(of_output, of_output, K);
+      }
+      return;
+    }
+    if (form == KernelForm::trace) K.setZero();
+    // Pairs of blocks of gradients; for the trace only those of one output.
+    const Index group = form == KernelForm::trace ? samples : columns;
+    for (Index start = 0; start < columns; start += group)
+      for (Index j = 0; j < group; j += at_once) {
+        const Index cols = std::min(at_once, group - j);
+        write_gradients(w, X, start + j, cols);
+        const Matrix<S> right = gradients_;
+        add_or_write(form, right, right, K.block(j, j, cols, cols));
+        for (Index i = j + cols; i < group; i += at_once) {
+          const Index rows = std::min(at_once, group - i);
+          write_gradients(w, X, start + i, rows);
+          add_or_write(form, gradients_, right, K.block(i, j, rows, cols));
+        }
+      }
+  }
+
+  [[nodiscard]] Index num_units() const override {
+    if constexpr (HasUnits<M>)
+      return model_.num_units();
+    else
+      return 0;
+  }
+  void unit_square_norms([[maybe_unused]] ConstVectorRef<S> v, [[maybe_unused]] VectorRef<S> out) const override {
+    if constexpr (HasUnits<M>) model_.unit_square_norms(v, out);
+  }
+
+ private:
+  [[nodiscard]] Index outputs() const { return this->shape().num_outputs; }
+
+  /// Gradients that are kept at once: as many as fit in 32 million numbers, and at least one.
+  [[nodiscard]] Index gradients_at_once() const {
+    constexpr Index budget = Index(1) << 25;
+    return std::max<Index>(budget / this->shape().num_parameters, 1);
+  }
+
+  /// `count` columns of J^T from `first` on; that of output k of sample n is n + k N.
+  void write_gradients(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index first, Index count) {
+    is_linearized_ = false;
+    gradients_.resize(this->shape().num_parameters, count);
+    one_.setZero(1, outputs());
+    for (Index c = 0; c < count; ++c) {
+      const Index k = (first + c) / X.rows();
+      sample_ = X.row((first + c) % X.rows());
+      one_(0, k) = S(1);
+      vjp_of(model_, w, sample_, one_, gradients_.col(c));
+      one_(0, k) = S(0);
+    }
+  }
+
+  static void add_or_write(KernelForm form, const Matrix<S>& A, const Matrix<S>& B, MatrixRef<S> K) {
+    if (form == KernelForm::trace)
+      add_product_of_transposed<S>(A, B, K);
+    else
+      product_of_transposed<S>(A, B, K);
+  }
+
+  /// G as one vector.
+  [[nodiscard]] Eigen::Map<const Vector<S>> contiguous(ConstMatrixRef<S> G) {
+    if (G.outerStride() == G.rows() || G.cols() == 1) return {G.data(), G.size()};
+    auto seed = Eigen::Map<Matrix<S>>(seed_.data(), G.rows(), G.cols());
+    seed = G;
+    return {seed_.data(), G.size()};
+  }
+
+  M model_;
+  Matrix<S> gradients_ = {};  // J^T where it is linearized, P x NK; otherwise some columns of it
+  bool is_linearized_ = false;
+  Vector<S> pulled_ = {};
+  Matrix<S> seed_ = {};
+  Matrix<S> sample_ = {};
+  Matrix<S> one_ = {};
+};
+
+}  // namespace detail
+
+/// The evaluation of `model` for at most `max_batch` samples at a time; threads share the work on a batch where the
+/// model supports it. A model that brings `predict` and `vjp` only is evaluated by them; where products with its
+/// Jacobian are asked for many times, J^T is stored (P x NK). Throws DimensionError unless max_batch > 0, ArgumentError
+/// for a negative number of threads.
 template <class M>
-using ModelWorkspace = typename ModelWorkspaceOf<M>::type;
-
-/// The workspace of `model` for data X.
-template <Model M>
-[[nodiscard]] ModelWorkspace<M> make_model_workspace(const M& model, ConstMatrixRef<typename M::Scalar> X) {
-  if constexpr (HasWorkspace<M>)
-    return model.make_workspace(X);
+[[nodiscard]] auto make_evaluation(const M& model, Index max_batch, ParallelOptions parallel = {1}) {
+  static_assert(explain_model<M>());
+  static_cast<void>(num_threads(parallel));
+  if constexpr (HasEvaluation<M>)
+    return model.make_evaluation(max_batch, parallel);
   else
-    return {};
+    return Evaluation<typename M::Scalar>(std::make_unique<detail::ModelEvaluation<M>>(model, max_batch));
 }
 
-/// `out = f(w, X)`.
-template <Model M>
-void predict(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
-             VectorRef<typename M::Scalar> out, ModelWorkspace<M>& ws) {
-  if constexpr (HasWorkspace<M>)
-    model.predict(w, X, out, ws);
-  else
-    model.predict(w, X, out);
+namespace detail {
+
+/// `predict`, `vjp` and `jvp` of a model by its own evaluation, so many samples at a time.
+template <class S>
+class InBatches {
+ public:
+  template <class M>
+  explicit InBatches(const M& model, Index samples)
+      : evaluation_(model.make_evaluation(std::clamp<Index>(samples, 1, at_once), ParallelOptions{1})) {}
+
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F);
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out);
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF);
+
+ private:
+  static constexpr Index at_once = 256;
+
+  void check(ConstMatrixRef<S> X, ConstMatrixRef<S> F) const {
+    require<DimensionError>(F.rows() == X.rows() && F.cols() == evaluation_.num_outputs(), "the outputs are ", F.rows(),
+                            " x ", F.cols(), " where N x K = ", X.rows(), " x ", evaluation_.num_outputs(),
+                            " is needed");
+  }
+
+  Evaluation<S> evaluation_;
+};
+
+template <class S>
+void InBatches<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+  check(X, F);
+  for (Index n = 0; n < X.rows(); n += at_once) {
+    const Index count = std::min(at_once, X.rows() - n);
+    evaluation_.forward(w, X.middleRows(n, count), F.middleRows(n, count));
+  }
 }
 
-/// `out = J(w)^T r`, after `predict` at the same w.
-template <Model M>
-void pullback(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
-              ConstVectorRef<typename M::Scalar> r, VectorRef<typename M::Scalar> out, ModelWorkspace<M>& ws) {
-  if constexpr (HasWorkspace<M>)
-    model.pullback(w, X, r, out, ws);
-  else
-    model.vjp(w, X, r, out);
+template <class S>
+void InBatches<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) {
+  check(X, G);
+  Matrix<S> ignored(std::min(at_once, X.rows()), G.cols());
+  std::fill_n(out.data(), out.size(), S(0));
+  for (Index n = 0; n < X.rows(); n += at_once) {
+    const Index count = std::min(at_once, X.rows() - n);
+    const auto batch = X.middleRows(n, count);
+    evaluation_.forward(w, batch, ignored.topRows(count));
+    evaluation_.add_pullback(G.middleRows(n, count), S(1), out);
+  }
 }
 
-}  // namespace richflow::detail
+template <class S>
+void InBatches<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  check(X, dF);
+  for (Index n = 0; n < X.rows(); n += at_once) {
+    const Index count = std::min(at_once, X.rows() - n);
+    const auto batch = X.middleRows(n, count);
+    evaluation_.forward(w, batch, dF.middleRows(n, count));
+    evaluation_.jvp(v, dF.middleRows(n, count));
+  }
+}
+
+}  // namespace detail
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_EVALUATION(prefix, S) \
+  prefix template class AnyEvaluation<S>;          \
+  prefix template class Evaluation<S>;             \
+  prefix template class detail::InBatches<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_EVALUATION)

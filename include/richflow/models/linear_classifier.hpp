@@ -1,22 +1,26 @@
 #pragma once
 
+#include <memory>
+
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/models/evaluation.hpp"
+#include "richflow/models/initialization.hpp"
 
 namespace richflow {
 
-/// `f(w, x) = W^T x` with K outputs, w the d x K matrix W column by column: softmax regression. On the hidden features
-/// of a network at its initialization it is training of the last layer alone. A BatchModel with HasBatchJvp.
+/// `f(w, x) = W^T x` with K outputs, w the d x K matrix W column by column: softmax regression with the cross-entropy,
+/// least squares with the squared loss. On the hidden features of a network at its initialization it is training of the
+/// last layer alone. A Model with its own evaluation and HasJvp.
 template <class S>
 class LinearClassifier {
  public:
   using Scalar = S;
-  struct BatchWorkspace {
-    Matrix<S> seed = {};  // max_batch x K
-  };
 
   /// On d features with K outputs. Throws DimensionError unless both are positive.
   LinearClassifier(Index d, Index num_outputs);
@@ -24,29 +28,62 @@ class LinearClassifier {
   /// d K.
   [[nodiscard]] Index num_parameters() const { return d_ * num_outputs_; }
   /// d.
-  [[nodiscard]] Index input_features() const { return d_; }
+  [[nodiscard]] Index input_dimension() const { return d_; }
   /// K.
   [[nodiscard]] Index num_outputs() const { return num_outputs_; }
 
-  /// Memory for batches of up to `max_batch` samples.
-  [[nodiscard]] BatchWorkspace make_batch_workspace(Index max_batch) const;
-  /// `F = X W`, B x K.
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F, BatchWorkspace& /*ws*/) const;
-  /// `target += scale X^T G`; `target` may be w itself.
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target,
-                    BatchWorkspace& ws) const;
-  /// `dF = X V`.
-  void forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
-                   BatchWorkspace& /*ws*/) const;
+  /// `alpha w0` with w0 drawn with variance 1 / d. Throws ArgumentError where alpha is outside the range of S.
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
+                                             HeInitialization law = HeInitialization::uniform) const;
+
+  /// Memory for batches of up to `max_batch` samples; one thread works on them.
+  [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
+
+  /// `F = X W`, N x K. Allocates an evaluation, here and below.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) const {
+    detail::InBatches<S>(*this, X.rows()).predict(w, X, F);
+  }
+  /// `out = vec(X^T G)`, P values.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) const {
+    detail::InBatches<S>(*this, X.rows()).vjp(w, X, G, out);
+  }
+  /// `dF = X V`, N x K.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
+    detail::InBatches<S>(*this, X.rows()).jvp(w, X, v, dF);
+  }
 
  private:
-  [[nodiscard]] Eigen::Map<const Matrix<S>> matrix(ConstVectorRef<S> w) const { return {w.data(), d_, num_outputs_}; }
-
-  void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> F) const;
-
   Index d_;
   Index num_outputs_;
 };
+
+namespace detail {
+
+/// The evaluation of a LinearClassifier.
+template <class S>
+class LinearClassifierEvaluation final : public AnyEvaluation<S> {
+ public:
+  LinearClassifierEvaluation(const LinearClassifier<S>& model, Index max_batch);
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<LinearClassifierEvaluation>(*this);
+  }
+
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
+  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                    VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override;
+
+ private:
+  [[nodiscard]] Eigen::Map<const Matrix<S>> matrix(ConstVectorRef<S> w) const {
+    return {w.data(), this->shape().input_dimension, this->shape().num_outputs};
+  }
+
+  Matrix<S> seed_ = {};  // max_batch x K
+};
+
+}  // namespace detail
 
 template <class S>
 LinearClassifier<S>::LinearClassifier(Index d, Index num_outputs) : d_(d), num_outputs_(num_outputs) {
@@ -55,47 +92,67 @@ LinearClassifier<S>::LinearClassifier(Index d, Index num_outputs) : d_(d), num_o
 }
 
 template <class S>
-typename LinearClassifier<S>::BatchWorkspace LinearClassifier<S>::make_batch_workspace(Index max_batch) const {
-  require<DimensionError>(max_batch > 0, "max_batch must be positive, got ", max_batch);
-  return {Matrix<S>::Zero(max_batch, num_outputs_)};
+Vector<S> LinearClassifier<S>::initial_parameters(RandomStream& random, BasicScale<S> scale,
+                                                  HeInitialization law) const {
+  Vector<S> w(num_parameters());
+  detail::draw_weights<S>(random, detail::representable_alpha(scale), law, 1.0, d_, w);
+  return w;
 }
 
 template <class S>
-void LinearClassifier<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F,
-                                  BatchWorkspace& /*ws*/) const {
-  check(w, X, F);
-  detail::matrix_product<S>(X, matrix(w), F);
+Evaluation<S> LinearClassifier<S>::make_evaluation(Index max_batch, ParallelOptions /*parallel*/) const {
+  return Evaluation<S>(std::make_unique<detail::LinearClassifierEvaluation<S>>(*this, max_batch));
+}
+
+namespace detail {
+
+template <class S>
+LinearClassifierEvaluation<S>::LinearClassifierEvaluation(const LinearClassifier<S>& model, Index max_batch)
+    : AnyEvaluation<S>({model.num_parameters(), model.num_outputs(), max_batch, model.input_dimension()}) {
+  seed_.resize(max_batch, model.num_outputs());
 }
 
 template <class S>
-void LinearClassifier<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                                       VectorRef<S> target, BatchWorkspace& ws) const {
-  check(w, X, G);
-  require_size("target", target.size(), num_parameters());
-  require<DimensionError>(X.rows() <= ws.seed.rows(), "the batch has ", X.rows(), " samples, the workspace room for ",
-                          ws.seed.rows());
-  auto seed = ws.seed.topRows(X.rows());
+void LinearClassifierEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+  matrix_product<S>(X, matrix(w), F);
+}
+
+template <class S>
+void LinearClassifierEvaluation<S>::add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, ConstMatrixRef<S> G,
+                                                 S scale, VectorRef<S> target) {
+  auto seed = seed_.topRows(X.rows());
   seed = scale * G;
-  Eigen::Map<Matrix<S>>(target.data(), d_, num_outputs_).noalias() += X.transpose() * seed;
+  add_product_of_transposed<S>(X, seed, Eigen::Map<Matrix<S>>(target.data(), X.cols(), G.cols()));
 }
 
 template <class S>
-void LinearClassifier<S>::forward_jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF,
-                                      BatchWorkspace& /*ws*/) const {
-  check(w, X, dF);
-  require_size("v", v.size(), num_parameters());
-  detail::matrix_product<S>(X, matrix(v), dF);
+void LinearClassifierEvaluation<S>::jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, ConstVectorRef<S> v,
+                                        MatrixRef<S> dF) {
+  matrix_product<S>(X, matrix(v), dF);
 }
 
 template <class S>
-void LinearClassifier<S>::check(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> F) const {
-  require_size("w", w.size(), num_parameters());
-  require<DimensionError>(X.cols() == d_, "X has ", X.cols(), " columns where d = ", d_);
-  require<DimensionError>(F.rows() == X.rows() && F.cols() == num_outputs_, "the outputs are ", F.rows(), " x ",
-                          F.cols(), " where B = ", X.rows(), " and K = ", num_outputs_);
+void LinearClassifierEvaluation<S>::kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, KernelForm form,
+                                           MatrixRef<S> K) {
+  const Index samples = X.rows();
+  const Index outputs = this->shape().num_outputs;
+  auto first = K.topLeftCorner(samples, samples);
+  product_with_transposed<S>(X, X, first);
+  if (form == KernelForm::trace) {
+    first *= static_cast<S>(outputs);
+    return;
+  }
+  for (Index k = 1; k < outputs; ++k) {
+    K.block(k * samples, 0, samples, k * samples).setZero();
+    K.block(k * samples, k * samples, samples, samples) = first;
+  }
 }
+
+}  // namespace detail
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_LINEAR_CLASSIFIER(prefix, S) prefix template class LinearClassifier<S>;
+#define RICHFLOW_INSTANTIATE_LINEAR_CLASSIFIER(prefix, S) \
+  prefix template class LinearClassifier<S>;              \
+  prefix template class detail::LinearClassifierEvaluation<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_LINEAR_CLASSIFIER)

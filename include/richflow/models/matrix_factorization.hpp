@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"

@@ -1,11 +1,15 @@
 #pragma once
 
+#include <memory>
 #include <utility>
 
-#include "richflow/core/concepts.hpp"
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/models/evaluation.hpp"
+#include "richflow/models/model.hpp"
+#include "richflow/models/wrapped_model.hpp"
 
 /// @file
 /// Two ways to start from the zero function without starting from zero parameters: subtract the initial function, or
@@ -13,147 +17,132 @@
 
 namespace richflow {
 
-/// Memory of an Unbiased model: that of the model inside, and its initial function on the data.
-template <Model M>
-struct UnbiasedWorkspace {
-  detail::ModelWorkspace<M> inner = {};
-  Vector<typename M::Scalar> start = {};  // f(w(0), X)
+namespace detail {
+
+/// The evaluation of an Unbiased model.
+template <class S>
+class UnbiasedEvaluation final : public AnyEvaluation<S> {
+ public:
+  UnbiasedEvaluation(Evaluation<S> inner, const Vector<S>& start);
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<UnbiasedEvaluation>(*this);
+  }
+
+  void set_samples(ConstMatrixRef<S> X) override { inner_.forward(*start_, X, initial_.topRows(X.rows())); }
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
+  void linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) override { inner_.linearize(); }
+  void add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
+                    VectorRef<S> target) override {
+    inner_.add_pullback(G, scale, target);
+  }
+  void vjp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, VectorRef<S> out) override {
+    inner_.vjp(G, out);
+  }
+  void jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) override {
+    inner_.jvp(v, dF);
+  }
+  void kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, KernelForm form, MatrixRef<S> K) override {
+    inner_.kernel(K, form);
+  }
+  [[nodiscard]] Index num_units() const override { return inner_.num_units(); }
+  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override { inner_.unit_square_norms(v, out); }
+
+ private:
+  Evaluation<S> inner_;
+  std::shared_ptr<const Vector<S>> start_;  // w(0); copies share it, since inner_ may refer to it
+  Matrix<S> initial_ = {};                  // f(w(0), X), max_batch x K
 };
+
+/// The evaluation of a Doubled model.
+template <class S>
+class DoubledEvaluation final : public AnyEvaluation<S> {
+ public:
+  explicit DoubledEvaluation(Evaluation<S> inner);
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<DoubledEvaluation>(*this);
+  }
+
+  void set_samples(ConstMatrixRef<S> /*X*/) override { are_samples_new_ = true; }
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
+  void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X) override;
+  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                    VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override;
+  [[nodiscard]] Index num_units() const override { return 2 * first_.num_units(); }
+  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override;
+
+ private:
+  Evaluation<S> first_;
+  Evaluation<S> second_;
+  Index half_;              // P of the model inside
+  Matrix<S> outputs_ = {};  // of the second copy, max_batch x K
+  Matrix<S> kernel_ = {};   // likewise, made where it is used first
+  bool are_samples_new_ = true;
+};
+
+}  // namespace detail
 
 /// A model minus its initial function, `g(w, x) = f(w, x) - f(w(0), x)`: unbiased, `g(w(0), .) = 0`, with the same
 /// Jacobian, tangent kernel, units and invariant as f. The flow of g on labels y is that of f on labels
 /// `y + f(w(0), X)`.
 ///
-/// A Model, HasWorkspace, and HasJvp, HasTangent, HasUnits, HasInvariant where f is. With a workspace `f(w(0), X)` is
-/// computed once; without one each `predict` costs two of f.
-template <Model M>
-class Unbiased {
+/// A Model with its own evaluation, in which `f(w(0), X)` is computed once for samples that stay the same, and HasJvp;
+/// HasUnits and HasInvariant where f is.
+template <class M>
+requires(explain_model<M>()) class Unbiased : public detail::WrappedModel<Unbiased<M>, M> {
  public:
   using Scalar = typename M::Scalar;
-  /// Optional members of what is inside are its own.
-  static constexpr bool has_conditional_members = true;
-  using Workspace = UnbiasedWorkspace<M>;
 
   /// `model`, less its function at `start` = w(0). Throws DimensionError unless that has P entries and NonFiniteError
   /// if one is not finite.
-  Unbiased(M model, Vector<Scalar> start) : model_(std::move(model)), start_(std::move(start)) {
-    require_size("start", start_.size(), model_.num_parameters());
+  Unbiased(M model, Vector<Scalar> start)
+      : detail::WrappedModel<Unbiased, M>(std::move(model)), start_(std::move(start)) {
+    require_size("start", start_.size(), num_parameters());
     require_finite("start", start_);
   }
 
-  /// The model inside, f.
-  [[nodiscard]] const M& model() const { return model_; }
   /// w(0).
   [[nodiscard]] const Vector<Scalar>& start() const { return start_; }
   /// P.
-  [[nodiscard]] Index num_parameters() const { return model_.num_parameters(); }
+  [[nodiscard]] Index num_parameters() const { return this->model().num_parameters(); }
 
-  /// Memory for the samples X; evaluates `f(w(0), X)`.
-  [[nodiscard]] Workspace make_workspace(ConstMatrixRef<Scalar> X) const {
-    Workspace ws{detail::make_model_workspace(model_, X), Vector<Scalar>::Zero(X.rows())};
-    detail::predict(model_, start_, X, ws.start, ws.inner);
-    return ws;
-  }
-
-  /// `out = f(w, X) - f(w(0), X)`, N values.
-  void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out, Workspace& ws) const {
-    detail::predict(model_, w, X, out, ws.inner);
-    out -= ws.start;
-  }
-  /// `out = J(w)^T r`, P values, at the w of the last `predict` with this workspace.
-  void pullback(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, VectorRef<Scalar> out,
-                Workspace& ws) const {
-    detail::pullback(model_, w, X, r, out, ws.inner);
-  }
-
-  /// `out = f(w, X) - f(w(0), X)`; from here on the tangent members are at w.
-  void linearize(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out,
-                 Workspace& ws) const requires HasTangent<M> {
-    model_.linearize(w, X, out, ws.inner);
-    out -= ws.start;
-  }
-  /// `out = J^T r`, P values.
-  void tangent_vjp(ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, VectorRef<Scalar> out,
-                   Workspace& ws) const requires HasTangent<M> {
-    model_.tangent_vjp(X, r, out, ws.inner);
-  }
-  /// `out = J v`, N values.
-  void tangent_jvp(ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v, VectorRef<Scalar> out,
-                   Workspace& ws) const requires HasTangent<M> {
-    model_.tangent_jvp(X, v, out, ws.inner);
-  }
-  /// `K = J J^T`, N x N.
-  void tangent_kernel(ConstMatrixRef<Scalar> X, MatrixRef<Scalar> K, Workspace& ws) const requires HasTangent<M> {
-    model_.tangent_kernel(X, K, ws.inner);
-  }
-
-  /// `K = J(w) J(w)^T`, N x N lower triangle at least, in as little memory as f forms it.
-  void tangent_kernel(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, MatrixRef<Scalar> K) const requires
-      requires(const M& model) {
-    model.tangent_kernel(w, X, K);
-  }
-  { model_.tangent_kernel(w, X, K); }
-
-  /// `out = f(w, X) - f(w(0), X)`, N values.
-  void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out) const {
-    Vector<Scalar> initial(X.rows());
-    model_.predict(start_, X, initial);
-    model_.predict(w, X, out);
-    out -= initial;
-  }
-  /// `out = J(w)^T r`, P values.
-  void vjp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const {
-    model_.vjp(w, X, r, out);
-  }
-  /// `out = J(w) v`, N values.
-  void jvp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v,
-           VectorRef<Scalar> out) const requires HasJvp<M> {
-    model_.jvp(w, X, v, out);
+  /// Memory for at most `max_batch` samples; threads share a batch where they do for f.
+  [[nodiscard]] Evaluation<Scalar> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const {
+    return Evaluation<Scalar>(std::make_unique<detail::UnbiasedEvaluation<Scalar>>(
+        richflow::make_evaluation(this->model(), max_batch, parallel), start_));
   }
 
   /// Units of f.
-  [[nodiscard]] Index num_units() const requires HasUnits<M> { return model_.num_units(); }
+  [[nodiscard]] Index num_units() const requires HasUnits<M> { return this->model().num_units(); }
   /// Per unit of f, the sum of the squares of its entries of v.
   void unit_square_norms(ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const requires HasUnits<M> {
-    model_.unit_square_norms(v, out);
+    this->model().unit_square_norms(v, out);
   }
   /// What the flow of f conserves.
   [[nodiscard]] Vector<Scalar> invariant(ConstVectorRef<Scalar> w) const requires HasInvariant<M> {
-    return model_.invariant(w);
+    return this->model().invariant(w);
   }
 
  private:
-  M model_;
   Vector<Scalar> start_;
 };
 
-/// Memory of a Doubled model: that of its two halves.
-template <Model M>
-struct DoubledWorkspace {
-  detail::ModelWorkspace<M> first = {};
-  detail::ModelWorkspace<M> second = {};
-  Vector<typename M::Scalar> samples = {};
-  Matrix<typename M::Scalar> kernel = {};
-};
-
-/// Two copies of a model with opposite signs, `g((w, v), x) = f(w, x) - f(v, x)`, 2 P parameters: for a network, every
-/// unit doubled with opposite output signs. Started at w(0) = v(0) it is unbiased, and its tangent kernel is twice that
-/// of f. Homogeneous of the same degree as f.
+/// The difference of two copies of a model, `g((w, v), x) = f(w, x) - f(v, x)`. Started at w = v it is the zero
+/// function with twice the tangent kernel of f, and stays a difference of two nets that move against each other.
 ///
-/// A Model, HasWorkspace, and HasJvp, HasTangent, HasUnits, HasInvariant where f is.
-template <Model M>
-class Doubled {
+/// A Model with its own evaluation and HasJvp; HasUnits and HasInvariant where f is.
+template <class M>
+requires(explain_model<M>()) class Doubled : public detail::WrappedModel<Doubled<M>, M> {
  public:
   using Scalar = typename M::Scalar;
-  /// Optional members of what is inside are its own.
-  static constexpr bool has_conditional_members = true;
-  using Workspace = DoubledWorkspace<M>;
 
   /// Two copies of `model`.
-  explicit Doubled(M model) : model_(std::move(model)), half_(model_.num_parameters()) {}
+  explicit Doubled(M model)
+      : detail::WrappedModel<Doubled, M>(std::move(model)), half_(this->model().num_parameters()) {}
 
-  /// The model inside, f.
-  [[nodiscard]] const M& model() const { return model_; }
   /// 2 P.
   [[nodiscard]] Index num_parameters() const { return 2 * half_; }
   /// `(start, start)`, at which the predictor is zero. Throws DimensionError unless `start` has P entries.
@@ -164,105 +153,113 @@ class Doubled {
     return w;
   }
 
-  /// Memory for the samples X.
-  [[nodiscard]] Workspace make_workspace(ConstMatrixRef<Scalar> X) const {
-    return {detail::make_model_workspace(model_, X), detail::make_model_workspace(model_, X),
-            Vector<Scalar>::Zero(X.rows()), Matrix<Scalar>()};
-  }
-
-  /// `out = f(w, X) - f(v, X)`, N values.
-  void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out, Workspace& ws) const {
-    require_size("w", w.size(), 2 * half_);
-    detail::predict(model_, w.head(half_), X, out, ws.first);
-    detail::predict(model_, w.tail(half_), X, ws.samples, ws.second);
-    out -= ws.samples;
-  }
-  /// `out = J^T r`, 2 P values, at the parameters of the last `predict` with this workspace.
-  void pullback(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, VectorRef<Scalar> out,
-                Workspace& ws) const {
-    require_size("out", out.size(), 2 * half_);
-    detail::pullback(model_, w.head(half_), X, r, out.head(half_), ws.first);
-    detail::pullback(model_, w.tail(half_), X, r, out.tail(half_), ws.second);
-    out.tail(half_) *= Scalar(-1);
-  }
-
-  /// `out = f(w, X) - f(v, X)`; from here on the tangent members are at (w, v).
-  void linearize(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out,
-                 Workspace& ws) const requires HasTangent<M> {
-    require_size("w", w.size(), 2 * half_);
-    model_.linearize(w.head(half_), X, out, ws.first);
-    model_.linearize(w.tail(half_), X, ws.samples, ws.second);
-    out -= ws.samples;
-  }
-  /// `out = J^T r`, 2 P values.
-  void tangent_vjp(ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, VectorRef<Scalar> out,
-                   Workspace& ws) const requires HasTangent<M> {
-    require_size("out", out.size(), 2 * half_);
-    model_.tangent_vjp(X, r, out.head(half_), ws.first);
-    model_.tangent_vjp(X, r, out.tail(half_), ws.second);
-    out.tail(half_) *= Scalar(-1);
-  }
-  /// `out = J v`, N values.
-  void tangent_jvp(ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v, VectorRef<Scalar> out,
-                   Workspace& ws) const requires HasTangent<M> {
-    require_size("v", v.size(), 2 * half_);
-    model_.tangent_jvp(X, v.head(half_), out, ws.first);
-    model_.tangent_jvp(X, v.tail(half_), ws.samples, ws.second);
-    out -= ws.samples;
-  }
-  /// `K = J J^T`, N x N, the sum of two. The first call with a workspace allocates N^2.
-  void tangent_kernel(ConstMatrixRef<Scalar> X, MatrixRef<Scalar> K, Workspace& ws) const requires HasTangent<M> {
-    if (ws.kernel.rows() != X.rows()) ws.kernel.resize(X.rows(), X.rows());
-    model_.tangent_kernel(X, K, ws.first);
-    model_.tangent_kernel(X, ws.kernel, ws.second);
-    K += ws.kernel;
-  }
-
-  /// `out = f(w, X) - f(v, X)`, N values. Allocates.
-  void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, VectorRef<Scalar> out) const {
-    Workspace ws = make_workspace(X);
-    predict(w, X, out, ws);
-  }
-  /// `out = J^T r`, 2 P values.
-  void vjp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const {
-    require_size("w", w.size(), 2 * half_);
-    require_size("out", out.size(), 2 * half_);
-    model_.vjp(w.head(half_), X, r, out.head(half_));
-    model_.vjp(w.tail(half_), X, r, out.tail(half_));
-    out.tail(half_) *= Scalar(-1);
-  }
-  /// `out = J v`, N values. Allocates.
-  void jvp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> v,
-           VectorRef<Scalar> out) const requires HasJvp<M> {
-    require_size("w", w.size(), 2 * half_);
-    require_size("v", v.size(), 2 * half_);
-    Vector<Scalar> second(X.rows());
-    model_.jvp(w.head(half_), X, v.head(half_), out);
-    model_.jvp(w.tail(half_), X, v.tail(half_), second);
-    out -= second;
+  /// Memory for at most `max_batch` samples; threads share a batch where they do for f.
+  [[nodiscard]] Evaluation<Scalar> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const {
+    return Evaluation<Scalar>(std::make_unique<detail::DoubledEvaluation<Scalar>>(
+        richflow::make_evaluation(this->model(), max_batch, parallel)));
   }
 
   /// Twice the units of f.
-  [[nodiscard]] Index num_units() const requires HasUnits<M> { return 2 * model_.num_units(); }
+  [[nodiscard]] Index num_units() const requires HasUnits<M> { return 2 * this->model().num_units(); }
   /// Per unit, those of w first, the sum of the squares of its entries of v.
   void unit_square_norms(ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const requires HasUnits<M> {
     require_size("v", v.size(), 2 * half_);
-    model_.unit_square_norms(v.head(half_), out.head(model_.num_units()));
-    model_.unit_square_norms(v.tail(half_), out.tail(model_.num_units()));
+    this->model().unit_square_norms(v.head(half_), out.head(this->model().num_units()));
+    this->model().unit_square_norms(v.tail(half_), out.tail(this->model().num_units()));
   }
   /// What the flow of f conserves, for both copies.
   [[nodiscard]] Vector<Scalar> invariant(ConstVectorRef<Scalar> w) const requires HasInvariant<M> {
     require_size("w", w.size(), 2 * half_);
-    const Vector<Scalar> first = model_.invariant(w.head(half_));
-    const Vector<Scalar> second = model_.invariant(w.tail(half_));
+    const Vector<Scalar> first = this->model().invariant(w.head(half_));
+    const Vector<Scalar> second = this->model().invariant(w.tail(half_));
     Vector<Scalar> both(first.size() + second.size());
     both << first, second;
     return both;
   }
 
  private:
-  M model_;
   Index half_;
 };
 
+namespace detail {
+
+template <class S>
+UnbiasedEvaluation<S>::UnbiasedEvaluation(Evaluation<S> inner, const Vector<S>& start)
+    : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+      inner_(std::move(inner)),
+      start_(std::make_shared<const Vector<S>>(start)) {
+  initial_.resize(inner_.max_batch(), inner_.num_outputs());
+}
+
+template <class S>
+void UnbiasedEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+  inner_.forward(w, F);
+  F -= initial_.topRows(X.rows());
+}
+
+template <class S>
+DoubledEvaluation<S>::DoubledEvaluation(Evaluation<S> inner)
+    : AnyEvaluation<S>({2 * inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+      first_(std::move(inner)),
+      second_(first_),
+      half_(first_.num_parameters()) {
+  outputs_.resize(first_.max_batch(), first_.num_outputs());
+}
+
+template <class S>
+void DoubledEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+  auto second = outputs_.topRows(X.rows());
+  if (are_samples_new_) {
+    first_.forward(w.head(half_), X, F);
+    second_.forward(w.tail(half_), X, second);
+    are_samples_new_ = false;
+  } else {
+    first_.forward(w.head(half_), F);
+    second_.forward(w.tail(half_), second);
+  }
+  F -= second;
+}
+
+template <class S>
+void DoubledEvaluation<S>::linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) {
+  first_.linearize();
+  second_.linearize();
+}
+
+template <class S>
+void DoubledEvaluation<S>::add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
+                                        VectorRef<S> target) {
+  first_.add_pullback(G, scale, target.head(half_));
+  second_.add_pullback(G, -scale, target.tail(half_));
+}
+
+template <class S>
+void DoubledEvaluation<S>::jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  auto second = outputs_.topRows(X.rows());
+  first_.jvp(v.head(half_), dF);
+  second_.jvp(v.tail(half_), second);
+  dF -= second;
+}
+
+template <class S>
+void DoubledEvaluation<S>::kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, KernelForm form, MatrixRef<S> K) {
+  kernel_.resize(K.rows(), K.cols());
+  first_.kernel(K, form);
+  second_.kernel(kernel_, form);
+  K += kernel_;
+}
+
+template <class S>
+void DoubledEvaluation<S>::unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const {
+  first_.unit_square_norms(v.head(half_), out.head(first_.num_units()));
+  second_.unit_square_norms(v.tail(half_), out.tail(first_.num_units()));
+}
+
+}  // namespace detail
+
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_UNBIASED(prefix, S)       \
+  prefix template class detail::UnbiasedEvaluation<S>; \
+  prefix template class detail::DoubledEvaluation<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_UNBIASED)

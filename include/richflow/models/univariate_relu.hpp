@@ -2,23 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/models/evaluation.hpp"
+#include "richflow/models/initialization.hpp"
 
 namespace richflow {
-
-/// Memory in which a UnivariateRelu evaluates N samples: the point of linearization, and two blocks of units x N.
-template <class S>
-struct UnivariateReluWorkspace {
-  Vector<S> point = {};   // where the tangent members are
-  Matrix<S> active = {};  // [u_i x_n + b_i]_+ of the units of a block
-  Matrix<S> slopes = {};  // a_i where the unit is active, else 0
-};
 
 /// The wide two-layer ReLU network on the line (Woodworth et al. 2020, section 6, Figure 7),
 ///
@@ -27,19 +22,20 @@ struct UnivariateReluWorkspace {
 /// with k units; X is N x 1. The derivative of the positive part at 0 is 0. Along the flow `u_i^2 + b_i^2 - a_i^2` is
 /// constant for every unit (`invariant`). The units (HasUnits) are the k neurons (a_i, u_i, b_i); c belongs to none.
 ///
-/// A Model, HasJvp, HasInvariant, HasWorkspace, HasTangent, HasUnits. Immutable; with a workspace nothing allocates.
-/// Cost of every evaluation and product with the Jacobian: O(k N); of the tangent kernel O(k N^2).
+/// A Model with its own evaluation, HasJvp, HasInvariant, HasUnits. Immutable; an evaluation allocates nothing. Cost of
+/// every prediction and product with the Jacobian: O(k N); of the tangent kernel O(k N^2).
 template <class S>
 class UnivariateRelu {
  public:
   using Scalar = S;
-  using Workspace = UnivariateReluWorkspace<S>;
 
   /// A net of k units. Throws DimensionError for k <= 0.
   explicit UnivariateRelu(Index k);
 
   /// k.
   [[nodiscard]] Index width() const { return k_; }
+  /// 1.
+  [[nodiscard]] static constexpr Index input_dimension() { return 1; }
   /// P = 3 k + 1.
   [[nodiscard]] Index num_parameters() const { return 3 * k_ + 1; }
 
@@ -48,36 +44,21 @@ class UnivariateRelu {
   /// ArgumentError unless shift is finite and alpha is in the range of the scalar type.
   [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale, S shift = S(0)) const;
 
-  /// Memory for N = X.rows() samples.
-  [[nodiscard]] Workspace make_workspace(ConstMatrixRef<S> X) const;
+  /// Memory for at most `max_batch` samples; one thread works on them.
+  [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
 
-  /// `out = f(w, X)`, N values.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& /*ws*/) const;
-
-  /// `out = J(w)^T r`, P values, at the w of the last `predict` with this workspace.
-  void pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out,
-                Workspace& /*ws*/) const;
-
-  /// `out = f(w, X)`; from here on `tangent_vjp`, `tangent_jvp` and `tangent_kernel` are at w.
-  void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& ws) const;
-
-  /// `out = J^T r`, P values, where the workspace was linearized.
-  void tangent_vjp(ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out, Workspace& ws) const;
-
-  /// `out = J v`, N values, where the workspace was linearized.
-  void tangent_jvp(ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out, Workspace& ws) const;
-
-  /// `K = J J^T`, N x N, where the workspace was linearized.
-  void tangent_kernel(ConstMatrixRef<S> X, MatrixRef<S> K, Workspace& ws) const;
-
-  /// `out = f(w, X)`, N values. Allocates a workspace.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
-
-  /// `out = J(w)^T r`, P values. Allocates a workspace.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const;
-
-  /// `out = J(w) v`, N values. Allocates a workspace.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const;
+  /// `out = f(w, X)`, N values. Allocates an evaluation, here and below.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> out) const {
+    detail::InBatches<S>(*this, X.rows()).predict(w, X, out);
+  }
+  /// `out = J(w)^T r`, P values.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> r, VectorRef<S> out) const {
+    detail::InBatches<S>(*this, X.rows()).vjp(w, X, r, out);
+  }
+  /// `out = J(w) v`, N values.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> out) const {
+    detail::InBatches<S>(*this, X.rows()).jvp(w, X, v, out);
+  }
 
   /// k.
   [[nodiscard]] Index num_units() const { return k_; }
@@ -94,6 +75,30 @@ class UnivariateRelu {
   auto second(const ConstVectorRef<S>& w) const { return w.segment(k_, k_); }
   auto third(const ConstVectorRef<S>& w) const { return w.segment(2 * k_, k_); }
 
+  Index k_;
+};
+
+namespace detail {
+
+/// The evaluation of a UnivariateRelu, which keeps nothing of a point: units are evaluated in blocks, on the stack.
+template <class S>
+class UnivariateReluEvaluation final : public AnyEvaluation<S> {
+ public:
+  UnivariateReluEvaluation(const UnivariateRelu<S>& net, Index max_batch);
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<UnivariateReluEvaluation>(*this);
+  }
+
+  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
+  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                    VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override;
+  [[nodiscard]] Index num_units() const override { return net_.num_units(); }
+  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override { net_.unit_square_norms(v, out); }
+
+ private:
   static constexpr int block_size = 128;
   using BlockArray = Eigen::Array<S, block_size, 1>;
 
@@ -107,12 +112,13 @@ class UnivariateRelu {
   /// The units from `i` on, and zeros beyond the last; returns how many there are.
   Index load(const ConstVectorRef<S>& w, Index i, Block& block) const;
 
-  static void check_features(ConstMatrixRef<S> X);
-
-  void check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const;
-
+  UnivariateRelu<S> net_;
   Index k_;
+  Matrix<S> active_ = {};  // [u_i x_n + b_i]_+ of the units of a block
+  Matrix<S> slopes_ = {};  // a_i where the unit is active, else 0
 };
+
+}  // namespace detail
 
 template <class S>
 UnivariateRelu<S>::UnivariateRelu(Index k) : k_(k) {
@@ -124,10 +130,8 @@ Vector<S> UnivariateRelu<S>::initial_parameters(RandomStream& random, BasicScale
   using std::isfinite;
   using std::pow;
   using std::sqrt;
-  const S alpha = scale.value();
   require(isfinite(shift), "shift must be finite, got ", shift);
-  require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
-          " puts alpha outside the range of the scalar type");
+  const S alpha = detail::representable_alpha(scale);
   const S first = alpha * pow(S(k_), -shift);
   const S second = alpha * pow(S(k_), shift) * sqrt(S(2) / S(k_));
   Vector<S> w(num_parameters());
@@ -141,124 +145,8 @@ Vector<S> UnivariateRelu<S>::initial_parameters(RandomStream& random, BasicScale
 }
 
 template <class S>
-typename UnivariateRelu<S>::Workspace UnivariateRelu<S>::make_workspace(ConstMatrixRef<S> X) const {
-  check_features(X);
-  const Index rows = std::min<Index>(k_, block_size);
-  return {Vector<S>::Zero(num_parameters()), Matrix<S>::Zero(rows, X.rows()), Matrix<S>::Zero(rows, X.rows())};
-}
-
-template <class S>
-void UnivariateRelu<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& /*ws*/) const {
-  check(w, X, out.size());
-  out.setConstant(w[3 * k_]);
-  Block block;
-  for (Index i = 0; i < k_; i += block_size) {
-    load(w, i, block);
-    for (Index n = 0; n < X.rows(); ++n) out[n] += (block.a * (block.u * X(n, 0) + block.b).max(S(0))).sum();
-  }
-}
-
-template <class S>
-void UnivariateRelu<S>::pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out,
-                                 Workspace& /*ws*/) const {
-  check(w, X, r.size());
-  require_size("out", out.size(), num_parameters());
-  Block block;
-  BlockArray sum_active;
-  BlockArray sum;
-  BlockArray sum_x;
-  for (Index i = 0; i < k_; i += block_size) {
-    const Index count = load(w, i, block);
-    sum_active.setZero();
-    sum.setZero();
-    sum_x.setZero();
-    for (Index n = 0; n < X.rows(); ++n) {
-      const BlockArray z = block.u * X(n, 0) + block.b;
-      sum_active += r[n] * z.max(S(0));
-      sum += (z > S(0)).select(BlockArray::Constant(r[n]), S(0));
-      sum_x += (z > S(0)).select(BlockArray::Constant(r[n] * X(n, 0)), S(0));
-    }
-    out.segment(i, count) = sum_active.head(count);
-    out.segment(k_ + i, count) = (block.a * sum_x).head(count);
-    out.segment(2 * k_ + i, count) = (block.a * sum).head(count);
-  }
-  out[3 * k_] = r.sum();
-}
-
-template <class S>
-void UnivariateRelu<S>::linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out, Workspace& ws) const {
-  predict(w, X, out, ws);
-  ws.point = w;
-}
-
-template <class S>
-void UnivariateRelu<S>::tangent_vjp(ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out, Workspace& ws) const {
-  pullback(ws.point, X, r, out, ws);
-}
-
-template <class S>
-void UnivariateRelu<S>::tangent_jvp(ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out, Workspace& ws) const {
-  require_size("v", v.size(), num_parameters());
-  require_size("out", out.size(), X.rows());
-  out.setConstant(v[3 * k_]);
-  Block block;
-  Block moved;
-  for (Index i = 0; i < k_; i += block_size) {
-    load(ws.point, i, block);
-    load(v, i, moved);
-    for (Index n = 0; n < X.rows(); ++n) {
-      const BlockArray z = block.u * X(n, 0) + block.b;
-      const BlockArray change = z * moved.a + block.a * (moved.u * X(n, 0) + moved.b);
-      const BlockArray active = (z > S(0)).select(change, S(0));  // apart from the sum, which would not vectorize
-      out[n] += active.sum();
-    }
-  }
-}
-
-template <class S>
-void UnivariateRelu<S>::tangent_kernel(ConstMatrixRef<S> X, MatrixRef<S> K, Workspace& ws) const {
-  const Index samples = X.rows();
-  require<DimensionError>(K.rows() == samples && K.cols() == samples, "K is ", K.rows(), " x ", K.cols(),
-                          " where N = ", samples);
-  K.setOnes();
-  Block block;
-  for (Index i = 0; i < k_; i += block_size) {
-    load(ws.point, i, block);
-    const Index rows = ws.active.rows();  // units beyond the last are zero
-    for (Index n = 0; n < samples; ++n) {
-      const BlockArray z = block.u * X(n, 0) + block.b;
-      const BlockArray slopes = (z > S(0)).select(block.a, S(0));
-      ws.active.col(n) = z.max(S(0)).matrix().head(rows);
-      ws.slopes.col(n) = slopes.matrix().head(rows);
-    }
-    // Entry by entry: matrix products of so few columns cost more.
-    for (Index n = 0; n < samples; ++n)
-      for (Index m = n; m < samples; ++m)
-        K(m, n) += ws.active.col(m).dot(ws.active.col(n)) +
-                   (X(m, 0) * X(n, 0) + S(1)) * ws.slopes.col(m).dot(ws.slopes.col(n));
-  }
-  K.template triangularView<Eigen::StrictlyUpper>() = K.transpose();
-}
-
-template <class S>
-void UnivariateRelu<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const {
-  Workspace ws = make_workspace(X);
-  predict(w, X, out, ws);
-}
-
-template <class S>
-void UnivariateRelu<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const {
-  Workspace ws = make_workspace(X);
-  Vector<S> ignored(X.rows());
-  linearize(w, X, ignored, ws);
-  tangent_vjp(X, r, out, ws);
-}
-
-template <class S>
-void UnivariateRelu<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const {
-  Workspace ws = make_workspace(X);
-  linearize(w, X, out, ws);
-  tangent_jvp(X, v, out, ws);
+Evaluation<S> UnivariateRelu<S>::make_evaluation(Index max_batch, ParallelOptions /*parallel*/) const {
+  return Evaluation<S>(std::make_unique<detail::UnivariateReluEvaluation<S>>(*this, max_batch));
 }
 
 template <class S>
@@ -274,8 +162,93 @@ Vector<S> UnivariateRelu<S>::invariant(ConstVectorRef<S> w) const {
   return second(w).array().square() + third(w).array().square() - first(w).array().square();
 }
 
+namespace detail {
+
 template <class S>
-Index UnivariateRelu<S>::load(const ConstVectorRef<S>& w, Index i, Block& block) const {
+UnivariateReluEvaluation<S>::UnivariateReluEvaluation(const UnivariateRelu<S>& net, Index max_batch)
+    : AnyEvaluation<S>({net.num_parameters(), 1, max_batch, 1}), net_(net), k_(net.width()) {
+  const Index rows = std::min<Index>(k_, block_size);
+  for (Matrix<S>* values : {&active_, &slopes_}) values->resize(rows, max_batch);
+}
+
+template <class S>
+void UnivariateReluEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+  F.setConstant(w[3 * k_]);
+  Block block;
+  for (Index i = 0; i < k_; i += block_size) {
+    load(w, i, block);
+    for (Index n = 0; n < X.rows(); ++n) F(n, 0) += (block.a * (block.u * X(n, 0) + block.b).max(S(0))).sum();
+  }
+}
+
+template <class S>
+void UnivariateReluEvaluation<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+                                               VectorRef<S> target) {
+  Block block;
+  BlockArray sum_active;
+  BlockArray sum;
+  BlockArray sum_x;
+  const S all = G.col(0).sum();
+  for (Index i = 0; i < k_; i += block_size) {
+    const Index count = load(w, i, block);
+    sum_active.setZero();
+    sum.setZero();
+    sum_x.setZero();
+    for (Index n = 0; n < X.rows(); ++n) {
+      const S r = scale * G(n, 0);
+      const BlockArray z = block.u * X(n, 0) + block.b;
+      sum_active += r * z.max(S(0));
+      sum += (z > S(0)).select(BlockArray::Constant(r), S(0));
+      sum_x += (z > S(0)).select(BlockArray::Constant(r * X(n, 0)), S(0));
+    }
+    target.segment(i, count).array() += sum_active.head(count);
+    target.segment(k_ + i, count).array() += (block.a * sum_x).head(count);
+    target.segment(2 * k_ + i, count).array() += (block.a * sum).head(count);
+  }
+  target[3 * k_] += scale * all;
+}
+
+template <class S>
+void UnivariateReluEvaluation<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  dF.setConstant(v[3 * k_]);
+  Block block;
+  Block moved;
+  for (Index i = 0; i < k_; i += block_size) {
+    load(w, i, block);
+    load(v, i, moved);
+    for (Index n = 0; n < X.rows(); ++n) {
+      const BlockArray z = block.u * X(n, 0) + block.b;
+      const BlockArray change = z * moved.a + block.a * (moved.u * X(n, 0) + moved.b);
+      const BlockArray active = (z > S(0)).select(change, S(0));  // apart from the sum, which would not vectorize
+      dF(n, 0) += active.sum();
+    }
+  }
+}
+
+template <class S>
+void UnivariateReluEvaluation<S>::kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm /*form*/,
+                                         MatrixRef<S> K) {
+  const Index samples = X.rows();
+  K.setOnes();
+  Block block;
+  for (Index i = 0; i < k_; i += block_size) {
+    load(w, i, block);
+    const Index rows = active_.rows();  // units beyond the last are zero
+    for (Index n = 0; n < samples; ++n) {
+      const BlockArray z = block.u * X(n, 0) + block.b;
+      const BlockArray slopes = (z > S(0)).select(block.a, S(0));
+      active_.col(n) = z.max(S(0)).matrix().head(rows);
+      slopes_.col(n) = slopes.matrix().head(rows);
+    }
+    // Entry by entry: matrix products of so few columns cost more.
+    for (Index n = 0; n < samples; ++n)
+      for (Index m = n; m < samples; ++m)
+        K(m, n) += active_.col(m).dot(active_.col(n)) + (X(m, 0) * X(n, 0) + S(1)) * slopes_.col(m).dot(slopes_.col(n));
+  }
+}
+
+template <class S>
+Index UnivariateReluEvaluation<S>::load(const ConstVectorRef<S>& w, Index i, Block& block) const {
   const Index count = std::min<Index>(block_size, k_ - i);
   if (count < block_size) block = Block();
   block.a.head(count) = w.segment(i, count).array();
@@ -284,19 +257,11 @@ Index UnivariateRelu<S>::load(const ConstVectorRef<S>& w, Index i, Block& block)
   return count;
 }
 
-template <class S>
-void UnivariateRelu<S>::check_features(ConstMatrixRef<S> X) {
-  require<DimensionError>(X.cols() == 1, "X has ", X.cols(), " columns where the univariate network has 1 feature");
-}
-
-template <class S>
-void UnivariateRelu<S>::check(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index num_samples) const {
-  require_size("w", w.size(), num_parameters());
-  check_features(X);
-  require_size("the vector over samples", num_samples, X.rows());
-}
+}  // namespace detail
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_UNIVARIATE_RELU(prefix, S) prefix template class UnivariateRelu<S>;
+#define RICHFLOW_INSTANTIATE_UNIVARIATE_RELU(prefix, S) \
+  prefix template class UnivariateRelu<S>;              \
+  prefix template class detail::UnivariateReluEvaluation<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_UNIVARIATE_RELU)

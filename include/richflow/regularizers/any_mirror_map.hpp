@@ -3,9 +3,9 @@
 #include <memory>
 #include <utility>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/regularizers/mirror_map.hpp"
 
 namespace richflow::detail {
 

@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "richflow/core/compiled.hpp"
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"

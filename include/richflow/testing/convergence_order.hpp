@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <vector>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/integrate.hpp"

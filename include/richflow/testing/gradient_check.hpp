@@ -4,9 +4,10 @@
 #include <cmath>
 #include <limits>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/models/evaluation.hpp"
+#include "richflow/models/model.hpp"
 
 /// @file
 /// Derivatives against central differences, for any test framework: the functions measure, the caller judges.
@@ -74,29 +75,41 @@ template <class Scalar, class Function>
       slope, h);
 }
 
-/// The whole `vjp` of a model at w, all P columns of the N x P Jacobian, against central differences of `predict`
-/// in each parameter (differences of step h and h / 2). Cost: 4 P predictions and N calls of `vjp`.
+/// J^T by `vjp`, P x NK: column n + k N is the gradient of output k of sample n. Cost: NK calls.
+template <Model M>
+[[nodiscard]] Matrix<typename M::Scalar> transposed_jacobian_by_vjp(const M& model, const Vector<typename M::Scalar>& w,
+                                                                    const Matrix<typename M::Scalar>& X) {
+  using Scalar = typename M::Scalar;
+  const Index outputs = richflow::detail::num_outputs(model);
+  Matrix<Scalar> transposed(model.num_parameters(), X.rows() * outputs);
+  Matrix<Scalar> unit = Matrix<Scalar>::Zero(X.rows(), outputs);
+  for (Index i = 0; i < unit.size(); ++i) {
+    unit.data()[i] = Scalar(1);
+    richflow::detail::vjp_of(model, w, X, unit, transposed.col(i));
+    unit.data()[i] = Scalar(0);
+  }
+  return transposed;
+}
+
+/// The whole `vjp` of a model at w, all P columns of the NK x P Jacobian, against central differences of `predict`
+/// in each parameter (differences of step h and h / 2). Cost: 4 P predictions and NK calls of `vjp`.
 template <Model M>
 [[nodiscard]] DerivativeCheck<typename M::Scalar> check_vjp(const M& model, const Vector<typename M::Scalar>& w,
                                                             const Matrix<typename M::Scalar>& X, typename M::Scalar h) {
   using Scalar = typename M::Scalar;
-  const Index samples = X.rows();
-  const Index parameters = model.num_parameters();
-  Matrix<Scalar> transposed(parameters, samples);
-  for (Index n = 0; n < samples; ++n) {
-    const Vector<Scalar> unit = Vector<Scalar>::Unit(samples, n);
-    model.vjp(w, X, unit, transposed.col(n));
-  }
-  const Matrix<Scalar> jacobian = transposed.transpose();
+  const Index outputs = richflow::detail::num_outputs(model);
+  const Index values_at_once = X.rows() * outputs;
+  const Matrix<Scalar> jacobian = transposed_jacobian_by_vjp(model, w, X).transpose();
   // All differences at once, as one long vector.
   const Vector<Scalar> derivative = Eigen::Map<const Vector<Scalar>>(jacobian.data(), jacobian.size());
   return check_derivative<Scalar>(
       [&](Scalar s) -> Vector<Scalar> {
-        Vector<Scalar> values(samples * parameters);
+        Vector<Scalar> values(derivative.size());
         Vector<Scalar> moved = w;
-        for (Index p = 0; p < parameters; ++p) {
+        for (Index p = 0; p < w.size(); ++p) {
           moved[p] = w[p] + s;
-          model.predict(moved, X, values.segment(p * samples, samples));
+          Eigen::Map<Matrix<Scalar>> F(values.data() + p * values_at_once, X.rows(), outputs);
+          richflow::detail::predict_of(model, moved, X, F);
           moved[p] = w[p];
         }
         return values;
@@ -110,12 +123,14 @@ template <HasJvp M>
                                                             const Matrix<typename M::Scalar>& X,
                                                             const Vector<typename M::Scalar>& v, typename M::Scalar h) {
   using Scalar = typename M::Scalar;
-  Vector<Scalar> derivative(X.rows());
-  model.jvp(w, X, v, derivative);
+  const Index outputs = richflow::detail::num_outputs(model);
+  Vector<Scalar> derivative(X.rows() * outputs);
+  richflow::detail::jvp_of(model, w, X, v, Eigen::Map<Matrix<Scalar>>(derivative.data(), X.rows(), outputs));
   return check_derivative<Scalar>(
       [&](Scalar s) -> Vector<Scalar> {
-        Vector<Scalar> values(X.rows());
-        model.predict(Vector<Scalar>(w + s * v), X, values);
+        Vector<Scalar> values(derivative.size());
+        richflow::detail::predict_of(model, Vector<Scalar>(w + s * v), X,
+                                     Eigen::Map<Matrix<Scalar>>(values.data(), X.rows(), outputs));
         return values;
       },
       derivative, h);

@@ -12,13 +12,13 @@
 #include <utility>
 #include <vector>
 
-#include "richflow/core/concepts.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"
 #include "richflow/core/hash.hpp"
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/result.hpp"
+#include "richflow/core/scalar_of.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/subnormal.hpp"
 #include "richflow/core/types.hpp"
@@ -26,11 +26,13 @@
 #include "richflow/integrate/checkpoint.hpp"
 #include "richflow/losses/cross_entropy.hpp"
 #include "richflow/losses/loss.hpp"
+#include "richflow/models/evaluation.hpp"
+#include "richflow/models/model.hpp"
 
 namespace richflow {
 
 /// Mean loss and accuracy over a dataset.
-struct Evaluation {
+struct Score {
   double loss = 0.0;
   double accuracy = 0.0;
   /// Fraction of samples whose label has not the largest output.
@@ -39,21 +41,19 @@ struct Evaluation {
 
 namespace detail {
 
-template <class M>
-void require_fit(const M& model, const LabelledDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w) {
-  require<DimensionError>(model.input_features() == data.dimension(), "the model takes ", model.input_features(),
-                          " features but the samples have d = ", data.dimension());
-  require<DimensionError>(model.num_outputs() == data.num_classes(), "the model has ", model.num_outputs(),
+template <class S>
+void require_fit(const Evaluation<S>& at, const LabelledDataset<S>& data, const Vector<S>& w) {
+  require<DimensionError>(at.input_dimension() == 0 || at.input_dimension() == data.dimension(), "the model takes ",
+                          at.input_dimension(), " features but the samples have d = ", data.dimension());
+  require<DimensionError>(at.num_outputs() == data.num_classes(), "the model has ", at.num_outputs(),
                           " outputs but the data K = ", data.num_classes(), " classes");
-  require_size("w", w.size(), model.num_parameters());
+  require_size("w", w.size(), at.num_parameters());
 }
 
 /// `evaluate` in the caller's memory: X of B rows, F and labels to go with it.
-template <BatchModel M, class L>
-[[nodiscard]] Evaluation evaluate_in(const M& model, const L& loss, ConstVectorRef<typename M::Scalar> w,
-                                     const LabelledDataset<typename M::Scalar>& data, Matrix<typename M::Scalar>& X,
-                                     Matrix<typename M::Scalar>& F, Vector<int>& labels,
-                                     typename M::BatchWorkspace& ws) {
+template <class S, class L>
+[[nodiscard]] Score evaluate_in(Evaluation<S>& at, const L& loss, const Vector<S>& w, const LabelledDataset<S>& data,
+                                Matrix<S>& X, Matrix<S>& F, Vector<int>& labels) {
   const SubnormalScope flushes(SubnormalMode::flush());
   double sum = 0.0;
   Index correct = 0;
@@ -63,7 +63,7 @@ template <BatchModel M, class L>
     auto batch = X.topRows(size);
     auto outputs = F.topRows(size);
     data.gather_from(first, batch, labels.head(size));
-    model.forward(w, batch, outputs, ws);
+    at.forward(w, batch, outputs);
     sum += static_cast<double>(loss.value(outputs, labels.head(size)));
     correct += count_correct(outputs, labels.head(size));
   }
@@ -75,20 +75,20 @@ template <BatchModel M, class L>
 /// Mean loss and accuracy of a model over a dataset, in batches. Throws DimensionError where the two do not fit,
 /// ArgumentError unless max_batch > 0. A loss that is not finite says so: nothing is thrown.
 template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
-[[nodiscard]] Evaluation evaluate(const M& model, const Vector<detail::ScalarOfT<M>>& w,
-                                  const LabelledDataset<detail::ScalarOfT<M>>& data, const L& loss = {},
-                                  Index max_batch = 256) {
-  static_assert(explain_batch_model<M>());
-  if constexpr (BatchModel<M>) {
+[[nodiscard]] Score evaluate(const M& model, const Vector<detail::ScalarOfT<M>>& w,
+                             const LabelledDataset<detail::ScalarOfT<M>>& data, const L& loss = {},
+                             Index max_batch = 256) {
+  static_assert(explain_model<M>());
+  if constexpr (Model<M>) {
     using Scalar = typename M::Scalar;
     require(max_batch > 0, "max_batch must be positive, got ", max_batch);
-    detail::require_fit(model, data, w);
     const Index rows = std::min(max_batch, data.num_samples());
+    Evaluation<Scalar> at = make_evaluation(model, rows);
+    detail::require_fit(at, data, w);
     Matrix<Scalar> X(rows, data.dimension());
     Matrix<Scalar> F(rows, data.num_classes());
     Vector<int> labels(rows);
-    auto ws = model.make_batch_workspace(rows);
-    return detail::evaluate_in(model, loss, w, data, X, F, labels, ws);
+    return detail::evaluate_in(at, loss, w, data, X, F, labels);
   } else {
     return {};
   }
@@ -117,9 +117,9 @@ struct SgdOptions {
   std::filesystem::path checkpoint = {};  ///< file that is written after every `checkpoint_epochs`, and at the end
   Index checkpoint_epochs = 10;
   double checkpoint_seconds = 0.0;  ///< at least so many seconds of wall clock after the last one
-  /// Threads that share the work on a batch, where the model HasParallelBatches: a ReluNetwork with layers of more than
-  /// 512 neurons. Eigen's products, or those of a BLAS, should have one thread each then. The result does not depend on
-  /// it.
+  /// Threads that share the work on a batch, where the model supports it: a FullyConnected network with layers of more
+  /// than 512 neurons. Eigen's products, or those of a BLAS, should have one thread each then. The result does not
+  /// depend on it.
   ParallelOptions parallel = {1};
 };
 
@@ -128,17 +128,16 @@ template <class S>
 struct SgdResult : Result<SgdResult<S>> {
   Status status = Status::max_steps;
   std::string message = {};
-  Vector<S> w = {};       ///< the last parameters; where the run diverged, those at the start of the last good epoch
-  Evaluation final = {};  ///< over all samples at these parameters
-  Index epochs = 0;       ///< complete ones
+  Vector<S> w = {};  ///< the last parameters; where the run diverged, those at the start of the last good epoch
+  Score final = {};  ///< over all samples at these parameters
+  Index epochs = 0;  ///< complete ones
   std::vector<EpochRecord> records = {};
 
   /// Whether the targets of the options were reached, or a callback ended the run.
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
 
-/// Mini-batch stochastic gradient descent, `w -= step * (mean gradient of the batch)`, of a BatchModel on labelled
-/// data.
+/// Mini-batch stochastic gradient descent, `w -= step * (mean gradient of the batch)`, of a model on labelled data.
 ///
 /// An epoch goes through all samples in an order that depends on (seed, epoch) alone. With the same options the result
 /// is the same bit for bit, also when the run was interrupted and went on from a checkpoint. Without momentum a step is
@@ -148,21 +147,21 @@ struct SgdResult : Result<SgdResult<S>> {
 template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
 class Sgd {
  public:
-  static_assert(explain_batch_model<M>());
+  static_assert(explain_model<M>());
   using Scalar = detail::ScalarOfT<M>;
   static_assert(ClassLoss<L, Scalar>,
                 "richflow: the loss must have `value(F, labels)` and `value_and_gradient(F, labels, G)`");
 
   /// Ready to train `model` on `data` from w0. Throws DimensionError where model, data and w0 do not fit, ArgumentError
   /// for options out of range (a batch larger than the data among them), NonFiniteError for a w0 that is not finite.
-  Sgd(M model, const LabelledDataset<Scalar>& data, Vector<Scalar> w0, SgdOptions<Scalar> options, L loss = {})
-      : model_(std::move(model)),
-        data_(&data),
+  Sgd(const M& model, const LabelledDataset<Scalar>& data, Vector<Scalar> w0, SgdOptions<Scalar> options, L loss = {})
+      : data_(&data),
         loss_(std::move(loss)),
         options_(std::move(options)),
         w_(std::move(w0)),
-        ws_(make_workspace(model_, data, options_)) {
-    detail::require_fit(model_, data, w_);
+        // Before the options are checked: a senseless batch size must not ask for its memory.
+        at_(make_evaluation(model, std::clamp<Index>(options_.batch_size, 1, data.num_samples()), options_.parallel)) {
+    detail::require_fit(at_, data, w_);
     require_finite("w0", w_);
     check_options();
     current_.resize(options_.batch_size, data.dimension(), data.num_classes());
@@ -175,7 +174,7 @@ class Sgd {
     probe_ = probe();
     shuffle_samples();
   }
-  Sgd(M, const LabelledDataset<Scalar>&&, Vector<Scalar>, SgdOptions<Scalar>, L = {}) = delete;
+  Sgd(const M&, const LabelledDataset<Scalar>&&, Vector<Scalar>, SgdOptions<Scalar>, L = {}) = delete;
 
   /// The parameters.
   [[nodiscard]] const Vector<Scalar>& w() const { return w_; }
@@ -198,7 +197,7 @@ class Sgd {
     auto labels = current_.labels.head(size);
     if (!is_forward_done_) {
       gather(batch_, current_);
-      model_.forward(w_, X, F, ws_);
+      at_.forward(w_, X, F);
     }
     is_forward_done_ = false;
     const Index correct = count_correct(F, labels);
@@ -212,12 +211,12 @@ class Sgd {
     const Scalar scale = -options_.step / static_cast<Scalar>(size);
     if (velocity_.size() > 0) {
       velocity_ *= options_.momentum;
-      model_.add_pullback(w_, X, F, scale, velocity_, ws_);
+      at_.add_pullback(F, scale, velocity_);
       w_ += velocity_;
     } else if (goes_on_in_a_step() && batch_ + 1 < num_batches()) {
       descend_to_next_batch(scale);
     } else {
-      model_.add_pullback(w_, X, F, scale, w_, ws_);
+      at_.add_pullback(F, scale, w_);
     }
     if (++batch_ == num_batches()) end_epoch();
     return true;
@@ -360,6 +359,21 @@ class Sgd {
   using Clock = std::chrono::steady_clock;
   static constexpr const char* title = "richflow sgd checkpoint 2";
 
+  /// False in a copy, whose evaluation still refers to the batch of the original.
+  struct NotCopied {
+    bool value = false;
+    NotCopied() = default;
+    NotCopied(const NotCopied& /*other*/) {}
+    NotCopied(NotCopied&&) = default;
+    NotCopied& operator=(const NotCopied& /*other*/) { return *this = NotCopied(); }
+    NotCopied& operator=(NotCopied&&) = default;
+    NotCopied& operator=(bool is_done) {
+      value = is_done;
+      return *this;
+    }
+    explicit operator bool() const { return value; }
+  };
+
   /// A batch and what the model makes of it, later the gradient of the loss.
   struct Batch {
     Matrix<Scalar> X = {};
@@ -373,19 +387,9 @@ class Sgd {
     }
   };
 
-  /// Before the options are checked: a senseless batch size must not ask for its memory.
-  [[nodiscard]] static auto make_workspace(const M& model, const LabelledDataset<Scalar>& data,
-                                           const SgdOptions<Scalar>& options) {
-    const Index size = std::clamp<Index>(options.batch_size, 1, data.num_samples());
-    if constexpr (HasParallelBatches<M>)
-      return model.make_batch_workspace(size, options.parallel);
-    else
-      return model.make_batch_workspace(size);
-  }
-
   /// Whether a step goes on to the outputs of the next batch, which needs memory for that.
   [[nodiscard]] bool goes_on_in_a_step() const {
-    return HasDescent<M> && options_.momentum == Scalar(0) && num_batches() > 1;
+    return at_.is_descent_fused() && options_.momentum == Scalar(0) && num_batches() > 1;
   }
 
   [[nodiscard]] Index size_of(Index batch) const {
@@ -400,15 +404,12 @@ class Sgd {
 
   /// The step on the current batch, whose F is the gradient, and the outputs of the next one.
   void descend_to_next_batch(Scalar scale) {
-    if constexpr (HasDescent<M>) {
-      const Index size = size_of(batch_);
-      const Index next = size_of(batch_ + 1);
-      gather(batch_ + 1, next_);
-      model_.descend_and_forward(w_, current_.X.topRows(size), current_.F.topRows(size), scale, next_.X.topRows(next),
-                                 next_.F.topRows(next), ws_);
-      std::swap(current_, next_);
-      is_forward_done_ = true;
-    }
+    const Index size = size_of(batch_);
+    const Index next = size_of(batch_ + 1);
+    gather(batch_ + 1, next_);
+    at_.descend_and_forward(current_.F.topRows(size), scale, w_, next_.X.topRows(next), next_.F.topRows(next));
+    std::swap(current_, next_);
+    is_forward_done_ = true;
   }
 
   void check_options() const {
@@ -453,9 +454,9 @@ class Sgd {
     return !(loss <= options_.divergence_factor * (first_loss_ + std::log(static_cast<double>(data_->num_classes()))));
   }
 
-  [[nodiscard]] Evaluation evaluate_all(const Vector<Scalar>& w) {
+  [[nodiscard]] Score evaluate_all(const Vector<Scalar>& w) {
     is_forward_done_ = false;
-    return detail::evaluate_in(model_, loss_, w, *data_, current_.X, current_.F, current_.labels, ws_);
+    return detail::evaluate_in(at_, loss_, w, *data_, current_.X, current_.F, current_.labels);
   }
 
   void say_diverged(SgdResult<Scalar>& result, double loss) const {
@@ -476,7 +477,7 @@ class Sgd {
     auto X = current_.X.topRows(1);
     auto F = current_.F.topRows(1);
     data_->gather_from(0, X, current_.labels.head(1));
-    model_.forward(w, X, F, ws_);
+    at_.forward(w, X, F);
     const auto loss = static_cast<double>(loss_.value(F, current_.labels.head(1)));
     return isfinite(loss) ? loss : 0.0;
   }
@@ -497,7 +498,7 @@ class Sgd {
     }
     if (record.accuracy < options_.stop_accuracy || !(record.loss < options_.stop_loss)) return false;
     // Confirmed at one w.
-    const Evaluation all = evaluate_all(w_);
+    const Score all = evaluate_all(w_);
     if (all.accuracy < options_.stop_accuracy || !(all.loss < options_.stop_loss)) return false;
     result.status = Status::tolerance_reached;
     result.final = all;
@@ -513,7 +514,7 @@ class Sgd {
   template <class Visit>
   void for_identity(const Visit& visit) const {
     visit("digits", static_cast<Index>(std::numeric_limits<Scalar>::digits));
-    visit("parameters", model_.num_parameters());
+    visit("parameters", at_.num_parameters());
     visit("features", data_->dimension());
     visit("outputs", data_->num_classes());
     visit("samples", data_->num_samples());
@@ -525,17 +526,16 @@ class Sgd {
     visit("momentum", options_.momentum);
   }
 
-  M model_;
   const LabelledDataset<Scalar>* data_;
   L loss_;
   SgdOptions<Scalar> options_;
   Vector<Scalar> w_;
-  typename M::BatchWorkspace ws_;
+  Evaluation<Scalar> at_;
   Vector<Scalar> velocity_ = {};
   Vector<Scalar> epoch_start_ = {};
   Batch current_ = {};
-  Batch next_ = {};               // where a step goes on to it
-  bool is_forward_done_ = false;  // current_ holds the batch and its outputs already
+  Batch next_ = {};                 // where a step goes on to it
+  NotCopied is_forward_done_ = {};  // current_ holds the batch and its outputs already
   std::vector<Index> order_ = {};
   std::uint64_t start_hash_ = 0;
   std::uint64_t data_hash_ = 0;
@@ -552,9 +552,9 @@ class Sgd {
 
 /// For a model that is refused: never defined, so that the refusal is all that the compiler says.
 template <class M, class L>
-requires(!BatchModel<M>) class Sgd<M, L> {
+requires(!Model<M>) class Sgd<M, L> {
  public:
-  static_assert(explain_batch_model<M>());
+  static_assert(explain_model<M>());
   using Scalar = detail::ScalarOfT<M>;
   template <class... Arguments>
   explicit Sgd(const Arguments&... arguments);

@@ -125,7 +125,7 @@ template <class M, class L>
 /// the smallest mean loss at the end. Steps that diverge are noted and passed over. Throws ArgumentError for a
 /// senseless ladder, what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter, and
 /// CheckpointError when the ladder's checkpoint is damaged or of another search.
-template <BatchModel M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
+template <Model M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
 [[nodiscard]] StepSearchResult<typename M::Scalar> search_step(
     const M& model, const LabelledDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
     SgdOptions<typename M::Scalar> options, const StepSearchOptions<typename M::Scalar>& ladder, const L& loss = {}) {

@@ -4,10 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "richflow/core/concepts.hpp"
+#include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
-#include "richflow/models/relu_network.hpp"
 #include "richflow/testing/gradient_check.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
@@ -16,56 +15,56 @@
 using namespace richflow;
 using namespace test_support;
 
-static_assert(HasParallelBatches<Linearized<ReluNetwork<double>>>);
-static_assert(!HasParallelBatches<LinearClassifier<double>>);
-
 namespace {
 
-/// A BatchModel with its derivatives by itself: F against differences, adjointness, in-place descent, smaller batches.
-template <HasBatchJvp M>
-void check_batch_model(const M& model, const Vector<double>& w, RandomStream& random) {
-  const Index d = model.input_features();
+/// Batches of a model with its derivatives by itself: F against differences, adjointness, in-place descent, smaller
+/// batches.
+template <HasEvaluation M>
+void check_batches(const M& model, const Vector<double>& w, RandomStream& random) {
+  const Index d = model.input_dimension();
   const Index outputs = model.num_outputs();
-  auto ws = model.make_batch_workspace(7);
+  auto at = model.make_evaluation(7);
   for (const Index batch : {7, 3, 1}) {
     const Matrix<double> X = random_matrix(random, batch, d);
     const Matrix<double> G = random_matrix(random, batch, outputs);
     const Vector<double> v = random_vector(random, w.size());
     Matrix<double> F(batch, outputs);
     Matrix<double> dF(batch, outputs);
-    model.forward(w, X, F, ws);
-    model.forward_jvp(w, X, v, dF, ws);
+    at.forward(w, X, F);
+    at.jvp(v, dF);
     const auto flat = [&](const Matrix<double>& values) {
       return Vector<double>(Eigen::Map<const Vector<double>>(values.data(), values.size()));
     };
     const auto check = testing::check_derivative<double>(
         [&](double s) {
           Matrix<double> moved(batch, outputs);
-          auto own = model.make_batch_workspace(batch);
-          model.forward(Vector<double>(w + s * v), X, moved, own);
+          auto elsewhere = model.make_evaluation(batch);
+          const Vector<double> point = w + s * v;
+          elsewhere.forward(point, X, moved);
           return flat(moved);
         },
         flat(dF), 1e-5);
     CHECK(check.passed());
 
-    // <G, J v> = <J^T G, v>, after the forward_jvp, which must not disturb what the pullback needs
+    // <G, J v> = <J^T G, v>, after the jvp, which must not disturb what the pullback needs
     Vector<double> pulled = Vector<double>::Zero(w.size());
-    model.add_pullback(w, X, G, 1.0, pulled, ws);
+    at.add_pullback(G, 1.0, pulled);
     const double left = flat(G).dot(flat(dF));
     CHECK_THAT(pulled.dot(v), near(left, 0, 1e3 * eps * pulled.norm() * v.norm()));
 
     // added to what is there, with a scale, also onto the parameters themselves
     Vector<double> target = v;
-    model.add_pullback(w, X, G, -0.3, target, ws);
+    at.add_pullback(G, -0.3, target);
     CHECK((target - (v - 0.3 * pulled)).norm() <= 100 * eps * (v.norm() + pulled.norm()));
     Vector<double> own = w;
-    model.forward(own, X, F, ws);
-    model.add_pullback(own, X, G, -0.3, own, ws);
+    at.forward(own, X, F);
+    at.add_pullback(G, -0.3, own);
     CHECK((own - (w - 0.3 * pulled)).norm() <= 100 * eps * (w.norm() + pulled.norm()));
   }
   Matrix<double> F(8, outputs);
-  CHECK_THROWS_AS(model.forward(w, Matrix<double>::Zero(7, d + 1), F, ws), DimensionError);
-  CHECK_THROWS_AS(model.make_batch_workspace(0), DimensionError);
+  const Matrix<double> other = Matrix<double>::Zero(7, d + 1);
+  CHECK_THROWS_AS(at.forward(w, other, F), DimensionError);
+  CHECK_THROWS_AS(model.make_evaluation(0), DimensionError);
 }
 
 const std::vector<std::pair<std::vector<Index>, bool>>& shapes() {
@@ -82,12 +81,12 @@ TEST_CASE("the ReLU network, its tangent model and the linear classifier pass th
     for (const Index outputs : {1, 2, 5}) {
       const ReluNetwork<double> net(3, widths, biases, outputs);
       const Vector<double> w = random_vector(random, net.num_parameters());
-      check_batch_model(net, w, random);
+      check_batches(net, w, random);
       const Linearized<ReluNetwork<double>> tangent(net, w);
-      check_batch_model(tangent, w + random_vector(random, w.size()), random);
+      check_batches(tangent, w + random_vector(random, w.size()), random);
     }
   const LinearClassifier<double> linear(4, 3);
-  check_batch_model(linear, random_vector(random, 12), random);
+  check_batches(linear, random_vector(random, 12), random);
 }
 
 TEST_CASE("a wide ReLU network, worked on in blocks of neurons, has the batches of the model of one value per sample") {
@@ -103,12 +102,12 @@ TEST_CASE("a wide ReLU network, worked on in blocks of neurons, has the batches 
       net.predict(w, X, f);
       net.jvp(w, X, v, df);
       net.vjp(w, X, r, gradient);
-      auto ws = net.make_batch_workspace(9);
+      auto at = net.make_evaluation(9);
       Matrix<double> F(7, 1), dF(7, 1);
       Vector<double> pulled = Vector<double>::Zero(w.size());
-      net.forward(w, X, F, ws);
-      net.forward_jvp(w, X, v, dF, ws);
-      net.add_pullback(w, X, r, 1.0, pulled, ws);
+      at.forward(w, X, F);
+      at.jvp(v, dF);
+      at.add_pullback(r, 1.0, pulled);
       if (biases) CHECK(std::min({f.norm(), df.norm(), gradient.norm()}) > 0.0);
       // Rounding of sums of a thousand terms in another order.
       CHECK((F - f).norm() <= 1e3 * eps * f.norm());
@@ -125,13 +124,13 @@ TEST_CASE("the batches of a ReLU network are the same bit for bit for any number
   const Matrix<float> X = random_matrix(random, 20, 5).cast<float>();
   const Matrix<float> G = random_matrix(random, 20, 3).cast<float>();
   const auto run = [&](int threads) {
-    auto ws = net.make_batch_workspace(20, {threads});
+    auto at = net.make_evaluation(20, {threads});
     Vector<float> w = w0;
     Matrix<float> F(20, 3), dF(20, 3), last(20, 3);
-    net.forward(w, X, F, ws);
-    net.forward_jvp(w, X, v, dF, ws);
-    net.descend_and_forward(w, X, G, 0.01F, X, last, ws);
-    net.add_pullback(w, X, G, 0.01F, w, ws);
+    at.forward(w, X, F);
+    at.jvp(v, dF);
+    at.descend_and_forward(G, 0.01F, w, X, last);
+    at.add_pullback(G, 0.01F, w);
     Vector<float> all(w.size() + 180);
     all << w, F.reshaped(), dF.reshaped(), last.reshaped();
     return all;
@@ -140,15 +139,15 @@ TEST_CASE("the batches of a ReLU network are the same bit for bit for any number
   CHECK(one.allFinite());
   for (const int threads : {2, 3, 7}) CHECK(run(threads) == one);
   const Linearized<ReluNetwork<float>> tangent(net, w0);
+  const Vector<float> moved = w0 + v;
   const auto run_tangent = [&](int threads) {
-    auto ws = tangent.make_batch_workspace(20, {threads});
-    CHECK(ws.model.parallel.threads == threads);
+    auto at = tangent.make_evaluation(20, {threads});
     Matrix<float> F(20, 3);
-    tangent.forward(w0 + v, X, F, ws);
+    at.forward(moved, X, F);
     return F;
   };
   CHECK(run_tangent(3) == run_tangent(1));
-  CHECK_THROWS_MATCHES(net.make_batch_workspace(20, {-1}), ArgumentError, message_contains("threads"));
+  CHECK_THROWS_MATCHES(net.make_evaluation(20, {-1}), ArgumentError, message_contains("threads"));
 }
 
 TEST_CASE("descending and going on to the next batch in one pass is both bit for bit") {
@@ -157,33 +156,34 @@ TEST_CASE("descending and going on to the next batch in one pass is both bit for
     for (const bool biases : {false, true}) {
       const ReluNetwork<double> net(3, widths, biases, 2);
       const Vector<double> w0 = random_vector(random, net.num_parameters());
-      auto ws = net.make_batch_workspace(7);
+      auto at = net.make_evaluation(7);
       for (const auto& [batch, next] : {std::pair<Index, Index>{7, 4}, {4, 7}, {5, 5}}) {
         const Matrix<double> X = random_matrix(random, batch, 3);
         const Matrix<double> X_next = random_matrix(random, next, 3);
         const Matrix<double> G = random_matrix(random, batch, 2);
         Matrix<double> F(batch, 2), F_next(next, 2), expected(next, 2);
         Vector<double> w = w0;
-        net.forward(w, X, F, ws);
-        net.add_pullback(w, X, G, -0.1, w, ws);
-        net.forward(w, X_next, expected, ws);
+        at.forward(w, X, F);
+        at.add_pullback(G, -0.1, w);
+        at.forward(w, X_next, expected);
         Vector<double> fused = w0;
-        net.forward(fused, X, F, ws);
-        net.descend_and_forward(fused, X, G, -0.1, X_next, F_next, ws);
+        at.forward(fused, X, F);
+        at.descend_and_forward(G, -0.1, fused, X_next, F_next);
         CHECK(fused == w);
         CHECK(F_next == expected);
         CHECK(w != w0);
         // What a pullback needs is that of the next batch.
         const Matrix<double> H = random_matrix(random, next, 2);
         Vector<double> pulled = Vector<double>::Zero(w.size());
-        net.add_pullback(fused, X_next, H, 1.0, pulled, ws);
+        at.add_pullback(H, 1.0, pulled);
         Vector<double> anew = Vector<double>::Zero(w.size());
-        net.forward(w, X_next, expected, ws);
-        net.add_pullback(w, X_next, H, 1.0, anew, ws);
+        at.forward(w, X_next, expected);
+        at.add_pullback(H, 1.0, anew);
         CHECK(pulled == anew);
         Matrix<double> too_large(8, 2);
-        CHECK_THROWS_MATCHES(net.descend_and_forward(w, X_next, H, 1.0, Matrix<double>::Zero(8, 3), too_large, ws),
-                             DimensionError, message_contains("room for 7"));
+        const Matrix<double> too_many = Matrix<double>::Zero(8, 3);
+        CHECK_THROWS_MATCHES(at.descend_and_forward(H, 1.0, w, too_many, too_large), DimensionError,
+                             message_contains("at most 7"));
       }
     }
 }
@@ -193,11 +193,11 @@ TEST_CASE("a weight of a ReLU network that is NaN makes the outputs of a batch N
   const ReluNetwork<float> net(40, {30, 20}, false, 2);
   const Matrix<float> X = random_matrix(random, 6, 40).cast<float>();
   Matrix<float> F(6, 2);
-  auto ws = net.make_batch_workspace(6);
+  auto at = net.make_evaluation(6);
   for (const Index position : {Index(7), Index(1250), net.num_parameters() - 1}) {
     Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
     w[position] = std::numeric_limits<float>::quiet_NaN();
-    net.forward(w, X, F, ws);
+    at.forward(w, X, F);
     CHECK(F.array().isNaN().rowwise().any().all());
   }
   const ReluNetwork<float> single(40, {30, 20}, false);
@@ -217,20 +217,20 @@ TEST_CASE("with one output a batch has the values and gradients of the model of 
     const Vector<double> w = random_vector(random, net.num_parameters());
     const Matrix<double> X = random_matrix(random, 6, 2);
     const Vector<double> r = random_vector(random, 6);
-    auto ws = net.make_batch_workspace(6);
+    auto at = net.make_evaluation(6);
     Vector<double> f(6), gradient(w.size()), pulled = Vector<double>::Zero(w.size());
     Matrix<double> F(6, 1);
     net.predict(w, X, f);
     net.vjp(w, X, r, gradient);
-    net.forward(w, X, F, ws);
-    net.add_pullback(w, X, r, 1.0, pulled, ws);
+    at.forward(w, X, F);
+    at.add_pullback(r, 1.0, pulled);
     CHECK((F.col(0) - f).norm() <= 100 * eps * f.norm());
     CHECK((pulled - gradient).norm() <= 100 * eps * gradient.norm());
     const Linearized<ReluNetwork<double>> tangent(net, w);
     const Vector<double> moved = w + random_vector(random, w.size());
-    auto tangent_ws = tangent.make_batch_workspace(6);
+    auto tangent_ws = tangent.make_evaluation(6);
     tangent.predict(moved, X, f);
-    tangent.forward(moved, X, F, tangent_ws);
+    tangent_ws.forward(moved, X, F);
     CHECK((F.col(0) - f).norm() <= 1e3 * eps * (1 + f.norm()));
   }
 }
@@ -245,9 +245,9 @@ TEST_CASE("output k of a wide network is the network whose last layer is column 
     const Matrix<double> G = random_matrix(random, 6, 3);
     Matrix<double> F(6, 3);
     Vector<double> pulled = Vector<double>::Zero(w.size());
-    auto ws = net.make_batch_workspace(6, {2});
-    net.forward(w, X, F, ws);
-    net.add_pullback(w, X, G, 1.0, pulled, ws);
+    auto at = net.make_evaluation(6, {2});
+    at.forward(w, X, F);
+    at.add_pullback(G, 1.0, pulled);
     const Index hidden = w.size() - 3 * (width + 1);
     Vector<double> expected = Vector<double>::Zero(w.size());
     for (Index k = 0; k < 3; ++k) {
@@ -274,8 +274,8 @@ TEST_CASE("output k of a network is the network whose last layer is column k alo
   const Vector<double> w = random_vector(random, net.num_parameters());
   const Matrix<double> X = random_matrix(random, 6, 3);
   Matrix<double> F(6, 3);
-  auto ws = net.make_batch_workspace(6);
-  net.forward(w, X, F, ws);
+  auto at = net.make_evaluation(6);
+  at.forward(w, X, F);
   for (Index k = 0; k < 3; ++k) {
     Vector<double> part(single.num_parameters());
     part << w.head(35), w.segment(35 + 4 * k, 4);
@@ -290,15 +290,20 @@ TEST_CASE("a network of several outputs refuses to be one of one value per sampl
   const Vector<double> w = Vector<double>::Ones(net.num_parameters());
   Vector<double> f(4);
   const Matrix<double> X = Matrix<double>::Ones(4, 2);
-  CHECK_THROWS_MATCHES(net.predict(w, X, f), DimensionError, message_contains("num_outputs = 2"));
+  CHECK_THROWS_MATCHES(net.predict(w, X, f), DimensionError, message_contains("4 x 2 is needed"));
   CHECK_THROWS_MATCHES(ReluNetwork<double>(2, {3}, false, 0), DimensionError, message_contains("num_outputs > 0"));
-  auto ws = net.make_batch_workspace(3);
+  auto at = net.make_evaluation(3);
   Matrix<double> F(4, 2);
-  CHECK_THROWS_MATCHES(net.forward(w, X, F, ws), DimensionError, message_contains("room for 3"));
-  CHECK_THROWS_AS(net.add_pullback(w, X, F, 1.0, f, ws), DimensionError);
+  CHECK_THROWS_MATCHES(at.forward(w, X, F), DimensionError, message_contains("at most 3"));
+  Matrix<double> G(3, 2);
+  CHECK_THROWS_MATCHES(at.add_pullback(G, 1.0, f), ArgumentError, message_contains("at no point yet"));
+  at.forward(w, X.topRows(3), G);
+  CHECK_THROWS_AS(at.add_pullback(G, 1.0, f), DimensionError);
   CHECK_THROWS_AS(LinearClassifier<double>(2, 0), DimensionError);
   const LinearClassifier<double> linear(2, 2);
-  auto small = linear.make_batch_workspace(3);
+  auto small = linear.make_evaluation(3);
   Vector<double> v = Vector<double>::Ones(4);
-  CHECK_THROWS_MATCHES(linear.add_pullback(v, X, F, 1.0, v, small), DimensionError, message_contains("room for 3"));
+  CHECK_THROWS_MATCHES(small.forward(v, X, F), DimensionError, message_contains("at most 3"));
+  small.forward(v, X.topRows(3), G);
+  CHECK_THROWS_MATCHES(small.add_pullback(F, 1.0, v), DimensionError, message_contains("G is 4 x 2"));
 }

@@ -1,0 +1,306 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/shifted_system.hpp"
+#include "richflow/losses/objective.hpp"
+#include "richflow/models/evaluation.hpp"
+
+/// @file
+/// The stiff part of the gradient flow of a model: the Gauss-Newton matrix `J^T H J`, H the second derivative of the
+/// loss by the M = N K outputs, through its M x M tangent kernel.
+
+namespace richflow {
+
+/// The tangent space of a model on data along its gradient flow, in memory of its own: what a linearly implicit stepper
+/// moves from step to step. Refers to the flow that made it. N x K outputs are vectors of M = N K values, column by
+/// column.
+template <class S>
+class GaussNewtonTangent {
+ public:
+  /// For `X` and the loss `objective`, both of which must outlive it.
+  GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective, const Matrix<S>& X);
+
+  /// P.
+  [[nodiscard]] Index num_parameters() const { return at_.num_parameters(); }
+  /// M.
+  [[nodiscard]] Index num_residuals() const { return outputs_.size(); }
+
+  /// Moves to w; what follows is there. `slope` = dL / df, M values, and the derivative of the flow, `dw = -J^T slope`.
+  void linearize(const Vector<S>& w, Vector<S>& slope, Vector<S>& dw);
+  /// `out = J^T r`, P values.
+  void vjp(const Vector<S>& r, VectorRef<S> out);
+  /// `out = J v`, M values.
+  void jvp(const Vector<S>& v, Vector<S>& out);
+  /// `K = J J^T`, M x M.
+  void kernel(Matrix<S>& K) { at_.kernel(K); }
+
+  /// Whether H is a multiple of the identity, `curvature()` times.
+  [[nodiscard]] bool is_quadratic() const { return kind_ == detail::CurvatureKind::constant; }
+  [[nodiscard]] S curvature() const { return objective_->curvature(); }
+  /// `out = R v` and `out = R^T v` with `R R^T = H`, M values; neither in place.
+  void multiply_root(const Vector<S>& v, Vector<S>& out) const { multiply_root(v, false, out); }
+  void multiply_root_transposed(const Vector<S>& v, Vector<S>& out) const { multiply_root(v, true, out); }
+  /// `K = R^T K R`, both triangles.
+  void conjugate_by_root(Matrix<S>& K);
+
+  /// The largest rate at which a unit changes relative to its norm, `max_u |dw_u| / |w_u|`; for a model without units,
+  /// `|dw| / |w|`. A step much longer than its inverse cannot follow the flow.
+  [[nodiscard]] S growth_rate(const Vector<S>& w, const Vector<S>& dw);
+
+ private:
+  void multiply_root(const Vector<S>& v, bool is_transposed, Vector<S>& out) const;
+  [[nodiscard]] Eigen::Map<const Matrix<S>> by_sample(const Vector<S>& r) const {
+    return {r.data(), outputs_.rows(), outputs_.cols()};
+  }
+  [[nodiscard]] Eigen::Map<Matrix<S>> by_sample(Vector<S>& r) const {
+    return {r.data(), outputs_.rows(), outputs_.cols()};
+  }
+
+  Evaluation<S> at_;
+  const detail::AnyObjective<S>* objective_;
+  const Matrix<S>* X_;
+  detail::CurvatureKind kind_;
+  Vector<S> point_ = {};
+  Matrix<S> outputs_ = {};  // N x K
+  Matrix<S> root_ = {};     // N x K, or N x K^2
+  Vector<S> from_ = {};     // scratch, M
+  Vector<S> column_ = {};
+  Vector<S> unit_norms_ = {};
+  Vector<S> unit_changes_ = {};
+  bool has_samples_ = false;
+};
+
+/// A gradient flow whose stiffness is a Gauss-Newton matrix `S = J^T H J` of rank M, M much smaller than the dimension
+/// P: linear systems with `I / h + S` and functions of it cost M x M work. `make_tangent()` returns the tangent space,
+/// and `has_curvature` says that the loss knows H.
+template <class P>
+concept GaussNewtonFlow = requires(const P& problem) {
+  { problem.make_tangent() } -> std::same_as<GaussNewtonTangent<typename P::Scalar>>;
+  requires P::has_curvature;
+};
+
+namespace detail {
+
+/// `|A|_inf` of a symmetric matrix.
+template <class S>
+[[nodiscard]] S largest_row_sum(const Matrix<S>& A) {
+  using std::abs;
+  S largest(0);
+  for (Index j = 0; j < A.cols(); ++j) {
+    S sum(0);
+    for (Index i = 0; i < A.rows(); ++i) sum += abs(A(i, j));
+    largest = std::max(largest, sum);
+  }
+  return largest;
+}
+
+/// Solves `(s I + J^T H J) u = v` through the tangent kernel: `u = (v - J^T R (s I + R^T K R)^-1 R^T J v) / s`, and
+/// with `H = c I`, `u = (v - J^T (s / c I + K)^-1 J v) / s`.
+template <class S>
+class TangentStiffness {
+ public:
+  explicit TangentStiffness(GaussNewtonTangent<S> tangent);
+
+  /// The derivative of the flow at y, where the tangent space moves to.
+  void start(const Vector<S>& y, Vector<S>& dy) { tangent_.linearize(y, slope_, dy); }
+
+  /// Takes the tangent kernel at y; `dy` is that of `start`.
+  void update(const Vector<S>& y, const Vector<S>& dy);
+
+  /// False if `shift I + S` is not positive definite or not finite.
+  bool factorize(S shift);
+
+  /// `u` for `v = F(y) = -J^T slope`, for which both factors of J^T merge: `u = -J^T (s I + H K)^-1 slope`.
+  void solve_start(Vector<S>& u);
+
+  /// In place.
+  void solve(Vector<S>& u);
+
+  [[nodiscard]] GaussNewtonTangent<S>& tangent() { return tangent_; }
+  [[nodiscard]] const ShiftedSystem<S>& system() const { return system_; }
+  [[nodiscard]] const Vector<S>& slope() const { return slope_; }
+  /// The step that is taken whatever its error.
+  [[nodiscard]] S floor() const { return floor_; }
+
+ private:
+  GaussNewtonTangent<S> tangent_;
+  ShiftedSystem<S> system_ = {};  // with K, or R^T K R
+  Vector<S> slope_ = {};          // dL / df at the start of the step
+  Vector<S> kernel_slope_ = {};   // K slope, where H is no multiple of the identity
+  Vector<S> projected_ = {};      // scratch, M
+  Vector<S> rooted_ = {};         // scratch, M
+  Vector<S> pulled_ = {};         // scratch, P
+  S shift_ = S(1);
+  S floor_ = S(0);
+};
+
+}  // namespace detail
+
+template <class S>
+GaussNewtonTangent<S>::GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective,
+                                          const Matrix<S>& X)
+    : at_(std::move(at)), objective_(&objective), X_(&X), kind_(objective.curvature_kind()) {
+  outputs_.setZero(X.rows(), at_.num_outputs());
+  point_.setZero(at_.num_parameters());
+  if (kind_ == detail::CurvatureKind::by_output) root_.setZero(X.rows(), at_.num_outputs());
+  if (kind_ == detail::CurvatureKind::by_sample) root_.setZero(X.rows(), at_.num_outputs() * at_.num_outputs());
+  for (Vector<S>* v : {&from_, &column_}) v->setZero(outputs_.size());
+  for (Vector<S>* v : {&unit_norms_, &unit_changes_}) v->setZero(at_.num_units());
+}
+
+template <class S>
+void GaussNewtonTangent<S>::linearize(const Vector<S>& w, Vector<S>& slope, Vector<S>& dw) {
+  point_ = w;
+  if (has_samples_)
+    at_.forward(point_, outputs_);
+  else
+    at_.forward(point_, *X_, outputs_);
+  has_samples_ = true;
+  at_.linearize();
+  objective_->gradient(outputs_, by_sample(slope));
+  if (root_.size() > 0) objective_->curvature_root(outputs_, root_);
+  at_.vjp(by_sample(std::as_const(slope)), dw);
+  for (Index i = 0; i < dw.size(); ++i) dw[i] = -dw[i];
+}
+
+template <class S>
+void GaussNewtonTangent<S>::vjp(const Vector<S>& r, VectorRef<S> out) {
+  at_.vjp(by_sample(r), out);
+}
+
+template <class S>
+void GaussNewtonTangent<S>::jvp(const Vector<S>& v, Vector<S>& out) {
+  at_.jvp(v, by_sample(out));
+}
+
+template <class S>
+void GaussNewtonTangent<S>::multiply_root(const Vector<S>& v, bool is_transposed, Vector<S>& out) const {
+  if (kind_ == detail::CurvatureKind::by_output) {
+    for (Index i = 0; i < v.size(); ++i) out[i] = root_.data()[i] * v[i];
+    return;
+  }
+  const Index samples = outputs_.rows();
+  const Index outputs = outputs_.cols();
+  for (Index n = 0; n < samples; ++n)
+    for (Index a = 0; a < outputs; ++a) {
+      S sum(0);
+      for (Index b = 0; b < outputs; ++b)
+        sum += (is_transposed ? root_(n, b + a * outputs) : root_(n, a + b * outputs)) * v[n + b * samples];
+      out[n + a * samples] = sum;
+    }
+}
+
+template <class S>
+void GaussNewtonTangent<S>::conjugate_by_root(Matrix<S>& K) {
+  // R^T K by columns, then the same of the symmetric result by its rows.
+  for (int side = 0; side < 2; ++side) {
+    for (Index j = 0; j < K.cols(); ++j) {
+      std::copy_n(K.data() + j * K.rows(), K.rows(), from_.data());
+      multiply_root(from_, true, column_);
+      std::copy_n(column_.data(), K.rows(), K.data() + j * K.rows());
+    }
+    if (side == 0) K.transposeInPlace();
+  }
+}
+
+template <class S>
+S GaussNewtonTangent<S>::growth_rate(const Vector<S>& w, const Vector<S>& dw) {
+  using std::sqrt;
+  const S tiny = std::numeric_limits<S>::min();
+  if (unit_norms_.size() == 0) return detail::norm(dw) / (detail::norm(w) + tiny);
+  at_.unit_square_norms(w, unit_norms_);
+  at_.unit_square_norms(dw, unit_changes_);
+  S largest(0);
+  for (Index u = 0; u < unit_norms_.size(); ++u)
+    largest = std::max(largest, unit_changes_[u] / (unit_norms_[u] + tiny));
+  return sqrt(largest);
+}
+
+namespace detail {
+
+template <class S>
+TangentStiffness<S>::TangentStiffness(GaussNewtonTangent<S> tangent) : tangent_(std::move(tangent)) {
+  const Index m = tangent_.num_residuals();
+  system_.allocate(m);
+  for (Vector<S>* v : {&slope_, &kernel_slope_, &projected_, &rooted_}) v->setZero(m);
+  pulled_.setZero(tangent_.num_parameters());
+  // What a first call makes, so that no later one allocates.
+  Vector<S> derivative = pulled_;
+  tangent_.linearize(pulled_, slope_, derivative);
+  tangent_.kernel(system_.matrix());
+}
+
+template <class S>
+void TangentStiffness<S>::update(const Vector<S>& y, const Vector<S>& dy) {
+  tangent_.kernel(system_.matrix());
+  S curvature = tangent_.curvature();
+  if (!tangent_.is_quadratic()) {
+    multiply(system_.matrix(), slope_, kernel_slope_);
+    tangent_.conjugate_by_root(system_.matrix());
+    curvature = S(1);
+  }
+  // Gradient descent is stable up to 2 / (c |K|), and follows the growth of the units only if its steps are short
+  // against that; what it can do without looking at errors, so can this. At kinks such steps are first-order
+  // accurate: the fractions make their error a few thousandths where units grow by factors of thousands.
+  constexpr int steps_per_stable_step = 4;
+  constexpr int steps_per_growth = 80;
+  const S norm = largest_row_sum(system_.matrix());
+  const S stability = S(steps_per_stable_step) * curvature * norm / S(2);
+  const S growth = S(steps_per_growth) * tangent_.growth_rate(y, dy);
+  floor_ = S(1) / std::max({stability, growth, std::numeric_limits<S>::min()});
+}
+
+template <class S>
+bool TangentStiffness<S>::factorize(S shift) {
+  shift_ = shift;
+  return system_.factorize(tangent_.is_quadratic() ? shift / tangent_.curvature() : shift, false);
+}
+
+template <class S>
+void TangentStiffness<S>::solve_start(Vector<S>& u) {
+  if (tangent_.is_quadratic()) {
+    projected_ = slope_;
+    system_.solve_in_place(projected_);
+    multiple(S(-1) / tangent_.curvature(), projected_, projected_);
+  } else {
+    // (s I + H K)^-1 = (I - R (s I + R^T K R)^-1 R^T K) / s
+    tangent_.multiply_root_transposed(kernel_slope_, rooted_);
+    system_.solve_in_place(rooted_);
+    tangent_.multiply_root(rooted_, projected_);
+    for (Index i = 0; i < projected_.size(); ++i) projected_[i] = (projected_[i] - slope_[i]) / shift_;
+  }
+  tangent_.vjp(projected_, u);
+}
+
+template <class S>
+void TangentStiffness<S>::solve(Vector<S>& u) {
+  tangent_.jvp(u, projected_);
+  if (tangent_.is_quadratic()) {
+    system_.solve_in_place(projected_);
+  } else {
+    tangent_.multiply_root_transposed(projected_, rooted_);
+    system_.solve_in_place(rooted_);
+    tangent_.multiply_root(rooted_, projected_);
+  }
+  tangent_.vjp(projected_, pulled_);
+  for (Index i = 0; i < u.size(); ++i) u[i] = (u[i] - pulled_[i]) / shift_;
+}
+
+}  // namespace detail
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_GAUSS_NEWTON(prefix, S) \
+  prefix template class GaussNewtonTangent<S>;       \
+  prefix template class detail::TangentStiffness<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_GAUSS_NEWTON)
