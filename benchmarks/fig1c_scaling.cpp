@@ -9,8 +9,8 @@
 #include <string>
 #include <thread>
 
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "richflow/sweep/critical_scale.hpp"
 #include "richflow/sweep/sweep.hpp"
 

@@ -10,12 +10,12 @@
 #include <cstddef>
 #include <limits>
 
-#include "richflow/data/matrix_completion.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/flow/lifted_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/models/matrix_factorization.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 
 namespace {
 
@@ -46,7 +46,7 @@ Point point(const benchmark::State& state) {
   const double alpha2 = alpha0[number % 3] / std::sqrt(static_cast<double>(width));
   const Completion model(10, 10, width);
   RandomStream random(7);
-  return {width, alpha2, model, model.random_parameters(Scale::from_value(std::sqrt(alpha2)), random)};
+  return {width, alpha2, model, model.initial_parameters(random, Scale::from_value(std::sqrt(alpha2)))};
 }
 
 Matrix<double> tight_limit(const Completion& reduced, const Vector<double>& start) {
@@ -148,7 +148,7 @@ void lifted_flow_at_width(benchmark::State& state) {
   for (auto _ : state) {
     RandomStream random(7);
     const LiftedFlow flow(reduced, problem().observations.dataset);
-    start = model.random_reduced_parameters(Scale::from_value(std::sqrt(alpha2)), random);
+    start = model.reduced_initial_parameters(random, Scale::from_value(std::sqrt(alpha2)));
     solution = integrate_to_loss(flow, start, loss_goal, 1e-4);
     if (!solution.ok()) state.SkipWithError("the loss was not reached");
   }

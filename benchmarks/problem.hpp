@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <string>
 
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "richflow/regularizers/depth_hypentropy.hpp"
 
 /// @file

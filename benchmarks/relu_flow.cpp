@@ -8,7 +8,6 @@
 #include <cmath>
 #include <limits>
 
-#include "richflow/data/circle.hpp"
 #include "richflow/flow/gradient_descent.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/integrate.hpp"
@@ -16,6 +15,7 @@
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/unbiased.hpp"
 #include "richflow/models/univariate_relu.hpp"
+#include "richflow/problems/circle.hpp"
 
 namespace {
 

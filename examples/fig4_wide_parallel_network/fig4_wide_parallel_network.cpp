@@ -39,8 +39,8 @@ Matrix<double> limit(const Fig4Options& options, const Cell& cell, const Dataset
   RandomStream random(options.seed, cell.stream());
   const Scale scale = Scale::from_value(std::sqrt(2.0 / cell["k"]) * options.mu);
   const LiftedFlow flow(wide.reduced(), data);
-  const auto solution =
-      integrate_to_loss(flow, wide.random_reduced_parameters(scale, random), fitted * data.y().squaredNorm(), accuracy);
+  const auto solution = integrate_to_loss(flow, wide.reduced_initial_parameters(random, scale),
+                                          fitted * data.y().squaredNorm(), accuracy);
   return flow.model().product(solution.require_ok().y);
 }
 

@@ -8,12 +8,12 @@
 
 #include "csv.hpp"
 #include "list.hpp"
-#include "richflow/data/matrix_completion.hpp"
 #include "richflow/flow/lifted_flow.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_nuclear_norm.hpp"
 #include "richflow/minimizers/schatten_path.hpp"
 #include "richflow/models/matrix_factorization.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 #include "richflow/regularizers/schatten.hpp"
 
 namespace richflow::examples {

@@ -57,7 +57,7 @@ NamedNumbers limit_numbers(const Fig5Options& options, const Cell& cell) {
   const Dataset& data = problem.observations.dataset;
   const Completion wide(options.dimension, options.dimension, cell.integer("k"));
   RandomStream random(options.seed, cell.stream());
-  const Vector<double> start = wide.random_reduced_parameters(Scale::from_value(std::sqrt(cell["alpha2"])), random);
+  const Vector<double> start = wide.reduced_initial_parameters(random, Scale::from_value(std::sqrt(cell["alpha2"])));
   const LiftedFlow flow(wide.reduced(), data);
   const auto solution = integrate_to_loss(flow, start, fitted * data.y().squaredNorm(), accuracy);
   static_cast<void>(solution.require_ok());

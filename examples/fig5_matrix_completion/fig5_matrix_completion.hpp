@@ -10,7 +10,7 @@
 #include "plot.hpp"
 #include "program.hpp"
 #include "richflow/core/types.hpp"
-#include "richflow/data/matrix_completion.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 #include "richflow/sweep/sweep.hpp"
 #include "sweep_runner.hpp"
 

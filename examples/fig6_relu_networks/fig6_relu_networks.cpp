@@ -8,7 +8,6 @@
 
 #include "csv.hpp"
 #include "list.hpp"
-#include "richflow/data/circle.hpp"
 #include "richflow/flow/gradient_descent.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/integrate.hpp"
@@ -16,6 +15,7 @@
 #include "richflow/kernel/kernel_predictor.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/models/fully_connected.hpp"
+#include "richflow/problems/circle.hpp"
 #include "richflow/sweep/grid.hpp"
 #include "text.hpp"
 

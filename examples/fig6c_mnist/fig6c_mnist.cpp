@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 
 #include "csv.hpp"
@@ -24,7 +25,8 @@ namespace richflow::examples {
 
 namespace {
 
-constexpr int max_retries = 4;  // with smaller steps, where the one that was found does not fit the data
+constexpr Index kernel_images = 200;  // on which the distance of tangent kernels is measured
+constexpr int max_retries = 4;        // with smaller steps, where the one that was found does not fit the data
 
 using Data = LabelledDataset<float>;
 using Network = ReluNetwork<float>;
@@ -97,14 +99,19 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
     step = sgd.step;
   }
   folder.remove();
+  // Zero for models that are linear in their parameters.
+  double distance = 0.0;
+  if constexpr (std::is_same_v<M, Network>)
+    distance = trained_kernel_distance(model, w0, result.w, data, kernel_images);
   return {{"step", static_cast<double>(step)},
           {"epochs", static_cast<double>(result.epochs)},
           {"arrived", result.ok() ? 1.0 : 0.0},
           {"train_error", result.final.error()},
-          {"test_error", evaluate(model, result.w, test).error()}};
+          {"test_error", evaluate(model, result.w, test).error()},
+          {"kernel_distance", distance}};
 }
 
-const std::vector<std::string> outputs = {"step", "epochs", "arrived", "train_error", "test_error"};
+const std::vector<std::string> outputs = {"step", "epochs", "arrived", "train_error", "test_error", "kernel_distance"};
 
 NamedNumbers network_numbers(const Fig6cOptions& options, const Images& images, const Cell& cell) {
   const Index repetition = cell.integer("seed");
@@ -160,6 +167,16 @@ MeanError mean_error(const std::vector<double>& values, Index num_test) {
   return result;
 }
 
+/// Correlation of test error and kernel distance over the scales.
+double correlation_with_kernel(const std::vector<Fig6cPoint>& points) {
+  std::vector<double> distances, errors;
+  for (const Fig6cPoint& point : points) {
+    distances.push_back(point.kernel_distance);
+    errors.push_back(point.test_error.mean);
+  }
+  return correlation(distances, errors);
+}
+
 /// The alpha at which the error is half-way between two levels, between neighbours linear in its logarithm.
 double crossing(const std::vector<Fig6cPoint>& points, double level) {
   for (std::size_t j = 1; j < points.size(); ++j) {
@@ -213,6 +230,12 @@ void check(const Fig6cOptions& options, const SweepResult& networks, Fig6c& figu
       "fig6c", "test error at alpha >= 50 over that at alpha <= 2 (means), smallest of the repetitions", ratio, 1.1));
   claims.push_back(claim_between("fig6c", "the alpha at which the test error is half-way between the two",
                                  crossing(figure.points, 0.5 * (mean(small) + mean(large))), 2.0, 50.0));
+  claims.push_back(claim_at_most("fig6c",
+                                 "the test error rises where the distance of the tangent kernels before and after "
+                                 "training falls: their correlation over the scales",
+                                 correlation_with_kernel(figure.points), -0.8));
+  claims.push_back(claim_at_most("fig6c", "kernel distance at the largest scale over that at the smallest",
+                                 figure.points.back().kernel_distance / figure.points.front().kernel_distance, 0.1));
 }
 
 }  // namespace
@@ -306,6 +329,7 @@ Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps) {
     point.test_error = mean_error(values("test_error", 0), num_test);
     point.kernel_train_error = mean(values("train_error", 1));
     point.kernel_test_error = mean_error(values("test_error", 1), num_test);
+    point.kernel_distance = mean(values("kernel_distance", 0));
     figure.points.push_back(point);
   }
   figure.last_layer_train_error = mean(sweeps.last_layer.values("train_error"));
@@ -317,24 +341,27 @@ Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps) {
 void write_fig6c_tables(const Fig6c& figure, const std::filesystem::path& folder) {
   CsvWriter table({"alpha", "step", "epochs", "train_error", "test_error", "kernel_test_error", "test_standard_error",
                    "kernel_standard_error", "kernel_train_error", "last_layer_test_error", "last_layer_standard_error",
-                   "last_layer_train_error"});
+                   "last_layer_train_error", "kernel_distance"});
   for (const Fig6cPoint& point : figure.points)
     table.row({point.alpha, point.step, point.epochs, point.train_error, point.test_error.mean,
                point.kernel_test_error.mean, point.test_error.standard_error, point.kernel_test_error.standard_error,
                point.kernel_train_error, figure.last_layer_test_error.mean, figure.last_layer_test_error.standard_error,
-               figure.last_layer_train_error});
+               figure.last_layer_train_error, point.kernel_distance});
   table.write(folder / "fig6c.csv");
 }
 
 Picture fig6c_picture() {
   Picture picture;
   picture.name = "fig6c";
-  picture.width = 720;
+  picture.width = 1080;
   picture.height = 460;
   picture.alt =
-      "Test error against the scale alpha of the initialization. The network's error is low up to alpha = 2 and rises "
-      "to the level of its tangent model at large scales; a horizontal line is the error of the last layer alone.";
-  picture.commands = R"gp(set title "(c) Test error of a wide ReLU network on images"
+      "Left: test error against the scale alpha of the initialization. The network's error is low up to alpha = 2 and "
+      "rises to the level of its tangent model at large scales; a horizontal line is the error of the last layer "
+      "alone. Right: the distance of the tangent kernels before and after training, near one at small scales and "
+      "falling to zero where the test error rises.";
+  picture.commands = R"gp(set multiplot layout 1,2
+set title "(c) Test error of a wide ReLU network on images"
 set xlabel "α"
 set ylabel "test error (%)"
 set logscale x
@@ -348,6 +375,14 @@ plot "fig6c.csv" using "alpha":(100*column("last_layer_test_error")) with lines 
      "fig6c.csv" using "alpha":(100*column("kernel_test_error")) with lines lw 1.8 dt (6,4) lc rgb vermilion title "tangent kernel", \
      "fig6c.csv" using "alpha":(100*column("test_error")):(100*column("test_standard_error")) with yerrorbars pt 7 ps 0.6 lw 1.4 lc rgb blue notitle, \
      "fig6c.csv" using "alpha":(100*column("test_error")) with lines lw 2.6 lc rgb blue title "network"
+set title "Distance of the tangent kernels before and after training"
+set ylabel "kernel distance"
+set logscale y
+set yrange [*:1.5]
+set ytics format "10^{%L}"
+unset key
+plot "fig6c.csv" using "alpha":"kernel_distance" with linespoints lw 2.6 pt 7 ps 0.6 lc rgb blue
+unset multiplot
 unset logscale
 )gp";
   return picture;

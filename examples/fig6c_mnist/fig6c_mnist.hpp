@@ -57,6 +57,7 @@ struct Fig6cPoint {
   MeanError test_error = {};
   double kernel_train_error = 0.0;
   MeanError kernel_test_error = {};
+  double kernel_distance = 0.0;  ///< of the tangent kernels before and after training
 };
 
 /// The figure and what the paper says of it.

@@ -21,6 +21,8 @@ namespace richflow::examples {
 
 namespace {
 
+constexpr Index kernel_images = 64;  // on which the distance of tangent kernels is measured
+
 using Data = LabelledDataset<float>;
 using Net = ConvNetwork<float>;
 
@@ -47,6 +49,7 @@ struct Outcome {
   double loss = 0.0;
   double train_error = 0.0;
   double test_error = 0.0;
+  Vector<float> w = {};
 };
 
 /// Trains with the step of `options`, or the searched one; a step that diverges in the end is halved.
@@ -63,8 +66,8 @@ Outcome train(const Model& model, const Vector<float>& w0, const Data& train_dat
     const SgdResult<float> result = train_resumably(model, train_data, w0, sgd, folder);
     if (result.status == Status::non_finite || result.status == Status::diverged) continue;
     folder.remove();
-    return {static_cast<double>(sgd.step), static_cast<double>(result.epochs), result.records.back().loss,
-            result.final.error(), evaluate(model, result.w, test_data).error()};
+    return {static_cast<double>(sgd.step), static_cast<double>(result.epochs),           result.records.back().loss,
+            result.final.error(),          evaluate(model, result.w, test_data).error(), result.w};
   }
 }
 
@@ -105,7 +108,8 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const ImageFiles& files, 
           {"kernel_train_error", last.train_error},
           {"kernel_test_error", last.test_error},
           {"linearized_train_error", linearized.train_error},
-          {"linearized_test_error", linearized.test_error}};
+          {"linearized_test_error", linearized.test_error},
+          {"kernel_distance", trained_kernel_distance(net, w0, full.w, problem.train, kernel_images)}};
 }
 
 void check(const Fig6dOptions& options, Fig6d& figure) {
@@ -132,6 +136,11 @@ void check(const Fig6dOptions& options, Fig6d& figure) {
                                  std::max(0.03, 3.0 / std::sqrt(count))));
   claims.push_back(claim_at_most("fig6d", "at " + at_richest + ", test error over that of training the last layer only",
                                  richest.test_error.median / richest.kernel_test_error.median, 0.9));
+  claims.push_back(claim_at_most("fig6d",
+                                 "the test error rises where the distance of the tangent kernels before and after "
+                                 "training falls: that distance at " +
+                                     at_largest + " over that at " + at_richest,
+                                 largest.kernel_distance / richest.kernel_distance, 0.8));
 }
 
 }  // namespace
@@ -188,7 +197,7 @@ SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runn
   return runner.run({"fig6d",
                      Grid({Axis{"alpha", options.alphas}, seed_axis(options.num_seeds)}),
                      {"step", "epochs", "loss", "train_error", "test_error", "kernel_train_error", "kernel_test_error",
-                      "linearized_train_error", "linearized_test_error"},
+                      "linearized_train_error", "linearized_test_error", "kernel_distance"},
                      settings},
                     [&](const Cell& cell) { return cell_numbers(options, files, cell); });
 }
@@ -218,6 +227,7 @@ Fig6d make_fig6d(const Fig6dOptions& options, const SweepResult& sweep) {
     point.kernel_test_error = quartiles(values("kernel_test_error"));
     point.linearized_test_error = quartiles(values("linearized_test_error"));
     point.linearized_train_error = quantile(values("linearized_train_error"), 0.5);
+    point.kernel_distance = quantile(values("kernel_distance"), 0.5);
     figure.points.push_back(point);
   }
   check(options, figure);
@@ -226,24 +236,26 @@ Fig6d make_fig6d(const Fig6dOptions& options, const SweepResult& sweep) {
 
 void write_fig6d_table(const Fig6d& figure, const std::filesystem::path& folder) {
   CsvWriter table({"alpha", "step", "epochs", "loss", "train_error", "test_error", "test_error_q25", "test_error_q75",
-                   "kernel_train_error", "kernel_test_error", "linearized_train_error", "linearized_test_error"});
+                   "kernel_train_error", "kernel_test_error", "linearized_train_error", "linearized_test_error",
+                   "kernel_distance"});
   for (const Fig6dPoint& point : figure.points)
     table.row({point.alpha, point.step, point.epochs, point.loss, point.train_error, point.test_error.median,
                point.test_error.q25, point.test_error.q75, point.kernel_train_error, point.kernel_test_error.median,
-               point.linearized_train_error, point.linearized_test_error.median});
+               point.linearized_train_error, point.linearized_test_error.median, point.kernel_distance});
   table.write(folder / "fig6d.csv");
 }
 
 Picture fig6d_picture() {
   Picture picture;
   picture.name = "fig6d";
-  picture.width = 720;
+  picture.width = 1080;
   picture.height = 480;
   picture.alt =
-      "Test error of a convolutional network against the scale alpha of its initialization, which it rises with, "
-      "beside "
-      "that of training its last layer only and that of the network linearized at its initialization.";
-  picture.commands = R"gp(set title "(d) VGG11-like network: error on test images"
+      "Left: test error of a convolutional network against the scale alpha of its initialization, which it rises with, "
+      "beside that of training its last layer only and that of the network linearized at its initialization. Right: "
+      "the distance of the tangent kernels before and after training, which falls with the scale.";
+  picture.commands = R"gp(set multiplot layout 1,2
+set title "(d) VGG11-like network: error on test images"
 set xlabel "α"
 set ylabel "test error"
 set yrange [0:*]
@@ -252,6 +264,11 @@ plot "fig6d.csv" using "alpha":"test_error_q25":"test_error_q75" with filledcurv
      "fig6d.csv" using "alpha":"test_error" with linespoints lw 2.6 pt 7 lc rgb blue title "network", \
      "fig6d.csv" using "alpha":"kernel_test_error" with lines lw 2.2 lc rgb ink title "last layer only", \
      "fig6d.csv" using "alpha":"linearized_test_error" with lines lw 2.2 dt (6,4) lc rgb vermilion title "linearized network"
+set title "Distance of the tangent kernels before and after training"
+set ylabel "kernel distance"
+unset key
+plot "fig6d.csv" using "alpha":"kernel_distance" with linespoints lw 2.6 pt 7 lc rgb blue
+unset multiplot
 )gp";
   return picture;
 }

@@ -56,6 +56,7 @@ struct Fig6dPoint {
   Quartiles kernel_test_error = {};      ///< last layer only
   Quartiles linearized_test_error = {};  ///< the net's tangent at its initialization
   double linearized_train_error = 0.0;   ///< median
+  double kernel_distance = 0.0;          ///< of the tangent kernels before and after training, median
 };
 
 /// The panel and what the paper says of it.

@@ -5,14 +5,14 @@
 #include <utility>
 #include <vector>
 
-#include "richflow/data/matrix_completion.hpp"
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/minimizers/min_nuclear_norm.hpp"
+#include "richflow/problems/matrix_completion.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "richflow/sweep/sweep.hpp"
 #include "richflow/train/sgd.hpp"
 #include "richflow/train/step_search.hpp"

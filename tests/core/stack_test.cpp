@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "richflow/data/labelled_dataset.hpp"
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
@@ -23,6 +22,7 @@
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/minimizers/mirror_path.hpp"
 #include "richflow/models/fully_connected.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "richflow/train/sgd.hpp"
 #include "support/catch.hpp"

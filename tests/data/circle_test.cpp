@@ -1,4 +1,4 @@
-#include "richflow/data/circle.hpp"
+#include "richflow/problems/circle.hpp"
 
 #include <cmath>
 #include <limits>

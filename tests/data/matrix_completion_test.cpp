@@ -1,4 +1,4 @@
-#include "richflow/data/matrix_completion.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 
 #include <Eigen/SVD>
 #include <cmath>

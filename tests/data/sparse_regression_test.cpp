@@ -1,4 +1,4 @@
-#include "richflow/data/sparse_regression.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 
 #include <bit>
 #include <cmath>

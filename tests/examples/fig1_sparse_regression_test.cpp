@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "csv.hpp"
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "support/catch.hpp"
 #include "support/pictures.hpp"
 #include "support/temporary_folder.hpp"

@@ -74,7 +74,7 @@ TEST_CASE("figure 5: a point is where plain descent ends, by its numbers") {
   const richflow::MatrixFactorization<double, richflow::MatrixEntries> model(5, 5, 30);
   richflow::RandomStream random(99);
   const auto solution = richflow::gradient_descent(model, problem.observations.dataset,
-                                                   model.random_parameters(richflow::Scale::from_value(1e-3), random),
+                                                   model.initial_parameters(random, richflow::Scale::from_value(1e-3)),
                                                    {.step = 2e-3, .iterations = 400'000, .loss_below = 1e-10});
   REQUIRE(solution.ok());
   const double excess = richflow::nuclear_norm(model.product(solution.y)) - richflow::nuclear_norm(problem.truth);

@@ -60,7 +60,7 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
   const Fig6cOptions options = small_options(folder.path());
   const Fig6cSweeps one = run_fig6c_sweeps(options, SweepRunner(1));
   const Fig6cSweeps three = run_fig6c_sweeps(options, SweepRunner(3));
-  for (const char* output : {"step", "epochs", "arrived", "train_error", "test_error"}) {
+  for (const char* output : {"step", "epochs", "arrived", "train_error", "test_error", "kernel_distance"}) {
     CHECK(one.networks.values(output) == three.networks.values(output));
     CHECK(one.last_layer.values(output) == three.last_layer.values(output));
   }
@@ -73,9 +73,10 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
     CHECK(point.kernel_test_error.mean < 0.6);
     CHECK(point.test_error.standard_error > 0.0);
     CHECK(point.step > 0.0);
+    CHECK((point.kernel_distance > 0.0 && point.kernel_distance < 1.0));
   }
   CHECK(figure.last_layer_test_error.mean < 0.6);
-  CHECK(figure.claims.size() == 4);
+  CHECK(figure.claims.size() == 6);
   write_fig6c_tables(figure, folder.path());
   CHECK(
       content_of(folder.path() / "fig6c.csv").rfind("alpha,step,epochs,train_error,test_error,kernel_test_error", 0) ==

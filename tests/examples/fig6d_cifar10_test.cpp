@@ -57,6 +57,7 @@ TEST_CASE("figure 6 (d): numbers are what they should be, whatever the number of
   for (const Fig6dPoint& point : figure.points) {
     CAPTURE(point.alpha);
     CHECK(point.step > 0.0);
+    CHECK((point.kernel_distance > 0.0 && point.kernel_distance < 1.0));
     CHECK(point.epochs >= 1.0);
     CHECK(point.epochs <= 30.0);
     // Means of counts over 24 training and 12 test images and two seeds; a guess is wrong for one image in two.
@@ -69,7 +70,7 @@ TEST_CASE("figure 6 (d): numbers are what they should be, whatever the number of
   }
   // Two classes that a few pixels tell apart.
   CHECK(figure.points.front().train_error <= 0.1);
-  CHECK(figure.claims.size() == 4);
+  CHECK(figure.claims.size() == 5);
   const Fig6d again = figure_of(options, 2);
   for (std::size_t i = 0; i < 2; ++i) {
     CHECK(again.points[i].test_error.median == figure.points[i].test_error.median);

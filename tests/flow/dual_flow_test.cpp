@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "richflow/core/random.hpp"
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
@@ -16,6 +15,7 @@
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/models/diagonal.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "richflow/regularizers/depth_hypentropy.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "richflow/testing/gradient_check.hpp"

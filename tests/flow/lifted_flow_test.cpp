@@ -9,13 +9,13 @@
 #include <utility>
 #include <vector>
 
-#include "richflow/data/matrix_completion.hpp"
 #include "richflow/diagnostics/invariants.hpp"
 #include "richflow/flow/gradient_descent.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
 #include "support/numbers.hpp"
@@ -179,7 +179,7 @@ TEST_CASE("the factor's flow is the lifted equation, for any width") {
     RandomStream random(33);
     const Completion wide(4, 3, width);
     const Dataset data = random_measured_data<MatrixEntries>(random, wide.shape(), 8);
-    const Vector<double> w = wide.random_parameters(Scale::from_value(0.3), random);
+    const Vector<double> w = wide.initial_parameters(random, Scale::from_value(0.3));
     const LiftedFlow flow(wide.reduced(), data);
     const auto narrow = integrate(flow, wide.reduce(w), TimeSpan{0.0, 2.0}, Rodas4{}, accuracy(1e-9, 0.0));
 
@@ -202,7 +202,7 @@ TEST_CASE("Rodas4 has order four on the lifted flow") {
   RandomStream random(34);
   const Completion model(4, 3, 7);
   const Dataset data = random_measured_data<MatrixEntries>(random, model.shape(), 8);
-  const Vector<double> w = model.random_parameters(Scale::from_value(0.5), random);
+  const Vector<double> w = model.initial_parameters(random, Scale::from_value(0.5));
   const LiftedFlow flow(model, data);
   const auto end = [&](int steps) {
     return integrate(flow, w, TimeSpan{0.0, 1.0}, Rodas4{}, ConstantStep{1.0 / steps}).require_ok().y;
@@ -217,7 +217,7 @@ TEST_CASE("the invariant is conserved to the tolerance") {
   RandomStream random(35);
   const Completion model(5, 4, 9);
   const Dataset data = random_measured_data<MatrixEntries>(random, model.shape(), 9);
-  const Vector<double> w0 = model.random_parameters(Scale::from_value(0.3), random);
+  const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.3));
   const LiftedFlow flow(model, data);
   double previous = 1.0;
   for (const double relative : {1e-3, 1e-5, 1e-7}) {
@@ -242,7 +242,7 @@ TEST_CASE("the flow is where small-step descent at full width is, from the rich 
     CAPTURE(at.alpha, at.width);
     const Completion wide(4, 4, at.width);
     RandomStream random(36);
-    const Vector<double> w = wide.random_parameters(Scale::from_value(at.alpha), random);
+    const Vector<double> w = wide.initial_parameters(random, Scale::from_value(at.alpha));
     const LiftedFlow flow(wide.reduced(), data);
     const Vector<double> start = wide.reduce(w);
     const auto solution =
@@ -322,7 +322,7 @@ TEST_CASE("as alpha^2 k grows the limit of the symmetric factorization is the ke
     const SymmetricFactorization<double> wide(d, width);
     const auto model = wide.reduced();
     const Vector<double> w0 =
-        wide.random_reduced_parameters(Scale::from_value(std::sqrt(strength / static_cast<double>(width))), random);
+        wide.reduced_initial_parameters(random, Scale::from_value(std::sqrt(strength / static_cast<double>(width))));
     Vector<double> start(samples);
     model.predict(w0, X, start);
     const Dataset data(X, y + start);
@@ -362,7 +362,7 @@ TEST_CASE("tiny starts end near the truth, the nearer the smaller") {
   std::vector<Matrix<double>> ends;
   for (const double alpha : {1e-4, 1e-8}) {
     RandomStream random(39);
-    const Vector<double> w0 = wide.random_reduced_parameters(Scale::from_value(alpha), random);
+    const Vector<double> w0 = wide.reduced_initial_parameters(random, Scale::from_value(alpha));
     const LiftedFlow flow(wide.reduced(), problem.observations.dataset);
     ends.push_back(flow.model().product(to_limit(flow, w0, 1e-4, 1e-14)));
   }
@@ -375,7 +375,7 @@ TEST_CASE("a resumed run of the lifted flow is the uninterrupted one, bit for bi
   RandomStream random(40);
   const Completion model(5, 4, 9);
   const Dataset data = random_measured_data<MatrixEntries>(random, model.shape(), 12);
-  const Vector<double> w0 = model.random_parameters(Scale::from_value(0.1), random);
+  const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.1));
   const LiftedFlow flow(model, data);
   const auto controller = accuracy(1e-4, 1e-3);
   const auto whole = integrate(flow, w0, TimeSpan{0.0, 5.0}, Rodas4{}, controller);

@@ -133,7 +133,7 @@ TEST_CASE("the lifted flow on dense measurements in any units: ok is said of the
                          rows.cwiseProduct(random_vector(random, 3)));
       const double threshold = 1e-8 * data.y().squaredNorm();
       const LiftedFlow flow(model, data);
-      const Vector<double> w0 = model.random_parameters(Scale::from_value(0.5), random);
+      const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.5));
       IntegrateOptions<double> options;
       options.events = {loss_below(threshold).at_step_end()};
       options.max_steps = 3000;

@@ -5,8 +5,8 @@
 #include <limits>
 #include <vector>
 
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/minimizers/min_norm.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"
 

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "richflow/core/random.hpp"
-#include "richflow/data/matrix_completion.hpp"
 #include "richflow/minimizers/min_norm.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
 #include "support/random_inputs.hpp"

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "richflow/data/sparse_regression.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/min_norm.hpp"
+#include "richflow/problems/sparse_regression.hpp"
 #include "richflow/regularizers/depth_hypentropy.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"

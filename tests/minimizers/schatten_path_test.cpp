@@ -6,9 +6,9 @@
 #include <tuple>
 
 #include "richflow/core/random.hpp"
-#include "richflow/data/matrix_completion.hpp"
 #include "richflow/minimizers/commuting.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
 #include "support/random_inputs.hpp"

@@ -103,7 +103,7 @@ TEST_CASE("the width reduction is exact: 3000 steps of descent at width 2000 and
   RandomStream random(23);
   const Completion wide(10, 10, 2000);
   const Dataset data = random_measured_data<MatrixEntries>(random, wide.shape(), 60);
-  const Vector<double> w = wide.random_parameters(Scale::from_value(0.01), random);
+  const Vector<double> w = wide.initial_parameters(random, Scale::from_value(0.01));
   const Completion narrow = wide.reduced();
   CHECK(narrow.width() == 20);
   const Vector<double> reduced = wide.reduce(w);
@@ -137,15 +137,15 @@ TEST_CASE("random starts: plain ones are normal in the order of w, reduced ones 
   RandomStream a(3), b(3);
   const Completion model(2, 3, 7);
   // The scale comes back from its logarithm with an error of rounding.
-  CHECK((model.random_parameters(scale, a) - 0.1 * normal_vector(b, 35)).norm() <= 1e-16);
-  const Matrix<double> F = model.reduced().stack(model.random_reduced_parameters(scale, a));
+  CHECK((model.initial_parameters(a, scale) - 0.1 * normal_vector(b, 35)).norm() <= 1e-16);
+  const Matrix<double> F = model.reduced().stack(model.reduced_initial_parameters(a, scale));
   CHECK(F.rows() == 5);
   CHECK(F.cols() == 5);
   CHECK((F - 0.1 * wishart_factor(b, 5, 7)).norm() <= 1e-16);
   const Completion thin(2, 3, 2);
-  CHECK(thin.random_reduced_parameters(scale, a).size() == 10);
+  CHECK(thin.reduced_initial_parameters(a, scale).size() == 10);
   const Completion huge(10, 10, 1'000'000'000);
-  CHECK(huge.random_reduced_parameters(scale, a).size() == 400);
+  CHECK(huge.reduced_initial_parameters(a, scale).size() == 400);
 }
 
 TEST_CASE("factorizations refuse bad input by name and value") {
@@ -154,7 +154,7 @@ TEST_CASE("factorizations refuse bad input by name and value") {
   CHECK_THROWS_AS(SymmetricFactorization<double>(0, 1), DimensionError);
   const Completion model(3, 4, 2);
   RandomStream random(1);
-  CHECK_THROWS_MATCHES(model.random_parameters(Scale::from_log(-800.0), random), ArgumentError,
+  CHECK_THROWS_MATCHES(model.initial_parameters(random, Scale::from_log(-800.0)), ArgumentError,
                        message_contains("-800"));
   const Vector<double> w = random_vector(random, 14);
   Vector<double> out(2);

@@ -119,7 +119,7 @@ template <class M>
 void check_factorization(const M& model, Index samples) {
   RandomStream random(92);
   const Dataset data = random_measured_data<typename M::Measurements>(random, model.shape(), samples);
-  const Vector<double> w = model.random_parameters(Scale::from_value(0.1), random);
+  const Vector<double> w = model.initial_parameters(random, Scale::from_value(0.1));
   const GradientFlow<M> plain(model, data);
   const LiftedFlow<M> lifted(model, data);
   const double h = lifted.first_step(w);

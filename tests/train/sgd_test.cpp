@@ -1,19 +1,26 @@
 #include "richflow/train/sgd.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "richflow/models/autodiff.hpp"
+#include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
+#include "richflow/models/matrix_factorization.hpp"
+#include "richflow/models/unbiased.hpp"
 #include "richflow/train/step_search.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -146,6 +153,15 @@ struct PlainReluNetwork : ReluNetwork<double> {
   Evaluation<double> make_evaluation(Index max_batch, ParallelOptions parallel) const {
     return Evaluation<double>(
         std::make_unique<PlainEvaluation>(ReluNetwork<double>::make_evaluation(max_batch, parallel)));
+  }
+};
+
+/// Four tanh units in the plane.
+struct TanhUnits {
+  static Index num_parameters() { return 12; }
+  template <class T>
+  static T predict(ConstVectorRef<T> w, ConstVectorRef<T> x) {
+    return (Eigen::Map<const Matrix<T>>(w.data(), 4, 2) * x).array().tanh().matrix().dot(w.tail(4));
   }
 };
 
@@ -568,4 +584,104 @@ TEST_CASE("SGD refuses bad input, naming it") {
   ladder = {};
   ladder.count = 0;
   CHECK_THROWS_AS(search_step(model, data, w0, options, ladder), ArgumentError);
+}
+
+TEST_CASE("SGD in the regression setting is its own loop, for the squared diagonal net and K outputs") {
+  RandomStream random(61);
+  const auto check = [&](const auto& model, const Dataset& data, const Vector<double>& w0, double momentum) {
+    SgdOptions<double> options;
+    options.step = 2e-3;
+    options.batch_size = 4;  // the last batch has 2 samples
+    options.max_epochs = 6;
+    options.momentum = momentum;
+    options.seed = 9;
+    const auto result = Sgd(model, data, w0, options).run();
+    REQUIRE(result.status == Status::max_steps);
+    // The loop, written out.
+    Vector<double> w = w0;
+    Vector<double> velocity = Vector<double>::Zero(w.size());
+    double last_epoch = 0.0;
+    for (std::uint64_t epoch = 0; epoch < 6; ++epoch) {
+      std::vector<Index> order(10);
+      std::iota(order.begin(), order.end(), Index(0));
+      RandomStream of_epoch(9, epoch);
+      shuffle(of_epoch, order);
+      last_epoch = 0.0;
+      for (Index first = 0; first < 10; first += 4) {
+        const Index size = std::min<Index>(4, 10 - first);
+        Vector<double> gradient = Vector<double>::Zero(w.size());
+        for (Index b = 0; b < size; ++b) {
+          const Index n = order[static_cast<std::size_t>(first + b)];
+          const Matrix<double> x = data.X().row(n);
+          Matrix<double> f(1, data.num_outputs());
+          Vector<double> of_sample(w.size());
+          detail::predict_of(model, w, x, f);
+          const Matrix<double> slope = 2.0 * (f - data.Y().row(n));
+          last_epoch += slope.squaredNorm() / 4.0;
+          detail::vjp_of(model, w, x, slope, of_sample);
+          gradient += of_sample / static_cast<double>(size);
+        }
+        velocity = momentum * velocity - 2e-3 * gradient;
+        w += velocity;
+      }
+    }
+    // The same sums in another order.
+    CHECK((result.w - w).norm() <= 1e-13 * w.norm());
+    CHECK((w - w0).norm() > 1e-3 * w0.norm());
+    CHECK_THAT(result.records.back().loss, near(last_epoch / 10.0, 1e-12, 0.0));
+    CHECK(result.records.back().accuracy == 1.0);
+    const Score all = evaluate(model, result.w, data);
+    CHECK_THAT(result.final.loss, near(all.loss, 1e-13, 0.0));
+  };
+  const Dataset data = gaussian_data(random, 10, 7);
+  const SquaredDiagonalNet<double> net(7);
+  check(net, data, net.initial_parameters(Scale::from_value(0.5)), 0.0);
+  check(net, data, net.initial_parameters(Scale::from_value(0.5)), 0.8);
+  const ReluNetwork<double> two(7, {5}, true, 2);
+  const auto many = Dataset::with_outputs(data.X(), random_matrix(random, 10, 2));
+  check(two, many, two.initial_parameters(random, Scale::from_value(1.0)), 0.0);
+
+  // Fits, with a step that is searched, and goes on from a file.
+  const test_support::TemporaryFolder folder;
+  SgdOptions<double> options;
+  options.batch_size = 5;
+  options.max_epochs = 4000;
+  options.stop_loss = 1e-6;
+  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.5));
+  const Dataset fewer(data.X().topRows(5), data.y().head(5));
+  options.step = search_step(net, fewer, w0, options, StepSearchOptions<double>{}).step;
+  const auto fitted = Sgd(net, fewer, w0, options).run();
+  CHECK(fitted.status == Status::tolerance_reached);
+  CHECK(fitted.final.loss <= 1e-6);
+  Sgd first(net, fewer, w0, options);
+  for (int k = 0; k < 3; ++k) REQUIRE(first.step());
+  first.save(folder.path() / "regression");
+  Sgd second(net, fewer, w0, options);
+  second.load(folder.path() / "regression");
+  CHECK(same_run(second.run(), fitted));
+  const Dataset other(fewer.X(), Vector<double>(2.0 * fewer.y()));
+  Sgd refusing(net, other, w0, options);
+  CHECK_THROWS_MATCHES(refusing.load(folder.path() / "regression"), CheckpointError, message_contains("data"));
+  CHECK_THROWS_MATCHES(Sgd(two, fewer, w0, options), DimensionError, message_contains("K = 1"));
+}
+
+TEST_CASE("automatic, unbiased and factorized models train too") {
+  RandomStream random(62);
+  const auto fits = [&](const auto& model, const Dataset& data, const Vector<double>& w0, double step) {
+    SgdOptions<double> options;
+    options.step = step;
+    options.batch_size = 2;
+    options.max_epochs = 20000;
+    options.stop_loss = 1e-6;
+    const auto result = Sgd(model, data, w0, options).run();
+    CAPTURE(result.message);
+    CHECK(result.status == Status::tolerance_reached);
+  };
+  const Dataset data = gaussian_data(random, 4, 2);
+  fits(Autodiff(TanhUnits{}), data, random_vector(random, 12), 0.05);
+  const ReluNetwork<double> net(2, {20}, true);
+  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  fits(Unbiased(net, w0), data, w0, 0.02);
+  const MatrixFactorization<double> product(3, 3, 3);
+  fits(product, gaussian_data(random, 4, 9), random_vector(random, 18), 0.005);
 }

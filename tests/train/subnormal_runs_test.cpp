@@ -7,7 +7,6 @@
 
 #include "richflow/core/subnormal.hpp"
 #include "richflow/data/labelled_dataset.hpp"
-#include "richflow/data/matrix_completion.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/flow/lifted_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
@@ -18,6 +17,7 @@
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
+#include "richflow/problems/matrix_completion.hpp"
 #include "richflow/sweep/sweep.hpp"
 #include "richflow/train/sgd.hpp"
 #include "support/catch.hpp"

@@ -10,7 +10,7 @@
 #include "richflow/core/hash.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
-#include "richflow/losses/cross_entropy.hpp"
+#include "richflow/data/labels.hpp"
 
 namespace richflow {
 

@@ -40,11 +40,11 @@ struct LiftedSolver {
 /// `W' = -(B W + W B)`, where B depends on W alone: the flow is closed in W, D x D, whatever the width. The state is a
 /// factor of W of at most D columns, not W itself: it stays positive semidefinite, and its small directions, from
 /// which the rich regime grows, keep their digits. So make the model `reduced()`, and start at `reduce(w)` or at
-/// `random_reduced_parameters` of a model of any width.
+/// `reduced_initial_parameters` of a model of any width.
 ///
 ///     const MatrixFactorization<double, MatrixEntries> wide(10, 10, 500'000);
 ///     const LiftedFlow flow(wide.reduced(), data);
-///     integrate_to_loss(flow, wide.random_reduced_parameters(scale, random), 1e-12, 1e-4);
+///     integrate_to_loss(flow, wide.reduced_initial_parameters(random, scale), 1e-12, 1e-4);
 ///
 /// A TangentFlow, as the GradientFlow of the model, that also solves with its exact Jacobian (HasLinearSolver):
 /// `shift I + B` is D x D, and the N residuals enter by an N x N matrix, so that a linearly implicit step costs O(D^3 +

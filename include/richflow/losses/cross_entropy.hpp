@@ -7,20 +7,10 @@
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/labels.hpp"
 #include "richflow/losses/loss.hpp"
 
 namespace richflow {
-
-namespace detail {
-
-inline void require_labels(ConstVectorRef<int> labels, Index num_samples, Index num_classes) {
-  require_size("labels", labels.size(), num_samples);
-  for (Index n = 0; n < labels.size(); ++n)
-    require(labels[n] >= 0 && labels[n] < num_classes, "labels(", n, ") must be in 0 .. ", num_classes - 1, ", got ",
-            labels[n]);
-}
-
-}  // namespace detail
 
 /// The cross-entropy of the softmax of K outputs, `sum_n log sum_k exp(F_nk - F_n,label(n))`: a plain sum over the
 /// samples, divide by B for the mean. With K = 2 it is the logistic loss of `F_n1 - F_n0`.

@@ -8,9 +8,9 @@
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/data/measurements.hpp"
 #include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
-#include "richflow/models/measurements.hpp"
 
 namespace richflow {
 

@@ -15,10 +15,10 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/data/measurements.hpp"
 #include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/least_norm.hpp"
-#include "richflow/models/measurements.hpp"
 #include "richflow/regularizers/schatten.hpp"
 
 /// @file

@@ -13,11 +13,11 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/data/measurements.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/continuation.hpp"
 #include "richflow/minimizers/min_nuclear_norm.hpp"
-#include "richflow/models/measurements.hpp"
 #include "richflow/regularizers/schatten.hpp"
 
 namespace richflow {

@@ -9,8 +9,8 @@
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/measurements.hpp"
 #include "richflow/linalg/products.hpp"
-#include "richflow/models/measurements.hpp"
 
 namespace richflow {
 
@@ -74,11 +74,11 @@ class MatrixFactorization {
 
   /// Independent entries `N(0, alpha^2)`, drawn in the order of w. Throws ArgumentError where alpha is outside the
   /// range of S.
-  [[nodiscard]] Vector<S> random_parameters(BasicScale<S> scale, RandomStream& random) const;
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale) const;
 
-  /// Parameters of `reduced()` with the law of reduced `random_parameters`: alpha times a Wishart factor of k degrees
-  /// of freedom. Costs the same for any k beyond D, 10^9 included. Throws as `random_parameters`.
-  [[nodiscard]] Vector<S> random_reduced_parameters(BasicScale<S> scale, RandomStream& random) const;
+  /// Parameters of `reduced()` with the law of reduced `initial_parameters`: alpha times a Wishart factor of k degrees
+  /// of freedom. Costs the same for any k beyond D, 10^9 included. Throws as `initial_parameters`.
+  [[nodiscard]] Vector<S> reduced_initial_parameters(RandomStream& random, BasicScale<S> scale) const;
 
   /// Parameters of `reduced()` whose gradient flow has the predictor of that from w, at all times. Cost O(D^2 k).
   [[nodiscard]] Vector<S> reduce(ConstVectorRef<S> w) const { return reduced().pack(reduce_width<S>(stack(w))); }
@@ -139,13 +139,13 @@ class MatrixFactorization {
 };
 
 template <class S, class Kind, bool symmetric>
-Vector<S> MatrixFactorization<S, Kind, symmetric>::random_parameters(BasicScale<S> scale, RandomStream& random) const {
+Vector<S> MatrixFactorization<S, Kind, symmetric>::initial_parameters(RandomStream& random, BasicScale<S> scale) const {
   return representable(scale) * normal_vector<S>(random, num_parameters());
 }
 
 template <class S, class Kind, bool symmetric>
-Vector<S> MatrixFactorization<S, Kind, symmetric>::random_reduced_parameters(BasicScale<S> scale,
-                                                                             RandomStream& random) const {
+Vector<S> MatrixFactorization<S, Kind, symmetric>::reduced_initial_parameters(RandomStream& random,
+                                                                              BasicScale<S> scale) const {
   return reduced().pack(representable(scale) * wishart_factor<S>(random, shape_.stack_size(), width_));
 }
 

@@ -28,6 +28,7 @@
 #include "richflow/losses/loss.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/model.hpp"
+#include "richflow/train/training_batch.hpp"
 
 namespace richflow {
 
@@ -41,33 +42,50 @@ struct Score {
 
 namespace detail {
 
-template <class S>
-void require_fit(const Evaluation<S>& at, const LabelledDataset<S>& data, const Vector<S>& w) {
+template <class Data, class S>
+void require_fit(const Evaluation<S>& at, const Data& data, const Vector<S>& w) {
   require<DimensionError>(at.input_dimension() == 0 || at.input_dimension() == data.dimension(), "the model takes ",
                           at.input_dimension(), " features but the samples have d = ", data.dimension());
-  require<DimensionError>(at.num_outputs() == data.num_classes(), "the model has ", at.num_outputs(),
-                          " outputs but the data K = ", data.num_classes(), " classes");
+  require<DimensionError>(at.num_outputs() == outputs_of(data), "the model has ", at.num_outputs(),
+                          " outputs but the labels of a sample are for K = ", outputs_of(data));
   require_size("w", w.size(), at.num_parameters());
 }
 
-/// `evaluate` in the caller's memory: X of B rows, F and labels to go with it.
-template <class S, class L>
-[[nodiscard]] Score evaluate_in(Evaluation<S>& at, const L& loss, const Vector<S>& w, const LabelledDataset<S>& data,
-                                Matrix<S>& X, Matrix<S>& F, Vector<int>& labels) {
+/// `evaluate` in the caller's memory.
+template <class S, class L, class Data>
+[[nodiscard]] Score evaluate_in(Evaluation<S>& at, const L& loss, const Vector<S>& w, const Data& data,
+                                TrainingBatch<Data>& batch) {
   const SubnormalScope flushes(SubnormalMode::flush());
   double sum = 0.0;
   Index correct = 0;
   const Index count = data.num_samples();
-  for (Index first = 0; first < count; first += X.rows()) {
-    const Index size = std::min(X.rows(), count - first);
-    auto batch = X.topRows(size);
-    auto outputs = F.topRows(size);
-    data.gather_from(first, batch, labels.head(size));
-    at.forward(w, batch, outputs);
-    sum += static_cast<double>(loss.value(outputs, labels.head(size)));
-    correct += count_correct(outputs, labels.head(size));
+  for (Index first = 0; first < count; first += batch.X.rows()) {
+    const Index size = std::min(batch.X.rows(), count - first);
+    batch.gather_from(data, first, size);
+    at.forward(w, batch.X.topRows(size), batch.F.topRows(size));
+    sum += batch.value(loss, size);
+    correct += batch.count_correct(size);
   }
   return {sum / static_cast<double>(count), static_cast<double>(correct) / static_cast<double>(count)};
+}
+
+/// See `evaluate`.
+template <class M, class Data, class L>
+[[nodiscard]] Score evaluate_on(const M& model, const Vector<ScalarOfT<M>>& w, const Data& data, const L& loss,
+                                Index max_batch) {
+  static_assert(explain_model<M>());
+  if constexpr (Model<M>) {
+    require(max_batch > 0, "max_batch must be positive, got ", max_batch);
+    const Index rows = std::min(max_batch, data.num_samples());
+    auto at = make_evaluation(model, rows);
+    require_fit(at, data, w);
+    check_labels(loss, data);
+    TrainingBatch<Data> batch;
+    batch.resize(rows, data);
+    return evaluate_in(at, loss, w, data, batch);
+  } else {
+    return {};
+  }
 }
 
 }  // namespace detail
@@ -78,20 +96,15 @@ template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
 [[nodiscard]] Score evaluate(const M& model, const Vector<detail::ScalarOfT<M>>& w,
                              const LabelledDataset<detail::ScalarOfT<M>>& data, const L& loss = {},
                              Index max_batch = 256) {
-  static_assert(explain_model<M>());
-  if constexpr (Model<M>) {
-    using Scalar = typename M::Scalar;
-    require(max_batch > 0, "max_batch must be positive, got ", max_batch);
-    const Index rows = std::min(max_batch, data.num_samples());
-    Evaluation<Scalar> at = make_evaluation(model, rows);
-    detail::require_fit(at, data, w);
-    Matrix<Scalar> X(rows, data.dimension());
-    Matrix<Scalar> F(rows, data.num_classes());
-    Vector<int> labels(rows);
-    return detail::evaluate_in(at, loss, w, data, X, F, labels);
-  } else {
-    return {};
-  }
+  return detail::evaluate_on(model, w, data, loss, max_batch);
+}
+
+/// The same where the labels are numbers; their accuracy is 1.
+template <class M, class L = SquaredLoss<detail::ScalarOfT<M>>>
+[[nodiscard]] Score evaluate(const M& model, const Vector<detail::ScalarOfT<M>>& w,
+                             const BasicDataset<detail::ScalarOfT<M>>& data, const L& loss = {},
+                             Index max_batch = 256) {
+  return detail::evaluate_on(model, w, data, loss, max_batch);
 }
 
 /// One epoch of training. Loss and accuracy are means over its batches, each as it was before the step on it.
@@ -113,6 +126,7 @@ struct SgdOptions {
   double stop_accuracy = 1.0;      ///< a run ends after an epoch at which all samples have this accuracy
   double stop_loss = 0.0;          ///< and a mean loss below this; infinity: whatever the loss
   double divergence_factor = 100;  ///< a mean loss of an epoch beyond this times that of the first batch + log K
+                                   ///< (for numbers the mean of |y|^2)
   std::function<bool(const EpochRecord&)> on_epoch = {};  ///< after each epoch; false ends the run
   std::filesystem::path checkpoint = {};  ///< file that is written after every `checkpoint_epochs`, and at the end
   Index checkpoint_epochs = 10;
@@ -137,24 +151,30 @@ struct SgdResult : Result<SgdResult<S>> {
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
 
-/// Mini-batch stochastic gradient descent, `w -= step * (mean gradient of the batch)`, of a model on labelled data.
+/// Mini-batch stochastic gradient descent, `w -= step * (mean gradient of the batch)`, of a model on labelled data:
+/// classes (LabelledDataset, by default with the cross-entropy) or numbers (Dataset, with the squared loss), whose
+/// accuracy is 1.
+///
+///     Sgd(net, classes, w0, {.step = 0.1F}).run()
+///     Sgd(SquaredDiagonalNet<double>(d), dataset, w0, {.step = 1e-3, .batch_size = 1}).run()
 ///
 /// An epoch goes through all samples in an order that depends on (seed, epoch) alone. With the same options the result
 /// is the same bit for bit, also when the run was interrupted and went on from a checkpoint. Without momentum a step is
 /// one pass over the parameters. On one thread steps allocate nothing if the model does not (Eigen's large products
 /// do). Numbers too small to be normal are zero in a step (SubnormalMode): gradients of samples that fit well,
 /// velocities of dead units. Refers to the dataset, which must outlive it.
-template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
+template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>, class Data = LabelledDataset<detail::ScalarOfT<M>>>
 class Sgd {
  public:
   static_assert(explain_model<M>());
   using Scalar = detail::ScalarOfT<M>;
-  static_assert(ClassLoss<L, Scalar>,
-                "richflow: the loss must have `value(F, labels)` and `value_and_gradient(F, labels, G)`");
+  static_assert(detail::is_loss_of<L, Data>,
+                "richflow: the loss must have `value(F, labels)` and `value_and_gradient(F, labels, G)` for classes, "
+                "`value(f, y)` and `gradient(f, y, out)` for numbers");
 
   /// Ready to train `model` on `data` from w0. Throws DimensionError where model, data and w0 do not fit, ArgumentError
   /// for options out of range (a batch larger than the data among them), NonFiniteError for a w0 that is not finite.
-  Sgd(const M& model, const LabelledDataset<Scalar>& data, Vector<Scalar> w0, SgdOptions<Scalar> options, L loss = {})
+  Sgd(const M& model, const Data& data, Vector<Scalar> w0, SgdOptions<Scalar> options, L loss = {})
       : data_(&data),
         loss_(std::move(loss)),
         options_(std::move(options)),
@@ -164,8 +184,9 @@ class Sgd {
     detail::require_fit(at_, data, w_);
     require_finite("w0", w_);
     check_options();
-    current_.resize(options_.batch_size, data.dimension(), data.num_classes());
-    if (goes_on_in_a_step()) next_.resize(options_.batch_size, data.dimension(), data.num_classes());
+    detail::check_labels(loss_, data);
+    current_.resize(options_.batch_size, data);
+    if (goes_on_in_a_step()) next_.resize(options_.batch_size, data);
     if (options_.momentum > Scalar(0)) velocity_.setZero(w_.size());
     order_.resize(static_cast<std::size_t>(data.num_samples()));
     epoch_start_ = w_;
@@ -174,7 +195,7 @@ class Sgd {
     probe_ = probe();
     shuffle_samples();
   }
-  Sgd(const M&, const LabelledDataset<Scalar>&&, Vector<Scalar>, SgdOptions<Scalar>, L = {}) = delete;
+  Sgd(const M&, const Data&&, Vector<Scalar>, SgdOptions<Scalar>, L = {}) = delete;
 
   /// The parameters.
   [[nodiscard]] const Vector<Scalar>& w() const { return w_; }
@@ -194,14 +215,13 @@ class Sgd {
     const Index size = size_of(batch_);
     auto X = current_.X.topRows(size);
     auto F = current_.F.topRows(size);
-    auto labels = current_.labels.head(size);
     if (!is_forward_done_) {
       gather(batch_, current_);
       at_.forward(w_, X, F);
     }
     is_forward_done_ = false;
-    const Index correct = count_correct(F, labels);
-    const auto loss = static_cast<double>(loss_.value_and_gradient(F, labels, F));
+    const Index correct = current_.count_correct(size);
+    const double loss = current_.gradient(loss_, size);
     if (!isfinite(loss)) return false;
     if (epoch_ == 0 && batch_ == 0) first_loss_ = loss / static_cast<double>(size);
     // Now it is known that the last step of the epoch before has not destroyed them.
@@ -375,17 +395,7 @@ class Sgd {
   };
 
   /// A batch and what the model makes of it, later the gradient of the loss.
-  struct Batch {
-    Matrix<Scalar> X = {};
-    Matrix<Scalar> F = {};
-    Vector<int> labels = {};
-
-    void resize(Index size, Index features, Index outputs) {
-      X.setZero(size, features);
-      F.setZero(size, outputs);
-      labels.setZero(size);
-    }
-  };
+  using Batch = detail::TrainingBatch<Data>;
 
   /// Whether a step goes on to the outputs of the next batch, which needs memory for that.
   [[nodiscard]] bool goes_on_in_a_step() const {
@@ -398,8 +408,7 @@ class Sgd {
 
   void gather(Index batch, Batch& to) const {
     const Index size = size_of(batch);
-    auto X = to.X.topRows(size);
-    data_->gather(order_.data() + batch * options_.batch_size, X, to.labels.head(size));
+    to.gather(*data_, order_.data() + batch * options_.batch_size, size);
   }
 
   /// The step on the current batch, whose F is the gradient, and the outputs of the next one.
@@ -451,12 +460,12 @@ class Sgd {
 
   /// Whether a mean loss is so large that the run has diverged.
   [[nodiscard]] bool is_beyond(double loss) const {
-    return !(loss <= options_.divergence_factor * (first_loss_ + std::log(static_cast<double>(data_->num_classes()))));
+    return !(loss <= options_.divergence_factor * (first_loss_ + detail::loss_of_ignorance(*data_)));
   }
 
   [[nodiscard]] Score evaluate_all(const Vector<Scalar>& w) {
     is_forward_done_ = false;
-    return detail::evaluate_in(at_, loss_, w, *data_, current_.X, current_.F, current_.labels);
+    return detail::evaluate_in(at_, loss_, w, *data_, current_);
   }
 
   void say_diverged(SgdResult<Scalar>& result, double loss) const {
@@ -476,9 +485,9 @@ class Sgd {
     for (Index i = 0; i < w.size(); ++i) w[i] += static_cast<Scalar>(random.uniform(-0.0625, 0.0625));
     auto X = current_.X.topRows(1);
     auto F = current_.F.topRows(1);
-    data_->gather_from(0, X, current_.labels.head(1));
+    current_.gather_from(*data_, 0, 1);
     at_.forward(w, X, F);
-    const auto loss = static_cast<double>(loss_.value(F, current_.labels.head(1)));
+    const double loss = current_.value(loss_, 1);
     return isfinite(loss) ? loss : 0.0;
   }
 
@@ -516,7 +525,7 @@ class Sgd {
     visit("digits", static_cast<Index>(std::numeric_limits<Scalar>::digits));
     visit("parameters", at_.num_parameters());
     visit("features", data_->dimension());
-    visit("outputs", data_->num_classes());
+    visit("outputs", detail::outputs_of(*data_));
     visit("samples", data_->num_samples());
     visit("data", data_hash_);
     visit("start", start_hash_);
@@ -526,7 +535,7 @@ class Sgd {
     visit("momentum", options_.momentum);
   }
 
-  const LabelledDataset<Scalar>* data_;
+  const Data* data_;
   L loss_;
   SgdOptions<Scalar> options_;
   Vector<Scalar> w_;
@@ -550,9 +559,13 @@ class Sgd {
   std::vector<EpochRecord> records_ = {};
 };
 
+template <class M, class S>
+Sgd(const M&, const BasicDataset<S>&, const Vector<S>&, const SgdOptions<S>&)
+    -> Sgd<M, SquaredLoss<S>, BasicDataset<S>>;
+
 /// For a model that is refused: never defined, so that the refusal is all that the compiler says.
-template <class M, class L>
-requires(!Model<M>) class Sgd<M, L> {
+template <class M, class L, class Data>
+requires(!Model<M>) class Sgd<M, L, Data> {
  public:
   static_assert(explain_model<M>());
   using Scalar = detail::ScalarOfT<M>;

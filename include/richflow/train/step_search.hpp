@@ -61,16 +61,16 @@ namespace detail {
 inline constexpr const char* step_search_title = "richflow step search 1";
 
 /// The part of a search's file by which it knows its run: that of the trainer with the largest step, and the ladder.
-template <class M, class L>
-void write_search_identity(CheckpointWriter& writer, const Sgd<M, L>& trainer,
+template <class M, class L, class Data>
+void write_search_identity(CheckpointWriter& writer, const Sgd<M, L, Data>& trainer,
                            const StepSearchOptions<typename M::Scalar>& ladder) {
   trainer.write_identity(writer);
   writer.field("ratio", ladder.ratio);
   writer.field("trial_epochs", ladder.trial_epochs);
 }
 
-template <class M, class L>
-void save_trials(const Sgd<M, L>& trainer, const StepSearchOptions<typename M::Scalar>& ladder,
+template <class M, class L, class Data>
+void save_trials(const Sgd<M, L, Data>& trainer, const StepSearchOptions<typename M::Scalar>& ladder,
                  const std::vector<StepTrial<typename M::Scalar>>& trials) {
   CheckpointWriter writer;
   write_search_identity(writer, trainer, ladder);
@@ -87,9 +87,9 @@ void save_trials(const Sgd<M, L>& trainer, const StepSearchOptions<typename M::S
 }
 
 /// None where there is no file.
-template <class M, class L>
+template <class M, class L, class Data>
 [[nodiscard]] std::vector<StepTrial<typename M::Scalar>> load_trials(
-    const Sgd<M, L>& trainer, const StepSearchOptions<typename M::Scalar>& ladder) {
+    const Sgd<M, L, Data>& trainer, const StepSearchOptions<typename M::Scalar>& ladder) {
   std::vector<StepTrial<typename M::Scalar>> trials;
   if (ladder.checkpoint.empty() || !std::filesystem::exists(ladder.checkpoint)) return trials;
   CheckpointReader reader(opened_checkpoint(step_search_title, checkpoint_content(ladder.checkpoint)));
@@ -125,10 +125,12 @@ template <class M, class L>
 /// the smallest mean loss at the end. Steps that diverge are noted and passed over. Throws ArgumentError for a
 /// senseless ladder, what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter, and
 /// CheckpointError when the ladder's checkpoint is damaged or of another search.
-template <Model M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Scalar>>
-[[nodiscard]] StepSearchResult<typename M::Scalar> search_step(
-    const M& model, const LabelledDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
-    SgdOptions<typename M::Scalar> options, const StepSearchOptions<typename M::Scalar>& ladder, const L& loss = {}) {
+template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::type>
+[[nodiscard]] StepSearchResult<typename M::Scalar> search_step(const M& model, const Data& data,
+                                                               const Vector<typename M::Scalar>& w0,
+                                                               SgdOptions<typename M::Scalar> options,
+                                                               const StepSearchOptions<typename M::Scalar>& ladder,
+                                                               const L& loss = {}) {
   using Scalar = typename M::Scalar;
   using std::isfinite;
   require(isfinite(ladder.largest) && ladder.largest > Scalar(0), "largest must be positive and finite, got ",
@@ -141,7 +143,7 @@ template <Model M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Sc
   options.checkpoint.clear();
   options.step = ladder.largest;
   const bool saves = !ladder.checkpoint.empty();
-  std::optional<Sgd<M, L>> first;  // for its identity
+  std::optional<Sgd<M, L, Data>> first;  // for its identity
   std::vector<StepTrial<Scalar>> known;
   if (saves) {
     first.emplace(model, data, w0, options, loss);
@@ -159,7 +161,7 @@ template <Model M, ClassLoss<typename M::Scalar> L = CrossEntropy<typename M::Sc
     if (static_cast<std::size_t>(k) < known.size()) {
       trial = known[static_cast<std::size_t>(k)];
     } else {
-      const SgdResult<Scalar> run = Sgd<M, L>(model, data, w0, options, loss).run();
+      const SgdResult<Scalar> run = Sgd<M, L, Data>(model, data, w0, options, loss).run();
       trial.status = run.status;
       if (run.status != Status::non_finite && run.status != Status::diverged) {
         trial.loss = run.final.loss;

@@ -1,0 +1,159 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/hash.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/data/labelled_dataset.hpp"
+#include "richflow/losses/cross_entropy.hpp"
+#include "richflow/losses/loss.hpp"
+#include "richflow/losses/squared_loss.hpp"
+
+/// @file
+/// The data of a trainer, classes or numbers, one batch at a time.
+
+namespace richflow::detail {
+
+/// Samples of a dataset, their outputs F and labels. `value` and `gradient` are of a plain sum over them.
+template <class Data>
+class TrainingBatch;
+
+/// Of classes.
+template <class S>
+class TrainingBatch<LabelledDataset<S>> {
+ public:
+  Matrix<S> X = {};
+  Matrix<S> F = {};
+
+  void resize(Index size, const LabelledDataset<S>& data) {
+    X.setZero(size, data.dimension());
+    F.setZero(size, data.num_classes());
+    labels_.setZero(size);
+  }
+  void gather(const LabelledDataset<S>& data, const Index* indices, Index size) {
+    data.gather(indices, X.topRows(size), labels_.head(size));
+  }
+  void gather_from(const LabelledDataset<S>& data, Index first, Index size) {
+    data.gather_from(first, X.topRows(size), labels_.head(size));
+  }
+  template <class L>
+  [[nodiscard]] double value(const L& loss, Index size) const {
+    return static_cast<double>(loss.value(F.topRows(size), labels_.head(size)));
+  }
+  /// The value; F becomes its gradient.
+  template <class L>
+  double gradient(const L& loss, Index size) {
+    auto outputs = F.topRows(size);
+    return static_cast<double>(loss.value_and_gradient(outputs, labels_.head(size), outputs));
+  }
+  [[nodiscard]] Index count_correct(Index size) const {
+    return richflow::count_correct(F.topRows(size), labels_.head(size));
+  }
+
+ private:
+  Vector<int> labels_ = {};
+};
+
+/// Of numbers, one or K per sample, of which none is right or wrong: each counts as right.
+template <class S>
+class TrainingBatch<BasicDataset<S>> {
+ public:
+  Matrix<S> X = {};
+  Matrix<S> F = {};
+
+  void resize(Index size, const BasicDataset<S>& data) {
+    X.setZero(size, data.dimension());
+    F.setZero(size, data.num_outputs());
+    for (Vector<S>* v : {&outputs_, &labels_, &slopes_}) v->setZero(F.size());
+  }
+  void gather(const BasicDataset<S>& data, const Index* indices, Index size) {
+    for (Index b = 0; b < size; ++b) copy(data, indices[b], b, size);
+  }
+  void gather_from(const BasicDataset<S>& data, Index first, Index size) {
+    for (Index b = 0; b < size; ++b) copy(data, first + b, b, size);
+  }
+  template <class L>
+  [[nodiscard]] double value(const L& loss, Index size) {
+    take_outputs(size);
+    const Index count = size * F.cols();
+    return static_cast<double>(loss.value(outputs_.head(count), labels_.head(count)));
+  }
+  template <class L>
+  double gradient(const L& loss, Index size) {
+    const double sum = value(loss, size);
+    const Index count = size * F.cols();
+    loss.gradient(outputs_.head(count), labels_.head(count), slopes_.head(count));
+    F.topRows(size) = Eigen::Map<const Matrix<S>>(slopes_.data(), size, F.cols());
+    return sum;
+  }
+  [[nodiscard]] static Index count_correct(Index size) { return size; }
+
+ private:
+  void copy(const BasicDataset<S>& data, Index sample, Index row, Index size) {
+    for (Index j = 0; j < X.cols(); ++j) X(row, j) = data.X()(sample, j);
+    for (Index k = 0; k < F.cols(); ++k) labels_[row + k * size] = data.Y()(sample, k);
+  }
+  // Losses take vectors, and the outputs of the last batch are a part of a matrix.
+  void take_outputs(Index size) { Eigen::Map<Matrix<S>>(outputs_.data(), size, F.cols()) = F.topRows(size); }
+
+  Vector<S> outputs_ = {};
+  Vector<S> labels_ = {};
+  Vector<S> slopes_ = {};
+};
+
+/// K.
+template <class S>
+[[nodiscard]] Index outputs_of(const LabelledDataset<S>& data) {
+  return data.num_classes();
+}
+template <class S>
+[[nodiscard]] Index outputs_of(const BasicDataset<S>& data) {
+  return data.num_outputs();
+}
+
+/// The mean loss of outputs that know nothing: a loss is large if it is far above this.
+template <class S>
+[[nodiscard]] double loss_of_ignorance(const LabelledDataset<S>& data) {
+  return std::log(static_cast<double>(data.num_classes()));
+}
+template <class S>
+[[nodiscard]] double loss_of_ignorance(const BasicDataset<S>& data) {
+  return static_cast<double>(data.Y().squaredNorm()) / static_cast<double>(data.num_samples());
+}
+
+/// A hash by which a checkpoint knows its data.
+template <class S>
+[[nodiscard]] std::uint64_t fingerprint(const BasicDataset<S>& data) {
+  return mix(hash_of_numbers(data.X().data(), data.X().size())) ^
+         hash_of_numbers(data.Y().data(), data.num_samples() * data.num_outputs());
+}
+
+/// The loss of a trainer that names none.
+template <class Data>
+struct DefaultLoss;
+template <class S>
+struct DefaultLoss<LabelledDataset<S>> {
+  using type = CrossEntropy<S>;
+};
+template <class S>
+struct DefaultLoss<BasicDataset<S>> {
+  using type = SquaredLoss<S>;
+};
+
+/// Whether the loss is one of the labels of the data.
+template <class L, class Data>
+inline constexpr bool is_loss_of = ClassLoss<L, typename Data::Scalar>;
+template <class L, class S>
+inline constexpr bool is_loss_of<L, BasicDataset<S>> = Loss<L, S>;
+
+/// Throws ArgumentError for labels that the loss does not take.
+template <class L, class Data>
+void check_labels(const L& loss, const Data& data) {
+  if constexpr (requires { loss.check_labels(data.y()); }) loss.check_labels(data.y());
+}
+
+}  // namespace richflow::detail

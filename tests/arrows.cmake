@@ -1,0 +1,30 @@
+# A header includes headers of its own room and of earlier ones only.
+# Usage: cmake -D INCLUDE_DIR=include -P arrows.cmake
+
+set(rooms core linalg files data losses models problems integrate train regularizers flow minimizers limits kernel bias
+          diagnostics sweep testing)
+
+get_filename_component(INCLUDE_DIR ${INCLUDE_DIR} ABSOLUTE)
+file(GLOB_RECURSE headers RELATIVE ${INCLUDE_DIR}/richflow ${INCLUDE_DIR}/richflow/*/*.hpp)
+if(NOT headers)
+  message(FATAL_ERROR "there are no headers in ${INCLUDE_DIR}/richflow")
+endif()
+set(wrong "")
+foreach(header IN LISTS headers)
+  get_filename_component(room ${header} DIRECTORY)
+  list(FIND rooms ${room} place)
+  if(place LESS 0)
+    message(FATAL_ERROR "richflow/${header} is in a room that tests/arrows.cmake does not know")
+  endif()
+  file(STRINGS ${INCLUDE_DIR}/richflow/${header} included REGEX "^#include \"richflow/[a-z]+/")
+  foreach(line IN LISTS included)
+    string(REGEX REPLACE "^#include \"richflow/([a-z]+)/.*$" "\\1" other "${line}")
+    list(FIND rooms ${other} place_of_other)
+    if(place_of_other GREATER place OR place_of_other LESS 0)
+      string(APPEND wrong "\n  richflow/${header}: ${line}")
+    endif()
+  endforeach()
+endforeach()
+if(wrong)
+  message(FATAL_ERROR "arrows between the rooms of include/richflow that point the wrong way:${wrong}")
+endif()
