@@ -244,6 +244,11 @@ class FullyConnectedEvaluation final : public AnyEvaluation<S> {
   /// The outputs, with the biases of the last layer from `w`.
   void sum_partial_outputs(ConstVectorRef<S> w, MatrixRef<S> F) const;
 
+  /// `action(at, other, count)` for pieces of two rows x cols matrices whose columns begin `stride` and `other_stride`
+  /// values apart: their columns, or all at once.
+  template <class Action>
+  static void for_pieces(Index rows, Index cols, Index stride, Index other_stride, const Action& action);
+
   /// `B *= sigma'`, at the samples `first ...` and the neurons `first_neuron ...` of hidden layer l.
   void times_slopes(std::size_t l, Index first, Index first_neuron, MatrixRef<S> B) const;
 
@@ -502,10 +507,15 @@ void FullyConnectedEvaluation<S, A>::forward_block(ConstVectorRef<S> w, std::siz
   if (layer.multiplier != S(1)) values *= layer.multiplier;
   if (net_.has_biases()) values.rowwise() += w.segment(layer.biases + block.first, block.count).transpose();
   const A& sigma = net_.activation();
-  if constexpr (stores_slopes)
-    slopes_[l].block(0, block.first, inputs.rows(), block.count) =
-        values.unaryExpr([&sigma](S z) { return sigma.slope(z); });
-  values = values.unaryExpr([&sigma](S z) { return sigma.value(z); });
+  S* const z = values.data();
+  const Index stride = values.outerStride();
+  for_pieces(values.rows(), values.cols(), stride, stride, [&](Index at, Index, Index count) {
+    if constexpr (stores_slopes) {
+      S* const slopes = &slopes_[l](0, block.first) + at;  // of the same shape
+      for (Index n = 0; n < count; ++n) slopes[n] = sigma.slope(z[at + n]);
+    }
+    for (Index n = at; n < at + count; ++n) z[n] = sigma.value(z[n]);
+  });
   if (l + 1 == hidden())
     matrix_product<S>(values, layers().back().matrix(w).middleRows(block.first, block.count),
                       partial_outputs_[block.index].topRows(inputs.rows()));
@@ -527,24 +537,36 @@ void FullyConnectedEvaluation<S, A>::sum_partial_outputs(ConstVectorRef<S> w, Ma
 }
 
 template <class S, class A>
+template <class Action>
+void FullyConnectedEvaluation<S, A>::for_pieces(Index rows, Index cols, Index stride, Index other_stride,
+                                                const Action& action) {
+  // Small networks spend their time in starting loops.
+  if (stride == rows && other_stride == rows) {
+    action(Index(0), Index(0), rows * cols);
+    return;
+  }
+  for (Index j = 0; j < cols; ++j) action(j * stride, j * other_stride, rows);
+}
+
+template <class S, class A>
 void FullyConnectedEvaluation<S, A>::times_slopes(std::size_t l, Index first, Index first_neuron,
                                                   MatrixRef<S> B) const {
   const A& sigma = net_.activation();
-  for (Index j = 0; j < B.cols(); ++j) {
-    S* const b = B.data() + j * B.outerStride();
-    if constexpr (stores_slopes) {
-      const S* const slope = &slopes_[l](first, first_neuron + j);
-      for (Index n = 0; n < B.rows(); ++n) b[n] *= slope[n];
-    } else {
-      const S* const a = &activations_[l](first, first_neuron + j);
-      for (Index n = 0; n < B.rows(); ++n) {
-        if constexpr (requires { sigma.pull_back(S(0), S(0)); })
-          b[n] = sigma.pull_back(a[n], b[n]);
-        else
-          b[n] *= sigma.slope_from_value(a[n]);
-      }
+  const Matrix<S>& known = stores_slopes ? slopes_[l] : activations_[l];
+  S* const to = B.data();
+  const S* const from = &known(first, first_neuron);
+  for_pieces(B.rows(), B.cols(), B.outerStride(), known.rows(), [&](Index at, Index other, Index count) {
+    S* const b = to + at;
+    const S* const a = from + other;
+    for (Index n = 0; n < count; ++n) {
+      if constexpr (stores_slopes)
+        b[n] *= a[n];
+      else if constexpr (requires { sigma.pull_back(S(0), S(0)); })
+        b[n] = sigma.pull_back(a[n], b[n]);
+      else
+        b[n] *= sigma.slope_from_value(a[n]);
     }
-  }
+  });
 }
 
 template <class S, class A>
@@ -742,7 +764,7 @@ void FullyConnectedEvaluation<S, A>::begin_kernel(KernelForm form, MatrixRef<S> 
   for_lower_tiles(batch_, [&](Index i, Index rows, Index j, Index cols) {
     auto tile = K.block(i, j, rows, cols);
     product_with_transposed<S>(values.middleRows(i, rows), values.middleRows(j, cols), tile);
-    tile.array() = squared * tile.array() + bias;
+    if (squared != S(1) || bias != S(0)) tile.array() = squared * tile.array() + bias;
     if (!is_full) tile *= static_cast<S>(outputs());
     for (Index k = 1; is_full && k < outputs(); ++k) K.block(i + k * batch_, j + k * batch_, rows, cols) = tile;
   });
@@ -765,13 +787,13 @@ void FullyConnectedEvaluation<S, A>::add_kernel_of_layer(std::size_t l, ConstMat
       for (Index other = 0; other < outputs(); ++other) {
         if (form == KernelForm::trace ? other != k : (i == j && other > k)) continue;
         product_with_transposed<S>(B.middleRows(i + k * batch_, rows), B.middleRows(j + other * batch_, cols), tile);
-        tile.array() *= inputs.array() + bias;
         if (form == KernelForm::trace)
-          K.block(i, j, rows, cols) += tile;
+          K.block(i, j, rows, cols).array() += tile.array() * (inputs.array() + bias);
         else if (k >= other)
-          K.block(i + k * batch_, j + other * batch_, rows, cols) += tile;
+          K.block(i + k * batch_, j + other * batch_, rows, cols).array() += tile.array() * (inputs.array() + bias);
         else
-          K.block(j + other * batch_, i + k * batch_, cols, rows) += tile.transpose();
+          K.block(j + other * batch_, i + k * batch_, cols, rows).array() +=
+              (tile.array() * (inputs.array() + bias)).transpose();
       }
     }
   });
