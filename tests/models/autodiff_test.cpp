@@ -332,7 +332,7 @@ TEST_CASE("automatic derivatives of every operation pass the model battery") {
                                              random_vector(random, 5), 1e-3);
   CAPTURE(report);
   CHECK(report.ok());
-  CHECK(report.checks.size() == 21);
+  CHECK(report.checks.size() == 22);
 }
 
 TEST_CASE("automatic derivatives agree with those written by hand to rounding") {

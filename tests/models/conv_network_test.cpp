@@ -390,7 +390,7 @@ TEST_CASE("the convolutional network refuses bad shapes by name") {
   Problem<double> p(c, random);
   CHECK_THROWS_MATCHES(p.net.make_evaluation(0), DimensionError, message_contains("got 0"));
   Vector<double> target = p.w;
-  CHECK_THROWS_MATCHES(p.at.add_pullback(p.F, 1.0, target), ArgumentError, message_contains("at no point yet"));
+  CHECK_THROWS_MATCHES(p.at.add_pullback(p.F, 1.0, target), ArgumentError, message_contains("at no point: forward"));
   const Matrix<double> too_wide = Matrix<double>::Zero(3, 5);
   const Matrix<double> too_many = Matrix<double>::Zero(4, 4);
   CHECK_THROWS_MATCHES(p.at.forward(p.w, too_wide, p.F), DimensionError,

@@ -80,7 +80,7 @@ TEST_CASE("the ReLU network passes the model battery for depths, widths and bias
                                                random_vector(random, c.samples), 1e-5);
     CAPTURE(c.samples, c.features, c.widths.size(), report);
     CHECK(report.ok());
-    CHECK(report.checks.size() == (c.has_biases ? 23U : 24U));  // with jvp, invariant, units and homogeneity
+    CHECK(report.checks.size() == (c.has_biases ? 24U : 25U));  // with jvp, invariant, units and homogeneity
   }
 }
 
@@ -164,9 +164,9 @@ void check_activation(const A& sigma, bool is_smooth) {
             testing::model_battery(net, data, 29, {.size = is_smooth ? 0.7 : 2.0, .step = is_smooth ? 1e-4 : 1e-5});
         CAPTURE(has_biases, outputs, static_cast<int>(parametrization), report);
         CHECK(report.ok());
-        // 22 with jvp and units; homogeneous activations have an invariant, and without biases a degree.
+        // 23 with jvp and units; homogeneous activations have an invariant, and without biases a degree.
         const std::size_t more = !is_smooth || detail::is_homogeneous<A> ? (has_biases ? 1 : 2) : 0;
-        CHECK(report.checks.size() == 22 + more);
+        CHECK(report.checks.size() == 23 + more);
       }
 }
 

@@ -43,7 +43,7 @@ TEST_CASE("the two-layer net passes the model battery", "[two_layer]") {
                                random_vector(random, samples), 1e-4);
     CAPTURE(samples, features, report);
     CHECK(report.ok());
-    CHECK(report.checks.size() == 24);
+    CHECK(report.checks.size() == 25);
   }
 }
 

@@ -80,17 +80,17 @@ TEST_CASE("Unbiased, Doubled and Linearized are models, of networks and of model
       return values(model, start, X) + jv;
     };
   };
-  check_model(Unbiased(net, w0), random, X, 23, unbiased(net, w0));
-  check_model(Doubled(net), random, X, 23, doubled(net));
-  check_model(Linearized(net, w0), random, X, 22, linearized(net, w0));
+  check_model(Unbiased(net, w0), random, X, 24, unbiased(net, w0));
+  check_model(Doubled(net), random, X, 24, doubled(net));
+  check_model(Linearized(net, w0), random, X, 23, linearized(net, w0));
   const Vector<double> diagonal_w0 = random_vector(random, 4);
-  check_model(Unbiased(diagonal, diagonal_w0), random, X, 22, unbiased(diagonal, diagonal_w0));
-  check_model(Doubled(diagonal), random, X, 22, doubled(diagonal));
-  check_model(Linearized(diagonal, diagonal_w0), random, X, 21, linearized(diagonal, diagonal_w0));
+  check_model(Unbiased(diagonal, diagonal_w0), random, X, 23, unbiased(diagonal, diagonal_w0));
+  check_model(Doubled(diagonal), random, X, 23, doubled(diagonal));
+  check_model(Linearized(diagonal, diagonal_w0), random, X, 22, linearized(diagonal, diagonal_w0));
   // They nest.
   const Unbiased inner(net, w0);
   const Vector<double> jump = values(net, w0, X);
-  check_model(Linearized(inner, w0), random, X, 22,
+  check_model(Linearized(inner, w0), random, X, 23,
               [&](const Vector<double>& w) -> Vector<double> { return linearized(net, w0)(w) - jump; });
 }
 

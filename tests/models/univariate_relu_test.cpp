@@ -33,7 +33,7 @@ TEST_CASE("the univariate network passes the model battery") {
                                                random_vector(random, 6), 1e-6);
     CAPTURE(k, report);
     CHECK(report.ok());
-    CHECK(report.checks.size() == 23);  // with jvp, invariant and units
+    CHECK(report.checks.size() == 24);  // with jvp, invariant and units
   }
 }
 

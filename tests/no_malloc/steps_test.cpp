@@ -37,25 +37,30 @@ Dataset fixed_data(Index n, Index d) {
   return gaussian_data(random, n, d);
 }
 
-/// Two accepted steps and a rejected one, with everything the loop asks for.
+/// Two accepted steps and a rejected one, with everything the loop asks for. On the gradient flow of a model a first
+/// step makes the memory of its tangent space.
 template <class Problem, class St>
 void check_steps(const Problem& problem, const Vector<double>& y0, double h, const St& stepper) {
-  auto at = stepper.make_workspace(problem);
+  auto ws = stepper.make_workspace(problem);
   Vector<double> y = y0;
   Vector<double> y_new = y0;
   Vector<double> between = y0;
+  if constexpr (requires { problem.make_tangent(); }) {
+    stepper.begin(problem, 0.0, y, ws);
+    stepper.step(problem, 0.0, h, y, y_new, ws);
+  }
   const auto run = [&] {
     const NoAllocation guard;
-    stepper.begin(problem, 0.0, y, at);
+    stepper.begin(problem, 0.0, y, ws);
     for (int i = 0; i < 2; ++i) {
-      stepper.step(problem, 0.0, 2 * h, y, y_new, at);
-      stepper.step(problem, 0.0, h, y, y_new, at);
-      if constexpr (DerivativeStepper<St, Problem>) stepper.end_derivative(problem, h, y_new, at);
-      if constexpr (DenseStepper<St, Problem>) stepper.interpolate(at, 0.5, h, y, y_new, between);
+      stepper.step(problem, 0.0, 2 * h, y, y_new, ws);
+      stepper.step(problem, 0.0, h, y, y_new, ws);
+      if constexpr (DerivativeStepper<St, Problem>) stepper.end_derivative(problem, h, y_new, ws);
+      if constexpr (DenseStepper<St, Problem>) stepper.interpolate(ws, 0.5, h, y, y_new, between);
       if constexpr (EmbeddedStepper<St, Problem> && HasErrorRatio<Problem>)
-        static_cast<void>(problem.error_ratio(y, y_new, stepper.error(at), Tolerance<double>{1e-3, 1e-6}));
+        static_cast<void>(problem.error_ratio(y, y_new, stepper.error(ws), Tolerance<double>{1e-3, 1e-6}));
       static_cast<void>(problem.loss(y_new));
-      stepper.accept(at);
+      stepper.accept(ws);
       y.swap(y_new);
     }
   };

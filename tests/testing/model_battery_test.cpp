@@ -170,7 +170,7 @@ TEST_CASE("a user's model with the required members only passes the battery") {
     const auto report = run_battery(Neuron{4}, seed);
     CAPTURE(report);
     CHECK(report.ok());
-    CHECK(report.checks.size() == 19);
+    CHECK(report.checks.size() == 20);
   }
 }
 

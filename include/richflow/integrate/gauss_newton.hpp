@@ -29,6 +29,12 @@ class GaussNewtonTangent {
  public:
   /// For `X` and the loss `objective`, both of which must outlive it.
   GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective, const Matrix<S>& X);
+  // Not copied: the evaluation refers to the point that is held here.
+  GaussNewtonTangent(const GaussNewtonTangent&) = delete;
+  GaussNewtonTangent& operator=(const GaussNewtonTangent&) = delete;
+  GaussNewtonTangent(GaussNewtonTangent&&) noexcept = default;
+  GaussNewtonTangent& operator=(GaussNewtonTangent&&) noexcept = default;
+  ~GaussNewtonTangent() = default;
 
   /// P.
   [[nodiscard]] Index num_parameters() const { return at_.num_parameters(); }
@@ -150,6 +156,9 @@ template <class S>
 GaussNewtonTangent<S>::GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective,
                                           const Matrix<S>& X)
     : at_(std::move(at)), objective_(&objective), X_(&X), kind_(objective.curvature_kind()) {
+  using std::isfinite;
+  require(kind_ != detail::CurvatureKind::constant || (objective.curvature() > S(0) && isfinite(objective.curvature())),
+          "the loss's curvature must be positive and finite, got ", objective.curvature());
   outputs_.setZero(X.rows(), at_.num_outputs());
   point_.setZero(at_.num_parameters());
   if (kind_ == detail::CurvatureKind::by_output) root_.setZero(X.rows(), at_.num_outputs());
@@ -234,10 +243,6 @@ TangentStiffness<S>::TangentStiffness(GaussNewtonTangent<S> tangent) : tangent_(
   system_.allocate(m);
   for (Vector<S>* v : {&slope_, &kernel_slope_, &projected_, &rooted_}) v->setZero(m);
   pulled_.setZero(tangent_.num_parameters());
-  // What a first call makes, so that no later one allocates.
-  Vector<S> derivative = pulled_;
-  tangent_.linearize(pulled_, slope_, derivative);
-  tangent_.kernel(system_.matrix());
 }
 
 template <class S>

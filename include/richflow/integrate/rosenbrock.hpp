@@ -239,8 +239,8 @@ class Rosenbrock {
   /// others choose a tenth of the relative step tolerance. 0, the default: the exact Jacobian.
   double jacobian_tolerance = 0;
 
-  /// All memory of a run: two N x N matrices and stages + 5 vectors (and a Tangent). Throws ArgumentError when
-  /// `jacobian_tolerance` is outside [0, 1).
+  /// Memory of a run: two N x N matrices and stages + 5 vectors; the first step on the gradient flow of a model makes
+  /// what its evaluation keeps. Throws ArgumentError when `jacobian_tolerance` is outside [0, 1).
   template <class Problem>
   [[nodiscard]] Workspace<Problem> make_workspace(const Problem& problem) const {
     constexpr bool lacks_curvature = requires { problem.make_tangent(); }

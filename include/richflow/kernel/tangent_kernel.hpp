@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
@@ -162,27 +163,29 @@ namespace detail {
 template <class S>
 class KernelDistanceFrom {
  public:
-  KernelDistanceFrom(Evaluation<S> all, SampleGradients<S> gradients, Vector<S> reference, Matrix<S> X,
-                     const KernelDistanceOptions& options);
+  /// `at` is for one sample, or, for projections, for those that are evaluated at once.
+  KernelDistanceFrom(Evaluation<S> at, Vector<S> reference, Matrix<S> X, const KernelDistanceOptions& options);
 
   [[nodiscard]] S operator()(const Vector<S>& w);
 
  private:
-  [[nodiscard]] bool is_projected() const { return seeds_.cols() > 0; }
-  /// Columns that `at` gives, one by one: gradients, or projections of them.
-  template <class Visit>
-  void for_columns(const Vector<S>& w, const Visit& visit);
+  [[nodiscard]] Index num_columns() const {
+    return options_.projections > 0 ? options_.projections : X_.rows() * at_.num_outputs();
+  }
+  /// Columns `first ... first + out.cols()` of J^T, or of its projections.
+  void write_columns(const Vector<S>& w, Index first, Matrix<S>& out);
+  void write_gradients(const Vector<S>& w, Index first, Matrix<S>& out);
+  void write_projections(const Vector<S>& w, Index first, Matrix<S>& out);
 
-  Evaluation<S> all_;
-  SampleGradients<S> gradients_;
+  Evaluation<S> at_;
   Vector<S> reference_;
   Matrix<S> X_;
-  Matrix<S> seeds_ = {};    // NK x m, +-1
-  Matrix<S> outputs_ = {};  // N x K
-  Matrix<S> kept_ = {};     // columns at the reference, where there is memory for all of them
-  Vector<S> column_ = {};
-  Vector<S> other_ = {};
-  S squares_ = S(0);  // of the columns at the reference
+  KernelDistanceOptions options_;
+  Index at_once_ = 1;       // columns that are held
+  Matrix<S> kept_ = {};     // those at the reference, where there is memory for all
+  Matrix<S> samples_ = {};  // that are evaluated at once
+  Matrix<S> outputs_ = {};
+  Matrix<S> seed_ = {};
 };
 
 }  // namespace detail
@@ -194,9 +197,10 @@ class KernelDistanceFrom {
 ///     KernelDistance distance(net, w0, X);
 ///     distance(w);
 ///
-/// The Jacobian at the reference point is kept where it has at most 32 million numbers. For large P and N choose random
-/// projections: `<J_a, J_b>` is the mean of `<J_a^T s, J_b^T s>` over random signs s. Cost of a distance: a forward and
-/// K backward passes for each sample, or one forward and m backward passes over all samples.
+/// The Jacobian at the reference point is kept where it has at most 32 million numbers, and made again for each
+/// distance where it has more. For large P and N choose random projections: `<J_a, J_b>` is the mean of `<J_a^T s,
+/// J_b^T s>` over random signs s. Cost of a distance: a forward and K backward passes for each sample, or one forward
+/// and m backward passes over all samples, 256 at a time; twice that where the reference is not kept.
 template <Model M>
 class KernelDistance {
  public:
@@ -207,8 +211,8 @@ class KernelDistance {
   /// projections.
   KernelDistance(const M& model, const Vector<Scalar>& reference, const Matrix<Scalar>& X,
                  const KernelDistanceOptions& options = {})
-      : engine_(make_evaluation(model, options.projections > 0 ? std::max<Index>(X.rows(), 1) : 1),
-                detail::SampleGradients<Scalar>(make_evaluation(model, 1)), reference, X, options) {}
+      : engine_(make_evaluation(model, options.projections > 0 ? std::clamp<Index>(X.rows(), 1, 256) : 1), reference, X,
+                options) {}
 
   /// The distance of w. Throws DimensionError unless it has P entries, NonFiniteError where it is not finite,
   /// ArgumentError where all gradients vanish.
@@ -266,51 +270,61 @@ template <class S>
 namespace detail {
 
 template <class S>
-KernelDistanceFrom<S>::KernelDistanceFrom(Evaluation<S> all, SampleGradients<S> gradients, Vector<S> reference,
-                                          Matrix<S> X, const KernelDistanceOptions& options)
-    : all_(std::move(all)), gradients_(std::move(gradients)), reference_(std::move(reference)), X_(std::move(X)) {
+KernelDistanceFrom<S>::KernelDistanceFrom(Evaluation<S> at, Vector<S> reference, Matrix<S> X,
+                                          const KernelDistanceOptions& options)
+    : at_(std::move(at)), reference_(std::move(reference)), X_(std::move(X)), options_(options) {
   require(options.projections >= 0, "KernelDistance: projections must not be negative, got ", options.projections);
-  check_kernel_input(reference_, all_.num_parameters(), X_);
-  column_.setZero(reference_.size());
-  other_.setZero(reference_.size());
-  const Index rows = X_.rows() * all_.num_outputs();
-  if (options.projections > 0) {
-    outputs_.setZero(X_.rows(), all_.num_outputs());
-    seeds_.resize(rows, options.projections);
-    RandomStream random(options.seed);
-    for (Index i = 0; i < seeds_.size(); ++i) seeds_.data()[i] = random.uniform(-1.0, 1.0) < 0.0 ? S(-1) : S(1);
-  }
+  check_kernel_input(reference_, at_.num_parameters(), X_);
   constexpr Index budget = Index(1) << 25;
-  const Index columns = is_projected() ? options.projections : rows;
-  if (reference_.size() <= budget / columns) {
-    Matrix<S> kept(reference_.size(), columns);
-    for_columns(reference_, [&](Index c) { kept.col(c) = column_; });
-    kept_ = std::move(kept);
-    squares_ = kept_.squaredNorm();
-  } else {
-    for_columns(reference_, [&](Index) { squares_ += inner_product(column_, column_); });
-  }
-  require(squares_ > S(0), "kernel_distance: all gradients on X vanish (every unit dead?) at the reference point");
+  at_once_ = std::clamp<Index>(budget / reference_.size(), 1, num_columns());
+  if (at_once_ < num_columns()) return;
+  kept_.resize(reference_.size(), num_columns());
+  write_columns(reference_, 0, kept_);
+  require(kept_.squaredNorm() > S(0),
+          "kernel_distance: all gradients on X vanish (every unit dead?) at the reference point");
 }
 
 template <class S>
-template <class Visit>
-void KernelDistanceFrom<S>::for_columns(const Vector<S>& w, const Visit& visit) {
-  const Index samples = X_.rows();
-  const Index outputs = all_.num_outputs();
-  if (is_projected()) {
-    all_.forward(w, X_, outputs_);
-    for (Index c = 0; c < seeds_.cols(); ++c) {
-      all_.vjp(Eigen::Map<const Matrix<S>>(&seeds_(0, c), samples, outputs), column_);
-      visit(c);
+void KernelDistanceFrom<S>::write_columns(const Vector<S>& w, Index first, Matrix<S>& out) {
+  if (options_.projections > 0)
+    write_projections(w, first, out);
+  else
+    write_gradients(w, first, out);
+}
+
+template <class S>
+void KernelDistanceFrom<S>::write_gradients(const Vector<S>& w, Index first, Matrix<S>& out) {
+  // Outputs of one sample are neighbours here, so that it is evaluated once.
+  const Index outputs = at_.num_outputs();
+  outputs_.resize(1, outputs);
+  seed_.setZero(1, outputs);
+  for (Index c = 0; c < out.cols(); ++c) {
+    const Index k = (first + c) % outputs;
+    if (k == 0 || c == 0) {
+      samples_ = X_.row((first + c) / outputs);
+      at_.forward(w, samples_, outputs_);
     }
-    return;
+    seed_(0, k) = S(1);
+    at_.vjp(seed_, out.col(c));
+    seed_(0, k) = S(0);
   }
-  for (Index n = 0; n < samples; ++n) {
-    gradients_.move_to(w, X_, n);
-    for (Index k = 0; k < outputs; ++k) {
-      gradients_.gradient(k, column_);
-      visit(n + k * samples);
+}
+
+template <class S>
+void KernelDistanceFrom<S>::write_projections(const Vector<S>& w, Index first, Matrix<S>& out) {
+  std::vector<RandomStream> signs;
+  for (Index c = 0; c < out.cols(); ++c) signs.emplace_back(options_.seed, static_cast<std::uint64_t>(first + c));
+  out.setZero();
+  for (Index n = 0; n < X_.rows(); n += at_.max_batch()) {
+    const Index count = std::min(at_.max_batch(), X_.rows() - n);
+    samples_ = X_.middleRows(n, count);
+    outputs_.resize(count, at_.num_outputs());
+    seed_.resize(count, at_.num_outputs());
+    at_.forward(w, samples_, outputs_);
+    for (Index c = 0; c < out.cols(); ++c) {
+      RandomStream& random = signs[static_cast<std::size_t>(c)];
+      for (Index i = 0; i < seed_.size(); ++i) seed_.data()[i] = random.uniform(-1.0, 1.0) < 0.0 ? S(-1) : S(1);
+      at_.add_pullback(seed_, S(1), out.col(c));
     }
   }
 }
@@ -320,37 +334,35 @@ S KernelDistanceFrom<S>::operator()(const Vector<S>& w) {
   using std::sqrt;
   require_size("w", w.size(), reference_.size());
   require_finite("w", w);
-  S squares(0);
-  for_columns(w, [&](Index) { squares += inner_product(column_, column_); });
-  require(squares > S(0), "kernel_distance: all gradients on X vanish (every unit dead?) at w");
-  // Half the squared distance of the unit vectors keeps the accuracy of a small angle, where 1 - cosine would cancel.
-  const S scale = S(1) / sqrt(squares);
-  const S reference_scale = S(1) / sqrt(squares_);
-  S distance(0);
-  const auto add = [&](const S* reference) {
-    for (Index i = 0; i < column_.size(); ++i) {
-      const S difference = reference_scale * reference[i] - scale * column_[i];
-      distance += difference * difference;
+  S squares(0), reference_squares(0), change_squares(0), along(0);
+  Matrix<S> columns, of_reference;
+  for (Index first = 0; first < num_columns(); first += at_once_) {
+    const Index count = std::min(at_once_, num_columns() - first);
+    columns.resize(w.size(), count);
+    write_columns(w, first, columns);
+    if (kept_.size() == 0) {
+      of_reference.resize(w.size(), count);
+      write_columns(reference_, first, of_reference);
     }
-  };
-  if (kept_.size() > 0) {
-    for_columns(w, [&](Index c) { add(&kept_(0, c)); });
-  } else {
-    const Index samples = X_.rows();
-    SampleGradients<S> at_reference = gradients_;
-    Evaluation<S> all_at_reference = all_;
-    if (is_projected()) all_at_reference.forward(reference_, X_, outputs_);
-    for_columns(w, [&](Index c) {
-      if (is_projected()) {
-        all_at_reference.vjp(Eigen::Map<const Matrix<S>>(&seeds_(0, c), samples, all_.num_outputs()), other_);
-      } else {
-        if (c < samples) at_reference.move_to(reference_, X_, c);
-        at_reference.gradient(c / samples, other_);
-      }
-      add(other_.data());
-    });
+    const Matrix<S>& a = kept_.size() == 0 ? of_reference : kept_;
+    for (Index i = 0; i < columns.size(); ++i) {
+      const S before = a.data()[i];
+      const S change = columns.data()[i] - before;
+      squares += columns.data()[i] * columns.data()[i];
+      reference_squares += before * before;
+      change_squares += change * change;
+      along += before * change;
+    }
   }
-  return distance / S(2);
+  require(reference_squares > S(0),
+          "kernel_distance: all gradients on X vanish (every unit dead?) at the reference point");
+  require(squares > S(0), "kernel_distance: all gradients on X vanish (every unit dead?) at w");
+  // |a / |a| - b / |b||^2 / 2 by the change b - a, which keeps the accuracy of a small angle, where 1 - cosine would
+  // cancel.
+  const S size = sqrt(squares);
+  const S reference_size = sqrt(reference_squares);
+  const S growth = (S(2) * along + change_squares) / (size + reference_size);
+  return std::max((change_squares - growth * growth) / (S(2) * size * reference_size), S(0));
 }
 
 }  // namespace detail

@@ -22,10 +22,6 @@ template <class S>
   return abs(x) < std::numeric_limits<S>::min() ? S(0) : x;
 }
 
-}  // namespace detail
-
-namespace detail {
-
 /// Throws ArgumentError naming the first label that is neither +1 nor -1.
 template <class S>
 void require_two_classes(ConstVectorRef<S> y) {

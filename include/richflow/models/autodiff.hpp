@@ -324,7 +324,7 @@ namespace richflow {
 /// From it come the products with the Jacobian, to rounding: `jvp` by forward differentiation, one to four times the
 /// cost of `predict`; `vjp` in reverse, two to thirty times, whatever P and K, and for a single sample up to seventy,
 /// since calls allocate. The larger numbers are those of large products, which `predict` vectorizes. Memory: 40 bytes
-/// (S = double) for each operation of one sample on two numbers that depend on w. A Model and HasJvp, of one output.
+/// (S = double) for each operation of one sample on two numbers that depend on w. A Model and HasJvp.
 template <class F, class S = double>
 class Autodiff {
  public:

@@ -123,7 +123,8 @@ class Evaluation {
   explicit Evaluation(std::unique_ptr<AnyEvaluation<S>> body) : body_(std::move(body)) {
     require(body_ != nullptr, "Evaluation: there is nothing behind it (nullptr)");
   }
-  Evaluation(const Evaluation& other) : body_(other.body_->clone()), w_(other.w_), X_(other.X_) {}
+  Evaluation(const Evaluation& other)
+      : body_(other.body_->clone()), w_(other.w_), X_(other.X_), is_at_point_(other.is_at_point_) {}
   Evaluation(Evaluation&&) noexcept = default;
   Evaluation& operator=(const Evaluation& other) { return *this = Evaluation(other); }
   Evaluation& operator=(Evaluation&&) noexcept = default;
@@ -141,9 +142,9 @@ class Evaluation {
   [[nodiscard]] Index num_samples() const { return X_.rows; }
 
   /// `F = f(w, X)`, N x K. The model's cost of a prediction.
-  template <class W, class Samples>
-  void forward(const W& w, const Samples& X, MatrixRef<S> F) {
-    static_assert(is_stored<W>() && is_stored<Samples>(),
+  template <class W, class X_>
+  void forward(W&& w, X_&& X, MatrixRef<S> F) {
+    static_assert(is_stored<W>() && is_stored<X_>(),
                   "richflow: an evaluation refers to w and X until the next forward: give it stored vectors and "
                   "matrices of its number type, column by column, not expressions");
     move_to(w, X, F);
@@ -152,7 +153,7 @@ class Evaluation {
   /// `F = f(w, X)` on the samples of the last call, whose entries must not have changed: models that compare themselves
   /// with a fixed point (Linearized, Unbiased) do not evaluate that again.
   template <class W>
-  void forward(const W& w, MatrixRef<S> F) {
+  void forward(W&& w, MatrixRef<S> F) {
     static_assert(is_stored<W>(), "richflow: an evaluation refers to w: give it a stored vector, not an expression");
     move_to(w, F);
   }
@@ -161,7 +162,7 @@ class Evaluation {
   void linearize();
 
   /// `target += scale J^T G`, P values, G is N x K; `target` may be the memory of w, which makes a step of descent one
-  /// pass over the parameters: then no member but `forward` may follow.
+  /// pass over the parameters: `forward` must follow.
   void add_pullback(ConstMatrixRef<S> G, S scale, VectorRef<S> target);
 
   /// `out = J^T G`, P values.
@@ -176,9 +177,9 @@ class Evaluation {
   /// A step of descent and the outputs after it: `add_pullback(G, scale, w)`, then `forward(w, X_next, F_next)`, with
   /// the same results bit for bit, and fewer passes over the parameters where the model can. `w` is that of the last
   /// `forward`; F_next may be the memory of G if both have as many rows.
-  template <class Samples>
-  void descend_and_forward(ConstMatrixRef<S> G, S scale, VectorRef<S> w, const Samples& X_next, MatrixRef<S> F_next) {
-    static_assert(is_stored<Samples>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
+  template <class X_>
+  void descend_and_forward(ConstMatrixRef<S> G, S scale, VectorRef<S> w, X_&& X_next, MatrixRef<S> F_next) {
+    static_assert(is_stored<X_>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
     descend_to(G, scale, w, X_next, F_next);
   }
 
@@ -206,8 +207,12 @@ class Evaluation {
     }
   };
 
-  template <class T>
+  /// Of an argument's type: not an expression, nor a vector or matrix that ends with the statement.
+  template <class Argument>
   [[nodiscard]] static consteval bool is_stored() {
+    using T = std::remove_cvref_t<Argument>;
+    if constexpr (!std::is_lvalue_reference_v<Argument> && std::is_base_of_v<Eigen::PlainObjectBase<T>, T>)
+      return false;
     if constexpr (requires {
                     typename T::Scalar;
                     T::Flags;
@@ -231,6 +236,7 @@ class Evaluation {
   std::unique_ptr<AnyEvaluation<S>> body_;
   Values w_ = {};
   Samples X_ = {};
+  bool is_at_point_ = false;  // no step was made in the memory of w since
 };
 
 template <class S>
@@ -261,19 +267,23 @@ void Evaluation<S>::move_to(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<
   require_samples("X", X);
   require_outputs("F", F, X.rows());
   X_ = {};
+  is_at_point_ = false;
   body_->set_samples(X);
   body_->forward(w, X, F);
   w_ = {w.data(), w.size()};
   X_ = {X.data(), X.rows(), X.cols(), X.outerStride()};
+  is_at_point_ = true;
 }
 
 template <class S>
 void Evaluation<S>::move_to(ConstVectorRef<S> w, MatrixRef<S> F) {
-  require_point("forward on the same samples");
+  require(X_.data != nullptr, "the evaluation has no samples yet: forward(w, X, F) must come before forward(w, F)");
   require_parameters("w", w.size());
   require_outputs("F", F, X_.rows);
+  is_at_point_ = false;
   body_->forward(w, X_.map(), F);
   w_ = {w.data(), w.size()};
+  is_at_point_ = true;
 }
 
 template <class S>
@@ -287,6 +297,7 @@ void Evaluation<S>::add_pullback(ConstMatrixRef<S> G, S scale, VectorRef<S> targ
   require_point("add_pullback");
   require_outputs("G", G, X_.rows);
   require_parameters("target", target.size());
+  if (target.data() == w_.data) is_at_point_ = false;
   body_->add_pullback(w_.map(), X_.map(), G, scale, target);
 }
 
@@ -330,8 +341,10 @@ void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Con
   require(w.data() == w_.data, "descend_and_forward: w must be that of the last forward");
   require_samples("X_next", X_next);
   require_outputs("F_next", F_next, X_next.rows());
+  is_at_point_ = false;
   body_->descend_and_forward(w, X_.map(), G, scale, X_next, F_next);
   X_ = {X_next.data(), X_next.rows(), X_next.cols(), X_next.outerStride()};
+  is_at_point_ = true;
 }
 
 template <class S>
@@ -343,7 +356,8 @@ void Evaluation<S>::unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) con
 
 template <class S>
 void Evaluation<S>::require_point(const char* member) const {
-  require(X_.data != nullptr, "the evaluation is at no point yet: forward(w, X, F) must come before ", member);
+  require(is_at_point_, "the evaluation is at no point: forward must come before ", member,
+          X_.data == nullptr ? "" : ", for a step was made in the memory of w");
 }
 
 template <class S>
@@ -440,8 +454,9 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
   }
 
   void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X) override {
-    if (is_linearized_) return;
-    write_gradients(w, X, 0, X.rows() * outputs());
+    const Index columns = X.rows() * outputs();
+    if (is_linearized_ || columns > gradients_at_once()) return;
+    write_gradients(w, X, 0, columns);
     is_linearized_ = true;
   }
 
@@ -466,9 +481,15 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
         return;
       }
     }
+    const Index columns = X.rows() * outputs();
+    const Index at_once = gradients_at_once();
     linearize(w, X);
-    for (Index k = 0; k < outputs(); ++k)
-      product_of_transposed<S>(gradients_.middleCols(k * X.rows(), X.rows()), v, dF.col(k));
+    for (Index first = 0; first < columns; first += at_once) {
+      const Index count = std::min(at_once, columns - first);
+      if (!is_linearized_) write_gradients(w, X, first, count);
+      for (Index c = 0; c < count; ++c)
+        dF((first + c) % X.rows(), (first + c) / X.rows()) = inner_product(&gradients_(0, c), v.data(), v.size());
+    }
   }
 
   void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override {
@@ -495,12 +516,12 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
       for (Index j = 0; j < group; j += at_once) {
         const Index cols = std::min(at_once, group - j);
         write_gradients(w, X, start + j, cols);
-        const Matrix<S> right = gradients_;
-        add_or_write(form, right, right, K.block(j, j, cols, cols));
+        right_ = gradients_;
+        add_or_write(form, right_, right_, K.block(j, j, cols, cols));
         for (Index i = j + cols; i < group; i += at_once) {
           const Index rows = std::min(at_once, group - i);
           write_gradients(w, X, start + i, rows);
-          add_or_write(form, gradients_, right, K.block(i, j, rows, cols));
+          add_or_write(form, gradients_, right_, K.block(i, j, rows, cols));
         }
       }
   }
@@ -560,6 +581,39 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
   Matrix<S> seed_ = {};
   Matrix<S> sample_ = {};
   Matrix<S> one_ = {};
+  Matrix<S> right_ = {};
+};
+
+/// What the evaluations of models around one other model have in common: the products are those of the inner one.
+template <class S>
+class EvaluationAround : public AnyEvaluation<S> {
+ public:
+  void linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) override { inner_.linearize(); }
+  void add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
+                    VectorRef<S> target) override {
+    inner_.add_pullback(G, scale, target);
+  }
+  void vjp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, VectorRef<S> out) override {
+    inner_.vjp(G, out);
+  }
+  void jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) override {
+    inner_.jvp(v, dF);
+  }
+  void kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, KernelForm form, MatrixRef<S> K) override {
+    inner_.kernel(K, form);
+  }
+  [[nodiscard]] Index num_units() const override { return inner_.num_units(); }
+  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override { inner_.unit_square_norms(v, out); }
+
+ protected:
+  explicit EvaluationAround(Evaluation<S> inner)
+      : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+        inner_(std::move(inner)) {}
+
+  [[nodiscard]] Evaluation<S>& inner() { return inner_; }
+
+ private:
+  Evaluation<S> inner_;
 };
 
 }  // namespace detail
@@ -572,10 +626,16 @@ template <class M>
 [[nodiscard]] auto make_evaluation(const M& model, Index max_batch, ParallelOptions parallel = {1}) {
   static_assert(explain_model<M>());
   static_cast<void>(num_threads(parallel));
-  if constexpr (HasEvaluation<M>)
-    return model.make_evaluation(max_batch, parallel);
-  else
+  if constexpr (HasEvaluation<M>) {
+    auto at = model.make_evaluation(max_batch, parallel);
+    require<DimensionError>(
+        at.num_parameters() == model.num_parameters() && at.num_outputs() == detail::num_outputs(model),
+        "the model's evaluation has ", at.num_parameters(), " parameters and ", at.num_outputs(),
+        " outputs where the model has ", model.num_parameters(), " and ", detail::num_outputs(model));
+    return at;
+  } else {
     return Evaluation<typename M::Scalar>(std::make_unique<detail::ModelEvaluation<M>>(model, max_batch));
+  }
 }
 
 namespace detail {

@@ -69,18 +69,19 @@ struct FullyConnectedOptions {
 /// A Model with its own evaluation, HasJvp, HasUnits, and HasInvariant where the activation is homogeneous. Immutable.
 ///
 /// Batches are worked on in blocks of up to 512 neurons, layer by layer. Threads share the blocks of a layer, which do
-/// not depend on their number: a layer of up to 512 neurons keeps one thread busy, one of 5000 at most ten. They are
-/// started anew for every pass through a layer, some 30 microseconds each. Where Eigen's products use threads of their
-/// own (with OpenMP or a BLAS), these should be set to one. In a step of descent the weights of a block of the first
-/// layer are read once for all that is done with them, if they fit into the cache.
+/// not depend on their number: a layer of up to 512 neurons keeps one thread busy, one of 5000 at most ten. (Kernels
+/// and `linearize` are made by one.) They are started anew for every pass through a layer, some 30 microseconds each.
+/// Where Eigen's products use threads of their own (with OpenMP or a BLAS), these should be set to one. In a step of
+/// descent the weights of a block of the first layer are read once for all that is done with them, if they fit into the
+/// cache.
 ///
 /// An evaluation holds two matrices B x n_l per hidden layer, and allocates nothing for layers of up to about a hundred
 /// neurons (beyond, Eigen's matrix product does). With B_l the derivatives of an output by Z_l, everything at one point
 /// follows from A and B: `J^T r = A_{l-1}^T diag(r) B_l` per layer, `J v = sum_l rowsum((A_{l-1} V_l) * B_l)` and
 /// `K = sum_l (A_{l-1} A_{l-1}^T) * (B_l B_l^T)`; `linearize` keeps them. Without it a tangent kernel is made layer by
-/// layer, in the memory of its result and the activations, and for K > 1 of one layer's B, NK x n_l. Cost: 2 N P
-/// operations for `forward` and `vjp` each 2 N P more, 4 N P for `jvp` (2 N P once linearized), N^2 per neuron and K^2
-/// N^2 per neuron for the kernel.
+/// layer, in the memory of its result and the activations, and for K > 1 of one layer's B, NK x n_l. Cost in
+/// operations: 2 N P for `forward`, up to 4 N P for `vjp` and `jvp` (2 N P once linearized), 2 N^2 (1 + K^2) per neuron
+/// for the kernel.
 template <class S, class A = activation::Relu>
 class FullyConnected {
   static_assert(Activation<A, S>,
@@ -310,7 +311,9 @@ class FullyConnectedEvaluation final : public AnyEvaluation<S> {
   // Made where they are used first:
   std::vector<Matrix<S>> kept_ = {};  // derivatives of every output of every sample by Z_l / m_l, NK x n_l
   Matrix<S> unit_ = {};               // NK x K
+  Matrix<S> running_ = {};            // those of one layer, for a kernel of several outputs that keeps none
   Matrix<S> some_rows_ = {};
+  Matrix<S> ignored_ = {};
   Matrix<S> moved_ = {};
   Matrix<S> inputs_tile_ = {};
   Matrix<S> tile_ = {};
@@ -750,8 +753,8 @@ void FullyConnectedEvaluation<S, A>::write_sensitivities(ConstVectorRef<S> w, st
 template <class S, class A>
 void FullyConnectedEvaluation<S, A>::restore(ConstVectorRef<S> w, ConstMatrixRef<S> X) {
   if (!is_consumed_) return;
-  Matrix<S> ignored(batch_, outputs());
-  forward(w, X, ignored);
+  ignored_.resize(batch_, outputs());
+  forward(w, X, ignored_);
 }
 
 template <class S, class A>
@@ -811,14 +814,15 @@ void FullyConnectedEvaluation<S, A>::kernel(ConstVectorRef<S> w, ConstMatrixRef<
   }
   fill_unit_seed();
   some_rows_.resize(block_rows, widest());
-  Matrix<S> running;
-  if (outputs() > 1) running.resize(unit_.rows(), widest());
+  if (outputs() > 1) running_.resize(unit_.rows(), widest());
   for (std::size_t l = hidden(); l-- > 0;) {
     const bool is_last = l + 1 == hidden();
-    const Index above_width = is_last ? outputs() : layers()[l + 1].outputs;
     if (outputs() > 1) {
-      auto B = running.leftCols(layers()[l].outputs);
-      write_sensitivities(w, l, is_last ? unit_ : running.leftCols(above_width), B);
+      auto B = running_.leftCols(layers()[l].outputs);
+      if (is_last)
+        write_sensitivities(w, l, unit_, B);
+      else
+        write_sensitivities(w, l, running_.leftCols(layers()[l + 1].outputs), B);
       add_kernel_of_layer(l, X, B, form, K);
     } else {
       // In the place of the activations, which are not needed any more.

@@ -17,7 +17,7 @@ namespace detail {
 
 /// The evaluation of a Linearized model: that of f, which stays at w0.
 template <class S>
-class LinearizedEvaluation final : public AnyEvaluation<S> {
+class LinearizedEvaluation final : public EvaluationAround<S> {
  public:
   LinearizedEvaluation(Evaluation<S> inner, const Vector<S>& point);
 
@@ -27,26 +27,9 @@ class LinearizedEvaluation final : public AnyEvaluation<S> {
 
   void set_samples(ConstMatrixRef<S> X) override;
   void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
-  void linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) override { inner_.linearize(); }
-  void add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override {
-    inner_.add_pullback(G, scale, target);
-  }
-  void vjp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, VectorRef<S> out) override {
-    inner_.vjp(G, out);
-  }
-  void jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) override {
-    inner_.jvp(v, dF);
-  }
-  void kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, KernelForm form, MatrixRef<S> K) override {
-    inner_.kernel(K, form);
-  }
-  [[nodiscard]] Index num_units() const override { return inner_.num_units(); }
-  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override { inner_.unit_square_norms(v, out); }
 
  private:
-  Evaluation<S> inner_;
-  std::shared_ptr<const Vector<S>> point_;  // w0; copies share it, since inner_ refers to it
+  std::shared_ptr<const Vector<S>> point_;  // w0; copies share it, since the inner evaluation refers to it
   Matrix<S> initial_ = {};                  // f(w0, X), max_batch x K
   Vector<S> moved_ = {};                    // w - w0
   bool is_first_ = true;                    // no forward on these samples yet
@@ -99,25 +82,22 @@ namespace detail {
 
 template <class S>
 LinearizedEvaluation<S>::LinearizedEvaluation(Evaluation<S> inner, const Vector<S>& point)
-    : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
-      inner_(std::move(inner)),
-      point_(std::make_shared<const Vector<S>>(point)),
-      moved_(point) {
-  initial_.resize(inner_.max_batch(), inner_.num_outputs());
+    : EvaluationAround<S>(std::move(inner)), point_(std::make_shared<const Vector<S>>(point)), moved_(point) {
+  initial_.resize(this->shape().max_batch, this->shape().num_outputs);
 }
 
 template <class S>
 void LinearizedEvaluation<S>::set_samples(ConstMatrixRef<S> X) {
-  inner_.forward(*point_, X, initial_.topRows(X.rows()));
+  this->inner().forward(*point_, X, initial_.topRows(X.rows()));
   is_first_ = true;
 }
 
 template <class S>
 void LinearizedEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
-  if (!is_first_) inner_.linearize();
+  if (!is_first_) this->inner().linearize();
   is_first_ = false;
   moved_ = w - *point_;
-  inner_.jvp(moved_, F);
+  this->inner().jvp(moved_, F);
   F += initial_.topRows(X.rows());
 }
 

@@ -87,6 +87,7 @@ concept HasJvp = Model<M> &&
     requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
              ConstVectorRef<typename M::Scalar> v, VectorRef<typename M::Scalar> out) {
   model.jvp(w, X, v, out);
+  requires !HasOutputs<M> || requires(const detail::MatrixOnly<typename M::Scalar>& F) { model.jvp(w, X, v, F); };
 };
 
 /// A model that knows the length of its inputs: `input_dimension()` = d.

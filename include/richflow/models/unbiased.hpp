@@ -21,7 +21,7 @@ namespace detail {
 
 /// The evaluation of an Unbiased model.
 template <class S>
-class UnbiasedEvaluation final : public AnyEvaluation<S> {
+class UnbiasedEvaluation final : public EvaluationAround<S> {
  public:
   UnbiasedEvaluation(Evaluation<S> inner, const Vector<S>& start);
 
@@ -29,28 +29,11 @@ class UnbiasedEvaluation final : public AnyEvaluation<S> {
     return std::make_unique<UnbiasedEvaluation>(*this);
   }
 
-  void set_samples(ConstMatrixRef<S> X) override { inner_.forward(*start_, X, initial_.topRows(X.rows())); }
+  void set_samples(ConstMatrixRef<S> X) override { this->inner().forward(*start_, X, initial_.topRows(X.rows())); }
   void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
-  void linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) override { inner_.linearize(); }
-  void add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override {
-    inner_.add_pullback(G, scale, target);
-  }
-  void vjp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, VectorRef<S> out) override {
-    inner_.vjp(G, out);
-  }
-  void jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) override {
-    inner_.jvp(v, dF);
-  }
-  void kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, KernelForm form, MatrixRef<S> K) override {
-    inner_.kernel(K, form);
-  }
-  [[nodiscard]] Index num_units() const override { return inner_.num_units(); }
-  void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override { inner_.unit_square_norms(v, out); }
 
  private:
-  Evaluation<S> inner_;
-  std::shared_ptr<const Vector<S>> start_;  // w(0); copies share it, since inner_ may refer to it
+  std::shared_ptr<const Vector<S>> start_;  // w(0); copies share it, since the inner evaluation may refer to it
   Matrix<S> initial_ = {};                  // f(w(0), X), max_batch x K
 };
 
@@ -185,15 +168,13 @@ namespace detail {
 
 template <class S>
 UnbiasedEvaluation<S>::UnbiasedEvaluation(Evaluation<S> inner, const Vector<S>& start)
-    : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
-      inner_(std::move(inner)),
-      start_(std::make_shared<const Vector<S>>(start)) {
-  initial_.resize(inner_.max_batch(), inner_.num_outputs());
+    : EvaluationAround<S>(std::move(inner)), start_(std::make_shared<const Vector<S>>(start)) {
+  initial_.resize(this->shape().max_batch, this->shape().num_outputs);
 }
 
 template <class S>
 void UnbiasedEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
-  inner_.forward(w, F);
+  this->inner().forward(w, F);
   F -= initial_.topRows(X.rows());
 }
 

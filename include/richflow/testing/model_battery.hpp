@@ -103,21 +103,41 @@ void check_evaluation(Evaluation<S> at, const Vector<S>& w, const Matrix<S>& X, 
 
   at.forward(w, first, part_outputs);
   add("a part of the samples predicts as the whole", relative_distance<S>(part_outputs, F.topRows(part)), rounding);
+  {
+    // G and the tangent as parts of larger matrices.
+    Matrix<S> of_part(w.size(), part * outputs);
+    for (Index k = 0; k < outputs; ++k) of_part.middleCols(k * part, part) = transposed.middleCols(k * samples, part);
+    const Matrix<S> seed = G.topRows(part);
+    at.vjp(G.topRows(part), gradient);
+    at.jvp(v, tangent.topRows(part));
+    Matrix<S> part_kernel(part * outputs, part * outputs);
+    at.kernel(part_kernel);
+    const Matrix<S> pushed_part = tangent.topRows(part);
+    S worst = (gradient - of_part * Eigen::Map<const Vector<S>>(seed.data(), seed.size())).norm() / pulled_size;
+    worst = std::max(
+        worst, (Eigen::Map<const Vector<S>>(pushed_part.data(), pushed_part.size()) - of_part.transpose() * v).norm() /
+                   pushed_size);
+    worst = std::max(worst, (part_kernel - of_part.transpose() * of_part).norm() / kernel_size);
+    add("a part of the samples has its own products", worst, rounding);
+  }
 
   at.forward(w, X, outputs_of_all);
   at.vjp(G, gradient);
   Evaluation<S> other = at;
+  Vector<S> of_copy = Vector<S>::Constant(w.size(), nan);
+  other.vjp(G, of_copy);
   const Vector<S> elsewhere = S(2) * w;
   other.forward(elsewhere, first, part_outputs);
   Vector<S> again = Vector<S>::Constant(w.size(), nan);
   at.vjp(G, again);
-  add("two evaluations are independent", (again - gradient).norm(), S(0));
+  add("two evaluations are independent", (again - gradient).norm() + (of_copy - gradient).norm(), S(0));
 
   if (options.count_allocations) {
     const Index count = options.count_allocations([&] {
       at.forward(w, X, outputs_of_all);
       at.vjp(G, gradient);
       at.jvp(v, tangent);
+      at.kernel(K);
       at.forward(w, outputs_of_all);
       at.linearize();
       at.add_pullback(G, S(1), gradient);

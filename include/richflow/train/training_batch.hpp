@@ -71,10 +71,12 @@ class TrainingBatch<BasicDataset<S>> {
     for (Vector<S>* v : {&outputs_, &labels_, &slopes_}) v->setZero(F.size());
   }
   void gather(const BasicDataset<S>& data, const Index* indices, Index size) {
-    for (Index b = 0; b < size; ++b) copy(data, indices[b], b, size);
+    copy(
+        data, [indices](Index b) { return indices[b]; }, size);
   }
   void gather_from(const BasicDataset<S>& data, Index first, Index size) {
-    for (Index b = 0; b < size; ++b) copy(data, first + b, b, size);
+    copy(
+        data, [first](Index b) { return first + b; }, size);
   }
   template <class L>
   [[nodiscard]] double value(const L& loss, Index size) {
@@ -93,9 +95,14 @@ class TrainingBatch<BasicDataset<S>> {
   [[nodiscard]] static Index count_correct(Index size) { return size; }
 
  private:
-  void copy(const BasicDataset<S>& data, Index sample, Index row, Index size) {
-    for (Index j = 0; j < X.cols(); ++j) X(row, j) = data.X()(sample, j);
-    for (Index k = 0; k < F.cols(); ++k) labels_[row + k * size] = data.Y()(sample, k);
+  template <class IndexOf>
+  void copy(const BasicDataset<S>& data, const IndexOf& index_of, Index size) {
+    for (Index j = 0; j < X.cols(); ++j) {
+      const S* const column = &data.X()(0, j);
+      for (Index b = 0; b < size; ++b) X(b, j) = column[index_of(b)];
+    }
+    for (Index k = 0; k < F.cols(); ++k)
+      for (Index b = 0; b < size; ++b) labels_[b + k * size] = data.Y()(index_of(b), k);
   }
   // Losses take vectors, and the outputs of the last batch are a part of a matrix.
   void take_outputs(Index size) { Eigen::Map<Matrix<S>>(outputs_.data(), size, F.cols()) = F.topRows(size); }
@@ -151,9 +158,12 @@ template <class L, class S>
 inline constexpr bool is_loss_of<L, BasicDataset<S>> = Loss<L, S>;
 
 /// Throws ArgumentError for labels that the loss does not take.
-template <class L, class Data>
-void check_labels(const L& loss, const Data& data) {
-  if constexpr (requires { loss.check_labels(data.y()); }) loss.check_labels(data.y());
+template <class L, class S>
+void check_labels(const L& /*loss*/, const LabelledDataset<S>& /*data*/) {}
+template <class L, class S>
+void check_labels(const L& loss, const BasicDataset<S>& data) {
+  const Eigen::Map<const Vector<S>> labels(data.Y().data(), data.num_samples() * data.num_outputs());
+  if constexpr (requires { loss.check_labels(labels); }) loss.check_labels(labels);
 }
 
 }  // namespace richflow::detail
