@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
-#include <numeric>
 
 #include "richflow/core/error.hpp"
 
@@ -25,23 +23,6 @@ double quantile(std::vector<double> values, double p) {
 
 Quartiles quartiles(const std::vector<double>& values) {
   return {quantile(values, 0.25), quantile(values, 0.5), quantile(values, 0.75)};
-}
-
-double correlation(const std::vector<double>& x, const std::vector<double>& y) {
-  require(x.size() == y.size() && x.size() >= 2, "a correlation needs two or more pairs, got ", x.size(), " and ",
-          y.size(), " values");
-  const auto count = static_cast<double>(x.size());
-  const double mean_x = std::accumulate(x.begin(), x.end(), 0.0) / count;
-  const double mean_y = std::accumulate(y.begin(), y.end(), 0.0) / count;
-  double xx = 0.0;
-  double yy = 0.0;
-  double xy = 0.0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    xx += (x[i] - mean_x) * (x[i] - mean_x);
-    yy += (y[i] - mean_y) * (y[i] - mean_y);
-    xy += (x[i] - mean_x) * (y[i] - mean_y);
-  }
-  return xy / std::sqrt(xx * yy);
 }
 
 }  // namespace richflow::examples

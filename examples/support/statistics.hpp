@@ -3,7 +3,7 @@
 #include <vector>
 
 /// @file
-/// Medians and quartiles over seeds, correlations over scales.
+/// Medians and quartiles over seeds.
 
 namespace richflow::examples {
 
@@ -20,9 +20,5 @@ struct Quartiles {
 
 /// Quartiles of `values`.
 [[nodiscard]] Quartiles quartiles(const std::vector<double>& values);
-
-/// The correlation coefficient of pairs (Pearson); NaN where one of them does not vary. Throws ArgumentError unless
-/// there are as many of both, two or more.
-[[nodiscard]] double correlation(const std::vector<double>& x, const std::vector<double>& y);
 
 }  // namespace richflow::examples

@@ -76,7 +76,7 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
     CHECK((point.kernel_distance > 0.0 && point.kernel_distance < 1.0));
   }
   CHECK(figure.last_layer_test_error.mean < 0.6);
-  CHECK(figure.claims.size() == 6);
+  CHECK(figure.claims.size() == 5);
   write_fig6c_tables(figure, folder.path());
   CHECK(
       content_of(folder.path() / "fig6c.csv").rfind("alpha,step,epochs,train_error,test_error,kernel_test_error", 0) ==
