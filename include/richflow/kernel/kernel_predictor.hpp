@@ -83,7 +83,7 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     while (moving_ < samples && eigenvalues_[moving_] > relative * eigenvalues_[0]) ++moving_;
     rank_ = moving_;
     Vector<Scalar> start(samples);
-    linear_.predict(linear_.point(), X_, by_sample(start));
+    detail::predict_of(linear_.model(), linear_.point(), X_, by_sample(start));
     Vector<Scalar> residual, gradients(samples);
     detail::sum_with_multiple(start, Scalar(-1), y, residual);
     detail::multiply_transposed(vectors_, residual, coefficients_);

@@ -111,7 +111,7 @@ class ConvNetworkEvaluation;
 /// matrix products. Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's
 /// algorithm), `add_pullback` twice, `jvp` twice.
 template <class S>
-class ConvNetwork {
+class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
  public:
   using Scalar = S;
 
@@ -149,19 +149,6 @@ class ConvNetwork {
   /// Memory for batches of up to `max_batch` images; one thread works on them. Throws DimensionError unless max_batch >
   /// 0.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
-
-  /// `F = f(w, X)`, N x K. Allocates an evaluation, here and below.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) const {
-    detail::InBatches<S>(*this, X.rows()).predict(w, X, F);
-  }
-  /// `out = J(w)^T G`, P values.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) const {
-    detail::InBatches<S>(*this, X.rows()).vjp(w, X, G, out);
-  }
-  /// `dF = J(w) v`, N x K.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
-    detail::InBatches<S>(*this, X.rows()).jvp(w, X, v, dF);
-  }
 
   /// Features of the dense layer.
   [[nodiscard]] Index num_last_features() const { return dense_.inputs; }

@@ -664,6 +664,29 @@ class InBatches {
   Evaluation<S> evaluation_;
 };
 
+/// `predict`, `vjp` and `jvp` of a model that brings its own evaluation and is written by it alone; `Self` derives from
+/// this class and has `make_evaluation`. Each call allocates an evaluation for up to 256 samples, and throws
+/// DimensionError where a shape is wrong.
+template <class Self, class S>
+class ByEvaluation {
+ public:
+  /// `F = f(w, X)`, N x K; for K = 1 a vector of N values will do, here and below.
+  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) const {
+    InBatches<S>(self(), X.rows()).predict(w, X, F);
+  }
+  /// `out = J(w)^T G`, P values, G is N x K.
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) const {
+    InBatches<S>(self(), X.rows()).vjp(w, X, G, out);
+  }
+  /// `dF = J(w) v`, N x K.
+  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
+    InBatches<S>(self(), X.rows()).jvp(w, X, v, dF);
+  }
+
+ private:
+  [[nodiscard]] const Self& self() const { return static_cast<const Self&>(*this); }
+};
+
 template <class S>
 void InBatches<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
   check(X, F);

@@ -83,7 +83,7 @@ struct FullyConnectedOptions {
 /// operations: 2 N P for `forward`, up to 4 N P for `vjp` and `jvp` (2 N P once linearized), 2 N^2 (1 + K^2) per neuron
 /// for the kernel.
 template <class S, class A = activation::Relu>
-class FullyConnected {
+class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
   static_assert(Activation<A, S>,
                 "richflow: the activation must have `S value(S z) const` and its derivative, `S slope_from_value(S a) "
                 "const` as a function of a = value(z) or `S slope(S z) const`, for the number type S of the network");
@@ -130,19 +130,6 @@ class FullyConnected {
 
   /// Memory for batches of up to `max_batch` samples, and the threads that share the work on one.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
-
-  /// `F = f(w, X)`, N x K. Allocates an evaluation, here and below.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) const {
-    detail::InBatches<S>(*this, X.rows()).predict(w, X, F);
-  }
-  /// `out = J(w)^T G`, P values.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) const {
-    detail::InBatches<S>(*this, X.rows()).vjp(w, X, G, out);
-  }
-  /// `dF = J(w) v`, N x K.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
-    detail::InBatches<S>(*this, X.rows()).jvp(w, X, v, dF);
-  }
 
   /// Hidden neurons.
   [[nodiscard]] Index num_units() const { return num_units_; }

@@ -18,7 +18,7 @@ namespace richflow {
 /// least squares with the squared loss. On the hidden features of a network at its initialization it is training of the
 /// last layer alone. A Model with its own evaluation and HasJvp.
 template <class S>
-class LinearClassifier {
+class LinearClassifier : public detail::ByEvaluation<LinearClassifier<S>, S> {
  public:
   using Scalar = S;
 
@@ -38,19 +38,6 @@ class LinearClassifier {
 
   /// Memory for batches of up to `max_batch` samples; one thread works on them.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
-
-  /// `F = X W`, N x K. Allocates an evaluation, here and below.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) const {
-    detail::InBatches<S>(*this, X.rows()).predict(w, X, F);
-  }
-  /// `out = vec(X^T G)`, P values.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) const {
-    detail::InBatches<S>(*this, X.rows()).vjp(w, X, G, out);
-  }
-  /// `dF = X V`, N x K.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
-    detail::InBatches<S>(*this, X.rows()).jvp(w, X, v, dF);
-  }
 
  private:
   Index d_;

@@ -25,7 +25,7 @@ namespace richflow {
 /// A Model with its own evaluation, HasJvp, HasInvariant, HasUnits. Immutable; an evaluation allocates nothing. Cost of
 /// every prediction and product with the Jacobian: O(k N); of the tangent kernel O(k N^2).
 template <class S>
-class UnivariateRelu {
+class UnivariateRelu : public detail::ByEvaluation<UnivariateRelu<S>, S> {
  public:
   using Scalar = S;
 
@@ -46,19 +46,6 @@ class UnivariateRelu {
 
   /// Memory for at most `max_batch` samples; one thread works on them.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
-
-  /// `out = f(w, X)`, N values. Allocates an evaluation, here and below.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> out) const {
-    detail::InBatches<S>(*this, X.rows()).predict(w, X, out);
-  }
-  /// `out = J(w)^T r`, P values.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> r, VectorRef<S> out) const {
-    detail::InBatches<S>(*this, X.rows()).vjp(w, X, r, out);
-  }
-  /// `out = J(w) v`, N values.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> out) const {
-    detail::InBatches<S>(*this, X.rows()).jvp(w, X, v, out);
-  }
 
   /// k.
   [[nodiscard]] Index num_units() const { return k_; }
