@@ -327,3 +327,19 @@ TEST_CASE("vectors and matrices are filled row by row from the stream") {
   CHECK_THROWS_AS(richflow::normal_vector(filled, -1), richflow::DimensionError);
   CHECK_THROWS_AS(richflow::normal_matrix(filled, 2, -1), richflow::DimensionError);
 }
+
+TEST_CASE("children of a stream are streams of their own, by name") {
+  const RandomStream parent(7, 3);
+  RandomStream a = parent.child("noise");
+  RandomStream again = parent.child("noise");
+  RandomStream b = parent.child("order");
+  RandomStream of_other_index = RandomStream(7, 4).child("noise");
+  RandomStream of_other_seed = RandomStream(8, 3).child("noise");
+  RandomStream itself(7, 3);
+  CHECK(a == again);
+  // Equal 64-bit draws of different streams have probability 2^-64.
+  const std::uint64_t first = a();
+  CHECK(first == again());
+  for (RandomStream* other : {&b, &of_other_index, &of_other_seed, &itself}) CHECK((*other)() != first);
+  static_assert(RandomStream(1).child("a").seed() != RandomStream(1).child("b").seed());
+}

@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/hash.hpp"
 #include "richflow/core/portable_math.hpp"
 #include "richflow/core/types.hpp"
 
@@ -78,6 +80,15 @@ class RandomStream {
   [[nodiscard]] constexpr std::uint64_t index() const { return index_; }
   /// Values of 64 bits drawn so far: `RandomStream(seed, index)` after `discard(position)` is this stream.
   [[nodiscard]] constexpr std::uint64_t position() const { return position_; }
+
+  /// The beginning of a stream of its own for one purpose: of another seed, which follows from this one and the name.
+  ///
+  ///     RandomStream(seed, cell).child("initialization")
+  [[nodiscard]] constexpr RandomStream child(std::string_view name) const {
+    std::uint64_t hash = detail::mix(seed_);
+    for (const char c : name) hash = detail::mix(hash ^ static_cast<unsigned char>(c));
+    return RandomStream(hash, index_);
+  }
 
   /// Uniform on [0, 1): the multiples of 2^-53. One draw.
   [[nodiscard]] constexpr double uniform() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }

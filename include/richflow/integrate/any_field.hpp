@@ -6,6 +6,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/gauss_newton.hpp"
+#include "richflow/integrate/source.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/integrate/vector_field.hpp"
@@ -38,6 +39,9 @@ class AnyField {
 
   /// What a stalled run may try, or nothing.
   [[nodiscard]] virtual std::string advice() const = 0;
+
+  /// Steps of a rule that go once through the data, where each sees a part of it; 0 where there is no such part.
+  [[nodiscard]] virtual Index steps_per_epoch() const = 0;
 };
 
 /// A SymmetricStiffField of any type.
@@ -98,6 +102,13 @@ class FieldOf : public Base {
     std::string advice;
     if constexpr (requires { advice += problem_.advice(); }) advice += problem_.advice();
     return advice;
+  }
+
+  [[nodiscard]] Index steps_per_epoch() const override {
+    if constexpr (HasSource<Problem>)
+      return problem_.steps_per_epoch();
+    else
+      return 0;
   }
 
  protected:

@@ -16,6 +16,16 @@ class AnyStepper {
  public:
   virtual ~AnyStepper() = default;
 
+  /// Before `begin`: the accepted steps so far, and what `memory` was then, empty at the very start.
+  virtual void restore(Index /*step*/, const Vector<S>& /*memory*/) {}
+  /// What the next steps depend on besides (t, y).
+  [[nodiscard]] virtual const Vector<S>& memory() const {
+    static const Vector<S> none = {};
+    return none;
+  }
+  /// Whether nothing lies between two steps: those of an algorithm, not of an integrator.
+  [[nodiscard]] virtual bool is_discrete() const { return false; }
+
   virtual void begin(S t, const Vector<S>& y) = 0;
   virtual void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) = 0;
   virtual void accept() = 0;

@@ -32,7 +32,7 @@ class CheckpointError : public Error {
 namespace detail {
 
 /// The first line of a checkpoint.
-inline constexpr const char* checkpoint_title = "richflow checkpoint 1";
+inline constexpr const char* checkpoint_title = "richflow checkpoint 2";
 
 /// FNV-1a, 64 bits.
 [[nodiscard]] inline std::uint64_t checksum(const std::string& text) {
@@ -151,6 +151,7 @@ void for_each_field(Archive& archive, State& state) {
   archive.field("stall_reference_log", state.stall.reference_log);
   archive.field("stall_promised", state.stall.promised);
   archive.field("stall_last_y", state.stall.last_y);
+  archive.field("memory", state.memory);
   archive.field("accepted", state.stats.accepted);
   archive.field("rejected", state.stats.rejected);
   archive.field("evaluations", state.stats.evaluations);

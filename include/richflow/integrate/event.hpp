@@ -56,7 +56,8 @@ class BasicEvent {
         name_(other.name()),
         threshold_(static_cast<Scalar>(other.threshold())),
         direction_(other.direction()),
-        is_located_(other.is_located()) {
+        is_located_(other.is_located()),
+        every_(other.every()) {
     require(!other.function(), "the event ", name_,
             " looks at numbers of another type than the problem's: name it, as "
             "in condition<float>(...)");
@@ -77,10 +78,17 @@ class BasicEvent {
   /// Whether the run ends at the root (or else at the end of the step).
   [[nodiscard]] bool is_located() const { return is_located_; }
 
-  /// The same event, ending the run at the end of the step in which it fires.
-  [[nodiscard]] BasicEvent at_step_end() const {
+  /// Steps from one test to the next; 1 for a located event.
+  [[nodiscard]] Index every() const { return every_; }
+
+  /// The same event, ending the run at the end of the step in which it fires; tested after each step whose number is a
+  /// multiple of `every` (an epoch of a stochastic run, whose loss over all data costs as much as one). Throws
+  /// ArgumentError unless every > 0.
+  [[nodiscard]] BasicEvent at_step_end(Index every = 1) const {
+    require(every > 0, "at_step_end: every must be positive, got ", every);
     BasicEvent event = *this;
     event.is_located_ = false;
+    event.every_ = every;
     return event;
   }
 
@@ -109,6 +117,7 @@ class BasicEvent {
   Crossing direction_;
   Function function_;
   bool is_located_ = true;
+  Index every_ = 1;
 };
 
 /// Event in double precision.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
+#include <memory>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -13,9 +15,13 @@
 #include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/event.hpp"
 #include "richflow/integrate/observer.hpp"
+#include "richflow/integrate/rule.hpp"
 #include "richflow/integrate/run.hpp"
+#include "richflow/integrate/run_file.hpp"
 #include "richflow/integrate/save_at.hpp"
 #include "richflow/integrate/solution.hpp"
+#include "richflow/integrate/source.hpp"
+#include "richflow/integrate/span.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/integrate/vector_field.hpp"
@@ -37,23 +43,28 @@ struct IntegrateOptions {
   /// constant steps on a problem with a loss that goes round in a cycle of 2, 4, ... steps (event or not): the step is
   /// at the edge of stability then. Switch off for problems that rest for a while because they depend on time.
   bool detect_stall = true;
+  CheckpointOptions checkpoint = {};  ///< a file from which a run that was killed goes on
 };
 
 namespace detail {
+
+/// Whether what is given for a stepper is a rule.
+template <class St, class Problem>
+concept IsRule = DescentRule<St, typename Problem::Scalar>;
 
 /// One sentence per mismatch, at compile time.
 template <class Problem, class St, class Controller>
 constexpr void explain_integrate() {
   explain_vector_field<Problem>();
   if constexpr (VectorField<Problem>) {
-    explain_stepper<St, Problem>();
+    if constexpr (!IsRule<St, Problem>) explain_stepper<St, Problem>();
     constexpr bool is_controller = StepController<Controller, typename Problem::Scalar>;
     static_assert(is_controller,
                   "richflow: the controller must be of the problem's number type (BasicPiController<float>, "
                   "BasicConstantStep<float> where it computes in float) and have `is_adaptive`, `check()`, `plan(t, "
                   "end, memory)` and `judge(ratio, "
                   "h, error_order, memory)` for the number type of the problem");
-    if constexpr (Stepper<St, Problem> && StepController<Controller, typename Problem::Scalar>)
+    if constexpr ((Stepper<St, Problem> || IsRule<St, Problem>)&&StepController<Controller, typename Problem::Scalar>)
       static_assert(!Controller::is_adaptive || EmbeddedStepper<St, Problem>,
                     "richflow: adaptive steps need a stepper with an error estimate (DormandPrince, Rosenbrock); this "
                     "one needs ConstantStep");
@@ -64,7 +75,7 @@ constexpr void explain_integrate() {
 template <class Problem, class St, class Controller>
 constexpr bool fits_together = [] {
   if constexpr (VectorField<Problem>) {
-    if constexpr (Stepper<St, Problem> && StepController<Controller, typename Problem::Scalar>)
+    if constexpr ((Stepper<St, Problem> || IsRule<St, Problem>)&&StepController<Controller, typename Problem::Scalar>)
       return !Controller::is_adaptive || EmbeddedStepper<St, Problem>;
   }
   return false;
@@ -74,18 +85,43 @@ constexpr bool fits_together = [] {
 template <class Scalar, class Value>
 class ValuesOf final : public AnyValues<Scalar> {
  public:
-  ValuesOf(const SavedValue<Scalar, Value>& value, std::vector<Value>& values) : value_(value), values_(values) {}
+  ValuesOf(const SaveAt<Scalar, Value>& save_at, std::vector<Value>& values)
+      : value_(save_at.value), keeps_(value_ || save_at.quantities.empty()), values_(values) {}
 
-  void reserve(std::size_t count) override { values_.reserve(count); }
+  void reserve(std::size_t count) override {
+    if (keeps_) values_.reserve(count);
+  }
   void save(Scalar t, const Vector<Scalar>& y) override {
+    if (!keeps_) return;
     if constexpr (std::is_same_v<Value, Vector<Scalar>>)
       values_.push_back(value_ ? value_(t, y) : y);
     else
       values_.push_back(value_(t, y));
   }
 
+  [[nodiscard]] bool is_storable() const override { return holds_numbers || !keeps_; }
+  void write(CheckpointWriter& writer) const override {
+    writer.field("kept", static_cast<Index>(values_.size()));
+    if constexpr (holds_numbers)
+      for (const Value& value : values_) writer.field("value", value);
+  }
+  void read(CheckpointReader& reader) override {
+    Index count = 0;
+    reader.field("kept", count);
+    values_.clear();
+    if constexpr (holds_numbers)
+      for (Index i = 0; i < count; ++i) {
+        Value value = {};
+        reader.field("value", value);
+        values_.push_back(std::move(value));
+      }
+  }
+
  private:
+  static constexpr bool holds_numbers = std::is_arithmetic_v<Value> || std::is_same_v<Value, Vector<Scalar>>;
+
   const SavedValue<Scalar, Value>& value_;
+  const bool keeps_;
   std::vector<Value>& values_;
 };
 
@@ -108,27 +144,38 @@ struct FieldFor<St, Problem> {
 /// Checks, then runs the loop from `state`. `is_fresh`: not resumed.
 template <class Problem, class St, class Controller, class Scalar, class Value>
 Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> state, Scalar end, const St& stepper,
-                            const Controller& controller, const IntegrateOptions<Scalar, Value>& options,
-                            bool is_fresh) {
+                            const Controller& controller, const IntegrateOptions<Scalar, Value>& options, bool is_fresh,
+                            Index last_step = std::numeric_limits<Index>::max()) {
   const typename FieldFor<St, Problem>::type field(problem);
   const ControllerOf<Scalar, Controller> control(controller);
   const auto& save_at = options.save_at;
-  const RunOptions<Scalar> run_options{{save_at.times, save_at.every, save_at.start, save_at.end},
-                                       options.events,
-                                       options.observers,
-                                       options.max_steps,
-                                       options.detect_stall};
+  const RunOptions<Scalar> run_options{
+      {save_at.times, save_at.steps, save_at.every, save_at.start, save_at.end, save_at.quantities},
+      options.events,
+      options.observers,
+      options.max_steps,
+      options.detect_stall,
+      last_step};
   check_run(field, state.y, state.t, end, control, run_options);
   // The times that a resumed run has passed are no error.
   const Scalar first = is_fresh || save_at.times.empty() ? state.t : std::min<Scalar>(save_at.times.front(), state.t);
   check(save_at, first, end);
   Solution<Scalar, Value> solution;
-  ValuesOf<Scalar, Value> values(save_at.value, solution.values);
+  ValuesOf<Scalar, Value> values(save_at, solution.values);
   const auto run_with = [&](AnyStepper<Scalar>&& any_stepper) {
-    return Run<Scalar>({field, any_stepper, control, values}, run_options, std::move(state), end).run(is_fresh);
+    return run_or_go_on<Scalar>({field, any_stepper, control, values}, run_options, std::move(state), end, is_fresh,
+                                options.checkpoint);
   };
   RunOutcome<Scalar>& outcome = solution;
-  if constexpr (WorksOnAnyStiffField<St, Problem>)
+  if constexpr (IsRule<St, Problem>) {
+    const RuleOf<Scalar, St> rule(stepper);
+    std::unique_ptr<AnySource<Scalar>> source;
+    if constexpr (HasSource<Problem>)
+      source = problem.make_source();
+    else
+      source = std::make_unique<FieldSource<Scalar>>(field);
+    outcome = run_with(RuleStepper<Scalar>(rule, std::move(source), field.dimension()));
+  } else if constexpr (WorksOnAnyStiffField<St, Problem>)
     outcome = run_with(StepperOn<St, AnyStiffField<Scalar>>(stepper, field));
   else if constexpr (WorksOnAnyTangentField<St, Problem>)
     outcome = run_with(StepperOn<St, AnyTangentField<Scalar>>(stepper, field));
@@ -185,6 +232,40 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
   }
 }
 
+/// The same for so many steps, from t = 0: those of an algorithm have numbers, and a time that is the sum of their
+/// lengths. Throws as above, and ArgumentError unless steps.count > 0. `max_steps` is not needed.
+template <class Problem, class Y0, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
+Solution<detail::ScalarOfT<Problem>, Value> integrate(
+    const Problem& problem, const Eigen::DenseBase<Y0>& y0, const Steps& steps, const St& stepper,
+    const Controller& controller, IntegrateOptions<detail::ScalarOfT<Problem>, Value> options = {}) {
+  using Scalar = detail::ScalarOfT<Problem>;
+  constexpr bool is_of_one_type = std::is_same_v<typename Y0::Scalar, Scalar>;
+  static_assert(is_of_one_type,
+                "richflow: y0 must be of the problem's number type: Vector<float> where it computes in "
+                "float");
+  detail::explain_integrate<Problem, St, Controller>();
+  if constexpr (is_of_one_type && detail::fits_together<Problem, St, Controller>) {
+    require(steps.count > 0, "the number of steps must be positive, got ", steps.count);
+    options.max_steps = std::numeric_limits<Index>::max();
+    IntegrationState<Scalar> state;
+    state.y = y0.derived();
+    return detail::run(problem, std::move(state), std::numeric_limits<Scalar>::infinity(), stepper, controller, options,
+                       true, steps.count);
+  } else {
+    return {};
+  }
+}
+
+/// The same for so many passes through the data of a problem with a source: `epochs.count * problem.steps_per_epoch()`
+/// steps.
+template <HasSource Problem, class Y0, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
+Solution<detail::ScalarOfT<Problem>, Value> integrate(
+    const Problem& problem, const Eigen::DenseBase<Y0>& y0, const Epochs& epochs, const St& stepper,
+    const Controller& controller, const IntegrateOptions<detail::ScalarOfT<Problem>, Value>& options = {}) {
+  require(epochs.count > 0, "the number of epochs must be positive, got ", epochs.count);
+  return integrate(problem, y0, Steps{epochs.count * problem.steps_per_epoch()}, stepper, controller, options);
+}
+
 /// Goes on from `state` (of a Solution, or loaded from a checkpoint) to time `end`. With the same stepper
 /// and settings the steps are those of a run that was never stopped, bit for bit; with others the run goes
 /// on from the same point. Save times up to `state.t` count as saved; `save_at.start` has no effect;
@@ -197,6 +278,25 @@ Solution<detail::ScalarOfT<Problem>, Value> resume(
   detail::explain_integrate<Problem, St, Controller>();
   if constexpr (detail::fits_together<Problem, St, Controller>) {
     return detail::run(problem, state, end, stepper, controller, options, false);
+  } else {
+    return {};
+  }
+}
+
+/// Goes on until so many steps have been made since the very start.
+template <class Problem, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
+Solution<detail::ScalarOfT<Problem>, Value> resume(const Problem& problem,
+                                                   const IntegrationState<detail::ScalarOfT<Problem>>& state,
+                                                   const Steps& steps, const St& stepper, const Controller& controller,
+                                                   IntegrateOptions<detail::ScalarOfT<Problem>, Value> options = {}) {
+  using Scalar = detail::ScalarOfT<Problem>;
+  detail::explain_integrate<Problem, St, Controller>();
+  if constexpr (detail::fits_together<Problem, St, Controller>) {
+    require(steps.count >= state.step, "the number of steps must be at least the ", state.step, " that were made, got ",
+            steps.count);
+    options.max_steps = std::numeric_limits<Index>::max();
+    return detail::run(problem, state, std::numeric_limits<Scalar>::infinity(), stepper, controller, options, false,
+                       steps.count);
   } else {
     return {};
   }

@@ -18,6 +18,7 @@
 #include "richflow/integrate/any_controller.hpp"
 #include "richflow/integrate/any_field.hpp"
 #include "richflow/integrate/any_stepper.hpp"
+#include "richflow/integrate/checkpoint.hpp"
 #include "richflow/integrate/event.hpp"
 #include "richflow/integrate/observer.hpp"
 #include "richflow/integrate/save_at.hpp"
@@ -49,6 +50,20 @@ class AnyValues {
   virtual ~AnyValues() = default;
   virtual void reserve(std::size_t count) = 0;
   virtual void save(Scalar t, const Vector<Scalar>& y) = 0;
+  /// What is kept, to a file and from it, where it is numbers.
+  [[nodiscard]] virtual bool is_storable() const { return true; }
+  virtual void write(CheckpointWriter& /*writer*/) const {}
+  virtual void read(CheckpointReader& /*reader*/) {}
+};
+
+/// Keeps a run in a file.
+template <class Scalar>
+class AnyRunFile {
+ public:
+  virtual ~AnyRunFile() = default;
+  /// Whether a state after so many steps is to be written.
+  [[nodiscard]] virtual bool is_due(Index step) = 0;
+  virtual void write(const IntegrationState<Scalar>& state, const RunOutcome<Scalar>& kept) = 0;
 };
 
 /// What a run works with; all of it must outlive the run.
@@ -58,6 +73,7 @@ struct RunParts {
   AnyStepper<Scalar>& stepper;
   const AnyController<Scalar>& controller;
   AnyValues<Scalar>& values;
+  AnyRunFile<Scalar>* file = nullptr;
 };
 
 /// IntegrateOptions without the type of what is kept.
@@ -66,9 +82,11 @@ struct RunOptions {
   /// See SaveAt.
   struct Saves {
     const std::vector<Scalar>& times;
+    const std::vector<Index>& steps;
     Index every;
     bool start;
     bool end;
+    const std::vector<Quantity<Scalar>>& quantities;
   };
 
   Saves save_at;
@@ -76,6 +94,7 @@ struct RunOptions {
   const std::vector<ObserverRef<Scalar>>& observers;
   Index max_steps;
   bool detect_stall;
+  Index last_step;  ///< the run has reached its end after so many accepted steps
 };
 
 /// One run of the loop: the parts, the workspace and the state it advances.
@@ -85,8 +104,9 @@ class Run {
   using Detector = StallDetector<Scalar>;
 
  public:
-  /// Makes all memory of the run.
-  Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& options, IntegrationState<Scalar> state, Scalar end);
+  /// Makes all memory of the run. `kept` is what an interrupted one has saved before.
+  Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& options, IntegrationState<Scalar> state, Scalar end,
+      RunOutcome<Scalar> kept = {});
 
   /// To the end. `is_fresh`: not resumed, so that the start is saved and the stall memory begins here.
   [[nodiscard]] RunOutcome<Scalar> run(bool is_fresh);
@@ -102,6 +122,9 @@ class Run {
 
   /// Calls the observers; stop if one of them says so.
   Action show();
+
+  /// Writes the state to the file of the run.
+  void keep();
 
   void save(Scalar t, Index step, const Vector<Scalar>& y);
 
@@ -141,7 +164,12 @@ class Run {
 
   /// All event functions at `(t, y)`, where F is `dy` if that is known. A text if one is NaN.
   std::optional<std::string> evaluate_events(Scalar t, const Vector<Scalar>& y, const Vector<Scalar>* dy,
-                                             std::vector<Scalar>& values);
+                                             std::vector<Scalar>& values, bool is_start);
+
+  /// Whether the event is tested after the attempt.
+  [[nodiscard]] bool is_tested(const Event& event) const {
+    return event.every() == 1 || (state_.step + 1) % event.every() == 0;
+  }
 
   /// The function whose sign changes. Losses and norms enter by their log, in which exponential decay is a
   /// straight line. `dy` and `loss` spare their evaluation where they are known.
@@ -205,6 +233,7 @@ class Run {
   AnyStepper<Scalar>& stepper_;
   const AnyController<Scalar>& controller_;
   AnyValues<Scalar>& values_;
+  AnyRunFile<Scalar>* const file_;
   const RunOptions<Scalar>& options_;
   const bool is_adaptive_;
   const bool sees_cycles_;
@@ -212,6 +241,7 @@ class Run {
   const Scalar end_;
   IntegrationState<Scalar> state_;
   const Stats base_;
+  const StepCounters counters_before_;
   Vector<Scalar> y_new_ = {};
   Vector<Scalar> event_y_ = {};
   Vector<Scalar> scratch_ = {};
@@ -225,8 +255,9 @@ class Run {
   std::optional<Scalar> loss_ = {};
   Scalar theta_ = Scalar(1);
   Scalar t_previous_ = Scalar(0);
-  bool has_loss_event_ = false;
   std::size_t next_time_ = 0;
+  std::size_t next_step_ = 0;
+  std::vector<Vector<Scalar>> row_ = {};  // of the table
   Index accepted_ = 0;
   Index rejected_ = 0;
   Index evaluations_ = 0;
@@ -236,18 +267,24 @@ class Run {
 
 template <class Scalar>
 Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& options, IntegrationState<Scalar> state,
-                 Scalar end)
+                 Scalar end, RunOutcome<Scalar> kept)
     : problem_(parts.problem),
       stepper_(parts.stepper),
       controller_(parts.controller),
       values_(parts.values),
+      file_(parts.file),
       options_(options),
       is_adaptive_(controller_.is_adaptive()),
-      sees_cycles_(!is_adaptive_ && problem_.has_loss()),
+      sees_cycles_(!is_adaptive_ && problem_.has_loss() && problem_.steps_per_epoch() == 0),
       start_(state.t),
       end_(end),
       state_(std::move(state)),
-      base_(state_.stats) {
+      base_(state_.stats),
+      counters_before_(stepper_.counters()),
+      outcome_(std::move(kept)) {
+  for (const Event& event : options_.events)
+    require(!(stepper_.is_discrete() && event.is_located()), "the event ", event.name(),
+            " is looked for within steps, but nothing lies between two steps of a rule: use at_step_end()");
   const Index n = state_.y.size();
   y_new_.setZero(n);
   event_y_.setZero(n);
@@ -256,7 +293,6 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
   after_.resize(num_events, Scalar(0));
   for (std::size_t i = 0; i < num_events; ++i) {
     const auto kind = options_.events[i].kind();
-    has_loss_event_ = has_loss_event_ || kind == Event::Kind::loss_below;
     const bool has_goal = kind == Event::Kind::loss_below || kind == Event::Kind::stationary;
     if (has_goal && !goal_) goal_ = i;
   }
@@ -270,17 +306,25 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
   }
   const auto& times = options_.save_at.times;
   next_time_ = static_cast<std::size_t>(std::upper_bound(times.begin(), times.end(), state_.t) - times.begin());
-  outcome_.times.reserve(times.size() + 2);
-  outcome_.steps.reserve(times.size() + 2);
-  values_.reserve(times.size() + 2);
+  const auto& steps = options_.save_at.steps;
+  next_step_ = static_cast<std::size_t>(std::upper_bound(steps.begin(), steps.end(), state_.step) - steps.begin());
+  if (outcome_.table.names().empty())
+    for (const Quantity<Scalar>& quantity : options_.save_at.quantities) outcome_.table.add_quantity(quantity.name());
+  row_.resize(options_.save_at.quantities.size());
+  const std::size_t saves = times.size() + steps.size() + 2;
+  outcome_.times.reserve(saves);
+  outcome_.steps.reserve(saves);
+  values_.reserve(saves);
 }
 
 template <class Scalar>
 RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
   const SubnormalScope flushes(SubnormalMode::flush());
+  stepper_.restore(state_.step, state_.memory);
   stepper_.begin(state_.stage_time, state_.y);
   const auto& save_at = options_.save_at;
-  const bool wants_start = save_at.start || (!save_at.times.empty() && save_at.times.front() == state_.t);
+  const bool wants_start = save_at.start || (!save_at.times.empty() && save_at.times.front() == state_.t) ||
+                           (!save_at.steps.empty() && save_at.steps.front() == state_.step);
   if (is_fresh && wants_start) save(state_.t, state_.step, state_.y);
   if (auto failed = start_events()) return finish(Status::non_finite, *failed);
   if (fired_) return finish(Status::event, event_text());
@@ -292,9 +336,15 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
                                                ") is not finite at the start, t = ", state_.t, ", step ", state_.step));
   for (Index attempts = 0;; ++attempts) {
     if (!(state_.t < end_)) return finish(Status::reached_end, sentence("reached t = ", state_.t));
+    if (state_.step >= options_.last_step)
+      return finish(Status::reached_end, sentence("made ", state_.step, " steps, to t = ", state_.t));
     if (attempts == options_.max_steps) return finish(Status::max_steps, budget_text());
     const StepPlan<Scalar> plan = controller_.plan(state_.t, end_, state_.control);
     using std::isfinite;
+    if (plan.is_exhausted)
+      return finish(Status::max_steps,
+                    sentence("the schedule has no positive and finite step after its first ", state_.control.taken,
+                             ", at t = ", state_.t, ", step ", state_.step, ", before the end of the run"));
     if (!isfinite(plan.t_new)) return finish(Status::stalled, overflow_text());
     if (plan.too_small) {
       outcome_.bad_index = state_.bad_index;
@@ -310,6 +360,7 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
     if (auto failed = test_events(plan)) return finish(Status::non_finite, *failed);
     const Stall stall = commit(plan);
     const Action action = show();
+    if (file_ != nullptr && !fired_ && file_->is_due(state_.step)) keep();
     if (fired_) return finish(Status::event, event_text());
     if (action == Action::stop)
       return finish(Status::stopped_by_observer,
@@ -383,7 +434,10 @@ Stall Run<Scalar>::commit(const StepPlan<Scalar>& plan) {
   }
   state_.t = t_new;
   before_.swap(after_);
-  if (save_at.every > 0 && !is_cut && state_.step % save_at.every == 0) save(state_.t, state_.step, state_.y);
+  const bool is_asked_for = next_step_ < save_at.steps.size() && save_at.steps[next_step_] == state_.step;
+  if (is_asked_for) ++next_step_;
+  if (!is_cut && (is_asked_for || (save_at.every > 0 && state_.step % save_at.every == 0)))
+    save(state_.t, state_.step, state_.y);
   return fired_ ? Stall::none : look_for_stall(plan);
 }
 
@@ -407,6 +461,18 @@ void Run<Scalar>::save(Scalar t, Index step, const Vector<Scalar>& y) {
   outcome_.times.push_back(t);
   outcome_.steps.push_back(step);
   values_.save(t, y);
+  const auto& quantities = options_.save_at.quantities;
+  if (quantities.empty()) return;
+  for (std::size_t i = 0; i < quantities.size(); ++i) quantities[i](t, y, row_[i]);
+  outcome_.table.add_row(t, row_);
+}
+
+template <class Scalar>
+void Run<Scalar>::keep() {
+  const SubnormalScope scope(callers_mode_);
+  state_.stats = stats();
+  state_.memory = stepper_.memory();
+  file_->write(state_, outcome_);
 }
 
 template <class Scalar>
@@ -456,7 +522,7 @@ template <class Scalar>
 std::optional<std::string> Run<Scalar>::start_events() {
   const Vector<Scalar>* dy = nullptr;
   if (stepper_.shares_derivatives() && needs_derivative()) dy = &stepper_.start_derivative(state_.t, state_.y);
-  if (auto failed = evaluate_events(state_.t, state_.y, dy, before_)) return failed;
+  if (auto failed = evaluate_events(state_.t, state_.y, dy, before_, true)) return failed;
   for (std::size_t i = 0; i < before_.size() && !fired_; ++i)
     if (options_.events[i].is_state() && before_[i] <= Scalar(0)) fired_ = i;
   return std::nullopt;
@@ -467,11 +533,12 @@ std::optional<std::string> Run<Scalar>::test_events(const StepPlan<Scalar>& plan
   if (before_.empty()) return std::nullopt;
   const Vector<Scalar>* dy = nullptr;
   if (stepper_.shares_derivatives() && needs_derivative()) dy = &stepper_.end_derivative(plan.t_new, y_new_);
-  if (auto failed = evaluate_events(plan.t_new, y_new_, dy, after_)) return failed;
+  if (auto failed = evaluate_events(plan.t_new, y_new_, dy, after_, false)) return failed;
   theta_ = std::numeric_limits<Scalar>::infinity();
   for (std::size_t i = 0; i < before_.size(); ++i) {
     const Event& event = options_.events[i];
     Scalar theta = std::numeric_limits<Scalar>::infinity();
+    if (!is_tested(event)) continue;
     if (looks_inside(event))
       theta = search(i, plan);
     else if (event.fires(before_[i], after_[i]))
@@ -581,15 +648,20 @@ Scalar Run<Scalar>::search_dip(std::size_t i, const StepPlan<Scalar>& plan, Scal
 
 template <class Scalar>
 std::optional<std::string> Run<Scalar>::evaluate_events(Scalar t, const Vector<Scalar>& y, const Vector<Scalar>* dy,
-                                                        std::vector<Scalar>& values) {
+                                                        std::vector<Scalar>& values, bool is_start) {
   using std::isnan;
   loss_.reset();
-  if (has_loss_event_) loss_ = loss_at(y, dy);
   for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = event_value(options_.events[i], t, y, dy, loss_);
+    const Event& event = options_.events[i];
+    if (!is_start && !is_tested(event)) {
+      values[i] = before_[i];
+      continue;
+    }
+    if (event.kind() == Event::Kind::loss_below && !loss_) loss_ = loss_at(y, dy);
+    values[i] = event_value(event, t, y, dy, loss_);
     if (isnan(values[i]))
-      return sentence("the event ", options_.events[i].name(), " is NaN at t = ", t,
-                      "; the last good state, at t = ", state_.t, ", step ", state_.step, ", is kept");
+      return sentence("the event ", event.name(), " is NaN at t = ", t, "; the last good state, at t = ", state_.t,
+                      ", step ", state_.step, ", is kept");
   }
   return std::nullopt;
 }
@@ -712,11 +784,11 @@ Stats Run<Scalar>::stats() const {
   Stats sum = base_;
   sum.accepted += accepted_;
   sum.rejected += rejected_;
-  sum.evaluations += evaluations_ + counters.evaluations;
+  sum.evaluations += evaluations_ + counters.evaluations - counters_before_.evaluations;
   sum.loss_evaluations += loss_evaluations_;
-  sum.jacobians += counters.jacobians;
-  sum.factorizations += counters.factorizations;
-  sum.solves += counters.solves;
+  sum.jacobians += counters.jacobians - counters_before_.jacobians;
+  sum.factorizations += counters.factorizations - counters_before_.factorizations;
+  sum.solves += counters.solves - counters_before_.solves;
   return sum;
 }
 
@@ -725,6 +797,8 @@ RunOutcome<Scalar> Run<Scalar>::finish(Status status, std::string message) {
   if (options_.save_at.end) save(state_.t, state_.step, state_.y);
   if (status == Status::stalled) state_.stall = {};
   state_.stats = stats();
+  state_.memory = stepper_.memory();
+  if (file_ != nullptr) file_->write(state_, outcome_);
   outcome_.status = status;
   outcome_.message = std::move(message);
   outcome_.t = state_.t;
@@ -849,7 +923,8 @@ void check_run(const AnyField<Scalar>& problem, const Vector<Scalar>& y, Scalar 
   require_finite("y", y);
   require(isfinite(t), "the start of the time span must be finite, got ", t);
   require(!isnan(end) && end >= t, "the end of the time span must be at least its start, ", t, ", got ", end);
-  require(isfinite(end) || !options.events.empty() || !options.observers.empty(),
+  const bool has_last_step = options.last_step < std::numeric_limits<Index>::max();
+  require(isfinite(end) || has_last_step || !options.events.empty() || !options.observers.empty(),
           "the end of the time span may be infinity only when an event or an observer can end the run");
   require(options.max_steps > 0, "max_steps must be positive, got ", options.max_steps);
   controller.check();

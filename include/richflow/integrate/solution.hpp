@@ -10,6 +10,7 @@
 #include "richflow/core/result.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/table.hpp"
 #include "richflow/integrate/step_control.hpp"
 
 namespace richflow {
@@ -60,6 +61,7 @@ struct IntegrationState {
   ControlMemory<Scalar> control = {};  ///< of the step controller
   Index bad_index = -1;                ///< entry that was not finite in the last, rejected attempt, or -1
   StallMemory<Scalar> stall = {};      ///< of the detection of stalls
+  Vector<Scalar> memory = {};          ///< of the rule (momentum)
   Stats stats = {};                    ///< work up to t
 };
 
@@ -74,6 +76,8 @@ struct RunOutcome {
 
   std::vector<Scalar> times = {};  ///< when values were saved
   std::vector<Index> steps = {};   ///< accepted steps at those times (completed ones, for a time between steps)
+
+  Table<Scalar> table = Table<Scalar>();  ///< `save_at.quantities` at those times
 
   std::optional<std::size_t> event = {};  ///< position, in the options, of the event that fired
   std::string event_name = {};            ///< and its name

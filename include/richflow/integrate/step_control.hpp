@@ -3,7 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
+#include <functional>
 #include <limits>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
@@ -25,9 +30,10 @@ struct ControlMemory {
 /// The next attempt: a step of length `h` that ends at `t_new`.
 template <class Scalar>
 struct StepPlan {
-  Scalar h = Scalar(0);      ///< length
-  Scalar t_new = Scalar(0);  ///< time at the end
-  bool too_small = false;    ///< the step is below what the controller or rounding allows
+  Scalar h = Scalar(0);       ///< length
+  Scalar t_new = Scalar(0);   ///< time at the end
+  bool too_small = false;     ///< the step is below what the controller or rounding allows
+  bool is_exhausted = false;  ///< the controller has no more steps
 };
 
 /// Chooses step lengths.
@@ -92,6 +98,61 @@ struct BasicConstantStep {
 
 /// Constant steps in double precision.
 using ConstantStep = BasicConstantStep<double>;
+
+/// Steps of given lengths, one after the other: a list, or a function of the number of the step, 0, 1, ... Times are
+/// sums of the steps. A list that ends before the span does ends the run as `max_steps`, with the
+/// last state; the last step is cut where it would pass the end of the span.
+///
+///     integrate(problem, w0, Steps{1000}, Descent{}, StepSchedule([](Index k) { return 0.1 / std::sqrt(k + 1.0); }));
+template <class Scalar>
+class BasicStepSchedule {
+ public:
+  /// Errors are not judged.
+  static constexpr bool is_adaptive = false;
+
+  /// The steps of a list. Throws ArgumentError where it is empty or a step is not positive and finite.
+  BasicStepSchedule(std::vector<Scalar> steps) {  // NOLINT(google-explicit-constructor): a list of steps is a schedule
+    require(!steps.empty(), "StepSchedule: the list of steps is empty");
+    for (std::size_t k = 0; k < steps.size(); ++k)
+      require(is_step(steps[k]), "StepSchedule: steps[", k, "] must be positive and finite, got ", steps[k]);
+    count_ = static_cast<Index>(steps.size());
+    length_ = [steps = std::move(steps)](Index k) { return steps[static_cast<std::size_t>(k)]; };
+  }
+  /// `length(k)` for every k = 0, 1, ...; the schedule ends with the first that is not positive and finite.
+  template <class F>
+  requires std::is_invocable_r_v<Scalar, const F&, Index> BasicStepSchedule(F length)  // NOLINT
+      : length_(std::move(length)) {}
+
+  /// Nothing is left to check.
+  void check() const {}
+
+  /// The next step.
+  [[nodiscard]] StepPlan<Scalar> plan(Scalar t, Scalar end, const ControlMemory<Scalar>& memory) const {
+    if (memory.taken >= count_) return {Scalar(0), t, false, true};
+    const Scalar h = length_(memory.taken);
+    if (!is_step(h)) return {Scalar(0), t, false, true};
+    if (!(t + h < end)) return {end - t, end, false};
+    return {h, t + h, !(t + h > t)};
+  }
+
+  /// Every step is taken.
+  [[nodiscard]] bool judge(Scalar /*ratio*/, Scalar h, int /*error_order*/, ControlMemory<Scalar>& memory) const {
+    memory.step = h;
+    return true;
+  }
+
+ private:
+  static bool is_step(Scalar h) {
+    using std::isfinite;
+    return isfinite(h) && h > Scalar(0);
+  }
+
+  std::function<Scalar(Index)> length_ = {};
+  Index count_ = std::numeric_limits<Index>::max();
+};
+
+/// A schedule in double precision.
+using StepSchedule = BasicStepSchedule<double>;
 
 /// Adaptive steps from an error estimate, by a proportional-integral rule (Gustafsson 1991; Hairer and
 /// Wanner, Solving ODEs II, IV.2): with the error ratio r_n (1 = just allowed) and p = error order + 1,

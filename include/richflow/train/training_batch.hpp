@@ -68,7 +68,7 @@ class TrainingBatch<BasicDataset<S>> {
   void resize(Index size, const BasicDataset<S>& data) {
     X.setZero(size, data.dimension());
     F.setZero(size, data.num_outputs());
-    for (Vector<S>* v : {&outputs_, &labels_, &slopes_}) v->setZero(F.size());
+    for (Vector<S>* v : {&outputs_, &labels_, &targets_, &slopes_}) v->setZero(F.size());
   }
   void gather(const BasicDataset<S>& data, const Index* indices, Index size) {
     copy(
@@ -82,17 +82,24 @@ class TrainingBatch<BasicDataset<S>> {
   [[nodiscard]] double value(const L& loss, Index size) {
     take_outputs(size);
     const Index count = size * F.cols();
-    return static_cast<double>(loss.value(outputs_.head(count), labels_.head(count)));
+    return static_cast<double>(loss.value(outputs_.head(count), targets_.head(count)));
   }
   template <class L>
   double gradient(const L& loss, Index size) {
     const double sum = value(loss, size);
     const Index count = size * F.cols();
-    loss.gradient(outputs_.head(count), labels_.head(count), slopes_.head(count));
+    loss.gradient(outputs_.head(count), targets_.head(count), slopes_.head(count));
     F.topRows(size) = Eigen::Map<const Matrix<S>>(slopes_.data(), size, F.cols());
     return sum;
   }
   [[nodiscard]] static Index count_correct(Index size) { return size; }
+
+  /// The labels of the batch with `draw()` added to each, in the order of the samples; not on top of an earlier noise.
+  template <class Draw>
+  void add_label_noise(Index size, const Draw& draw) {
+    for (Index b = 0; b < size; ++b)
+      for (Index k = 0; k < F.cols(); ++k) targets_[b + k * size] = labels_[b + k * size] + draw();
+  }
 
  private:
   template <class IndexOf>
@@ -103,12 +110,14 @@ class TrainingBatch<BasicDataset<S>> {
     }
     for (Index k = 0; k < F.cols(); ++k)
       for (Index b = 0; b < size; ++b) labels_[b + k * size] = data.Y()(index_of(b), k);
+    std::copy_n(labels_.data(), size * F.cols(), targets_.data());
   }
   // Losses take vectors, and the outputs of the last batch are a part of a matrix.
   void take_outputs(Index size) { Eigen::Map<Matrix<S>>(outputs_.data(), size, F.cols()) = F.topRows(size); }
 
   Vector<S> outputs_ = {};
   Vector<S> labels_ = {};
+  Vector<S> targets_ = {};  // labels with their noise
   Vector<S> slopes_ = {};
 };
 

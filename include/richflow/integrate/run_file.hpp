@@ -1,0 +1,242 @@
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/file.hpp"
+#include "richflow/core/hash.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/integrate/checkpoint.hpp"
+#include "richflow/integrate/run.hpp"
+#include "richflow/integrate/solution.hpp"
+
+namespace richflow {
+
+/// A file by which a run that is killed is not lost: `integrate` writes its state and all it has kept to it, and goes
+/// on from it, bit for bit, where it finds one of the same run.
+///
+///     integrate(flow, w0, span, stepper, controller, {.checkpoint = {.file = "run.checkpoint"}})
+struct CheckpointOptions {
+  std::filesystem::path file = {};  ///< empty: none
+  double every_seconds = 60.0;      ///< of wall clock, between two writes; 0: after every step
+  Index every_steps = 0;            ///< and after so many accepted steps; 0: by the clock alone
+};
+
+namespace detail {
+
+/// Throws ArgumentError for intervals that make no sense.
+inline void check(const CheckpointOptions& options) {
+  require(options.every_seconds >= 0.0, "checkpoint.every_seconds must not be negative, got ", options.every_seconds);
+  require(options.every_steps >= 0, "checkpoint.every_steps must not be negative, got ", options.every_steps);
+}
+
+/// By what a checkpoint knows its run: the start, and where the first steps lead, which no other problem, rule, source
+/// or controller shares.
+template <class S>
+struct RunIdentity {
+  Index dimension = 0;
+  S start_time = S(0);
+  std::uint64_t start = 0;
+  S probe_time = S(0);
+  S probe = S(0);
+
+  [[nodiscard]] static RunIdentity of(const IntegrationState<S>& start, const RunOutcome<S>& first_steps);
+  template <class Archive, class Self>
+  static void for_each_field(Archive& archive, Self& self) {
+    archive.field("dimension", self.dimension);
+    archive.field("start_time", self.start_time);
+    archive.field("start", self.start);
+    archive.field("probe_time", self.probe_time);
+    archive.field("probe", self.probe);
+  }
+  /// Throws CheckpointError where this, of a file, is not that of the run.
+  void check(const RunIdentity& run) const;
+};
+
+/// The file of a run. What a solution keeps beside the state is read and written by its AnyValues.
+template <class S>
+class RunFile final : public AnyRunFile<S> {
+ public:
+  static constexpr const char* title = "richflow run 1";
+
+  RunFile(const CheckpointOptions& options, const RunIdentity<S>& identity, AnyValues<S>& values)
+      : options_(options), identity_(identity), values_(values) {}
+
+  [[nodiscard]] bool is_due(Index step) override {
+    if (options_.every_steps > 0 && step % options_.every_steps == 0) return true;
+    return std::chrono::duration<double>(Clock::now() - last_).count() >= options_.every_seconds;
+  }
+  void write(const IntegrationState<S>& state, const RunOutcome<S>& kept) override;
+  /// Throws CheckpointError, with nothing changed, where the file is damaged or of another run.
+  void read(IntegrationState<S>& state, RunOutcome<S>& kept) const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  const CheckpointOptions& options_;
+  const RunIdentity<S> identity_;
+  AnyValues<S>& values_;
+  Clock::time_point last_ = Clock::now();
+};
+
+/// A run from `state`, kept in a file where the options name one.
+template <class S>
+[[nodiscard]] RunOutcome<S> run_or_go_on(RunParts<S> parts, const RunOptions<S>& options, IntegrationState<S> state,
+                                         S end, bool is_fresh, const CheckpointOptions& checkpoint);
+
+template <class S>
+RunIdentity<S> RunIdentity<S>::of(const IntegrationState<S>& start, const RunOutcome<S>& first_steps) {
+  RunIdentity identity;
+  identity.dimension = start.y.size();
+  identity.start_time = start.t;
+  identity.start = hash_of_numbers(start.y.data(), start.y.size());
+  identity.probe_time = first_steps.t;
+  RandomStream random(0);
+  for (Index i = 0; i < start.y.size(); ++i)
+    identity.probe += static_cast<S>(random.uniform(0.5, 1.5)) * (first_steps.y[i] - start.y[i]);
+  using std::isfinite;
+  if (!isfinite(identity.probe)) identity.probe = S(0);
+  return identity;
+}
+
+template <class S>
+void RunIdentity<S>::check(const RunIdentity& run) const {
+  require<CheckpointError>(dimension == run.dimension, "checkpoint: it is of another run, whose state has ", dimension,
+                           " entries where this one has ", run.dimension);
+  require<CheckpointError>(start == run.start && start_time == run.start_time,
+                           "checkpoint: it is of a run from another start");
+  // Another machine may round in another order.
+  const auto agree = [](S a, S b) {
+    using std::abs;
+    return abs(a - b) <= static_cast<S>(1e-4) * (abs(a) + abs(b));
+  };
+  require<CheckpointError>(agree(probe_time, run.probe_time) && agree(probe, run.probe),
+                           "checkpoint: it is of another run, whose first steps from the same start lead elsewhere "
+                           "(another problem, source, stepper, rule or step): by ",
+                           probe, " to t = ", probe_time, " where those of this run go by ", run.probe,
+                           " to t = ", run.probe_time);
+}
+
+template <class S>
+void RunFile<S>::write(const IntegrationState<S>& state, const RunOutcome<S>& kept) {
+  CheckpointWriter writer;
+  writer.field("digits", std::numeric_limits<S>::digits);
+  RunIdentity<S>::for_each_field(writer, identity_);
+  for_each_field(writer, state);
+  writer.field("saves", static_cast<Index>(kept.times.size()));
+  for (std::size_t i = 0; i < kept.times.size(); ++i) {
+    writer.field("time", kept.times[i]);
+    writer.field("step", kept.steps[i]);
+  }
+  values_.write(writer);
+  writer.field("quantities", static_cast<Index>(kept.table.names().size()));
+  for (const std::string& name : kept.table.names()) {
+    writer.field("width", kept.table.width(name));
+    const Matrix<S> columns = kept.table.columns(name).transpose();
+    writer.field("values", Vector<S>(Eigen::Map<const Vector<S>>(columns.data(), columns.size())));
+  }
+  try {
+    write_file(options_.file, sealed_checkpoint(title, writer.text()));
+  } catch (const FileError& error) {
+    throw CheckpointError(std::string("checkpoint: ") + error.what());
+  }
+  last_ = Clock::now();
+}
+
+template <class S>
+void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept) const {
+  CheckpointReader reader(opened_checkpoint(title, checkpoint_content(options_.file)));
+  int digits = 0;
+  reader.field("digits", digits);
+  require<CheckpointError>(digits == std::numeric_limits<S>::digits, "checkpoint: its numbers have ", digits,
+                           " binary digits, those of the run ", std::numeric_limits<S>::digits);
+  RunIdentity<S> identity;
+  RunIdentity<S>::for_each_field(reader, identity);
+  identity.check(identity_);
+  IntegrationState<S> found;
+  for_each_field(reader, found);
+  Index saves = 0;
+  reader.field("saves", saves);
+  for (Index i = 0; i < saves; ++i) {
+    S time(0);
+    Index step = 0;
+    reader.field("time", time);
+    reader.field("step", step);
+    kept.times.push_back(time);
+    kept.steps.push_back(step);
+  }
+  values_.read(reader);
+  Index quantities = 0;
+  reader.field("quantities", quantities);
+  const std::vector<std::string>& names = kept.table.names();
+  require<CheckpointError>(quantities == static_cast<Index>(names.size()), "checkpoint: it has ", quantities,
+                           " quantities where save_at has ", names.size());
+  std::vector<Index> widths(names.size());
+  std::vector<Vector<S>> columns(names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    reader.field("width", widths[i]);
+    reader.field("values", columns[i]);
+    require<CheckpointError>(columns[i].size() == widths[i] * saves, "checkpoint: the quantity ", names[i], " has ",
+                             columns[i].size(), " values where ", widths[i] * saves, " are needed");
+  }
+  std::vector<Vector<S>> row(names.size());
+  for (Index r = 0; !names.empty() && r < saves; ++r) {
+    for (std::size_t i = 0; i < names.size(); ++i) row[i] = columns[i].segment(r * widths[i], widths[i]);
+    kept.table.add_row(kept.times[static_cast<std::size_t>(r)], row);
+  }
+  state = std::move(found);
+}
+
+template <class S>
+RunOutcome<S> run_or_go_on(RunParts<S> parts, const RunOptions<S>& options, IntegrationState<S> state, S end,
+                           bool is_fresh, const CheckpointOptions& checkpoint) {
+  if (checkpoint.file.empty()) return Run<S>(parts, options, std::move(state), end).run(is_fresh);
+  check(checkpoint);
+  require(parts.values.is_storable(),
+          "checkpoint: what save_at.value keeps is neither a number nor a vector, and has no place in the file");
+  class Nothing final : public AnyValues<S> {
+    void reserve(std::size_t /*count*/) override {}
+    void save(S /*t*/, const Vector<S>& /*y*/) override {}
+  } nothing;
+  const std::vector<S> no_times;
+  const std::vector<Index> no_steps;
+  const std::vector<Quantity<S>> no_quantities;
+  const std::vector<BasicEvent<S>> no_events;
+  const std::vector<ObserverRef<S>> no_observers;
+  // Three, for a rule with memory begins without.
+  const RunOptions<S> few{
+      {no_times, no_steps, 0, false, false, no_quantities}, no_events, no_observers, 100, false, state.step + 3};
+  RunParts<S> probed = parts;
+  AnyValues<S>& values = parts.values;
+  const RunOutcome<S> probe =
+      Run<S>({probed.problem, probed.stepper, probed.controller, nothing}, few, state, end).run(is_fresh);
+  RunFile<S> file(checkpoint, RunIdentity<S>::of(state, probe), values);
+  RunOutcome<S> kept;
+  for (const Quantity<S>& quantity : options.save_at.quantities) kept.table.add_quantity(quantity.name());
+  if (std::filesystem::exists(checkpoint.file)) {
+    file.read(state, kept);
+    is_fresh = false;
+  }
+  parts.file = &file;
+  return Run<S>(parts, options, std::move(state), end, std::move(kept)).run(is_fresh);
+}
+
+}  // namespace detail
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_RUN_FILE(prefix, S)                                                        \
+  prefix template struct detail::RunIdentity<S>;                                                        \
+  prefix template class detail::RunFile<S>;                                                             \
+  prefix template RunOutcome<S> detail::run_or_go_on(detail::RunParts<S>, const detail::RunOptions<S>&, \
+                                                     IntegrationState<S>, S, bool, const CheckpointOptions&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_RUN_FILE)
