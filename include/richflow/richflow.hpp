@@ -54,6 +54,7 @@
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/integrate/tableau.hpp"
+#include "richflow/integrate/trajectory.hpp"
 #include "richflow/integrate/vector_field.hpp"
 #include "richflow/integrate/weight_decay.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"

@@ -127,3 +127,42 @@ TEST_CASE("requests that cannot be met are refused before the first step") {
                                  IntegrateOptions<double, double>{.save_at = {.end = true}}),
                        ArgumentError, message_contains("save_at.value must be given"));
 }
+
+TEST_CASE("a dense solution is the interpolant of the run at any time") {
+  const Mixed problem;
+  std::vector<double> times;
+  for (int i = 0; i <= 400; ++i) times.push_back(0.005 * i);
+  const auto check_same = [&](const auto& stepper, const auto& controller, double tolerance) {
+    IntegrateOptions<double> options;
+    options.save_at = {.times = times, .dense = true};
+    const auto run = integrate(problem, Mixed::start(), TimeSpan{0, 2}, stepper, controller, options);
+    REQUIRE(run.ok());
+    CHECK(run.trajectory.start() == 0.0);
+    CHECK(run.trajectory.end() == 2.0);
+    for (std::size_t i = 0; i < times.size(); ++i) {
+      CHECK((run.trajectory(times[i]) - run.values[i]).norm() <= tolerance);
+    }
+    CHECK_THROWS_MATCHES(run.trajectory(2.1), ArgumentError, message_contains("outside the times"));
+    CHECK_THROWS_AS(run.trajectory(std::nan("")), ArgumentError);
+  };
+  // Degree 4 through five points, whose weights are below 4 in sum: roundings of states of size 10.
+  check_same(DormandPrince{}, tight, 1e-13);
+  check_same(RungeKutta4{}, ConstantStep{.step = 0.01}, 1e-13);
+  check_same(Euler{}, ConstantStep{.step = 0.003}, 1e-13);
+
+  SECTION("up to an event within a step") {
+    IntegrateOptions<double> options;
+    options.save_at.dense = true;
+    options.events = {zero_crossing("half", [](double, const Vector<double>& y) { return y(1) - 0.5; })};
+    const auto run = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, tight, options);
+    REQUIRE(run.status == Status::event);
+    CHECK(run.trajectory.end() == run.t);
+    CHECK((run.trajectory(run.t) - run.y).norm() <= 1e-13);
+    CHECK((run.trajectory(0.5 * run.t) - Mixed::exact(0.5 * run.t)).norm() < 1e-7);
+  }
+  SECTION("not kept unless it is asked for") {
+    const auto run = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, tight);
+    CHECK(run.trajectory.empty());
+    CHECK_THROWS_MATCHES(run.trajectory(1.0), ArgumentError, message_contains("save_at.dense"));
+  }
+}

@@ -150,7 +150,7 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
   const ControllerOf<Scalar, Controller> control(controller);
   const auto& save_at = options.save_at;
   const RunOptions<Scalar> run_options{
-      {save_at.times, save_at.steps, save_at.every, save_at.start, save_at.end, save_at.quantities},
+      {save_at.times, save_at.steps, save_at.every, save_at.start, save_at.end, save_at.dense, save_at.quantities},
       options.events,
       options.observers,
       options.max_steps,

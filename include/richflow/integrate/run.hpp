@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -86,6 +87,7 @@ struct RunOptions {
     Index every;
     bool start;
     bool end;
+    bool dense;
     const std::vector<Quantity<Scalar>>& quantities;
   };
 
@@ -285,6 +287,10 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
   for (const Event& event : options_.events)
     require(!(stepper_.is_discrete() && event.is_located()), "the event ", event.name(),
             " is looked for within steps, but nothing lies between two steps of a rule: use at_step_end()");
+  require(!(options_.save_at.dense && stepper_.has_long_steps()),
+          "save_at.dense: a step of this stepper passes through many time scales, and is no polynomial: ask for times");
+  require(!(options_.save_at.dense && file_ != nullptr),
+          "save_at.dense: a checkpoint has no place for the whole of a run: ask for times");
   const Index n = state_.y.size();
   y_new_.setZero(n);
   event_y_.setZero(n);
@@ -296,7 +302,7 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
     const bool has_goal = kind == Event::Kind::loss_below || kind == Event::Kind::stationary;
     if (has_goal && !goal_) goal_ = i;
   }
-  if (num_events > 0 || !options_.save_at.times.empty()) {
+  if (num_events > 0 || !options_.save_at.times.empty() || options_.save_at.dense) {
     scratch_.setZero(n);
     derivative_.setZero(n);
   }
@@ -326,6 +332,7 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
   const bool wants_start = save_at.start || (!save_at.times.empty() && save_at.times.front() == state_.t) ||
                            (!save_at.steps.empty() && save_at.steps.front() == state_.step);
   if (is_fresh && wants_start) save(state_.t, state_.step, state_.y);
+  if (save_at.dense) outcome_.trajectory.begin(state_.t, state_.y);
   if (auto failed = start_events()) return finish(Status::non_finite, *failed);
   if (fired_) return finish(Status::event, event_text());
   if ((goal_ || sees_cycles_) && options_.detect_stall && (is_fresh || state_.stall.last_y.size() != state_.y.size()))
@@ -416,6 +423,15 @@ Stall Run<Scalar>::commit(const StepPlan<Scalar>& plan) {
       interpolate((time - state_.t) / (plan.t_new - state_.t), plan, scratch_);
       save(time, state_.step, scratch_);
     }
+  }
+  if (save_at.dense) {
+    std::array<Vector<Scalar>, 4> points;
+    const Scalar whole = is_cut ? theta_ : Scalar(1);
+    for (std::size_t i = 0; i < 4; ++i) {
+      points[i].resize(state_.y.size());
+      interpolate(whole * static_cast<Scalar>(i + 1) / Scalar(4), plan, points[i]);
+    }
+    outcome_.trajectory.add_step(t_new, std::move(points));
   }
   ++accepted_;
   ++state_.step;

@@ -214,7 +214,7 @@ RunOutcome<S> run_or_go_on(RunParts<S> parts, const RunOptions<S>& options, Inte
   const std::vector<ObserverRef<S>> no_observers;
   // Three, for a rule with memory begins without.
   const RunOptions<S> few{
-      {no_times, no_steps, 0, false, false, no_quantities}, no_events, no_observers, 100, false, state.step + 3};
+      {no_times, no_steps, 0, false, false, false, no_quantities}, no_events, no_observers, 100, false, state.step + 3};
   RunParts<S> probed = parts;
   AnyValues<S>& values = parts.values;
   const RunOutcome<S> probe =

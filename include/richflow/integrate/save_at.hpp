@@ -96,6 +96,7 @@ struct SaveAt {
   std::vector<Index> steps = {};   ///< after so many accepted steps; strictly increasing
   bool start = false;              ///< the initial state
   bool end = false;                ///< the state where the run ends, whatever its status
+  bool dense = false;              ///< the whole of it, as a function of time: `solution.trajectory(t)`
   /// What to keep, as a function of `(t, y)`; empty: y itself (only if `Value` is the state's type).
   SavedValue<Scalar, Value> value = {};
   /// Named functions, whose values are in the `table` of the solution. With them, and without `value`, no states are

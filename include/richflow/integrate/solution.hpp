@@ -12,6 +12,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/table.hpp"
 #include "richflow/integrate/step_control.hpp"
+#include "richflow/integrate/trajectory.hpp"
 
 namespace richflow {
 
@@ -78,6 +79,7 @@ struct RunOutcome {
   std::vector<Index> steps = {};   ///< accepted steps at those times (completed ones, for a time between steps)
 
   Table<Scalar> table = Table<Scalar>();  ///< `save_at.quantities` at those times
+  Trajectory<Scalar> trajectory = {};     ///< with `save_at.dense`: the state at any time
 
   std::optional<std::size_t> event = {};  ///< position, in the options, of the event that fired
   std::string event_name = {};            ///< and its name
