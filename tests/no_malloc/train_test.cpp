@@ -1,10 +1,14 @@
 // Proves that a step of SGD allocates nothing.
 #include "support/no_allocation.hpp"
 
+#include "richflow/integrate/rule.hpp"
+#include "richflow/integrate/weight_decay.hpp"
+#include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
 #include "richflow/train/sgd.hpp"
+#include "richflow/train/stochastic_gradient.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"
 
@@ -47,4 +51,37 @@ TEST_CASE("a step of SGD allocates nothing") {
     }
     check_steps(LinearClassifier<double>(4, 3), random_vector(random, 12), momentum);
   }
+}
+
+TEST_CASE("a step of a rule allocates nothing, whatever it sees of the data") {
+  RandomStream random(94);
+  const Dataset data = gaussian_data(random, 20, 30);
+  const SquaredDiagonalNet<double> net(30);
+  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.1));
+  const auto check_rule = [&](const auto& problem, const auto& rule) {
+    using Rule = std::remove_cvref_t<decltype(rule)>;
+    const detail::RuleOf<double, Rule> any_rule(rule);
+    detail::RuleStepper<double> stepper(any_rule, problem.make_source(), w0.size());
+    Vector<double> w = w0;
+    Vector<double> w_new = w0;
+    const auto run = [&] {
+      const NoAllocation guard;
+      for (int k = 0; k < 3 * 7; ++k) {
+        stepper.step(0.0, 1e-4, w, w_new);
+        stepper.accept();
+        w.swap(w_new);
+      }
+    };
+    CHECK_NOTHROW(run());
+    CHECK(w.allFinite());
+    CHECK((w - w0).norm() > 0.0);
+  };
+  for (const bool replaces : {false, true}) {
+    const StochasticGradient problem(
+        net, data, {.batch_size = 3, .with_replacement = replaces, .label_noise = 0.1, .gradient_noise = 0.1});
+    check_rule(problem, Descent{});
+    check_rule(problem, HeavyBall{});
+    check_rule(WithWeightDecay(problem, 0.1), Nesterov{});
+  }
+  check_rule(StochasticGradient(net, data, {.label_noise = 0.1}), Descent{});
 }

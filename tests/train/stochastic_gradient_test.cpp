@@ -15,6 +15,7 @@
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/train/sgd.hpp"
+#include "richflow/train/step_search.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
 #include "support/problems.hpp"
@@ -265,4 +266,30 @@ TEST_CASE("a stochastic problem refuses what makes no sense") {
                        message_contains("classes have no noise"));
   CHECK_THROWS_AS(StochasticGradient(LinearClassifier<double>(4, 2), classes, {.batch_size = 2}), DimensionError);
   CHECK_THROWS_AS(StochasticGradient(StochasticNet(features + 1), data, {.batch_size = 2}), DimensionError);
+}
+
+TEST_CASE("the step search serves every rule") {
+  const Dataset data = stochastic_data(967);
+  const StochasticGradient problem(StochasticNet(features), data, {.batch_size = 2, .seed = 5});
+  const auto check_search = [&](const auto& rule) {
+    const StepSearchOptions<double> ladder{
+        .largest = 10.0, .ratio = 0.25, .count = 10, .trial_epochs = 20, .patience = 3};
+    const auto found = search_step(problem, stochastic_start(), rule, ladder);
+    REQUIRE(found.ok());
+    CHECK(found.trials.front().status != Status::reached_end);  // 10 is far beyond stability
+    double least = infinity;
+    for (const auto& trial : found.trials) {
+      least = std::min(least, trial.loss);
+      if (!std::isfinite(trial.loss)) continue;
+      const auto run = integrate(problem, stochastic_start(), Epochs{20}, rule, ConstantStep{trial.step});
+      CHECK(problem.loss(run.y) == trial.loss);
+      if (trial.step == found.step) CHECK(trial.loss == least);
+    }
+  };
+  check_search(Descent{});
+  check_search(HeavyBall{.momentum = 0.5});
+  CHECK_THROWS_MATCHES(search_step(problem, stochastic_start(), Descent{}, {.by_accuracy = true}), ArgumentError,
+                       message_contains("by_accuracy"));
+  CHECK_THROWS_MATCHES(search_step(problem, stochastic_start(), Descent{}, {.trial_epochs = 0}), ArgumentError,
+                       message_contains("trial_epochs"));
 }

@@ -11,6 +11,12 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/checkpoint.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rule.hpp"
+#include "richflow/integrate/source.hpp"
+#include "richflow/integrate/span.hpp"
+#include "richflow/integrate/step_control.hpp"
+#include "richflow/integrate/vector_field.hpp"
 #include "richflow/train/sgd.hpp"
 
 namespace richflow {
@@ -57,6 +63,44 @@ struct StepSearchResult : Result<StepSearchResult<S>> {
 };
 
 namespace detail {
+
+template <class S>
+void check(const StepSearchOptions<S>& ladder) {
+  using std::isfinite;
+  require(isfinite(ladder.largest) && ladder.largest > S(0), "largest must be positive and finite, got ",
+          ladder.largest);
+  require(ladder.ratio > S(0) && ladder.ratio < S(1), "ratio must be in (0, 1), got ", ladder.ratio);
+  require(ladder.count >= 1 && ladder.patience >= 1, "count and patience must be at least 1, got ", ladder.count,
+          " and ", ladder.patience);
+  require(ladder.trial_epochs >= 1, "trial_epochs must be at least 1, got ", ladder.trial_epochs);
+}
+
+/// `attempt(step, k)` down the ladder, until `patience` steps in a row were worse than the best.
+template <class S, class Attempt>
+[[nodiscard]] StepSearchResult<S> search_ladder(const StepSearchOptions<S>& ladder, const Attempt& attempt) {
+  using std::isfinite;
+  StepSearchResult<S> result;
+  StepTrial<S> best;
+  const auto is_better = [&](const StepTrial<S>& a, const StepTrial<S>& b) {
+    if (ladder.by_accuracy && a.accuracy != b.accuracy) return a.accuracy > b.accuracy;
+    return a.loss < b.loss;
+  };
+  S step = ladder.largest;
+  Index worse = 0;
+  for (Index k = 0; k < ladder.count && worse < ladder.patience; ++k, step *= ladder.ratio) {
+    const StepTrial<S> trial = attempt(step, static_cast<std::size_t>(k));
+    result.trials.push_back(trial);
+    if (isfinite(trial.loss) && (!result.ok() || is_better(trial, best))) {
+      best = trial;
+      result.step = trial.step;
+      worse = 0;
+    } else if (result.ok() && is_better(best, trial)) {
+      // Not where they tie, as all do that leave no unit alive.
+      ++worse;
+    }
+  }
+  return result;
+}
 
 inline constexpr const char* step_search_title = "richflow step search 1";
 
@@ -132,12 +176,7 @@ template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::typ
                                                                const StepSearchOptions<typename M::Scalar>& ladder,
                                                                const L& loss = {}) {
   using Scalar = typename M::Scalar;
-  using std::isfinite;
-  require(isfinite(ladder.largest) && ladder.largest > Scalar(0), "largest must be positive and finite, got ",
-          ladder.largest);
-  require(ladder.ratio > Scalar(0) && ladder.ratio < Scalar(1), "ratio must be in (0, 1), got ", ladder.ratio);
-  require(ladder.count >= 1 && ladder.patience >= 1, "count and patience must be at least 1, got ", ladder.count,
-          " and ", ladder.patience);
+  detail::check(ladder);
   options.max_epochs = ladder.trial_epochs;
   options.on_epoch = {};
   options.checkpoint.clear();
@@ -149,18 +188,13 @@ template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::typ
     first.emplace(model, data, w0, options, loss);
     known = detail::load_trials(*first, ladder);
   }
-  StepSearchResult<Scalar> result;
-  StepTrial<Scalar> best;
-  const auto is_better = [&](const StepTrial<Scalar>& a, const StepTrial<Scalar>& b) {
-    if (ladder.by_accuracy && a.accuracy != b.accuracy) return a.accuracy > b.accuracy;
-    return a.loss < b.loss;
-  };
-  Index worse = 0;
-  for (Index k = 0; k < ladder.count && worse < ladder.patience; ++k, options.step *= ladder.ratio) {
-    StepTrial<Scalar> trial{options.step};
-    if (static_cast<std::size_t>(k) < known.size()) {
-      trial = known[static_cast<std::size_t>(k)];
+  std::vector<StepTrial<Scalar>> trials;
+  return detail::search_ladder<Scalar>(ladder, [&](Scalar step, std::size_t k) {
+    StepTrial<Scalar> trial{step};
+    if (k < known.size()) {
+      trial = known[k];
     } else {
+      options.step = step;
       const SgdResult<Scalar> run = Sgd<M, L, Data>(model, data, w0, options, loss).run();
       trial.status = run.status;
       if (run.status != Status::non_finite && run.status != Status::diverged) {
@@ -168,18 +202,46 @@ template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::typ
         trial.accuracy = run.final.accuracy;
       }
     }
-    result.trials.push_back(trial);
-    if (saves && result.trials.size() > known.size()) detail::save_trials(*first, ladder, result.trials);
-    if (isfinite(trial.loss) && (!result.ok() || is_better(trial, best))) {
-      best = trial;
-      result.step = trial.step;
-      worse = 0;
-    } else if (result.ok() && is_better(best, trial)) {
-      // Not where they tie, as all do that leave no unit alive.
-      ++worse;
-    }
-  }
-  return result;
+    trials.push_back(trial);
+    if (saves && trials.size() > known.size()) detail::save_trials(*first, ladder, trials);
+    return trial;
+  });
+}
+
+/// The same with any rule on any problem with a source: each step from w0 for `trial_epochs` passes through the data,
+/// and the one with the smallest loss over all data is best. A step is passed over where the run ends early, or at a
+/// loss that is not finite or above a hundred times that at w0. With `checkpoint` every trial is kept in a file of its
+/// own beside it
+/// (`checkpoint.0`, ...), from which it goes on. Throws as above, and ArgumentError for `by_accuracy`: a loss is all
+/// that is asked for here.
+///
+///     search_step(StochasticGradient(net, data, {.batch_size = 8}), w0, HeavyBall{.momentum = 0.9}, {.largest = 0.1})
+template <class P, class R>
+requires(HasSource<P>&& HasLoss<P>&& DescentRule<R, typename P::Scalar>)
+    [[nodiscard]] StepSearchResult<typename P::Scalar> search_step(
+        const P& problem, const Vector<typename P::Scalar>& w0, const R& rule,
+        const StepSearchOptions<typename P::Scalar>& ladder) {
+  using Scalar = typename P::Scalar;
+  using std::isfinite;
+  detail::check(ladder);
+  require(!ladder.by_accuracy, "by_accuracy is for the search with SgdOptions: a problem has a loss and no accuracy");
+  const Scalar start = problem.loss(w0);
+  constexpr double divergence_factor = 100.0;
+  return detail::search_ladder<Scalar>(ladder, [&](Scalar step, std::size_t k) {
+    StepTrial<Scalar> trial{step};
+    IntegrateOptions<Scalar> options;
+    if (!ladder.checkpoint.empty())
+      options.checkpoint.file = std::filesystem::path(ladder.checkpoint) += detail::concat(".", k);
+    const auto run =
+        integrate(problem, w0, Epochs{ladder.trial_epochs}, rule, BasicConstantStep<Scalar>{step}, options);
+    trial.status = run.status;
+    const auto loss = static_cast<double>(problem.loss(run.y));
+    if (run.ok() && isfinite(loss) && loss <= divergence_factor * static_cast<double>(start))
+      trial.loss = loss;
+    else if (run.ok())
+      trial.status = Status::diverged;
+    return trial;
+  });
 }
 
 }  // namespace richflow

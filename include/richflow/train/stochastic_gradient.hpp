@@ -229,6 +229,7 @@ std::unique_ptr<AnySource<S>> SampledLoss<S>::make_source() const {
 
 template <class S>
 BatchSource<S>::BatchSource(const SampledLoss<S>& loss) : loss_(loss) {
+  loss_.batch_->resize(loss_.batch_size());  // rows of few samples lie close together
   if (loss_.sampling_.gradient_noise > S(0)) noise_.setZero(loss_.dimension());
   order_.resize(static_cast<std::size_t>(loss_.batch_->num_samples()));
 }
