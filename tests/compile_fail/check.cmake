@@ -1,42 +1,68 @@
-# Compiles a snippet twice: as it is, which must fail and print the sentence that the snippet's first
-# line announces, and with MUST_COMPILE defined (its twin), which must pass. The failure must be short
-# enough to be read. A second line `// with: OPTION...` gives options of the compilation that must fail.
-# Usage: cmake -D COMPILER=c++ -D SNIPPET=x.cpp -D INCLUDE_DIR=include -D SYSTEM_INCLUDES=dir|dir -P check.cmake
+# What must not compile. Each snippet is compiled as it is, which must fail and print the sentence that the snippet's
+# first line announces; the failure must be short enough to be read. A second line `// with: OPTION...` gives options of
+# that compilation. With MUST_COMPILE defined (its twin) a snippet must pass: all twins are compiled as one source.
+# Usage: cmake -D MODE=parse|twins|snippet -D COMPILER=c++ -D SNIPPETS=x.cpp|y.cpp -D INCLUDE_DIR=include
+#          -D SYSTEM_INCLUDES=dir|dir -D SCRATCH=dir -P check.cmake
+# Mode parse comes first; it parses the library once for the others.
 
 set(longest_output 40)
 
-file(STRINGS ${SNIPPET} first_line LIMIT_COUNT 1)
-if(NOT first_line MATCHES "^// must not compile: (.+)$")
-  message(FATAL_ERROR "${SNIPPET} must begin with `// must not compile: <sentence of the compiler's output>`")
-endif()
-set(sentence "${CMAKE_MATCH_1}")
-file(STRINGS ${SNIPPET} first_lines LIMIT_COUNT 2)
-set(options "")
-if(first_lines MATCHES ";// with: (.+)$")
-  separate_arguments(options UNIX_COMMAND "${CMAKE_MATCH_1}")
-endif()
-
+string(REPLACE "|" ";" snippets "${SNIPPETS}")
 string(REPLACE "|" ";" system_includes "${SYSTEM_INCLUDES}")
 list(TRANSFORM system_includes PREPEND -isystem)
-set(compile ${COMPILER} -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow -I${INCLUDE_DIR}
-            ${system_includes})
+set(compile ${COMPILER} -std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -I${INCLUDE_DIR} ${system_includes})
+set(parsed_once ${SCRATCH}/parsed_once.hpp)
 
-execute_process(COMMAND ${compile} -Werror -DMUST_COMPILE ${SNIPPET} RESULT_VARIABLE result ERROR_VARIABLE output)
-if(NOT result EQUAL 0)
-  message(FATAL_ERROR "The twin must compile, but:\n${output}")
-endif()
+if(MODE STREQUAL "parse")
+  file(WRITE ${parsed_once} "#include \"richflow/richflow.hpp\"\n")
+  # Both g++ and clang++ look for this name.
+  execute_process(COMMAND ${compile} -Werror -x c++-header ${parsed_once} -o ${parsed_once}.gch RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "The library does not compile")
+  endif()
 
-execute_process(COMMAND ${compile} ${options} ${SNIPPET} RESULT_VARIABLE result ERROR_VARIABLE output)
-if(result EQUAL 0)
-  message(FATAL_ERROR "The snippet compiles, and should have failed with: ${sentence}")
+elseif(MODE STREQUAL "twins")
+  set(includes "")
+  set(twins "")
+  foreach(snippet IN LISTS snippets)
+    file(STRINGS ${snippet} own_includes REGEX "^#include ")
+    list(APPEND includes ${own_includes})
+    get_filename_component(name ${snippet} NAME_WE)
+    string(APPEND twins "namespace ${name} {\n#include \"${snippet}\"\n}\n")
+  endforeach()
+  # Outside the namespaces, so that in them they include nothing again.
+  list(REMOVE_DUPLICATES includes)
+  list(JOIN includes "\n" includes)
+  file(WRITE ${SCRATCH}/twins.cpp "${includes}\n${twins}")
+  execute_process(COMMAND ${compile} -fsyntax-only -include ${parsed_once} -Werror -DMUST_COMPILE ${SCRATCH}/twins.cpp
+                  RESULT_VARIABLE result ERROR_VARIABLE output)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "Every twin must compile, but:\n${output}")
+  endif()
+
+else()
+  file(STRINGS ${snippets} first_lines LIMIT_COUNT 2)
+  if(NOT first_lines MATCHES "^// must not compile: ([^;]+)")
+    message(FATAL_ERROR "${snippets} must begin with `// must not compile: <sentence of the compiler's output>`")
+  endif()
+  set(sentence "${CMAKE_MATCH_1}")
+  # Options may change what the library is.
+  set(options -include ${parsed_once})
+  if(first_lines MATCHES ";// with: (.+)$")
+    separate_arguments(options UNIX_COMMAND "${CMAKE_MATCH_1}")
+  endif()
+  execute_process(COMMAND ${compile} -fsyntax-only ${options} ${snippets} RESULT_VARIABLE result ERROR_VARIABLE output)
+  if(result EQUAL 0)
+    message(FATAL_ERROR "The snippet compiles, and should have failed with: ${sentence}")
+  endif()
+  string(FIND "${output}" "${sentence}" position)
+  if(position EQUAL -1)
+    message(FATAL_ERROR "The compiler does not say `${sentence}`, but:\n${output}")
+  endif()
+  string(REGEX MATCHALL "\n" line_ends "${output}")
+  list(LENGTH line_ends lines)
+  if(lines GREATER longest_output)
+    message(FATAL_ERROR "The failure takes ${lines} lines, more than ${longest_output}:\n${output}")
+  endif()
+  message(STATUS "fails in ${lines} lines, as it must")
 endif()
-string(FIND "${output}" "${sentence}" position)
-if(position EQUAL -1)
-  message(FATAL_ERROR "The compiler does not say `${sentence}`, but:\n${output}")
-endif()
-string(REGEX MATCHALL "\n" line_ends "${output}")
-list(LENGTH line_ends lines)
-if(lines GREATER longest_output)
-  message(FATAL_ERROR "The failure takes ${lines} lines, more than ${longest_output}:\n${output}")
-endif()
-message(STATUS "fails in ${lines} lines, as it must")
