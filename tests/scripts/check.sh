@@ -5,7 +5,7 @@
 #
 # CASE: ninja_only, make_only (the other build tool hidden: packages are still found), apt_lock (apt is busy at first),
 # odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped), wrong_numbers (seeds
-# and threads that are none are refused before anything is done)
+# and threads that are none, and a folder without images, are refused before anything is done)
 set -eu
 source=$2
 scratch=$3
@@ -61,6 +61,12 @@ case $1 in
         [ ! -e "$scratch/figures" ] || fail_check "$option '$number': a folder was made"
       done
     done
+    cd "$scratch"
+    if output=$(sh "$source/examples/reproduce.sh" --quick --out figures --mnist nothing 2>&1); then
+      fail_check "--mnist of a folder without images was taken"
+    fi
+    [ "$output" = "--mnist '$scratch/nothing' holds no train-images-idx3-ubyte" ] || fail_check "--mnist: $output"
+    [ ! -e figures ] || fail_check "--mnist: a folder was made"
     ;;
   ninja_only)
     command -v ninja >/dev/null || { echo "skipped: there is no ninja"; exit 0; }
