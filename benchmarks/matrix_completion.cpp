@@ -21,7 +21,7 @@ namespace {
 
 using namespace richflow;
 
-using Completion = MatrixFactorization<double, MatrixEntries>;
+using Completion = MatrixFactorization<double>;
 
 constexpr double loss_goal = 1e-10;
 

@@ -98,15 +98,12 @@ class EvaluationInTwoPasses final : public AnyEvaluation<float> {
   [[nodiscard]] std::unique_ptr<AnyEvaluation<float>> clone() const override {
     return std::make_unique<EvaluationInTwoPasses>(*this);
   }
-  void forward(ConstVectorRef<float> w, ConstMatrixRef<float> X, MatrixRef<float> F) override {
-    inner_.forward(w, X, F);
-  }
-  void add_pullback(ConstVectorRef<float> /*w*/, ConstMatrixRef<float> /*X*/, ConstMatrixRef<float> G, float scale,
+  void forward(ConstVectorRef<float> w, Samples<float> X, MatrixRef<float> F) override { inner_.forward(w, X, F); }
+  void add_pullback(ConstVectorRef<float> /*w*/, Samples<float> /*X*/, ConstMatrixRef<float> G, float scale,
                     VectorRef<float> target) override {
     inner_.add_pullback(G, scale, target);
   }
-  void jvp(ConstVectorRef<float> /*w*/, ConstMatrixRef<float> /*X*/, ConstVectorRef<float> v,
-           MatrixRef<float> dF) override {
+  void jvp(ConstVectorRef<float> /*w*/, Samples<float> /*X*/, ConstVectorRef<float> v, MatrixRef<float> dF) override {
     inner_.jvp(v, dF);
   }
 

@@ -32,10 +32,9 @@ Dataset spectra(const Fig4Options& options, const Cell& cell) {
 }
 
 /// Where the flow of width k ends, started at entries N(0, 2 mu^2 / k).
-template <class Kind>
 Matrix<double> limit(const Fig4Options& options, const Cell& cell, const Dataset& data) {
   const Index d = options.dimension;
-  const MatrixFactorization<double, Kind> wide(d, d, cell.integer("k"));
+  const MatrixFactorization<double> wide(d, d, cell.integer("k"));
   RandomStream random(options.seed, cell.stream());
   const Scale scale = Scale::from_value(std::sqrt(2.0 / cell["k"]) * options.mu);
   const LiftedFlow flow(wide.reduced(), data);
@@ -47,7 +46,8 @@ Matrix<double> limit(const Fig4Options& options, const Cell& cell, const Dataset
 NamedNumbers diagonal_numbers(const Fig4Options& options, const Cell& cell) {
   const Dataset data = spectra(options, cell);
   const Vector<double> beta = minimize_hypentropy(data.X(), data.y(), Scale::from_value(options.mu)).require_ok().beta;
-  const Matrix<double> M = limit<DiagonalMeasurements>(options, cell, data);
+  const Index d = options.dimension;
+  const Matrix<double> M = limit(options, cell, {MatrixMeasurements<double>::diagonal(d, d, data.X()), data.y()});
   return {{"distance", (M - Matrix<double>(beta.asDiagonal())).norm() / beta.norm()}};
 }
 
@@ -63,10 +63,10 @@ NamedNumbers commuting_numbers(const Fig4Options& options, const Cell& cell) {
     const Matrix<double> X_n = Q * drawn.X().row(n).transpose().asDiagonal() * Q.transpose();
     X.row(n) = Eigen::Map<const Vector<double>>(X_n.data(), d * d).transpose();
   }
-  const Dataset data(std::move(X), drawn.y());
-  const auto minimizer = minimize_schatten_commuting(d, data, Scale::from_value(options.mu));
+  const Dataset data(MatrixMeasurements<double>::dense(d, d, std::move(X)), drawn.y());
+  const auto minimizer = minimize_schatten_commuting(data, Scale::from_value(options.mu));
   static_cast<void>(minimizer.spectrum.require_ok());
-  const Matrix<double> M = limit<DenseMeasurements>(options, cell, data);
+  const Matrix<double> M = limit(options, cell, data);
   return {{"distance", (M - minimizer.matrix).norm() / minimizer.matrix.norm()}};
 }
 

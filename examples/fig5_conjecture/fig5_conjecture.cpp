@@ -27,10 +27,9 @@ constexpr int highest_decade = 4;
 
 double relative_distance(const Matrix<double>& a, const Matrix<double>& b) { return (a - b).norm() / b.norm(); }
 
-/// Where the flow of `Kind` ends from the start of infinite width.
-template <class Kind>
+/// Where the flow ends from the start of infinite width.
 Matrix<double> limit(Index d, const Dataset& data, double strength) {
-  const MatrixFactorization<double, Kind> model(d, d, 2 * d);
+  const MatrixFactorization<double> model(d, d, 2 * d);
   const Matrix<double> start = std::sqrt(strength) * Matrix<double>::Identity(2 * d, 2 * d);
   const LiftedFlow flow(model, data);
   const auto solution = integrate_to_loss(flow, model.pack(start), fitted * data.y().squaredNorm(), accuracy);
@@ -47,13 +46,12 @@ NamedNumbers completion_numbers(const Fig5ConjectureOptions& options, const Cell
   drawn.stream = static_cast<std::uint64_t>(cell.integer("seed"));
   const MatrixCompletion problem = matrix_completion(drawn);
   const Dataset& data = problem.observations.dataset;
-  const FactorShape shape = FactorShape::general(options.dimension, options.dimension);
-  const Matrix<double> M = limit<MatrixEntries>(options.dimension, data, cell["strength"]);
-  SchattenPath<MatrixEntries> path(shape, data);
+  const Matrix<double> M = limit(options.dimension, data, cell["strength"]);
+  SchattenPath path(data);
   const SpectralResult argmin = path.solve(mu_of(cell)).require_ok();
-  const Matrix<double> nuclear = min_nuclear_norm_interpolator<MatrixEntries>(shape, data).require_ok().matrix;
+  const Matrix<double> nuclear = min_nuclear_norm_interpolator(data).require_ok().matrix;
   return {{"distance", relative_distance(M, argmin.matrix)},
-          {"excess", SchattenHypentropy(shape.rows(), shape.cols(), mu_of(cell)).value(M) / argmin.objective - 1.0},
+          {"excess", SchattenHypentropy(M.rows(), M.cols(), mu_of(cell)).value(M) / argmin.objective - 1.0},
           {"flow_to_truth", relative_distance(M, problem.truth)},
           {"argmin_to_truth", relative_distance(argmin.matrix, problem.truth)},
           {"flow_to_nuclear", relative_distance(M, nuclear)},
@@ -66,7 +64,7 @@ NamedNumbers commuting_numbers(const Fig5ConjectureOptions& options, const Cell&
   Matrix<double> X = normal_matrix(random, options.num_commuting, d);
   Vector<double> y = normal_vector(random, options.num_commuting);
   const Dataset data(std::move(X), std::move(y));
-  const Matrix<double> M = limit<DiagonalMeasurements>(d, data, cell["strength"]);
+  const Matrix<double> M = limit(d, {MatrixMeasurements<double>::diagonal(d, d, data.X()), data.y()}, cell["strength"]);
   const Vector<double> beta = minimize_hypentropy(data.X(), data.y(), mu_of(cell)).require_ok().beta;
   return {{"distance", relative_distance(M, beta.asDiagonal())}};
 }

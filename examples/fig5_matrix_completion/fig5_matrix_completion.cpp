@@ -25,13 +25,12 @@ constexpr double fitted = 1e-16;   // L over |y|^2 at which the flow has arrived
 constexpr double accuracy = 1e-4;  // of a step, per direction: the limit is then known to about 1e-6
 constexpr int attempts = 1000;     // to draw a mask that sees every row and column
 
-using Completion = MatrixFactorization<double, MatrixEntries>;
+using Completion = MatrixFactorization<double>;
 
 /// 1 where an entry is not observed.
 Matrix<double> unobserved(const MatrixCompletion& problem) {
   Matrix<double> mask = Matrix<double>::Ones(problem.truth.rows(), problem.truth.cols());
-  const Matrix<double>& X = problem.observations.dataset.X();
-  for (Index n = 0; n < X.rows(); ++n) mask(static_cast<Index>(X(n, 0)), static_cast<Index>(X(n, 1))) = 0.0;
+  for (const auto [i, j] : problem.observations.dataset.measurements().places()) mask(i, j) = 0.0;
   return mask;
 }
 
@@ -43,11 +42,10 @@ double rms_unobserved(const MatrixCompletion& problem, const Matrix<double>& M) 
 
 NamedNumbers problem_numbers(const Fig5Options& options, const Cell& cell) {
   const Fig5Problem problem = fig5_problem(options, cell.integer("seed"));
-  const FactorShape shape = FactorShape::general(options.dimension, options.dimension);
   const Dataset& data = problem.completion.observations.dataset;
   return {{"truth_nuclear", nuclear_norm(problem.completion.truth)},
-          {"min_nuclear", min_nuclear_norm_interpolator<MatrixEntries>(shape, data).require_ok().objective},
-          {"kernel_nuclear", nuclear_norm(min_frobenius_interpolator<MatrixEntries>(shape, data))},
+          {"min_nuclear", min_nuclear_norm_interpolator(data).require_ok().objective},
+          {"kernel_nuclear", nuclear_norm(min_frobenius_interpolator(data))},
           {"truth_rms_unobserved", rms_unobserved(problem.completion, problem.completion.truth)},
           {"refused_masks", static_cast<double>(problem.num_refused)}};
 }

@@ -23,6 +23,7 @@
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/data/labels.hpp"
 #include "richflow/data/measurements.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/data/table.hpp"
 #include "richflow/diagnostics/invariants.hpp"
 #include "richflow/flow/dual_flow.hpp"

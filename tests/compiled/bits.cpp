@@ -78,10 +78,9 @@ void print_matrix_minimizers() {
     for (Index k = 0; k < X.cols(); ++k) X(n, k) = static_cast<S>(random.normal());
     y[n] = static_cast<S>(random.normal());
   }
-  const auto shape = FactorShape::general(3, 3);
   BasicSchattenPathOptions<S> options;
   options.primal_tolerance = S(100) * std::numeric_limits<S>::epsilon();
-  BasicSchattenPath<DenseMeasurements, S> path(shape, BasicDataset<S>(X, y), options);
+  BasicSchattenPath<S> path(BasicDataset<S>(MatrixMeasurements<S>::dense(3, 3, X), y), options);
   for (const double log_mu : {0.0, -3.0}) {
     const auto result = path.solve(BasicScale<S>::from_log(static_cast<S>(log_mu)));
     std::printf("%s\n", result.message.c_str());

@@ -72,8 +72,7 @@ TEST_CASE("every result has a message with its numbers, and throws it") {
              text_contains("tolerance_reached"));
 
   const auto completion = matrix_completion({.rows = 3, .cols = 3, .num_observed = 6, .seed = 1});
-  const auto matrix =
-      min_nuclear_norm_interpolator<MatrixEntries>(FactorShape::general(3, 3), completion.observations.dataset);
+  const auto matrix = min_nuclear_norm_interpolator(completion.observations.dataset);
   CHECK_THAT(matrix.message, text_contains(to_string(matrix.status)));
 
   StepSearchResult<double> none;

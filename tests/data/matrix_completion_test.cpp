@@ -16,16 +16,14 @@ TEST_CASE("the defaults are the protocol of Figure 5") {
   const MatrixCompletion problem = matrix_completion({.seed = 4});
   const Dataset& data = problem.observations.dataset;
   CHECK(data.num_samples() == 60);
-  CHECK(data.dimension() == 2);
+  CHECK(data.dimension() == 100);
   REQUIRE(problem.truth.rows() == 10);
   REQUIRE(problem.truth.cols() == 10);
   const Vector<double> spectrum = problem.truth.jacobiSvd().singularValues();
   CHECK(spectrum(1) <= 1e-14 * spectrum(0));
-  std::set<std::pair<double, double>> seen;
-  for (Index n = 0; n < 60; ++n) {
-    seen.emplace(data.X()(n, 0), data.X()(n, 1));
-    CHECK(data.y()(n) == problem.truth(static_cast<Index>(data.X()(n, 0)), static_cast<Index>(data.X()(n, 1))));
-  }
+  std::set<std::pair<Index, Index>> seen;
+  for (const auto [i, j] : data.measurements().places()) seen.emplace(i, j);
+  CHECK(data.measurements().apply(problem.truth) == data.y());
   CHECK(seen.size() == 60);
   CHECK(matrix_completion({.seed = 4}).observations.dataset.y() == data.y());
   CHECK(matrix_completion({.seed = 4, .stream = 1}).observations.dataset.y() != data.y());
@@ -46,7 +44,7 @@ TEST_CASE("rows and columns without an observation are allowed and reported") {
   CHECK(observed.empty_rows == std::vector<Index>{1, 3});
   CHECK(observed.empty_cols == std::vector<Index>{1});
   CHECK(observed.num_repeated == 0);
-  CHECK(observed.dataset.X().row(0) == Eigen::RowVector2d(2.0, 0.0));
+  CHECK(observed.dataset.measurements().places() == std::vector<MatrixEntry>{{2, 0}, {0, 0}, {2, 2}});
   CHECK(observed.dataset.y() == Eigen::Vector3d(1.0, -1.0, 0.5));
 }
 

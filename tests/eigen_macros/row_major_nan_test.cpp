@@ -20,10 +20,9 @@ static_assert(Eigen::MatrixXd::IsRowMajor && !Matrix<double>::IsRowMajor);
 Eigen::MatrixXd row_major(RandomStream& random, Index rows, Index cols) { return normal_matrix(random, rows, cols); }
 
 template <class M>
-void check_model(const M& model, Index input_dimension) {
+void check_model(const M& model, const Dataset& data) {
   RandomStream random(3);
   const Index count = model.num_parameters();
-  const Dataset data(row_major(random, 6, input_dimension), normal_vector(random, 6));
   const testing::BatteryReport report = testing::model_battery(
       model, normal_vector(random, count), data, normal_vector(random, count), normal_vector(random, 6), 1e-4);
   INFO(report);
@@ -57,8 +56,11 @@ TEST_CASE("data in rows are the same data: interpolators against a dense decompo
 }
 
 TEST_CASE("models and their derivatives agree with finite differences") {
-  check_model(ReluNetwork<double>(3, {7, 5}, true), 3);
-  check_model(MatrixFactorization<double>(2, 3, 4), 6);
+  RandomStream random(2);
+  const Eigen::MatrixXd X = row_major(random, 6, 6);
+  const Vector<double> y = normal_vector(random, 6);
+  check_model(ReluNetwork<double>(3, {7, 5}, true), Dataset(X.leftCols(3), y));
+  check_model(MatrixFactorization<double>(2, 3, 4), Dataset(MatrixMeasurements<double>::dense(2, 3, X), y));
 }
 
 TEST_CASE("networks train, on batches that do not divide the data") {

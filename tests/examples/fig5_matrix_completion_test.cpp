@@ -71,7 +71,7 @@ TEST_CASE("figure 5: a point is where plain descent ends, by its numbers") {
   options.widths = {30};
   const Fig5Sweeps sweeps = run_fig5_sweeps(options, SweepRunner(1));
   const auto problem = fig5_problem(options, 0).completion;
-  const richflow::MatrixFactorization<double, richflow::MatrixEntries> model(5, 5, 30);
+  const richflow::MatrixFactorization<double> model(5, 5, 30);
   richflow::RandomStream random(99);
   const auto solution = richflow::gradient_descent(model, problem.observations.dataset,
                                                    model.initial_parameters(random, richflow::Scale::from_value(1e-3)),

@@ -28,7 +28,7 @@ using namespace test_support;
 
 namespace {
 
-using Completion = MatrixFactorization<double, MatrixEntries>;
+using Completion = MatrixFactorization<double>;
 
 PiController accuracy(double relative, double first_step) {
   return PiController{.tolerance = {.relative = relative, .absolute = 0.0}, .first_step = first_step};
@@ -44,10 +44,9 @@ Vector<double> to_limit(const Flow& flow, const Vector<double>& w0, double relat
 }
 
 template <class M>
-void check_linear_algebra(const M& model, Index samples) {
-  using Kind = typename M::Measurements;
+void check_linear_algebra(const M& model, Kind kind, Index samples) {
   RandomStream random(31);
-  const Dataset data = random_measured_data<Kind>(random, model.shape(), samples);
+  const Dataset data = random_measured_data(random, kind, model.shape(), samples);
   const LiftedFlow flow(model, data);
   const GradientFlow plain(model, data);
   const Vector<double> w = random_vector(random, model.num_parameters());
@@ -64,9 +63,9 @@ void check_linear_algebra(const M& model, Index samples) {
   // The Jacobian, from the model alone: J(w)^T r is linear in w and in r.
   const auto apply = [&](const Vector<double>& v) {
     Vector<double> jv(samples), first(w.size()), second(w.size());
-    model.jvp(w, data.X(), v, jv);
-    model.vjp(w, data.X(), jv, first);
-    model.vjp(v, data.X(), r, second);
+    model.jvp(w, data.measurements(), v, jv);
+    model.vjp(w, data.measurements(), jv, first);
+    model.vjp(v, data.measurements(), r, second);
     return Vector<double>(2.0 * (first + second));
   };
   auto solver = flow.make_linear_solver();
@@ -78,7 +77,7 @@ void check_linear_algebra(const M& model, Index samples) {
     Vector<double> u = rhs;
     flow.solve(solver, u);
     // The condition number is at most (shift + |S|) / (shift - |B|).
-    const double norm = shift + 2.0 * 2.0 * data.X().squaredNorm() * w.squaredNorm() + size;
+    const double norm = shift + 2.0 * 2.0 * measurement_rows(data).squaredNorm() * w.squaredNorm() + size;
     CHECK((shift * u + apply(u) - rhs).norm() <= 100 * eps * norm * u.norm());
   }
   const double lowest = Eigen::SelfAdjointEigenSolver<Matrix<double>>(solver.B).eigenvalues()(0);
@@ -102,14 +101,14 @@ void check_linear_algebra(const M& model, Index samples) {
 }  // namespace
 
 TEST_CASE("the lifted flow is the gradient flow of the model, and solves with its exact Jacobian") {
-  check_linear_algebra(MatrixFactorization<double>(3, 4, 7), 5);
-  check_linear_algebra(MatrixFactorization<double>(3, 4, 2), 12);
-  check_linear_algebra(Completion(4, 3, 7), 8);
-  check_linear_algebra(Completion(10, 10, 3), 60);
-  check_linear_algebra(MatrixFactorization<double, DiagonalMeasurements>(4, 6, 5), 3);
-  check_linear_algebra(SymmetricFactorization<double>(4, 3), 6);
-  check_linear_algebra(SymmetricFactorization<double, MatrixEntries>(5, 5), 9);
-  check_linear_algebra(SymmetricFactorization<double, DiagonalMeasurements>(5, 5), 3);
+  check_linear_algebra(MatrixFactorization<double>(3, 4, 7), Kind::dense, 5);
+  check_linear_algebra(MatrixFactorization<double>(3, 4, 2), Kind::dense, 12);
+  check_linear_algebra(Completion(4, 3, 7), Kind::entries, 8);
+  check_linear_algebra(Completion(10, 10, 3), Kind::entries, 60);
+  check_linear_algebra(MatrixFactorization<double>(4, 6, 5), Kind::diagonal, 3);
+  check_linear_algebra(SymmetricFactorization<double>(4, 3), Kind::dense, 6);
+  check_linear_algebra(SymmetricFactorization<double>(5, 5), Kind::entries, 9);
+  check_linear_algebra(SymmetricFactorization<double>(5, 5), Kind::diagonal, 3);
 }
 
 TEST_CASE("the trajectory of the reference table, from 40 digits") {
@@ -178,14 +177,13 @@ TEST_CASE("the factor's flow is the lifted equation, for any width") {
     CAPTURE(width);
     RandomStream random(33);
     const Completion wide(4, 3, width);
-    const Dataset data = random_measured_data<MatrixEntries>(random, wide.shape(), 8);
+    const Dataset data = random_measured_data(random, Kind::entries, wide.shape(), 8);
     const Vector<double> w = wide.initial_parameters(random, Scale::from_value(0.3));
     const LiftedFlow flow(wide.reduced(), data);
     const auto narrow = integrate(flow, wide.reduce(w), TimeSpan{0.0, 2.0}, Rodas4{}, accuracy(1e-9, 0.0));
 
     LiftedEquation equation{4, 3, {}, data.y()};
-    for (Index n = 0; n < 8; ++n)
-      equation.observed.emplace_back(static_cast<Index>(data.X()(n, 0)), static_cast<Index>(data.X()(n, 1)));
+    for (const auto [i, j] : data.measurements().places()) equation.observed.emplace_back(i, j);
     const Matrix<double> W0 = wide.stack(w) * wide.stack(w).transpose();
     const auto lifted = integrate(equation, Eigen::Map<const Vector<double>>(W0.data(), W0.size()), TimeSpan{0.0, 2.0},
                                   DormandPrince{}, PiController{.tolerance = {.relative = 1e-11, .absolute = 1e-13}});
@@ -201,7 +199,7 @@ TEST_CASE("the factor's flow is the lifted equation, for any width") {
 TEST_CASE("Rodas4 has order four on the lifted flow") {
   RandomStream random(34);
   const Completion model(4, 3, 7);
-  const Dataset data = random_measured_data<MatrixEntries>(random, model.shape(), 8);
+  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 8);
   const Vector<double> w = model.initial_parameters(random, Scale::from_value(0.5));
   const LiftedFlow flow(model, data);
   const auto end = [&](int steps) {
@@ -216,7 +214,7 @@ TEST_CASE("Rodas4 has order four on the lifted flow") {
 TEST_CASE("the invariant is conserved to the tolerance") {
   RandomStream random(35);
   const Completion model(5, 4, 9);
-  const Dataset data = random_measured_data<MatrixEntries>(random, model.shape(), 9);
+  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 9);
   const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.3));
   const LiftedFlow flow(model, data);
   double previous = 1.0;
@@ -268,8 +266,9 @@ TEST_CASE("diagonal measurements from the balanced start end at the hypentropy m
   RandomStream random(37);
   const Index d = 8;
   const Index samples = 3;
-  const Dataset data(random_matrix(random, samples, d), random_vector(random, samples));
-  const MatrixFactorization<double, DiagonalMeasurements> model(d, d, 2 * d);
+  const Matrix<double> X = random_matrix(random, samples, d);
+  const Dataset data(MatrixMeasurements<double>::diagonal(d, d, X), random_vector(random, samples));
+  const MatrixFactorization<double> model(d, d, 2 * d);
   for (const double log_mu : {-12.0, -4.0, 0.0, 2.0}) {
     CAPTURE(log_mu);
     const double mu = std::exp(log_mu);
@@ -280,9 +279,8 @@ TEST_CASE("diagonal measurements from the balanced start end at the hypentropy m
     const auto solution = integrate(flow, w0, TimeSpan{0.0, infinity}, Rodas4{}, accuracy(1e-7, flow.first_step(w0)),
                                     {.save_at = {.every = 4}, .events = {loss_below(1e-22).at_step_end()}});
     REQUIRE(solution.ok());
-    Vector<double> diagonal(d);
-    model.beta(solution.y, diagonal);
-    const Vector<double> limit = minimize_hypentropy(data.X(), data.y(), Scale::from_log(log_mu)).require_ok().beta;
+    Vector<double> diagonal = model.product(solution.y).diagonal();
+    const Vector<double> limit = minimize_hypentropy(X, data.y(), Scale::from_log(log_mu)).require_ok().beta;
     // Up to a hundred steps, each accurate to 1e-7 in every direction of the stack.
     CHECK((diagonal - limit).norm() <= 1e-5 * limit.norm());
     // The off-diagonal entries stay 0, to rounding.
@@ -290,10 +288,10 @@ TEST_CASE("diagonal measurements from the balanced start end at the hypentropy m
     // arcsinh(M_ii / (2 mu^2)) is in the row space of X all the time; it moves by the relative error of M_ii at most.
     REQUIRE(solution.values.size() >= 2);
     for (const Vector<double>& w : solution.values) {
-      model.beta(w, diagonal);
+      diagonal = model.product(w).diagonal();
       const Vector<double> z = (diagonal / (2.0 * mu * mu)).array().asinh();
-      const Vector<double> nu = data.X().transpose().householderQr().solve(z);
-      CHECK((z - data.X().transpose() * nu).norm() <= 1e-5 * (1.0 + z.norm()));
+      const Vector<double> nu = X.transpose().householderQr().solve(z);
+      CHECK((z - X.transpose() * nu).norm() <= 1e-5 * (1.0 + z.norm()));
     }
   }
 }
@@ -303,13 +301,12 @@ TEST_CASE("as alpha^2 k grows the limit of the symmetric factorization is the ke
   RandomStream random(38);
   const Index d = 6;
   const Index samples = 10;
-  const FactorShape shape = FactorShape::symmetric(d);
-  const Matrix<double> X = random_measurements<DenseMeasurements>(random, shape, samples) / std::sqrt(double(d));
+  const auto X = MatrixMeasurements<double>::dense(d, d, random_matrix(random, samples, d * d) / std::sqrt(double(d)));
   const Vector<double> y = random_vector(random, samples);
   // Minimum-Frobenius symmetric interpolator, the kernel limit for W(0) -> alpha^2 k I.
   Matrix<double> symmetrized(samples, d * d);
   for (Index n = 0; n < samples; ++n) {
-    const Matrix<double> X_n = measurement_matrix<DenseMeasurements>(shape, X, n);
+    const Matrix<double> X_n = measurement_matrix(X, n);
     const Matrix<double> half = 0.5 * (X_n + X_n.transpose());
     symmetrized.row(n) = Eigen::Map<const Vector<double>>(half.data(), d * d).transpose();
   }
@@ -374,7 +371,7 @@ TEST_CASE("tiny starts end near the truth, the nearer the smaller") {
 TEST_CASE("a resumed run of the lifted flow is the uninterrupted one, bit for bit") {
   RandomStream random(40);
   const Completion model(5, 4, 9);
-  const Dataset data = random_measured_data<MatrixEntries>(random, model.shape(), 12);
+  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 12);
   const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.1));
   const LiftedFlow flow(model, data);
   const auto controller = accuracy(1e-4, 1e-3);
@@ -390,9 +387,7 @@ TEST_CASE("a resumed run of the lifted flow is the uninterrupted one, bit for bi
 
 TEST_CASE("the error of a step is measured per direction") {
   const Completion model(2, 2, 4);
-  Matrix<double> X(1, 2);
-  X << 0, 0;
-  const Dataset data(X, Vector<double>::Ones(1));
+  const Dataset data(MatrixMeasurements<double>::entries(2, 2, {{0, 0}}), Vector<double>::Ones(1));
   const LiftedFlow flow(model, data);
   Matrix<double> F = Matrix<double>::Zero(4, 4);
   F.diagonal() << 1.0, 1e-3, 1.0, 1e-6;
@@ -413,12 +408,10 @@ TEST_CASE("the error of a step is measured per direction") {
 
 TEST_CASE("the lifted flow refuses data that are not measurements of its matrix") {
   const Completion model(3, 3, 6);
-  Matrix<double> X(2, 2);
-  X << 0, 0, 3, 1;
-  const Dataset data(X, Vector<double>::Ones(2));
-  CHECK_THROWS_MATCHES(LiftedFlow(model, data), ArgumentError, message_contains("X(1, 0) = 3 is not a row index"));
-  const Dataset dense(Matrix<double>::Ones(2, 8), Vector<double>::Ones(2));
-  CHECK_THROWS_MATCHES(LiftedFlow(MatrixFactorization<double>(3, 3, 2), dense), DimensionError,
-                       message_contains("X has 8 columns where 9 are needed"));
-  CHECK_THROWS_AS(LiftedFlow(MatrixFactorization<double, DiagonalMeasurements>(3, 3, 2), dense), DimensionError);
+  const Dataset other(MatrixMeasurements<double>::entries(4, 3, {{0, 0}, {3, 1}}), Vector<double>::Ones(2));
+  CHECK_THROWS_MATCHES(LiftedFlow(model, other), DimensionError,
+                       message_contains("the measurements are of a 4 x 3 matrix where that of the model is 3 x 3"));
+  const Dataset rows(Matrix<double>::Ones(2, 9), Vector<double>::Ones(2));
+  CHECK_THROWS_MATCHES(LiftedFlow(model, rows), ArgumentError,
+                       message_contains("the data are a matrix X of 2 samples where measurements"));
 }

@@ -122,15 +122,15 @@ TEST_CASE("the flow of the two-layer net on features in any units: ok is said of
 TEST_CASE("the lifted flow on dense measurements in any units: ok is said of the residual in the data as given") {
   RandomStream random(212);
   const FactorShape shape = FactorShape::general(2, 3);
-  const MatrixFactorization<double, DenseMeasurements> model(2, 3, 5);
+  const MatrixFactorization<double> model(2, 3, 5);
   for (int exponent = 0; exponent <= 18; exponent += 6)
     for (const bool rows_too : {false, true}) {
       CAPTURE(exponent, rows_too);
       const double ratio = std::pow(10.0, exponent);
       const Vector<double> columns = mixed_units(random, 6, rows_too ? 1.0 : ratio);
       const Vector<double> rows = mixed_units(random, 3, rows_too ? ratio : 1.0);
-      const Dataset data(rows.asDiagonal() * random_matrix(random, 3, 6) * columns.asDiagonal(),
-                         rows.cwiseProduct(random_vector(random, 3)));
+      const Matrix<double> X = rows.asDiagonal() * random_matrix(random, 3, 6) * columns.asDiagonal();
+      const Dataset data(MatrixMeasurements<double>::dense(2, 3, X), rows.cwiseProduct(random_vector(random, 3)));
       const double threshold = 1e-8 * data.y().squaredNorm();
       const LiftedFlow flow(model, data);
       const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.5));
@@ -145,7 +145,7 @@ TEST_CASE("the lifted flow on dense measurements in any units: ok is said of the
       const Eigen::Map<const Matrix<double>> T(solution.y.data(), 5, 5);
       const Matrix<double> M = T.leftCols(shape.rows()).transpose() * T.rightCols(shape.cols());
       const Vector<double> m = Eigen::Map<const Vector<double>>(M.data(), 6);
-      const double loss = std::pow(relative_residual(data.X(), m, data.y()), 2) * data.y().squaredNorm();
+      const double loss = std::pow(relative_residual(X, m, data.y()), 2) * data.y().squaredNorm();
       check_status(solution, loss, threshold);
       if (exponent == 0) CHECK(solution.ok());
     }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "richflow/core/random.hpp"
@@ -10,6 +11,7 @@
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
 #include "support/random_inputs.hpp"
+#include "support/row_sums.hpp"
 
 using namespace richflow;
 using namespace test_support;
@@ -17,12 +19,11 @@ using namespace test_support;
 namespace {
 
 /// The proof, without the library: M fits, Z = sum nu_n X_n has no singular value beyond 1, and <y, nu> = |M|_*.
-template <class Kind>
-void check_certificate(const FactorShape& shape, const Dataset& data, const SpectralResult& result) {
+void check_certificate(const Dataset& data, const SpectralResult& result) {
   INFO(result.status << " after " << result.iterations << ", gap " << result.duality_gap << ", residual "
                      << result.primal_residual);
   REQUIRE(result.ok());
-  const auto [fit, Z] = measured<Kind>(shape, data.X(), result.matrix, result.nu);
+  const auto [fit, Z] = measured(data.measurements(), result.matrix, result.nu);
   CHECK((fit - data.y()).norm() <= 1e-12 * data.y().norm());
   CHECK(spectral_norm(Z) <= 1.0 + 1e-13);
   CHECK_THAT(result.objective, near(nuclear_norm(result.matrix), 1e-13, 0.0));
@@ -39,13 +40,12 @@ Dataset completion(Index rows, Index cols, const std::vector<ObservedEntry>& ent
 }  // namespace
 
 TEST_CASE("minimum-nuclear-norm completions come with a proof") {
-  const FactorShape shape = FactorShape::general(10, 10);
   for (std::uint64_t stream = 0; stream < 8; ++stream) {
     CAPTURE(stream);
     const MatrixCompletion problem = matrix_completion({.seed = 1, .stream = stream});
     const Dataset& data = problem.observations.dataset;
-    const auto result = min_nuclear_norm_interpolator<MatrixEntries>(shape, data);
-    check_certificate<MatrixEntries>(shape, data, result);
+    const auto result = min_nuclear_norm_interpolator(data);
+    check_certificate(data, result);
     CHECK(result.objective <= nuclear_norm(problem.truth) * (1.0 + 1e-7));
   }
 }
@@ -56,20 +56,34 @@ TEST_CASE("dense measurements, rectangular matrices and few or many measurements
        {std::tuple<Index, Index, Index>{4, 7, 1}, {4, 7, 12}, {6, 3, 17}, {5, 5, 25}}) {
     CAPTURE(rows, cols, samples);
     const FactorShape shape = FactorShape::general(rows, cols);
-    const Dataset data = random_measured_data<DenseMeasurements>(random, shape, samples);
-    check_certificate<DenseMeasurements>(shape, data, min_nuclear_norm_interpolator<DenseMeasurements>(shape, data));
+    const Dataset data = random_measured_data(random, Kind::dense, shape, samples);
+    check_certificate(data, min_nuclear_norm_interpolator(data));
   }
 }
 
 TEST_CASE("diagonal measurements: the smallest nuclear norm is the smallest l1 norm") {
   RandomStream random(6);
   const FactorShape shape = FactorShape::general(9, 9);
-  const Dataset data = random_measured_data<DiagonalMeasurements>(random, shape, 4);
-  const auto result = min_nuclear_norm_interpolator<DiagonalMeasurements>(shape, data);
-  check_certificate<DiagonalMeasurements>(shape, data, result);
-  const auto l1 = min_l1_interpolator(data).require_ok();
+  const Dataset data = random_measured_data(random, Kind::diagonal, shape, 4);
+  Matrix<double> X(4, 9);
+  for (Index n = 0; n < 4; ++n) X.row(n) = measurement_matrix(data.measurements(), n).diagonal().transpose();
+  const Dataset diagonals(X, data.y());
+  const auto result = min_nuclear_norm_interpolator(data);
+  check_certificate(data, result);
+  const auto l1 = min_l1_interpolator(diagonals).require_ok();
   CHECK_THAT(result.objective, near(l1.objective, 2e-7, 0.0));
   CHECK((result.matrix.diagonal() - l1.beta).norm() <= 1e-4 * l1.beta.norm());
+}
+
+TEST_CASE("a user's own measurements are minimized over as the same dense ones") {
+  RandomStream random(9);
+  const Vector<double> y = random_vector(random, 2);
+  const Dataset sums(MatrixMeasurements<double>(std::make_unique<RowSums>(3, 4, std::vector<Index>{0, 2}, 2.0)), y);
+  const Dataset dense = dense_data(FactorShape::general(3, 4), measurement_rows(sums), y);
+  CHECK((min_frobenius_interpolator(sums) - min_frobenius_interpolator(dense)).norm() <= 1e-14 * y.norm());
+  const auto result = min_nuclear_norm_interpolator(sums);
+  check_certificate(sums, result);
+  CHECK_THAT(result.objective, near(min_nuclear_norm_interpolator(dense).objective, 2e-7, 0.0));
 }
 
 TEST_CASE("2 x 2 completions in closed form") {
@@ -80,37 +94,34 @@ TEST_CASE("2 x 2 completions in closed form") {
                                    {-1.0, 2.0, 3.0, -1.0}}) {
     CAPTURE(a, b, c, x);
     const Dataset data = completion(2, 2, {{0, 0, a}, {0, 1, b}, {1, 0, c}});
-    const auto result = min_nuclear_norm_interpolator<MatrixEntries>(FactorShape::general(2, 2), data);
-    check_certificate<MatrixEntries>(FactorShape::general(2, 2), data, result);
+    const auto result = min_nuclear_norm_interpolator(data);
+    check_certificate(data, result);
     CHECK_THAT(result.matrix(1, 1), near(x, 3e-3, 0.0));  // the norm is flat there: to some roots of the gap
   }
 }
 
 TEST_CASE("the unit of the data does not matter, an empty row and zero labels are no trouble") {
-  const FactorShape shape = FactorShape::general(3, 4);
   std::vector<ObservedEntry> entries = {{0, 0, 1.0}, {0, 1, -2.0}, {2, 1, 1.5}, {2, 3, 0.3}};
-  const auto one = min_nuclear_norm_interpolator<MatrixEntries>(shape, completion(3, 4, entries));
-  check_certificate<MatrixEntries>(shape, completion(3, 4, entries), one);
+  const auto one = min_nuclear_norm_interpolator(completion(3, 4, entries));
+  check_certificate(completion(3, 4, entries), one);
   CHECK(one.matrix.row(1).norm() <= 1e-5 * one.matrix.norm());  // nothing is known of it: zero is least
   CHECK(one.matrix.col(2).norm() <= 1e-5 * one.matrix.norm());
   for (const double unit : {1e-8, 1e8}) {
     auto scaled = entries;
     for (ObservedEntry& entry : scaled) entry.value *= unit;
-    const auto other = min_nuclear_norm_interpolator<MatrixEntries>(shape, completion(3, 4, scaled));
-    check_certificate<MatrixEntries>(shape, completion(3, 4, scaled), other);
+    const auto other = min_nuclear_norm_interpolator(completion(3, 4, scaled));
+    check_certificate(completion(3, 4, scaled), other);
     CHECK((other.matrix / unit - one.matrix).norm() <= 1e-6 * one.matrix.norm());
   }
   for (ObservedEntry& entry : entries) entry.value = 0.0;
-  const auto zero = min_nuclear_norm_interpolator<MatrixEntries>(shape, completion(3, 4, entries));
+  const auto zero = min_nuclear_norm_interpolator(completion(3, 4, entries));
   CHECK(zero.ok());
   CHECK(zero.objective == 0.0);
   CHECK(zero.matrix.norm() == 0.0);
 }
 
 TEST_CASE("the minimum-Frobenius interpolator is zero where nothing is observed, and the least-squares solution") {
-  const FactorShape shape = FactorShape::general(3, 3);
-  const Matrix<double> M =
-      min_frobenius_interpolator<MatrixEntries>(shape, completion(3, 3, {{0, 1, 2.0}, {2, 2, -1.0}}));
+  const Matrix<double> M = min_frobenius_interpolator(completion(3, 3, {{0, 1, 2.0}, {2, 2, -1.0}}));
   Matrix<double> expected = Matrix<double>::Zero(3, 3);
   expected(0, 1) = 2.0;
   expected(2, 2) = -1.0;
@@ -118,9 +129,9 @@ TEST_CASE("the minimum-Frobenius interpolator is zero where nothing is observed,
 
   RandomStream random(7);
   const FactorShape wide = FactorShape::general(3, 5);
-  const Dataset data = random_measured_data<DenseMeasurements>(random, wide, 7);
-  const Vector<double> beta = min_l2_interpolator(data);
-  const Matrix<double> dense = min_frobenius_interpolator<DenseMeasurements>(wide, data);
+  const Dataset data = random_measured_data(random, Kind::dense, wide, 7);
+  const Vector<double> beta = min_l2_interpolator(Dataset(measurement_rows(data), data.y()));
+  const Matrix<double> dense = min_frobenius_interpolator(data);
   CHECK((Eigen::Map<const Vector<double>>(dense.data(), 15) - beta).norm() <= 1e-13 * beta.norm());
 }
 
@@ -131,35 +142,30 @@ TEST_CASE("dependent measurements are fine when they agree, and refused when not
   X.row(3) = 2.0 * X.row(0) - X.row(1);
   Vector<double> y = random_vector(random, 4);
   y(3) = 2.0 * y(0) - y(1);
-  const Dataset agreeing(X, y);
-  CHECK((X * Eigen::Map<const Vector<double>>(
-                 min_frobenius_interpolator<DenseMeasurements>(shape, agreeing).eval().data(), 9) -
-         y)
-            .norm() <= 1e-12 * y.norm());
-  check_certificate<DenseMeasurements>(shape, agreeing,
-                                       min_nuclear_norm_interpolator<DenseMeasurements>(shape, agreeing));
+  const Dataset agreeing = dense_data(shape, X, y);
+  CHECK((X * Eigen::Map<const Vector<double>>(min_frobenius_interpolator(agreeing).eval().data(), 9) - y).norm() <=
+        1e-12 * y.norm());
+  check_certificate(agreeing, min_nuclear_norm_interpolator(agreeing));
   y(3) += 0.5;
-  const Dataset contradicting(X, y);
-  CHECK_THROWS_MATCHES(min_frobenius_interpolator<DenseMeasurements>(shape, contradicting), InfeasibleError,
-                       message_contains("no matrix fits"));
-  CHECK_THROWS_AS(min_nuclear_norm_interpolator<DenseMeasurements>(shape, contradicting), InfeasibleError);
+  const Dataset contradicting = dense_data(shape, X, y);
+  CHECK_THROWS_MATCHES(min_frobenius_interpolator(contradicting), InfeasibleError, message_contains("no matrix fits"));
+  CHECK_THROWS_AS(min_nuclear_norm_interpolator(contradicting), InfeasibleError);
 }
 
 TEST_CASE("the interpolators refuse bad input, and tell when they stop early") {
-  const FactorShape shape = FactorShape::general(3, 3);
   const Dataset data = completion(3, 3, {{0, 1, 2.0}, {1, 1, 1.0}, {1, 0, 1.0}, {2, 2, -1.0}});
-  CHECK_THROWS_AS(min_frobenius_interpolator<MatrixEntries>(FactorShape::symmetric(3), data), ArgumentError);
-  CHECK_THROWS_AS(min_frobenius_interpolator<MatrixEntries>(FactorShape::general(2, 3), data), ArgumentError);
-  CHECK_THROWS_AS(min_frobenius_interpolator<DenseMeasurements>(shape, data), DimensionError);
-  CHECK_THROWS_MATCHES(min_nuclear_norm_interpolator<MatrixEntries>(shape, data, {.gap_tolerance = 0.0}), ArgumentError,
+  const Dataset rows(Matrix<double>::Ones(2, 9), Vector<double>::Ones(2));
+  CHECK_THROWS_MATCHES(min_frobenius_interpolator(rows), ArgumentError, message_contains("measurements of a matrix"));
+  CHECK_THROWS_AS(min_nuclear_norm_interpolator(rows), ArgumentError);
+  CHECK_THROWS_MATCHES(min_nuclear_norm_interpolator(data, {.gap_tolerance = 0.0}), ArgumentError,
                        message_contains("gap_tolerance"));
-  CHECK_THROWS_AS(min_nuclear_norm_interpolator<MatrixEntries>(shape, data, {.max_iterations = 0}), ArgumentError);
-  const auto early = min_nuclear_norm_interpolator<MatrixEntries>(shape, data, {.max_iterations = 2});
+  CHECK_THROWS_AS(min_nuclear_norm_interpolator(data, {.max_iterations = 0}), ArgumentError);
+  const auto early = min_nuclear_norm_interpolator(data, {.max_iterations = 2});
   CHECK(early.status == Status::max_steps);
   CHECK(early.iterations == 2);
   CHECK(early.matrix.allFinite());
   CHECK_THROWS_MATCHES(early.require_ok(), ConvergenceError, message_contains("after 2 Newton steps"));
   // Below rounding the gap is met or not as the last digits fall; either way the result is there.
-  const auto too_much = min_nuclear_norm_interpolator<MatrixEntries>(shape, data, {.gap_tolerance = 1e-30});
+  const auto too_much = min_nuclear_norm_interpolator(data, {.gap_tolerance = 1e-30});
   CHECK(std::abs(too_much.duality_gap) <= 1e-7);
 }

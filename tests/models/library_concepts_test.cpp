@@ -30,9 +30,9 @@ TEST_CASE("every model fits the concepts of what it offers") {
   STATIC_REQUIRE((LinearPredictor<TwoLayerDiagonalNet<double>> && HasJvp<TwoLayerDiagonalNet<double>>));
   STATIC_REQUIRE(HasInvariant<TwoLayerDiagonalNet<double>>);
   STATIC_REQUIRE(LinearPredictor<MatrixFactorization<double>>);
-  STATIC_REQUIRE((LinearPredictor<SymmetricFactorization<double, DiagonalMeasurements>>));
-  STATIC_REQUIRE((HasJvp<MatrixFactorization<double, MatrixEntries>>));
-  STATIC_REQUIRE((HasInvariant<MatrixFactorization<double, MatrixEntries>>));
+  STATIC_REQUIRE((LinearPredictor<SymmetricFactorization<double>>));
+  STATIC_REQUIRE((HasJvp<MatrixFactorization<double>>));
+  STATIC_REQUIRE((HasInvariant<MatrixFactorization<double>>));
   STATIC_REQUIRE(!HasInvariant<SymmetricFactorization<double>>);
   STATIC_REQUIRE(HasJvp<ReluNetwork<double>>);
   STATIC_REQUIRE(HasInvariant<ReluNetwork<double>>);
@@ -60,6 +60,6 @@ TEST_CASE("every loss, regularizer and flow fits the concepts of what it offers"
   STATIC_REQUIRE(BoundedMirrorMap<DepthHypentropy>);
   STATIC_REQUIRE(Regularizer<DistanceToInitialization>);
   STATIC_REQUIRE((Regularizer<L1Norm> && Regularizer<L2Norm>));
-  STATIC_REQUIRE((TangentFlow<LiftedFlow<MatrixFactorization<double, MatrixEntries>>>));
-  STATIC_REQUIRE((HasLinearSolver<LiftedFlow<MatrixFactorization<double, MatrixEntries>>>));
+  STATIC_REQUIRE((TangentFlow<LiftedFlow<MatrixFactorization<double>>>));
+  STATIC_REQUIRE((HasLinearSolver<LiftedFlow<MatrixFactorization<double>>>));
 }

@@ -121,9 +121,9 @@ TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothin
 namespace {
 
 template <class M>
-void check_factorization(const M& model, Index samples) {
+void check_factorization(const M& model, Kind kind, Index samples) {
   RandomStream random(92);
-  const Dataset data = random_measured_data<typename M::Measurements>(random, model.shape(), samples);
+  const Dataset data = random_measured_data(random, kind, model.shape(), samples);
   const Vector<double> w = model.initial_parameters(random, Scale::from_value(0.1));
   const GradientFlow<M> plain(model, data);
   const LiftedFlow<M> lifted(model, data);
@@ -137,11 +137,11 @@ void check_factorization(const M& model, Index samples) {
 }  // namespace
 
 TEST_CASE("explicit and linearly implicit steps of factorizations allocate nothing") {
-  check_factorization(MatrixFactorization<double, MatrixEntries>(10, 10, 20), 60);
-  check_factorization(MatrixFactorization<double, MatrixEntries>(30, 20, 4), 100);
-  check_factorization(MatrixFactorization<double>(10, 8, 18), 30);
-  check_factorization(MatrixFactorization<double, DiagonalMeasurements>(10, 10, 20), 4);
-  check_factorization(SymmetricFactorization<double>(10, 10), 30);
+  check_factorization(MatrixFactorization<double>(10, 10, 20), Kind::entries, 60);
+  check_factorization(MatrixFactorization<double>(30, 20, 4), Kind::entries, 100);
+  check_factorization(MatrixFactorization<double>(10, 8, 18), Kind::dense, 30);
+  check_factorization(MatrixFactorization<double>(10, 10, 20), Kind::diagonal, 4);
+  check_factorization(SymmetricFactorization<double>(10, 10), Kind::dense, 30);
 }
 
 TEST_CASE("steps of ReLU networks allocate nothing") {

@@ -7,9 +7,11 @@
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/linearized.hpp"
+#include "richflow/models/matrix_factorization.hpp"
 #include "richflow/train/sgd.hpp"
 #include "richflow/train/stochastic_gradient.hpp"
 #include "support/catch.hpp"
+#include "support/factorizations.hpp"
 #include "support/random_inputs.hpp"
 
 using namespace richflow;
@@ -84,4 +86,25 @@ TEST_CASE("a step of a rule allocates nothing, whatever it sees of the data") {
     check_rule(WithWeightDecay(problem, 0.1), Nesterov{});
   }
   check_rule(StochasticGradient(net, data, {.label_noise = 0.1}), Descent{});
+}
+
+TEST_CASE("a step of SGD on measurements allocates nothing, whatever their kind") {
+  RandomStream random(94);
+  const MatrixFactorization<double> model(5, 4, 3);
+  const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.1));
+  for (const Kind kind : {Kind::dense, Kind::entries, Kind::diagonal}) {
+    const Dataset data = random_measured_data(random, kind, model.shape(), 20);
+    SgdOptions<double> options;
+    options.step = 0.01;
+    options.batch_size = 6;  // the last batch has 2
+    Sgd trainer(model, data, w0, options);
+    bool finite = true;
+    const auto run = [&] {
+      const NoAllocation guard;
+      for (int k = 0; k < 3 * 4; ++k) finite = trainer.step() && finite;
+    };
+    CHECK_NOTHROW(run());
+    CHECK(finite);
+    CHECK(trainer.epoch() == 3);
+  }
 }

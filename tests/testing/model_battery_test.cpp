@@ -87,31 +87,31 @@ class FaultyEvaluation final : public AnyEvaluation<double> {
         fault_(fault) {}
 
   std::unique_ptr<AnyEvaluation<double>> clone() const override { return std::make_unique<FaultyEvaluation>(*this); }
-  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) override {
+  void forward(ConstVectorRef<double> w, Samples<double> X, MatrixRef<double> F) override {
     inner_.forward(w, X, F);
     ++*calls_;
     if (fault_ == EvaluationFault::wrong_outputs) F *= 1.0 + 1e-9;
-    if (fault_ == EvaluationFault::depends_on_rest) F *= 1.0 + 1e-9 * static_cast<double>(3 - X.rows());
+    if (fault_ == EvaluationFault::depends_on_rest) F *= 1.0 + 1e-9 * static_cast<double>(3 - X.size());
   }
-  void add_pullback(ConstVectorRef<double> w, ConstMatrixRef<double>, ConstMatrixRef<double> G, double scale,
+  void add_pullback(ConstVectorRef<double> w, Samples<double>, ConstMatrixRef<double> G, double scale,
                     VectorRef<double> target) override {
     if (fault_ == EvaluationFault::overwrites) target.setZero();
     if (fault_ == EvaluationFault::shares_state) scale *= static_cast<double>(*calls_);
     if (fault_ == EvaluationFault::reads_what_it_writes && target.data() == w.data()) target[0] = 0.0;
     inner_.add_pullback(G, scale, target);
   }
-  void jvp(ConstVectorRef<double>, ConstMatrixRef<double>, ConstVectorRef<double> v, MatrixRef<double> dF) override {
+  void jvp(ConstVectorRef<double>, Samples<double>, ConstVectorRef<double> v, MatrixRef<double> dF) override {
     inner_.jvp(v, dF);
     if (fault_ == EvaluationFault::wrong_jvp) dF *= 1.0 + 1e-9;
   }
-  void kernel(ConstVectorRef<double>, ConstMatrixRef<double>, KernelForm form, MatrixRef<double> K) override {
+  void kernel(ConstVectorRef<double>, Samples<double>, KernelForm form, MatrixRef<double> K) override {
     inner_.kernel(K, form);
     if (fault_ == EvaluationFault::wrong_kernel ||
         (fault_ == EvaluationFault::wrong_trace && form == KernelForm::trace))
       K *= 1.0 + 1e-9;
   }
-  void descend_and_forward(VectorRef<double> w, ConstMatrixRef<double> X, ConstMatrixRef<double> G, double scale,
-                           ConstMatrixRef<double> X_next, MatrixRef<double> F_next) override {
+  void descend_and_forward(VectorRef<double> w, Samples<double> X, ConstMatrixRef<double> G, double scale,
+                           Samples<double> X_next, MatrixRef<double> F_next) override {
     const Vector<double> before = w;
     AnyEvaluation<double>::descend_and_forward(w, X, G, scale, X_next, F_next);
     if (fault_ == EvaluationFault::keeps_descent) w = before;

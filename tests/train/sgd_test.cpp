@@ -133,14 +133,12 @@ class PlainEvaluation final : public AnyEvaluation<double> {
         inner_(std::move(inner)) {}
 
   std::unique_ptr<AnyEvaluation<double>> clone() const override { return std::make_unique<PlainEvaluation>(*this); }
-  void forward(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) override {
-    inner_.forward(w, X, F);
-  }
-  void add_pullback(ConstVectorRef<double>, ConstMatrixRef<double>, ConstMatrixRef<double> G, double scale,
+  void forward(ConstVectorRef<double> w, Samples<double> X, MatrixRef<double> F) override { inner_.forward(w, X, F); }
+  void add_pullback(ConstVectorRef<double>, Samples<double>, ConstMatrixRef<double> G, double scale,
                     VectorRef<double> target) override {
     inner_.add_pullback(G, scale, target);
   }
-  void jvp(ConstVectorRef<double>, ConstMatrixRef<double>, ConstVectorRef<double> v, MatrixRef<double> dF) override {
+  void jvp(ConstVectorRef<double>, Samples<double>, ConstVectorRef<double> v, MatrixRef<double> dF) override {
     inner_.jvp(v, dF);
   }
 
@@ -683,5 +681,7 @@ TEST_CASE("automatic, unbiased and factorized models train too") {
   const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
   fits(Unbiased(net, w0), data, w0, 0.02);
   const MatrixFactorization<double> product(3, 3, 3);
-  fits(product, gaussian_data(random, 4, 9), random_vector(random, 18), 0.005);
+  const Dataset rows = gaussian_data(random, 4, 9);
+  const Dataset measured(MatrixMeasurements<double>::dense(3, 3, rows.X()), rows.y());
+  fits(product, measured, random_vector(random, 18), 0.005);
 }

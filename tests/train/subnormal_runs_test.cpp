@@ -207,7 +207,7 @@ TEST_CASE(
 
 TEST_CASE("completion at a tiny scale leaves no subnormal numbers") {
   const auto problem = matrix_completion({.rows = 8, .cols = 8, .rank = 1, .num_observed = 40, .seed = 3});
-  const MatrixFactorization<double, MatrixEntries> model(8, 8, 8);
+  const MatrixFactorization<double> model(8, 8, 8);
   const LiftedFlow flow(model, problem.observations.dataset);
   RandomStream random(74);
   // Products of two such entries are subnormal, and the parts that never grow stay there.

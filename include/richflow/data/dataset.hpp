@@ -1,18 +1,22 @@
 #pragma once
 
-#include <limits>
+#include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/measurements.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 
 namespace richflow {
 
 /// A regression problem: `X` is N x d (row n is x_n), `y` has N labels; or N x K labels `Y`, for models with K outputs.
-/// Checked once, on construction; everything that takes a dataset relies on it.
+/// For models of a matrix N measurements of it take the place of X. Checked once, on construction; everything that
+/// takes a dataset relies on it.
 template <class S>
 class BasicDataset {
  public:
@@ -22,6 +26,10 @@ class BasicDataset {
   /// NonFiniteError when an entry is NaN or infinite, and ArgumentError when X or y is in units so large or so
   /// small that sums of their squares (losses, kernels) leave the range of S. Cost: two passes over the data.
   BasicDataset(Matrix<S> X, Vector<S> y);
+
+  /// What was measured of a matrix, `<M, X_n> = y_n`: takes over both. Throws DimensionError unless y has N entries,
+  /// and for y as above. Cost: one pass over y.
+  BasicDataset(MatrixMeasurements<S> measurements, Vector<S> y);
 
   /// K labels per sample, `Y` is N x K. Throws as the constructor, and DimensionError for K = 0.
   [[nodiscard]] static BasicDataset with_outputs(Matrix<S> X, const Matrix<S>& Y);
@@ -35,8 +43,22 @@ class BasicDataset {
                   "Dataset(X.cast<double>(), y.cast<double>())");
   }
 
-  /// Samples, N x d.
-  [[nodiscard]] const Matrix<S>& X() const { return X_; }
+  /// Samples, N x d. Throws ArgumentError where the data are measurements of a matrix.
+  [[nodiscard]] const Matrix<S>& X() const {
+    require(!measurements_, "the data are ", num_samples(),
+            " measurements of a matrix where a matrix X of samples is asked for");
+    return X_;
+  }
+  /// Whether the data are measurements of a matrix.
+  [[nodiscard]] bool has_measurements() const { return measurements_.has_value(); }
+  /// The measurements. Throws ArgumentError where the data are the rows of X.
+  [[nodiscard]] const MatrixMeasurements<S>& measurements() const {
+    require(measurements_.has_value(), "the data are a matrix X of ", num_samples(),
+            " samples where measurements of a matrix are asked for (MatrixMeasurements)");
+    return *measurements_;
+  }
+  /// Either, where it is: the dataset must stay.
+  [[nodiscard]] Samples<S> samples() const { return measurements_ ? Samples<S>(*measurements_) : Samples<S>(X_); }
   /// Labels, N. Throws DimensionError where there are K > 1 per sample.
   [[nodiscard]] const Vector<S>& y() const {
     require<DimensionError>(num_outputs_ == 1, "the dataset has ", num_outputs_,
@@ -44,28 +66,37 @@ class BasicDataset {
     return y_;
   }
   /// All labels, N x K.
-  [[nodiscard]] Eigen::Map<const Matrix<S>> Y() const { return {y_.data(), X_.rows(), num_outputs_}; }
+  [[nodiscard]] Eigen::Map<const Matrix<S>> Y() const { return {y_.data(), num_samples(), num_outputs_}; }
   /// K.
   [[nodiscard]] Index num_outputs() const { return num_outputs_; }
   /// N.
-  [[nodiscard]] Index num_samples() const { return X_.rows(); }
-  /// d.
-  [[nodiscard]] Index dimension() const { return X_.cols(); }
-  /// `|X beta - y|` for d values beta.
+  [[nodiscard]] Index num_samples() const { return samples().size(); }
+  /// d; d1 d2 where the samples are measurements of a d1 x d2 matrix.
+  [[nodiscard]] Index dimension() const { return samples().dimension(); }
+  /// `|X beta - y|` for d values beta; for measurements beta is `vec(M)`.
   [[nodiscard]] S residual_norm(const Vector<S>& beta) const;
 
  private:
   BasicDataset(Matrix<S> X, Vector<S> y, Index num_outputs);
 
-  static void require_squares(const char* name, S largest, Index count);
+  void check_labels() const;
 
   Matrix<S> X_;
-  Vector<S> y_;  // Y column by column
+  std::optional<MatrixMeasurements<S>> measurements_ = {};  // in place of X
+  Vector<S> y_;                                             // Y column by column
   Index num_outputs_;
 };
 
 template <class S>
 BasicDataset<S>::BasicDataset(Matrix<S> X, Vector<S> y) : BasicDataset(std::move(X), std::move(y), 1) {}
+
+template <class S>
+BasicDataset<S>::BasicDataset(MatrixMeasurements<S> measurements, Vector<S> y)
+    : measurements_(std::move(measurements)), y_(std::move(y)), num_outputs_(1) {
+  require<DimensionError>(num_samples() == y_.size(), "there are ", num_samples(), " measurements but y has ",
+                          y_.size(), " entries");
+  check_labels();
+}
 
 template <class S>
 BasicDataset<S> BasicDataset<S>::with_outputs(Matrix<S> X, const Matrix<S>& Y) {
@@ -83,25 +114,27 @@ BasicDataset<S>::BasicDataset(Matrix<S> X, Vector<S> y, Index num_outputs)
   require<DimensionError>(X_.rows() * num_outputs_ == y_.size(), "X is ", X_.rows(), " x ", X_.cols(), " but y has ",
                           y_.size(), " entries");
   require_finite("X", X_);
+  detail::require_squares("X", detail::largest_size(X_.data(), X_.size()), X_.size());
+  check_labels();
+}
+
+template <class S>
+void BasicDataset<S>::check_labels() const {
   require_finite("y", y_);
-  require_squares("X", detail::largest_size(X_.data(), X_.size()), X_.size());
-  require_squares("y", detail::largest_size(y_), y_.size());
+  detail::require_squares("y", detail::largest_size(y_), y_.size());
 }
 
 template <class S>
 S BasicDataset<S>::residual_norm(const Vector<S>& beta) const {
   Vector<S> residual = y();
-  detail::subtract_product(X_, beta, residual);
+  if (measurements_) {
+    require_size("beta", beta.size(), dimension());
+    residual -=
+        measurements_->apply(Eigen::Map<const Matrix<S>>(beta.data(), measurements_->rows(), measurements_->cols()));
+  } else {
+    detail::subtract_product(X_, beta, residual);
+  }
   return detail::norm(residual);
-}
-
-template <class S>
-void BasicDataset<S>::require_squares(const char* name, S largest, Index count) {
-  using Limits = std::numeric_limits<S>;
-  const bool overflow = largest > S(1) && largest > Limits::max() / largest / static_cast<S>(count);
-  const bool underflow = largest > S(0) && largest < S(1) && largest * largest < Limits::min() / Limits::epsilon();
-  require(!overflow && !underflow, "sums of squares of ", name, " ", overflow ? "overflow" : "underflow",
-          ": its largest entry is ", largest, "; choose other units");
 }
 
 /// Dataset in double precision.

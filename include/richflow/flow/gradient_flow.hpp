@@ -31,6 +31,8 @@ template <class S>
 class EvaluationFlow {
  public:
   /// On the samples X.
+  EvaluationFlow(Evaluation<S> evaluation, std::unique_ptr<AnyObjective<S>> objective, Samples<S> X);
+  /// On the rows of a matrix that copies share.
   EvaluationFlow(Evaluation<S> evaluation, std::unique_ptr<AnyObjective<S>> objective,
                  std::shared_ptr<const Matrix<S>> X);
   EvaluationFlow(const EvaluationFlow& other);
@@ -41,7 +43,6 @@ class EvaluationFlow {
 
   [[nodiscard]] Index dimension() const { return evaluation_.num_parameters(); }
   [[nodiscard]] Index num_residuals() const { return outputs_.size(); }
-  [[nodiscard]] const Matrix<S>& X() const { return *X_; }
 
   void derivative(ConstVectorRef<S> w, VectorRef<S> dw) const;
   [[nodiscard]] S loss(ConstVectorRef<S> w) const;
@@ -51,7 +52,7 @@ class EvaluationFlow {
   void jvp(ConstVectorRef<S> w, ConstVectorRef<S> v, VectorRef<S> out) const;
   [[nodiscard]] S error_ratio(const Vector<S>& w, const Vector<S>& w_new, const Vector<S>& error,
                               const Tolerance<S>& tolerance) const;
-  [[nodiscard]] GaussNewtonTangent<S> make_tangent() const { return {evaluation_, *objective_, *X_}; }
+  [[nodiscard]] GaussNewtonTangent<S> make_tangent() const { return {evaluation_, *objective_, X_}; }
 
  private:
   static constexpr S largest_change = S(0.5);
@@ -60,8 +61,9 @@ class EvaluationFlow {
 
   mutable Evaluation<S> evaluation_;
   std::unique_ptr<AnyObjective<S>> objective_;
-  std::shared_ptr<const Matrix<S>> X_;
-  mutable Matrix<S> outputs_;  // N x K
+  Samples<S> X_;
+  std::shared_ptr<const Matrix<S>> owned_ = {};  // what X_ is a view of, if it is not the caller's
+  mutable Matrix<S> outputs_;                    // N x K
   mutable bool has_samples_ = false;
   mutable Vector<S> unit_norms_ = {};
   mutable Vector<S> unit_errors_ = {};
@@ -111,14 +113,13 @@ requires(explain_model<M>()) class GradientFlow {
                 "R) const`");
 
   /// `model` on `dataset`. Throws DimensionError where the model does not fit the data, and ArgumentError for labels
-  /// that the loss does not take. Cost: O(NK) and the model's evaluation for N samples.
+  /// that the loss does not take, or where the model takes rows and the data are measurements of a matrix, or the other
+  /// way round. Cost: O(NK) and the model's evaluation for N samples.
   GradientFlow(M model, const BasicDataset<Scalar>& dataset, L loss = {}) requires(!is_of_classes)
       : model_(std::move(model)),
         dataset_(&dataset),
         flow_(make_evaluation(model_, dataset.num_samples()),
-              std::make_unique<detail::ObjectiveOf<Scalar, L>>(std::move(loss), dataset),
-              // Not owned.
-              std::shared_ptr<const Matrix<Scalar>>(std::shared_ptr<void>(), &dataset.X())) {}
+              std::make_unique<detail::ObjectiveOf<Scalar, L>>(std::move(loss), dataset), dataset.samples()) {}
   GradientFlow(M, const BasicDataset<Scalar>&&, L = {}) requires(!is_of_classes) = delete;
 
   /// `model`, with an output for each class, on a LabelledDataset, whose samples it copies. Throws as above.
@@ -181,16 +182,18 @@ GradientFlow(M, const LabelledDataset<typename M::Scalar>&) -> GradientFlow<M, C
 namespace detail {
 
 template <class S>
-EvaluationFlow<S>::EvaluationFlow(Evaluation<S> evaluation, std::unique_ptr<AnyObjective<S>> objective,
-                                  std::shared_ptr<const Matrix<S>> X)
-    : evaluation_(std::move(evaluation)), objective_(std::move(objective)), X_(std::move(X)) {
-  require<DimensionError>(evaluation_.input_dimension() == 0 || evaluation_.input_dimension() == X_->cols(),
-                          "the model takes ", evaluation_.input_dimension(), " features but X has ", X_->cols(),
+EvaluationFlow<S>::EvaluationFlow(Evaluation<S> evaluation, std::unique_ptr<AnyObjective<S>> objective, Samples<S> X)
+    : evaluation_(std::move(evaluation)), objective_(std::move(objective)), X_(X) {
+  require(evaluation_.takes_measurements() == X_.are_measurements(),
+          evaluation_.takes_measurements() ? "the model takes measurements of a matrix and the data are rows X"
+                                           : "the model takes rows X and the data are measurements of a matrix");
+  require<DimensionError>(evaluation_.input_dimension() == 0 || evaluation_.input_dimension() == X_.dimension(),
+                          "the model takes ", evaluation_.input_dimension(), " features but X has ", X_.dimension(),
                           " columns");
   require<DimensionError>(evaluation_.num_outputs() == objective_->num_outputs(), "the model has ",
                           evaluation_.num_outputs(), " outputs but the labels of a sample are for ",
                           objective_->num_outputs());
-  outputs_.setZero(X_->rows(), evaluation_.num_outputs());
+  outputs_.setZero(X_.size(), evaluation_.num_outputs());
   if (evaluation_.num_units() > 0) {
     for (Vector<S>* v : {&unit_norms_, &unit_errors_}) v->setZero(evaluation_.num_units());
     change_.setZero(dimension());
@@ -198,10 +201,18 @@ EvaluationFlow<S>::EvaluationFlow(Evaluation<S> evaluation, std::unique_ptr<AnyO
 }
 
 template <class S>
+EvaluationFlow<S>::EvaluationFlow(Evaluation<S> evaluation, std::unique_ptr<AnyObjective<S>> objective,
+                                  std::shared_ptr<const Matrix<S>> X)
+    : EvaluationFlow(std::move(evaluation), std::move(objective), Samples<S>(*X)) {
+  owned_ = std::move(X);
+}
+
+template <class S>
 EvaluationFlow<S>::EvaluationFlow(const EvaluationFlow& other)
     : evaluation_(other.evaluation_),
       objective_(other.objective_->clone()),
       X_(other.X_),
+      owned_(other.owned_),
       outputs_(other.outputs_),
       has_samples_(other.has_samples_),
       unit_norms_(other.unit_norms_),
@@ -213,7 +224,7 @@ void EvaluationFlow<S>::move_to(ConstVectorRef<S> w) const {
   if (has_samples_)
     evaluation_.forward(w, outputs_);
   else
-    evaluation_.forward(w, *X_, outputs_);
+    evaluation_.forward(w, X_, outputs_);
   has_samples_ = true;
 }
 

@@ -35,14 +35,14 @@ struct LiftedSolver {
 
 /// The gradient flow of a matrix factorization at a cost that does not depend on the width it stands for.
 ///
-/// With the stack F (`[U; V]` or `U`) and `B = 2 sum_n r_n B_n` (see models/measurements.hpp: `[0 A; A^T 0]` or
+/// With the stack F (`[U; V]` or `U`) and `B = 2 sum_n r_n B_n` (see data/measurements.hpp: `[0 A; A^T 0]` or
 /// `A + A^T`, `A = 2 sum_n r_n X_n`) the flow is `F' = -B F`, so that the lifted matrix `W = F F^T` obeys
 /// `W' = -(B W + W B)`, where B depends on W alone: the flow is closed in W, D x D, whatever the width. The state is a
 /// factor of W of at most D columns, not W itself: it stays positive semidefinite, and its small directions, from
 /// which the rich regime grows, keep their digits. So make the model `reduced()`, and start at `reduce(w)` or at
 /// `reduced_initial_parameters` of a model of any width.
 ///
-///     const MatrixFactorization<double, MatrixEntries> wide(10, 10, 500'000);
+///     const MatrixFactorization<double> wide(10, 10, 500'000);
 ///     const LiftedFlow flow(wide.reduced(), data);
 ///     integrate_to_loss(flow, wide.reduced_initial_parameters(random, scale), 1e-12, 1e-4);
 ///
@@ -52,20 +52,19 @@ struct LiftedSolver {
 /// is measured per direction (see `error_ratio`), and by growth: a step in which a direction would grow more than `1 /
 /// gamma` e-folds by linear extrapolation is refused.
 ///
-/// Refers to the dataset, which must outlive it. Calls allocate nothing (for D and N up to a hundred or so, beyond
+/// Refers to the dataset, which must outlive it. Calls allocate nothing if the
+/// measurements do not (for D and N up to a hundred or so, beyond
 /// which Eigen's products do); they share buffers, so give each thread its own copy.
 template <class M>
 class LiftedFlow {
  public:
   /// Number type.
   using Scalar = typename M::Scalar;
-  /// How a row of X is read.
-  using Measurements = typename M::Measurements;
   /// See HasLinearSolver.
   using LinearSolver = LiftedSolver<Scalar>;
 
-  /// `model` on `dataset`. Throws DimensionError or ArgumentError where X is not what the measurements of the model
-  /// need (an index out of range).
+  /// `model` on `dataset`. Throws ArgumentError unless the data are measurements, DimensionError where they are not of
+  /// a matrix of the model's shape.
   LiftedFlow(M model, const BasicDataset<Scalar>& dataset);
   LiftedFlow(M, const BasicDataset<Scalar>&&) = delete;
 
@@ -126,6 +125,8 @@ class LiftedFlow {
   void solve(LinearSolver& solver, VectorRef<Scalar> u) const;
 
  private:
+  [[nodiscard]] const AnyMeasurements<Scalar>& measured() const { return dataset_->measurements().operations(); }
+
   [[nodiscard]] Eigen::Map<const Matrix<Scalar>> transposed(const ConstVectorRef<Scalar>& w) const;
 
   [[nodiscard]] Scalar error_per_direction(ConstVectorRef<Scalar> w_new, ConstVectorRef<Scalar> error, Scalar relative,
@@ -157,7 +158,7 @@ LiftedFlow<M>::LiftedFlow(M model, const BasicDataset<Scalar>& dataset)
       gram_(model_.width(), model_.width()),
       change_(model_.width(), model_.shape().stack_size()),
       gram_factor_(model_.width()) {
-  Measurements::template check<Scalar>(model_.shape(), dataset.X());
+  dataset.measurements().require_shape(model_.shape());
 }
 
 template <class M>
@@ -196,7 +197,7 @@ void LiftedFlow<M>::vjp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> r, Vect
 
 template <class M>
 void LiftedFlow<M>::jvp(ConstVectorRef<Scalar> w, ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const {
-  model_.jvp(w, dataset_->X(), v, out);
+  model_.jvp(w, dataset_->measurements(), v, out);
 }
 
 template <class M>
@@ -204,8 +205,7 @@ typename LiftedFlow<M>::Scalar LiftedFlow<M>::first_step(ConstVectorRef<Scalar> 
   LinearSolver solver = make_linear_solver();
   linearize(Scalar(0), w, solver);
   solver.inverse.setIdentity();
-  Measurements::template kernel<Scalar>(model_.shape(), dataset_->X(), solver.inverse, solver.W, solver.kernel,
-                                        solver.scratch);
+  measured().kernel(model_.shape(), solver.inverse, solver.W, solver.kernel, solver.scratch);
   const Scalar rate = solver.B.norm() + Scalar(2) * solver.kernel.diagonal().sum();
   return rate > Scalar(0) ? Scalar(0.1) / rate : Scalar(1);
 }
@@ -252,7 +252,7 @@ void LiftedFlow<M>::linearize(Scalar /*t*/, ConstVectorRef<Scalar> w, LinearSolv
   detail::product_of_transposed<Scalar>(solver.T, solver.T, solver.W);
   weights_ = Scalar(2) * residual_;
   solver.B.setZero();
-  Measurements::template add_matrix<Scalar>(model_.shape(), dataset_->X(), weights_, solver.B);
+  measured().add_matrix(model_.shape(), weights_, solver.B);
 }
 
 template <class M>
@@ -263,8 +263,7 @@ bool LiftedFlow<M>::factorize(Scalar shift, LinearSolver& solver) const {
   if (solver.stack_factor.info() != Eigen::Success) return false;
   solver.inverse.setIdentity();
   solver.stack_factor.solveInPlace(solver.inverse);
-  Measurements::template kernel<Scalar>(model_.shape(), dataset_->X(), solver.inverse, solver.W, solver.kernel,
-                                        solver.scratch);
+  measured().kernel(model_.shape(), solver.inverse, solver.W, solver.kernel, solver.scratch);
   const Scalar rounding = Scalar(8) * std::numeric_limits<Scalar>::epsilon() * solver.kernel.diagonal().sum();
   solver.kernel.diagonal().array() += Scalar(0.5) + rounding;
   return solver.kernel_factor.compute(solver.kernel);
@@ -272,15 +271,14 @@ bool LiftedFlow<M>::factorize(Scalar shift, LinearSolver& solver) const {
 
 template <class M>
 void LiftedFlow<M>::solve(LinearSolver& solver, VectorRef<Scalar> u) const {
-  const ConstMatrixRef<Scalar> X = dataset_->X();
   Eigen::Map<Matrix<Scalar>> U(u.data(), model_.width(), model_.shape().stack_size());
   detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
   solver.measured.setZero();
-  Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.change, solver.T, solver.measured);
-  Measurements::template add_pairing<Scalar>(model_.shape(), X, solver.T, solver.change, solver.measured);
+  measured().add_pairing(model_.shape(), solver.change, solver.T, solver.measured);
+  measured().add_pairing(model_.shape(), solver.T, solver.change, solver.measured);
   solver.kernel_factor.solve_in_place(solver.measured);
   solver.measured *= Scalar(-1);
-  Measurements::template add_pullback<Scalar>(model_.shape(), X, solver.measured, solver.T, U);
+  measured().add_pullback(model_.shape(), solver.measured, solver.T, U);
   detail::matrix_product<Scalar>(U, solver.inverse, solver.change);
   U = solver.change;
 }
@@ -296,9 +294,8 @@ template <class M>
 void LiftedFlow<M>::pull_back(ConstVectorRef<Scalar> w, const ConstVectorRef<Scalar>& r, VectorRef<Scalar> out) const {
   require_size("out", out.size(), dimension());
   out.setZero();
-  Measurements::template add_pullback<Scalar>(
-      model_.shape(), dataset_->X(), r, transposed(w),
-      Eigen::Map<Matrix<Scalar>>(out.data(), model_.width(), model_.shape().stack_size()));
+  measured().add_pullback(model_.shape(), r, transposed(w),
+                          Eigen::Map<Matrix<Scalar>>(out.data(), model_.width(), model_.shape().stack_size()));
 }
 
 template <class M>
@@ -307,7 +304,7 @@ void LiftedFlow<M>::evaluate(ConstVectorRef<Scalar> w) const {
   if (w == point_) return;
   point_ = w;
   residual_ = -dataset_->y();
-  Measurements::template add_pairing<Scalar>(model_.shape(), dataset_->X(), T, T, residual_);
+  measured().add_pairing(model_.shape(), T, T, residual_);
 }
 
 template <class M>
@@ -341,11 +338,7 @@ template <class M>
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_LIFTED_FLOW(prefix, S)                                      \
-  prefix template class LiftedFlow<MatrixFactorization<S, DenseMeasurements, false>>;    \
-  prefix template class LiftedFlow<MatrixFactorization<S, DenseMeasurements, true>>;     \
-  prefix template class LiftedFlow<MatrixFactorization<S, MatrixEntries, false>>;        \
-  prefix template class LiftedFlow<MatrixFactorization<S, MatrixEntries, true>>;         \
-  prefix template class LiftedFlow<MatrixFactorization<S, DiagonalMeasurements, false>>; \
-  prefix template class LiftedFlow<MatrixFactorization<S, DiagonalMeasurements, true>>;
+#define RICHFLOW_INSTANTIATE_LIFTED_FLOW(prefix, S)                \
+  prefix template class LiftedFlow<MatrixFactorization<S, false>>; \
+  prefix template class LiftedFlow<MatrixFactorization<S, true>>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_LIFTED_FLOW)

@@ -10,6 +10,7 @@
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/shifted_system.hpp"
 #include "richflow/losses/objective.hpp"
@@ -27,8 +28,8 @@ namespace richflow {
 template <class S>
 class GaussNewtonTangent {
  public:
-  /// For `X` and the loss `objective`, both of which must outlive it.
-  GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective, const Matrix<S>& X);
+  /// For what `X` is a view of and the loss `objective`, both of which must outlive it.
+  GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective, Samples<S> X);
   // Not copied: the evaluation refers to the point that is held here.
   GaussNewtonTangent(const GaussNewtonTangent&) = delete;
   GaussNewtonTangent& operator=(const GaussNewtonTangent&) = delete;
@@ -74,7 +75,7 @@ class GaussNewtonTangent {
 
   Evaluation<S> at_;
   const detail::AnyObjective<S>* objective_;
-  const Matrix<S>* X_;
+  Samples<S> X_;
   detail::CurvatureKind kind_;
   Vector<S> point_ = {};
   Matrix<S> outputs_ = {};  // N x K
@@ -153,16 +154,15 @@ class TangentStiffness {
 }  // namespace detail
 
 template <class S>
-GaussNewtonTangent<S>::GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective,
-                                          const Matrix<S>& X)
-    : at_(std::move(at)), objective_(&objective), X_(&X), kind_(objective.curvature_kind()) {
+GaussNewtonTangent<S>::GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective, Samples<S> X)
+    : at_(std::move(at)), objective_(&objective), X_(X), kind_(objective.curvature_kind()) {
   using std::isfinite;
   require(kind_ != detail::CurvatureKind::constant || (objective.curvature() > S(0) && isfinite(objective.curvature())),
           "the loss's curvature must be positive and finite, got ", objective.curvature());
-  outputs_.setZero(X.rows(), at_.num_outputs());
+  outputs_.setZero(X.size(), at_.num_outputs());
   point_.setZero(at_.num_parameters());
-  if (kind_ == detail::CurvatureKind::by_output) root_.setZero(X.rows(), at_.num_outputs());
-  if (kind_ == detail::CurvatureKind::by_sample) root_.setZero(X.rows(), at_.num_outputs() * at_.num_outputs());
+  if (kind_ == detail::CurvatureKind::by_output) root_.setZero(X.size(), at_.num_outputs());
+  if (kind_ == detail::CurvatureKind::by_sample) root_.setZero(X.size(), at_.num_outputs() * at_.num_outputs());
   for (Vector<S>* v : {&from_, &column_}) v->setZero(outputs_.size());
   for (Vector<S>* v : {&unit_norms_, &unit_changes_}) v->setZero(at_.num_units());
 }
@@ -173,7 +173,7 @@ void GaussNewtonTangent<S>::linearize(const Vector<S>& w, Vector<S>& slope, Vect
   if (has_samples_)
     at_.forward(point_, outputs_);
   else
-    at_.forward(point_, *X_, outputs_);
+    at_.forward(point_, X_, outputs_);
   has_samples_ = true;
   at_.linearize();
   objective_->gradient(outputs_, by_sample(slope));

@@ -10,6 +10,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
@@ -56,16 +57,17 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
 
   /// The tangent model of `model` at `w0`, on `dataset`. `rank_tolerance` in (0, 1), or 0 for N times the rounding
   /// unit. Throws DimensionError unless w0 has P entries, NonFiniteError if it is not finite, ArgumentError for a
-  /// tolerance outside its range.
+  /// tolerance outside its range, or where the model takes rows and the data are measurements of a matrix, or
+  /// the other way round.
   KernelPredictor(M model, Vector<Scalar> w0, const BasicDataset<Scalar>& dataset,
                   std::type_identity_t<Scalar> rank_tolerance = Scalar(0))
-      : linear_(std::move(model), std::move(w0)), X_(dataset.X()) {
+      : linear_(std::move(model), std::move(w0)), X_(samples_of(dataset)) {
     require(rank_tolerance >= Scalar(0) && rank_tolerance < Scalar(1),
             "KernelPredictor: rank_tolerance must lie in [0, 1), got ", rank_tolerance);
     using std::sqrt;
     require<DimensionError>(linear_.num_outputs() == dataset.num_outputs(), "the model has ", linear_.num_outputs(),
                             " outputs but the labels of a sample are for ", dataset.num_outputs());
-    const Index samples = X_.rows() * linear_.num_outputs();
+    const Index samples = num_samples() * linear_.num_outputs();
     const Vector<Scalar> y = Eigen::Map<const Vector<Scalar>>(dataset.Y().data(), samples);
     const Matrix<Scalar> K = richflow::tangent_kernel(linear_.model(), linear_.point(), X_);
     detail::SymmetricEigen<Scalar> eigen;
@@ -150,22 +152,33 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
 
   /// `f(w(t), X)` of the tangent model on any inputs. Throws as `parameters`, and DimensionError for a model with
   /// several outputs.
-  [[nodiscard]] Vector<Scalar> predict(const Matrix<Scalar>& X,
+  [[nodiscard]] Vector<Scalar> predict(const SamplesOf<M>& X,
                                        Scalar t = std::numeric_limits<Scalar>::infinity()) const {
     require<DimensionError>(linear_.num_outputs() == 1, "the model has ", linear_.num_outputs(),
                             " outputs per sample where one is asked for; predict_outputs gives all");
     return predict_outputs(X, t);
   }
   /// The same with K outputs, N x K.
-  [[nodiscard]] Matrix<Scalar> predict_outputs(const Matrix<Scalar>& X,
+  [[nodiscard]] Matrix<Scalar> predict_outputs(const SamplesOf<M>& X,
                                                Scalar t = std::numeric_limits<Scalar>::infinity()) const {
-    require_finite("X", X);
-    Matrix<Scalar> out(X.rows(), linear_.num_outputs());
+    const Samples<Scalar> samples = X;
+    samples.require_finite("X");
+    Matrix<Scalar> out(samples.size(), linear_.num_outputs());
     linear_.predict(parameters(t), X, out);
     return out;
   }
 
  private:
+  /// N.
+  [[nodiscard]] Index num_samples() const { return Samples<Scalar>(X_).size(); }
+
+  [[nodiscard]] static const SamplesOf<M>& samples_of(const BasicDataset<Scalar>& dataset) {
+    if constexpr (takes_measurements<M>)
+      return dataset.measurements();
+    else
+      return dataset.X();
+  }
+
   static void check_time(Scalar t) { require(t >= Scalar(0), "the time of a kernel predictor must be >= 0, got ", t); }
 
   /// Whether what still decays at t is below rounding.
@@ -184,13 +197,14 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
 
   [[nodiscard]] Vector<Scalar> pull_back(const Vector<Scalar>& r) const {
     Vector<Scalar> w(linear_.num_parameters());
-    linear_.vjp(linear_.point(), X_, Eigen::Map<const Matrix<Scalar>>(r.data(), X_.rows(), linear_.num_outputs()), w);
+    linear_.vjp(linear_.point(), X_, Eigen::Map<const Matrix<Scalar>>(r.data(), num_samples(), linear_.num_outputs()),
+                w);
     return w;
   }
 
   /// NK values as N x K.
   [[nodiscard]] Eigen::Map<Matrix<Scalar>> by_sample(Vector<Scalar>& values) const {
-    return {values.data(), X_.rows(), linear_.num_outputs()};
+    return {values.data(), num_samples(), linear_.num_outputs()};
   }
 
   /// `f(w, X) - y` of the tangent model, evaluated.
@@ -281,10 +295,15 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     }
   }
 
-  [[nodiscard]] bool has_equal_rows(Index i, Index j) const {
-    for (Index k = 0; k < X_.cols(); ++k)
-      if (X_(i, k) != X_(j, k)) return false;
-    return true;
+  [[nodiscard]] bool are_equal(Index i, Index j) const {
+    if constexpr (takes_measurements<M>) {
+      const Vector<Scalar> unit = Vector<Scalar>::Unit(num_samples(), i) - Vector<Scalar>::Unit(num_samples(), j);
+      return X_.adjoint(unit).isZero(Scalar(0));
+    } else {
+      for (Index k = 0; k < X_.cols(); ++k)
+        if (X_(i, k) != X_(j, k)) return false;
+      return true;
+    }
   }
 
   void explain(const BasicDataset<Scalar>& dataset, const Vector<Scalar>& start) {
@@ -300,10 +319,10 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
         "the tangent kernel is singular (rank ", rank_, " of ", start.size(),
         ") and the labels do not fit: the flow of the tangent model ends with |f(X) - y| = ", limit_residual_);
     if (rank_ == 0) message_ += "; the kernel is zero: no parameter moves (every unit dead?)";
-    for (Index i = 0; i < X_.rows(); ++i)
+    for (Index i = 0; i < num_samples(); ++i)
       for (Index j = 0; j < i; ++j)
         for (Index k = 0; k < dataset.num_outputs(); ++k)
-          if (dataset.Y()(i, k) != dataset.Y()(j, k) && has_equal_rows(i, j)) {
+          if (dataset.Y()(i, k) != dataset.Y()(j, k) && are_equal(i, j)) {
             message_ += detail::concat("; samples ", j, " and ", i, " have the same input and different labels, ",
                                        dataset.Y()(j, k), " and ", dataset.Y()(i, k));
             return;
@@ -311,7 +330,7 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
   }
 
   Linearized<M> linear_;
-  Matrix<Scalar> X_;
+  SamplesOf<M> X_;
   Vector<Scalar> eigenvalues_ = {};
   Matrix<Scalar> vectors_ = {};
   Vector<Scalar> coefficients_ = {};  // of the initial residual, in the eigenbasis

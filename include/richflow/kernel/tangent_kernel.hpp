@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/model.hpp"
@@ -36,10 +38,10 @@ class SampleGradients {
   [[nodiscard]] Index num_outputs() const { return at_.num_outputs(); }
   [[nodiscard]] Index num_parameters() const { return at_.num_parameters(); }
 
-  /// Moves to sample n of X at w, both of which must stay.
-  void move_to(const Vector<S>& w, const Matrix<S>& X, Index n) {
-    sample_ = X.row(n);
-    at_.forward(w, sample_, outputs_);
+  /// Moves to sample n of X at w, which must stay.
+  void move_to(const Vector<S>& w, Samples<S> X, Index n) {
+    sample_.take(X, n, 1);
+    at_.forward(w, sample_.view(), outputs_);
   }
   /// `out` = the gradient of output k there.
   void gradient(Index k, VectorRef<S> out) {
@@ -50,36 +52,38 @@ class SampleGradients {
 
  private:
   Evaluation<S> at_;
-  Matrix<S> sample_ = {};
+  StoredSamples<S> sample_ = {};
   Matrix<S> outputs_ = {};
   Matrix<S> seed_ = {};
 };
 
 /// J^T, P x NK.
 template <class S>
-[[nodiscard]] Matrix<S> transposed_jacobian(SampleGradients<S> gradients, const Vector<S>& w, const Matrix<S>& X) {
-  Matrix<S> columns(gradients.num_parameters(), X.rows() * gradients.num_outputs());
-  for (Index n = 0; n < X.rows(); ++n) {
+[[nodiscard]] Matrix<S> transposed_jacobian(SampleGradients<S> gradients, const Vector<S>& w,
+                                            std::type_identity_t<Samples<S>> X) {
+  Matrix<S> columns(gradients.num_parameters(), X.size() * gradients.num_outputs());
+  for (Index n = 0; n < X.size(); ++n) {
     gradients.move_to(w, X, n);
-    for (Index k = 0; k < gradients.num_outputs(); ++k) gradients.gradient(k, columns.col(n + k * X.rows()));
+    for (Index k = 0; k < gradients.num_outputs(); ++k) gradients.gradient(k, columns.col(n + k * X.size()));
   }
   return columns;
 }
 
 template <class S>
-void check_kernel_input(const Vector<S>& w, Index parameters, const Matrix<S>& X) {
+void check_kernel_input(const Vector<S>& w, Index parameters, std::type_identity_t<Samples<S>> X) {
   require_size("w", w.size(), parameters);
-  require<DimensionError>(X.rows() > 0, "X has N = 0 rows (samples)");
+  require<DimensionError>(X.size() > 0, "X has N = 0 rows (samples)");
   require_finite("w", w);
-  require_finite("X", X);
+  X.require_finite("X");
 }
 
 /// See `tangent_kernel`.
 template <class S>
-[[nodiscard]] Matrix<S> tangent_kernel_of(Evaluation<S> at, const Vector<S>& w, const Matrix<S>& X, KernelForm form) {
+[[nodiscard]] Matrix<S> tangent_kernel_of(Evaluation<S> at, const Vector<S>& w, std::type_identity_t<Samples<S>> X,
+                                          KernelForm form) {
   check_kernel_input(w, at.num_parameters(), X);
-  const Index size = form == KernelForm::trace ? X.rows() : X.rows() * at.num_outputs();
-  Matrix<S> outputs(X.rows(), at.num_outputs());
+  const Index size = form == KernelForm::trace ? X.size() : X.size() * at.num_outputs();
+  Matrix<S> outputs(X.size(), at.num_outputs());
   at.forward(w, X, outputs);
   Matrix<S> K(size, size);
   at.kernel(K, form);
@@ -89,23 +93,25 @@ template <class S>
 /// See `tangent_kernel`.
 template <class S>
 [[nodiscard]] Matrix<S> tangent_kernel_between(Evaluation<S> at, SampleGradients<S> gradients, const Vector<S>& w,
-                                               const Matrix<S>& X, const Matrix<S>& X2) {
+                                               std::type_identity_t<Samples<S>> X,
+                                               std::type_identity_t<Samples<S>> X2) {
   require_size("w", w.size(), at.num_parameters());
-  require<DimensionError>(X.cols() == X2.cols(), "X has ", X.cols(), " columns and X2 has ", X2.cols());
+  require<DimensionError>(X.dimension() == X2.dimension(), "X has ", X.dimension(), " columns and X2 has ",
+                          X2.dimension());
   require_finite("w", w);
-  require_finite("X", X);
-  require_finite("X2", X2);
+  X.require_finite("X");
+  X2.require_finite("X2");
   const Index outputs = at.num_outputs();
-  Matrix<S> column(X.rows(), outputs);
+  Matrix<S> column(X.size(), outputs);
   at.forward(w, X, column);
   at.linearize();
-  Matrix<S> K(X.rows() * outputs, X2.rows() * outputs);
+  Matrix<S> K(X.size() * outputs, X2.size() * outputs);
   Vector<S> gradient(at.num_parameters());
-  for (Index m = 0; m < X2.rows(); ++m) {
+  for (Index m = 0; m < X2.size(); ++m) {
     gradients.move_to(w, X2, m);
     for (Index k = 0; k < outputs; ++k) {
       gradients.gradient(k, gradient);
-      at.jvp(gradient, Eigen::Map<Matrix<S>>(&K(0, m + k * X2.rows()), X.rows(), outputs));
+      at.jvp(gradient, Eigen::Map<Matrix<S>>(&K(0, m + k * X2.size()), X.size(), outputs));
     }
   }
   return K;
@@ -113,26 +119,25 @@ template <class S>
 
 }  // namespace detail
 
-/// `K = J(w) J(w)^T`, NK x NK, or its trace over the outputs, N x N (KernelForm), of the samples X (N x d). A
-/// FullyConnected network accumulates it layer by layer without ever holding J; a model without an evaluation of its
-/// own makes the rows of J by `vjp`, in blocks of at most 32 million numbers, at the cost of NK products for each pair
-/// of blocks. Throws DimensionError unless w has P entries and N > 0, NonFiniteError if w or X is not finite.
+/// `K = J(w) J(w)^T`, NK x NK, or its trace over the outputs, N x N (KernelForm), of the samples X (N x d;
+/// MatrixMeasurements for a model that takes them). A FullyConnected network accumulates it layer by layer without ever
+/// holding J; a model without an evaluation of its own makes the rows of J by `vjp`, in blocks of at most 32 million
+/// numbers, at the cost of NK products for each pair of blocks. Throws DimensionError unless w has P entries and N > 0,
+/// NonFiniteError if w or X is not finite.
 template <Model M>
 [[nodiscard]] Matrix<typename M::Scalar> tangent_kernel(const M& model, const Vector<typename M::Scalar>& w,
-                                                        const Matrix<typename M::Scalar>& X,
-                                                        KernelForm form = KernelForm::full) {
-  require<DimensionError>(X.rows() > 0, "X has N = 0 rows (samples)");
-  return detail::tangent_kernel_of(make_evaluation(model, X.rows()), w, X, form);
+                                                        const SamplesOf<M>& X, KernelForm form = KernelForm::full) {
+  require<DimensionError>(Samples<typename M::Scalar>(X).size() > 0, "X has N = 0 rows (samples)");
+  return detail::tangent_kernel_of(make_evaluation(model, Samples<typename M::Scalar>(X).size()), w, X, form);
 }
 
 /// `K(X, X2) = J(w, X) J(w, X2)^T`, NK x MK. Memory beside the result: the tangent space on X and one gradient. Throws
 /// as above. Cost: a `vjp` on one sample and a product with J on X for every output of every row of X2.
 template <Model M>
 [[nodiscard]] Matrix<typename M::Scalar> tangent_kernel(const M& model, const Vector<typename M::Scalar>& w,
-                                                        const Matrix<typename M::Scalar>& X,
-                                                        const Matrix<typename M::Scalar>& X2) {
-  require<DimensionError>(X.rows() > 0, "X has N = 0 rows (samples)");
-  return detail::tangent_kernel_between(make_evaluation(model, X.rows()),
+                                                        const SamplesOf<M>& X, const SamplesOf<M>& X2) {
+  require<DimensionError>(Samples<typename M::Scalar>(X).size() > 0, "X has N = 0 rows (samples)");
+  return detail::tangent_kernel_between(make_evaluation(model, Samples<typename M::Scalar>(X).size()),
                                         detail::SampleGradients<typename M::Scalar>(make_evaluation(model, 1)), w, X,
                                         X2);
 }
@@ -164,13 +169,13 @@ template <class S>
 class KernelDistanceFrom {
  public:
   /// `at` is for one sample, or, for projections, for those that are evaluated at once.
-  KernelDistanceFrom(Evaluation<S> at, Vector<S> reference, Matrix<S> X, const KernelDistanceOptions& options);
+  KernelDistanceFrom(Evaluation<S> at, Vector<S> reference, Samples<S> X, const KernelDistanceOptions& options);
 
   [[nodiscard]] S operator()(const Vector<S>& w);
 
  private:
   [[nodiscard]] Index num_columns() const {
-    return options_.projections > 0 ? options_.projections : X_.rows() * at_.num_outputs();
+    return options_.projections > 0 ? options_.projections : X_.view().size() * at_.num_outputs();
   }
   /// Columns `first ... first + out.cols()` of J^T, or of its projections.
   void write_columns(const Vector<S>& w, Index first, Matrix<S>& out);
@@ -179,11 +184,11 @@ class KernelDistanceFrom {
 
   Evaluation<S> at_;
   Vector<S> reference_;
-  Matrix<S> X_;
+  StoredSamples<S> X_;
   KernelDistanceOptions options_;
-  Index at_once_ = 1;       // columns that are held
-  Matrix<S> kept_ = {};     // those at the reference, where there is memory for all
-  Matrix<S> samples_ = {};  // that are evaluated at once
+  Index at_once_ = 1;              // columns that are held
+  Matrix<S> kept_ = {};            // those at the reference, where there is memory for all
+  StoredSamples<S> samples_ = {};  // that are evaluated at once
   Matrix<S> outputs_ = {};
   Matrix<S> seed_ = {};
 };
@@ -209,10 +214,11 @@ class KernelDistance {
   /// Distances from `reference` on X. Throws DimensionError unless the reference has P entries and N > 0,
   /// NonFiniteError where it or X is not finite, ArgumentError where all gradients vanish, or for a negative number of
   /// projections.
-  KernelDistance(const M& model, const Vector<Scalar>& reference, const Matrix<Scalar>& X,
+  KernelDistance(const M& model, const Vector<Scalar>& reference, const SamplesOf<M>& X,
                  const KernelDistanceOptions& options = {})
-      : engine_(make_evaluation(model, options.projections > 0 ? std::clamp<Index>(X.rows(), 1, 256) : 1), reference, X,
-                options) {}
+      : engine_(
+            make_evaluation(model, options.projections > 0 ? std::clamp<Index>(Samples<Scalar>(X).size(), 1, 256) : 1),
+            reference, X, options) {}
 
   /// The distance of w. Throws DimensionError unless it has P entries, NonFiniteError where it is not finite,
   /// ArgumentError where all gradients vanish.
@@ -225,8 +231,7 @@ class KernelDistance {
 /// The kernel distance of two parameter vectors, see KernelDistance; exact.
 template <Model M>
 [[nodiscard]] typename M::Scalar kernel_distance(const M& model, const Vector<typename M::Scalar>& a,
-                                                 const Vector<typename M::Scalar>& b,
-                                                 const Matrix<typename M::Scalar>& X) {
+                                                 const Vector<typename M::Scalar>& b, const SamplesOf<M>& X) {
   return KernelDistance<M>(model, a, X)(b);
 }
 
@@ -270,11 +275,11 @@ template <class S>
 namespace detail {
 
 template <class S>
-KernelDistanceFrom<S>::KernelDistanceFrom(Evaluation<S> at, Vector<S> reference, Matrix<S> X,
+KernelDistanceFrom<S>::KernelDistanceFrom(Evaluation<S> at, Vector<S> reference, Samples<S> X,
                                           const KernelDistanceOptions& options)
-    : at_(std::move(at)), reference_(std::move(reference)), X_(std::move(X)), options_(options) {
+    : at_(std::move(at)), reference_(std::move(reference)), X_(X), options_(options) {
   require(options.projections >= 0, "KernelDistance: projections must not be negative, got ", options.projections);
-  check_kernel_input(reference_, at_.num_parameters(), X_);
+  check_kernel_input(reference_, at_.num_parameters(), X);
   constexpr Index budget = Index(1) << 25;
   at_once_ = std::clamp<Index>(budget / reference_.size(), 1, num_columns());
   if (at_once_ < num_columns()) return;
@@ -301,8 +306,8 @@ void KernelDistanceFrom<S>::write_gradients(const Vector<S>& w, Index first, Mat
   for (Index c = 0; c < out.cols(); ++c) {
     const Index k = (first + c) % outputs;
     if (k == 0 || c == 0) {
-      samples_ = X_.row((first + c) / outputs);
-      at_.forward(w, samples_, outputs_);
+      samples_.take(X_.view(), (first + c) / outputs, 1);
+      at_.forward(w, samples_.view(), outputs_);
     }
     seed_(0, k) = S(1);
     at_.vjp(seed_, out.col(c));
@@ -315,12 +320,13 @@ void KernelDistanceFrom<S>::write_projections(const Vector<S>& w, Index first, M
   std::vector<RandomStream> signs;
   for (Index c = 0; c < out.cols(); ++c) signs.emplace_back(options_.seed, static_cast<std::uint64_t>(first + c));
   out.setZero();
-  for (Index n = 0; n < X_.rows(); n += at_.max_batch()) {
-    const Index count = std::min(at_.max_batch(), X_.rows() - n);
-    samples_ = X_.middleRows(n, count);
+  const Samples<S> X = X_.view();
+  for (Index n = 0; n < X.size(); n += at_.max_batch()) {
+    const Index count = std::min(at_.max_batch(), X.size() - n);
+    samples_.take(X, n, count);
     outputs_.resize(count, at_.num_outputs());
     seed_.resize(count, at_.num_outputs());
-    at_.forward(w, samples_, outputs_);
+    at_.forward(w, samples_.view(), outputs_);
     for (Index c = 0; c < out.cols(); ++c) {
       RandomStream& random = signs[static_cast<std::size_t>(c)];
       for (Index i = 0; i < seed_.size(); ++i) seed_.data()[i] = random.uniform(-1.0, 1.0) < 0.0 ? S(-1) : S(1);
@@ -369,13 +375,11 @@ S KernelDistanceFrom<S>::operator()(const Vector<S>& w) {
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_TANGENT_KERNEL(prefix, S)                                                               \
-  prefix template class detail::SampleGradients<S>;                                                                  \
-  prefix template Matrix<S> detail::transposed_jacobian<S>(detail::SampleGradients<S>, const Vector<S>&,             \
-                                                           const Matrix<S>&);                                        \
-  prefix template Matrix<S> detail::tangent_kernel_of<S>(Evaluation<S>, const Vector<S>&, const Matrix<S>&,          \
-                                                         KernelForm);                                                \
-  prefix template Matrix<S> detail::tangent_kernel_between<S>(Evaluation<S>, detail::SampleGradients<S>,             \
-                                                              const Vector<S>&, const Matrix<S>&, const Matrix<S>&); \
+#define RICHFLOW_INSTANTIATE_TANGENT_KERNEL(prefix, S)                                                                \
+  prefix template class detail::SampleGradients<S>;                                                                   \
+  prefix template Matrix<S> detail::transposed_jacobian<S>(detail::SampleGradients<S>, const Vector<S>&, Samples<S>); \
+  prefix template Matrix<S> detail::tangent_kernel_of<S>(Evaluation<S>, const Vector<S>&, Samples<S>, KernelForm);    \
+  prefix template Matrix<S> detail::tangent_kernel_between<S>(Evaluation<S>, detail::SampleGradients<S>,              \
+                                                              const Vector<S>&, Samples<S>, Samples<S>);              \
   prefix template class detail::KernelDistanceFrom<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_TANGENT_KERNEL)

@@ -19,26 +19,30 @@ template <class S>
 struct BasicCommutingMeasurements {
   /// Q, size x size, orthogonal.
   Matrix<S> basis = {};
-  /// Row n of X holds the eigenvalues x_n (N x size), as DiagonalMeasurements reads them; y as given.
+  /// Row n of X holds the eigenvalues x_n (N x size), the diagonal of X_n in that basis: `MatrixMeasurements::diagonal(
+  /// size, size, spectra.X())`; y as given.
   BasicDataset<S> spectra;
 };
 
 /// Commuting measurements in double precision.
 using CommutingMeasurements = BasicCommutingMeasurements<double>;
 
-/// Diagonalizes symmetric size x size measurements `vec(X_n)` (rows of X) together. Throws ArgumentError where an X_n
-/// is not symmetric, or two do not commute, beyond `tolerance` relative to their norms; DimensionError unless X has
-/// size^2 columns. The flow of `U V^T` on such measurements is that of `Q^T U`, `Q^T V` on diagonal ones. Cost O(N
-/// size^3).
+/// Diagonalizes symmetric size x size measurements together. Throws ArgumentError unless the data are measurements,
+/// where an X_n is not symmetric, or two do not commute, beyond `tolerance` relative to their norms; DimensionError
+/// where they are not of a square matrix. The flow of `U V^T` on such measurements is that of `Q^T U`, `Q^T V` on
+/// diagonal ones. Cost O(N size^3).
 template <class S>
-[[nodiscard]] BasicCommutingMeasurements<S> commuting_measurements(Index size, const BasicDataset<S>& data,
+[[nodiscard]] BasicCommutingMeasurements<S> commuting_measurements(const BasicDataset<S>& data,
                                                                    S tolerance = S(1e6) *
                                                                                  Eigen::NumTraits<S>::epsilon()) {
-  const FactorShape shape = FactorShape::symmetric(size);
-  DenseMeasurements::check<S>(shape, data.X());
+  const Index size = data.measurements().rows();
+  require<DimensionError>(data.measurements().cols() == size,
+                          "commuting measurements are of a square matrix, not of a ", size, " x ",
+                          data.measurements().cols(), " one");
   const Index N = data.num_samples();
+  const Matrix<S> measured = detail::dense_rows(data.measurements());
   const auto matrix = [&](Index n) {
-    const Vector<S> entries = data.X().row(n).transpose();
+    const Vector<S> entries = measured.row(n).transpose();
     return Matrix<S>(Eigen::Map<const Matrix<S>>(entries.data(), size, size));
   };
   // In generic position a weighted sum has a simple spectrum within every joint eigenspace but one.
@@ -92,9 +96,8 @@ struct BasicCommutingMinimizer {
 
 /// See BasicCommutingMinimizer.
 template <class S>
-[[nodiscard]] BasicCommutingMinimizer<S> minimize_schatten_commuting(Index size, const BasicDataset<S>& data,
-                                                                     BasicScale<S> mu) {
-  const BasicCommutingMeasurements<S> commuting = commuting_measurements(size, data);
+[[nodiscard]] BasicCommutingMinimizer<S> minimize_schatten_commuting(const BasicDataset<S>& data, BasicScale<S> mu) {
+  const BasicCommutingMeasurements<S> commuting = commuting_measurements(data);
   BasicMinimizerResult<S> spectrum = minimize_hypentropy(commuting.spectra.X(), commuting.spectra.y(), mu);
   Matrix<S> matrix = commuting.basis * spectrum.beta.asDiagonal() * commuting.basis.transpose();
   return {std::move(matrix), std::move(spectrum)};

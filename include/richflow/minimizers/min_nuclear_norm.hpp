@@ -56,43 +56,6 @@ using SpectralResult = BasicSpectralResult<double>;
 
 namespace detail {
 
-/// `out_n = <M, X_n>`.
-template <class Kind, class S>
-[[nodiscard]] Vector<S> measure(const FactorShape& shape, const Matrix<S>& X, const Matrix<S>& M) {
-  // As the product of the factors I and M^T, of width d1.
-  const Matrix<S> first = Matrix<S>::Identity(shape.rows(), shape.rows());
-  Matrix<S> T(shape.rows(), shape.stack_size());
-  T << first, M;
-  Vector<S> out = Vector<S>::Zero(X.rows());
-  Kind::template add_pairing<S>(shape, X, T, T, out);
-  return out;
-}
-
-/// `sum_n nu_n X_n`.
-template <class Kind, class S>
-[[nodiscard]] Matrix<S> weighted_sum(const FactorShape& shape, const Matrix<S>& X, const Vector<S>& nu) {
-  Matrix<S> B = Matrix<S>::Zero(shape.stack_size(), shape.stack_size());
-  Kind::template add_matrix<S>(shape, X, nu, B);
-  return B.topRightCorner(shape.rows(), shape.cols());
-}
-
-/// `tr(B_n P B_m W)`, both triangles.
-template <class Kind, class S>
-[[nodiscard]] Matrix<S> full_kernel(const FactorShape& shape, const Matrix<S>& X, const Matrix<S>& P,
-                                    const Matrix<S>& W) {
-  Matrix<S> K = Matrix<S>::Zero(X.rows(), X.rows());
-  Matrix<S> scratch = Matrix<S>::Zero(shape.stack_size(), 3 * shape.stack_size());
-  Kind::template kernel<S>(shape, X, P, W, K, scratch);
-  return K.template selfadjointView<Eigen::Lower>();
-}
-
-/// What the minimizers of a matrix over its measurements share: M = U V^T is general, and the measurements fit.
-template <class Kind, class S>
-void check_measured(const FactorShape& shape, const BasicDataset<S>& data) {
-  require(!shape.is_symmetric(), "the minimizers are over all matrices: pass FactorShape::general");
-  Kind::template check<S>(shape, data.X());
-}
-
 /// The largest t <= 1 for which `A + t dA` stays positive definite with some margin, A = L L^T.
 template <class S>
 [[nodiscard]] S step_to_boundary(const Eigen::LLT<Matrix<S>>& L, const Matrix<S>& dA) {
@@ -104,26 +67,30 @@ template <class S>
   return lowest < S(0) ? std::min(S(1), S(-0.9) / lowest) : S(1);
 }
 
-/// The measurements of a matrix with rows to work with: for linear kinds independent, orthonormal rows whatever the
-/// units of X (see `LeastNorm`), for entries X itself. What is said of a fit is said of the data as given.
-template <class Kind, class S>
+/// The measurements of a matrix with others to work with: independent, orthonormal ones whatever the units of X (see
+/// `LeastNorm`); entries are so as they are. What is said of a fit is said of the data as given.
+template <class S>
 class MeasuredRows {
  public:
-  static_assert(Kind::is_linear || std::is_same_v<Kind, MatrixEntries>,
-                "richflow: the rows of X must hold coefficients of M, or indices of its entries");
-
-  MeasuredRows(const FactorShape& shape, BasicDataset<S> data);
+  /// Throws ArgumentError unless the data are measurements.
+  explicit MeasuredRows(BasicDataset<S> data);
 
   /// As given.
   [[nodiscard]] const BasicDataset<S>& data() const { return data_; }
-  /// As the rows of X for `Kind`.
-  [[nodiscard]] const Matrix<S>& X() const;
+  /// Of the matrix that is measured.
+  [[nodiscard]] const FactorShape& shape() const { return shape_; }
+  /// To work with. There must be some (`count`).
+  [[nodiscard]] const MatrixMeasurements<S>& measurements() const {
+    return orthonormal_ ? *orthonormal_ : data_.measurements();
+  }
   /// What M should measure there.
   [[nodiscard]] const Vector<S>& y() const { return y_; }
   /// Independent measurements; for entries all of them.
-  [[nodiscard]] Index count() const { return X().rows(); }
+  [[nodiscard]] Index count() const { return y_.size(); }
+  /// Whether those to work with are those given.
+  [[nodiscard]] bool are_given() const { return !least_; }
 
-  /// The multipliers nu of the original rows with the same `sum_n nu_n X_n`. Rows of Z in small units are the
+  /// The multipliers nu of the original measurements with the same `sum_n nu_n X_n`. Rows of Z in small units are the
   /// difference of terms in large ones, so one refinement.
   [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const;
 
@@ -132,7 +99,7 @@ class MeasuredRows {
   [[nodiscard]] Matrix<S> least(const Vector<S>& v) const;
 
   /// `y_n - <M, X_n>` in the data as given.
-  [[nodiscard]] Vector<S> residual(const Matrix<S>& M) const;
+  [[nodiscard]] Vector<S> residual(const Matrix<S>& M) const { return data_.y() - data_.measurements().apply(M); }
 
   /// How well M fits the data as given.
   [[nodiscard]] Misfit<S> misfit(const Matrix<S>& M) const;
@@ -145,77 +112,86 @@ class MeasuredRows {
   [[nodiscard]] Matrix<S> feasible() const;
 
  private:
-  FactorShape shape_;
+  /// As given, the coefficients of each X_n: of its diagonal, or of all of it.
+  [[nodiscard]] ConstMatrixRef<S> coefficients() const;
+
+  /// Measurements of the same kind with these coefficients.
+  [[nodiscard]] MatrixMeasurements<S> with_coefficients(Matrix<S> X) const;
+
   BasicDataset<S> data_;
-  Matrix<S> sizes_;  // |X|
+  FactorShape shape_;
+  bool is_diagonal_ = false;
+  Matrix<S> dense_ = {};                             // the coefficients of a user's kind
+  std::optional<MatrixMeasurements<S>> sizes_ = {};  // |X|
   std::optional<LeastNorm<S>> least_ = {};
+  std::optional<MatrixMeasurements<S>> orthonormal_ = {};
   Vector<S> y_ = {};
 };
 
-template <class Kind, class S>
-MeasuredRows<Kind, S>::MeasuredRows(const FactorShape& shape, BasicDataset<S> data)
-    : shape_(shape), data_(std::move(data)), sizes_(data_.X().cwiseAbs()) {
-  check_measured<Kind>(shape, data_);
-  if constexpr (Kind::is_linear) {
-    least_.emplace(data_.X());
-    y_ = least_->labels(data_.y());
-  } else {
+template <class S>
+MeasuredRows<S>::MeasuredRows(BasicDataset<S> data)
+    : data_(std::move(data)), shape_(FactorShape::general(data_.measurements().rows(), data_.measurements().cols())) {
+  if (as_kind<EntryMeasurements<S>>(data_.measurements()) != nullptr) {
     y_ = data_.y();
+    return;
   }
+  is_diagonal_ = as_kind<DiagonalMeasurements<S>>(data_.measurements()) != nullptr;
+  if (!is_diagonal_ && as_kind<DenseMeasurements<S>>(data_.measurements()) == nullptr)
+    dense_ = dense_rows(data_.measurements());
+  sizes_ = with_coefficients(coefficients().cwiseAbs());
+  least_.emplace(Matrix<S>(coefficients()));
+  y_ = least_->labels(data_.y());
+  if (least_->rank() > 0) orthonormal_ = with_coefficients(least_->X());
 }
 
-template <class Kind, class S>
-const Matrix<S>& MeasuredRows<Kind, S>::X() const {
-  if constexpr (Kind::is_linear)
-    return least_->X();
-  else
-    return data_.X();
+template <class S>
+ConstMatrixRef<S> MeasuredRows<S>::coefficients() const {
+  if (is_diagonal_) return as_kind<DiagonalMeasurements<S>>(data_.measurements())->X();
+  if (dense_.size() > 0) return dense_;
+  return as_kind<DenseMeasurements<S>>(data_.measurements())->X();
 }
 
-template <class Kind, class S>
-Vector<S> MeasuredRows<Kind, S>::original_multipliers(const Vector<S>& multipliers) const {
-  if constexpr (Kind::is_linear) {
-    Vector<S> nu = least_->original_multipliers(multipliers);
-    const Vector<S> missing = least_->X().transpose() * multipliers - data_.X().transpose() * nu;
-    return nu + least_->original_multipliers(least_->X() * missing);
-  } else {
-    return multipliers;
-  }
+template <class S>
+MatrixMeasurements<S> MeasuredRows<S>::with_coefficients(Matrix<S> X) const {
+  return is_diagonal_ ? MatrixMeasurements<S>::diagonal(shape_.rows(), shape_.cols(), std::move(X))
+                      : MatrixMeasurements<S>::dense(shape_.rows(), shape_.cols(), std::move(X));
 }
 
-template <class Kind, class S>
-Matrix<S> MeasuredRows<Kind, S>::least(const Vector<S>& v) const {
+template <class S>
+Vector<S> MeasuredRows<S>::original_multipliers(const Vector<S>& multipliers) const {
+  if (are_given()) return multipliers;
+  Vector<S> nu = least_->original_multipliers(multipliers);
+  const Vector<S> missing = least_->X().transpose() * multipliers - coefficients().transpose() * nu;
+  return nu + least_->original_multipliers(least_->X() * missing);
+}
+
+template <class S>
+Matrix<S> MeasuredRows<S>::least(const Vector<S>& v) const {
   Matrix<S> M = Matrix<S>::Zero(shape_.rows(), shape_.cols());
-  if constexpr (Kind::is_linear) {
+  if (!are_given()) {
     const Vector<S> m = least_->solve(v);
-    for (Index f = 0; f < m.size(); ++f) {
-      const auto [i, j] = Kind::feature_position(shape_, f);
-      M(i, j) = m[f];
-    }
-  } else {
-    Matrix<S> counts = M;
-    for (Index n = 0; n < v.size(); ++n) {
-      S& count = counts(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
-      S& mean = M(static_cast<Index>(data_.X()(n, 0)), static_cast<Index>(data_.X()(n, 1)));
-      count += S(1);
-      mean += (v[n] - mean) / count;
-    }
+    if (is_diagonal_)
+      M.diagonal() = m;
+    else
+      M = Eigen::Map<const Matrix<S>>(m.data(), M.rows(), M.cols());
+    return M;
+  }
+  Matrix<S> counts = M;
+  Index n = 0;
+  for (const auto [i, j] : data_.measurements().places()) {
+    counts(i, j) += S(1);
+    M(i, j) += (v[n++] - M(i, j)) / counts(i, j);
   }
   return M;
 }
 
-template <class Kind, class S>
-Vector<S> MeasuredRows<Kind, S>::residual(const Matrix<S>& M) const {
-  return data_.y() - measure<Kind, S>(shape_, data_.X(), M);
+template <class S>
+Misfit<S> MeasuredRows<S>::misfit(const Matrix<S>& M) const {
+  return {residual(M), data_.y(), (sizes_ ? *sizes_ : data_.measurements()).apply(M.cwiseAbs())};
 }
 
-template <class Kind, class S>
-Misfit<S> MeasuredRows<Kind, S>::misfit(const Matrix<S>& M) const {
-  return {residual(M), data_.y(), measure<Kind, S>(shape_, sizes_, M.cwiseAbs())};
-}
-
-template <class Kind, class S>
-Misfit<S> MeasuredRows<Kind, S>::refine(Matrix<S>& M) const {
+template <class S>
+Misfit<S> MeasuredRows<S>::refine(Matrix<S>& M) const {
   Misfit<S> now = misfit(M);
   constexpr int most = 4;
   for (int step = 0; step < most && !(now.size() <= S(8) * std::numeric_limits<S>::epsilon()); ++step) {
@@ -228,8 +204,8 @@ Misfit<S> MeasuredRows<Kind, S>::refine(Matrix<S>& M) const {
   return now;
 }
 
-template <class Kind, class S>
-Matrix<S> MeasuredRows<Kind, S>::feasible() const {
+template <class S>
+Matrix<S> MeasuredRows<S>::feasible() const {
   using std::sqrt;
   Matrix<S> M = least(data_.y());
   const Misfit<S> left = refine(M);
@@ -246,15 +222,15 @@ Matrix<S> MeasuredRows<Kind, S>::feasible() const {
 }  // namespace detail
 
 /// The interpolator of smallest Frobenius norm: `argmin |M|_F` subject to `<M, X_n> = y_n`, the kernel limit of wide
-/// factorizations. `Kind` says how a row of X stands for X_n; for MatrixEntries every unobserved entry is 0. Dependent
-/// measurements are fine if y is consistent; throws InfeasibleError if not, DimensionError or ArgumentError where X
-/// does not fit. Units of measurements (rows) and of entries (columns) of X may differ by any factor: rank and
-/// consistency do not depend on them, and the fit is judged and refined in the data as given. Fits means `|<M, X_n> -
-/// y_n|` at most the root of the rounding unit times |y|, and in each measurement times its terms; for consistent data
-/// it is a few roundings. Cost O(N^2 d1 d2), O(N + d1 d2) for entries.
-template <class Kind, class S>
-[[nodiscard]] Matrix<S> min_frobenius_interpolator(const FactorShape& shape, const BasicDataset<S>& data) {
-  return detail::MeasuredRows<Kind, S>(shape, data).feasible();
+/// factorizations; of observed entries every unobserved one is 0. Dependent measurements are fine if y is consistent;
+/// throws InfeasibleError if not, ArgumentError unless the data are measurements. Units of measurements (rows) and of
+/// entries (columns) of X may differ by any factor: rank and consistency do not depend on them, and the fit is judged
+/// and refined in the data as given. Fits means `|<M, X_n> - y_n|` at most the root of the rounding unit times |y|, and
+/// in each measurement times its terms; for consistent data it is a few roundings. Cost O(N^2 d1 d2), O(N + d1 d2) for
+/// entries.
+template <class S>
+[[nodiscard]] Matrix<S> min_frobenius_interpolator(const BasicDataset<S>& data) {
+  return detail::MeasuredRows<S>(data).feasible();
 }
 
 /// Options of the interior-point method.
@@ -280,26 +256,25 @@ struct BasicNuclearNormOptions {
 /// rounded to S. The units of measurements do not matter to them. Those of the entries do: where they differ by a
 /// factor c, `sum_n nu_n X_n` is known to c roundings, and a gap below that is not reached (`stalled`), however good M
 /// is.
-template <class Kind, class S>
+template <class S>
 [[nodiscard]] BasicSpectralResult<S> min_nuclear_norm_interpolator(
-    const FactorShape& shape, const BasicDataset<S>& data,
-    const std::type_identity_t<BasicNuclearNormOptions<S>>& options = {}) {
+    const BasicDataset<S>& data, const std::type_identity_t<BasicNuclearNormOptions<S>>& options = {}) {
   using std::abs;
   using std::isfinite;
   require(isfinite(options.gap_tolerance) && options.gap_tolerance > S(0), "gap_tolerance must be positive, got ",
           options.gap_tolerance);
   require(options.max_iterations > 0, "max_iterations must be positive, got ", options.max_iterations);
   const Vector<S>& y = data.y();
-  const Index D = shape.stack_size();
   BasicSpectralResult<S> result;
   require(isfinite(options.primal_tolerance) && options.primal_tolerance > S(0),
           "primal_tolerance must be positive, got ", options.primal_tolerance);
-  const detail::MeasuredRows<Kind, S> rows(shape, data);
+  const detail::MeasuredRows<S> rows(data);
+  const FactorShape shape = rows.shape();
+  const Index D = shape.stack_size();
   result.matrix = rows.feasible();
   result.nu = Vector<S>::Zero(y.size());
   result.objective = nuclear_norm(result.matrix);
   const S size = spectral_norm(result.matrix);
-  const Matrix<S>& X = rows.X();
   S misfit = rows.misfit(result.matrix).size();
   result.primal_residual = rows.misfit(result.matrix).relative;
   if (!(size > S(0))) {
@@ -308,6 +283,7 @@ template <class Kind, class S>
     return std::move(result).explained();
   }
 
+  const MatrixMeasurements<S>& measurements = rows.measurements();
   // In units of the largest singular value. W is primal; `slack` = (I - sum_n nu_n B_n) / 2 is its dual partner.
   Matrix<S> W = S(1.5) * Matrix<S>::Identity(D, D);
   W.topRightCorner(shape.rows(), shape.cols()) = result.matrix / size;
@@ -332,7 +308,7 @@ template <class Kind, class S>
     }
     const detail::Misfit<S> left = rows.refine(M);
     const Vector<S> given = rows.original_multipliers(nu);
-    const S dual_norm = std::max(S(1), spectral_norm(detail::weighted_sum<Kind>(shape, data.X(), given)));
+    const S dual_norm = std::max(S(1), spectral_norm(data.measurements().adjoint(given)));
     const S objective = nuclear_norm(M);
     const S gap = (objective - y.dot(given) / dual_norm) / objective;
     if (isfinite(gap) && gap < best) {
@@ -358,16 +334,15 @@ template <class Kind, class S>
     inverse.setIdentity();
     slack_factor.solveInPlace(inverse);
     const S complementarity = W.cwiseProduct(slack).sum() / static_cast<S>(D);
-    const Matrix<S> kernel = S(0.25) * detail::full_kernel<Kind>(shape, X, inverse, W);
+    const Matrix<S> kernel = S(0.25) * measurements.kernel(shape, inverse, W);
     const Eigen::LDLT<Matrix<S>> kernel_factor(kernel);
     const Matrix<S> target = (centering * complementarity) * inverse;
     // <A_n, W + dW> = y_n with A_n = B_n / 2, whatever W has lost to rounding.
-    const Vector<S> rhs =
-        rows.y() / size - detail::measure<Kind>(shape, X, Matrix<S>(target.topRightCorner(shape.rows(), shape.cols())));
+    const Vector<S> rhs = rows.y() / size - measurements.apply(target.topRightCorner(shape.rows(), shape.cols()));
     Vector<S> dnu = kernel_factor.solve(rhs);
     dnu += kernel_factor.solve(rhs - kernel * dnu);
     dSlack.setZero();
-    Kind::template add_matrix<S>(shape, X, dnu, dSlack);
+    measurements.operations().add_matrix(shape, dnu, dSlack);
     dSlack *= S(-0.5);
     dW = inverse * dSlack * W;
     dW = (target - W - S(0.5) * (dW + dW.transpose())).eval();
@@ -390,20 +365,10 @@ template <class Kind, class S>
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM(prefix, S)                                                              \
-  prefix template S detail::step_to_boundary<S>(const Eigen::LLT<Matrix<S>>&, const Matrix<S>&);                      \
-  prefix template class detail::MeasuredRows<DenseMeasurements, S>;                                                   \
-  prefix template Matrix<S> min_frobenius_interpolator<DenseMeasurements, S>(const FactorShape&,                      \
-                                                                             const BasicDataset<S>&);                 \
-  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<DenseMeasurements, S>(                         \
-      const FactorShape&, const BasicDataset<S>&, const BasicNuclearNormOptions<S>&);                                 \
-  prefix template class detail::MeasuredRows<MatrixEntries, S>;                                                       \
-  prefix template Matrix<S> min_frobenius_interpolator<MatrixEntries, S>(const FactorShape&, const BasicDataset<S>&); \
-  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<MatrixEntries, S>(                             \
-      const FactorShape&, const BasicDataset<S>&, const BasicNuclearNormOptions<S>&);                                 \
-  prefix template class detail::MeasuredRows<DiagonalMeasurements, S>;                                                \
-  prefix template Matrix<S> min_frobenius_interpolator<DiagonalMeasurements, S>(const FactorShape&,                   \
-                                                                                const BasicDataset<S>&);              \
-  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<DiagonalMeasurements, S>(                      \
-      const FactorShape&, const BasicDataset<S>&, const BasicNuclearNormOptions<S>&);
+#define RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM(prefix, S)                                          \
+  prefix template S detail::step_to_boundary<S>(const Eigen::LLT<Matrix<S>>&, const Matrix<S>&);  \
+  prefix template class detail::MeasuredRows<S>;                                                  \
+  prefix template Matrix<S> min_frobenius_interpolator<S>(const BasicDataset<S>&);                \
+  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<S>(const BasicDataset<S>&, \
+                                                                          const BasicNuclearNormOptions<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM)

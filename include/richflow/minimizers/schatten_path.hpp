@@ -40,15 +40,15 @@ struct BasicSchattenPathOptions {
 /// mu goes down to -100 and below, until the dual Hessian has no digits left. The units of measurements and entries do
 /// not matter: the work is done on orthonormal rows, residual and gap are those of the data as given. (Where the units
 /// of the entries differ by c, rounding of nu leaves c roundings in the gap.)
-template <class Kind, class S>
+template <class S>
 class BasicSchattenPath final : private detail::ContinuedPath<S> {
  public:
   /// Number type.
   using Scalar = S;
 
-  /// On matrices of a general shape. Throws DimensionError or ArgumentError where X or an option does not fit,
-  /// InfeasibleError when no matrix fits the measurements.
-  BasicSchattenPath(FactorShape shape, BasicDataset<S> data, BasicSchattenPathOptions<S> options = {});
+  /// On data that are measurements. Throws ArgumentError where they are not or an option does not fit, InfeasibleError
+  /// when no matrix fits the measurements.
+  explicit BasicSchattenPath(BasicDataset<S> data, BasicSchattenPathOptions<S> options = {});
 
   /// The minimizer at mu. Throws ArgumentError where mu^2 overflows; other numerical trouble never throws: status and
   /// certificate say what was reached.
@@ -99,8 +99,7 @@ class BasicSchattenPath final : private detail::ContinuedPath<S> {
 
   BasicSpectralResult<S> collect(BasicScale<S> mu, Status status);
 
-  FactorShape shape_;
-  detail::MeasuredRows<Kind, S> rows_;
+  detail::MeasuredRows<S> rows_;
   BasicSchattenPathOptions<S> options_;
   std::vector<Matrix<S>> measurements_ = {};
   S size_ = S(0);    // of the least-squares solution
@@ -115,10 +114,9 @@ class BasicSchattenPath final : private detail::ContinuedPath<S> {
   Index iterations_ = 0;
 };
 
-template <class Kind, class S>
-BasicSchattenPath<Kind, S>::BasicSchattenPath(FactorShape shape, BasicDataset<S> data,
-                                              BasicSchattenPathOptions<S> options)
-    : shape_(shape), rows_(shape, std::move(data)), options_(options) {
+template <class S>
+BasicSchattenPath<S>::BasicSchattenPath(BasicDataset<S> data, BasicSchattenPathOptions<S> options)
+    : rows_(std::move(data)), options_(options) {
   using std::isfinite;
   using std::log;
   require(isfinite(options_.primal_tolerance) && options_.primal_tolerance > S(0),
@@ -130,14 +128,13 @@ BasicSchattenPath<Kind, S>::BasicSchattenPath(FactorShape shape, BasicDataset<S>
   if (size_ > S(0)) kernel_log_mu_ = S(0.5) * log(S(2) * size_);
   const Index N = rows_.count();
   measurements_.reserve(static_cast<std::size_t>(N));
-  for (Index n = 0; n < N; ++n)
-    measurements_.push_back(detail::weighted_sum<Kind>(shape_, rows_.X(), Vector<S>(Vector<S>::Unit(N, n))));
-  features_.setZero(N, shape_.rows() * shape_.cols());
+  for (Index n = 0; n < N; ++n) measurements_.push_back(rows_.measurements().adjoint(Vector<S>::Unit(N, n)));
+  features_.setZero(N, rows_.shape().rows() * rows_.shape().cols());
   here_.nu.setZero(N);
 }
 
-template <class Kind, class S>
-BasicSpectralResult<S> BasicSchattenPath<Kind, S>::solve(BasicScale<S> mu) {
+template <class S>
+BasicSpectralResult<S> BasicSchattenPath<S>::solve(BasicScale<S> mu) {
   using std::abs;
   using std::exp;
   using std::isfinite;
@@ -156,57 +153,56 @@ BasicSpectralResult<S> BasicSchattenPath<Kind, S>::solve(BasicScale<S> mu) {
   return collect(mu, status);
 }
 
-template <class Kind, class S>
-void BasicSchattenPath<Kind, S>::evaluate(Point& point) const {
+template <class S>
+void BasicSchattenPath<S>::evaluate(Point& point) const {
   using std::isfinite;
-  detail::compute_svd(Matrix<S>(detail::weighted_sum<Kind>(shape_, rows_.X(), point.nu)),
-                      Eigen::ComputeFullU | Eigen::ComputeFullV, point.svd);
+  detail::compute_svd(rows_.measurements().adjoint(point.nu), Eigen::ComputeFullU | Eigen::ComputeFullV, point.svd);
   const Vector<S>& z = point.svd.singularValues();
   point.spectrum.resize(z.size());
   for (Index i = 0; i < z.size(); ++i) point.spectrum[i] = point.odd(z[i]);
   point.M = point.svd.matrixU().leftCols(z.size()) * point.spectrum.asDiagonal() *
             point.svd.matrixV().leftCols(z.size()).transpose();
-  point.r = rows_.y() - detail::measure<Kind>(shape_, rows_.X(), point.M);
+  point.r = rows_.y() - rows_.measurements().apply(point.M);
   point.residual = detail::norm(point.r) / norm_y_;
   if (!isfinite(point.residual)) point.residual = std::numeric_limits<S>::infinity();
 }
 
-template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::Point::odd(S x) const {
+template <class S>
+S BasicSchattenPath<S>::Point::odd(S x) const {
   using std::exp;
   using std::sinh;
   const S base = S(2) * log_mu;
   return x < S(1) ? S(2) * exp(base) * sinh(x) : exp(base + x) - exp(base - x);
 }
 
-template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::Point::even(S x) const {
+template <class S>
+S BasicSchattenPath<S>::Point::even(S x) const {
   using std::exp;
   return exp(S(2) * log_mu + x) + exp(S(2) * log_mu - x);
 }
 
-template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::Point::sinh_ratio(S x) {
+template <class S>
+S BasicSchattenPath<S>::Point::sinh_ratio(S x) {
   using std::abs;
   using std::sinh;
   return abs(x) < S(1e-4) ? S(1) + x * x / S(6) : sinh(x) / x;
 }
 
-template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::Point::difference_ratio(S a, S b) const {
+template <class S>
+S BasicSchattenPath<S>::Point::difference_ratio(S a, S b) const {
   using std::abs;
   if (abs(a - b) > S(2)) return (odd(a) - odd(b)) / (a - b);
   return even((a + b) / S(2)) * sinh_ratio((a - b) / S(2));
 }
 
-template <class Kind, class S>
-S BasicSchattenPath<Kind, S>::Point::sum_ratio(S a, S b) const {
+template <class S>
+S BasicSchattenPath<S>::Point::sum_ratio(S a, S b) const {
   if (a + b > S(2)) return (odd(a) + odd(b)) / (a + b);
   return even((a - b) / S(2)) * sinh_ratio((a + b) / S(2));
 }
 
-template <class Kind, class S>
-void BasicSchattenPath<Kind, S>::factorize() {
+template <class S>
+void BasicSchattenPath<S>::factorize() {
   using std::sqrt;
   const Vector<S>& z = here_.svd.singularValues();
   const Index r = z.size();
@@ -237,8 +233,8 @@ void BasicSchattenPath<Kind, S>::factorize() {
   ++iterations_;
 }
 
-template <class Kind, class S>
-Status BasicSchattenPath<Kind, S>::correct(S goal) {
+template <class S>
+Status BasicSchattenPath<S>::correct(S goal) {
   Index without_gain = 0;
   S best = here_.residual;
   while (!(here_.residual <= goal)) {
@@ -251,8 +247,8 @@ Status BasicSchattenPath<Kind, S>::correct(S goal) {
   return Status::tolerance_reached;
 }
 
-template <class Kind, class S>
-bool BasicSchattenPath<Kind, S>::newton_step() {
+template <class S>
+bool BasicSchattenPath<S>::newton_step() {
   factorize();
   const Vector<S> step = hessian_.solve(here_.r);
   trial_.log_mu = here_.log_mu;
@@ -268,15 +264,15 @@ bool BasicSchattenPath<Kind, S>::newton_step() {
   return false;
 }
 
-template <class Kind, class S>
-void BasicSchattenPath<Kind, S>::prepare_jumps() {
+template <class S>
+void BasicSchattenPath<S>::prepare_jumps() {
   factorize();
   // M / mu^2 is a function of nu alone: <X_n, 2 M + DM[Z']> = 0 along the path.
   tangent_ = hessian_.solve(Vector<S>(S(-2) * (rows_.y() - here_.r)));
 }
 
-template <class Kind, class S>
-bool BasicSchattenPath<Kind, S>::try_jump(S log_mu, S neighbourhood) {
+template <class S>
+bool BasicSchattenPath<S>::try_jump(S log_mu, S neighbourhood) {
   trial_.log_mu = log_mu;
   detail::sum_with_multiple(here_.nu, S(log_mu - here_.log_mu), tangent_, trial_.nu);
   evaluate(trial_);
@@ -285,14 +281,14 @@ bool BasicSchattenPath<Kind, S>::try_jump(S log_mu, S neighbourhood) {
   return true;
 }
 
-template <class Kind, class S>
-BasicSpectralResult<S> BasicSchattenPath<Kind, S>::collect(BasicScale<S> mu, Status status) {
+template <class S>
+BasicSpectralResult<S> BasicSchattenPath<S>::collect(BasicScale<S> mu, Status status) {
   BasicSpectralResult<S> result;
   result.iterations = iterations_;
   result.status = status;
   result.nu = here_.nu;
   if (!(size_ > S(0))) {
-    result.matrix = Matrix<S>::Zero(shape_.rows(), shape_.cols());
+    result.matrix = Matrix<S>::Zero(rows_.shape().rows(), rows_.shape().cols());
     result.objective = result.primal_residual = result.duality_gap = S(0);
     return std::move(result).explained();
   }
@@ -309,8 +305,7 @@ BasicSpectralResult<S> BasicSchattenPath<Kind, S>::collect(BasicScale<S> mu, Sta
   if (is_success(status) && !(left.size() <= options_.primal_tolerance)) result.status = Status::stalled;
   result.nu = rows_.original_multipliers(here_.nu);
   Vector<S> z = here_.svd.singularValues();
-  if constexpr (Kind::is_linear)
-    z = detail::svd_values(Matrix<S>(detail::weighted_sum<Kind>(shape_, rows_.data().X(), result.nu)));
+  if (!rows_.are_given()) z = detail::svd_values(rows_.data().measurements().adjoint(result.nu));
   const S conjugate = q.conjugate(z);
   using std::isfinite;
   const S gap =
@@ -320,13 +315,9 @@ BasicSpectralResult<S> BasicSchattenPath<Kind, S>::collect(BasicScale<S> mu, Sta
 }
 
 /// Minimizers of Schatten-Q_mu in double precision.
-template <class Kind>
-using SchattenPath = BasicSchattenPath<Kind, double>;
+using SchattenPath = BasicSchattenPath<double>;
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_SCHATTEN_PATH(prefix, S)            \
-  prefix template class BasicSchattenPath<DenseMeasurements, S>; \
-  prefix template class BasicSchattenPath<MatrixEntries, S>;     \
-  prefix template class BasicSchattenPath<DiagonalMeasurements, S>;
+#define RICHFLOW_INSTANTIATE_SCHATTEN_PATH(prefix, S) prefix template class BasicSchattenPath<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SCHATTEN_PATH)

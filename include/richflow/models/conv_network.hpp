@@ -190,10 +190,9 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
     return std::make_unique<ConvNetworkEvaluation>(*this);
   }
 
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override;
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
+  void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
 
   /// What the dense layer saw in the last `forward`, B x features.
   [[nodiscard]] auto last_features() { return samples(values_.back(), dense().inputs).topRows(batch_); }
@@ -343,7 +342,8 @@ ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
+  const ConstMatrixRef<S> X = points.matrix();
   batch_ = X.rows();
   auto padded_input = samples(input_, net_.input_dimension());
   padded_input.topRows(batch_) = X;
@@ -363,7 +363,7 @@ void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X,
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
+void ConvNetworkEvaluation<S>::add_pullback(ConstVectorRef<S> w, Samples<S> /*X*/, ConstMatrixRef<S> G, S scale,
                                             VectorRef<S> target) {
   std::size_t at = 0;
   auto last = samples(tangents_[at], dense().inputs);
@@ -386,7 +386,7 @@ void ConvNetworkEvaluation<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) {
+void ConvNetworkEvaluation<S>::jvp(ConstVectorRef<S> w, Samples<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) {
   const Index batch = Convolution3x3<S>::padded(batch_);
   std::size_t at = 0;
   for (std::size_t l = net_.first_convolution_; l < layers().size(); ++l) {

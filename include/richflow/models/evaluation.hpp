@@ -9,6 +9,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/models/model.hpp"
@@ -23,16 +24,18 @@ enum class KernelForm {
 
 /// The sizes that an evaluation is made for.
 struct EvaluationShape {
-  Index num_parameters = 0;   ///< P
-  Index num_outputs = 1;      ///< K
-  Index max_batch = 0;        ///< the most samples of one `forward`
-  Index input_dimension = 0;  ///< d; 0 where inputs of any length will do
+  Index num_parameters = 0;      ///< P
+  Index num_outputs = 1;         ///< K
+  Index max_batch = 0;           ///< the most samples of one `forward`
+  Index input_dimension = 0;     ///< d; 0 where inputs of any length will do
+  bool of_measurements = false;  ///< whether the samples are measurements of a matrix
 };
 
 /// What stands behind an Evaluation: a model's own memory and passes. A model that brings its own derives from this
 /// class and returns it from `make_evaluation`; the arguments are checked already, `w` and `X` are those of the last
-/// `forward`, and `forward`, `add_pullback` and `jvp` are all that is needed. Nothing in them should allocate; what
-/// `linearize` or `kernel` need beyond, their first call makes.
+/// `forward` (`X.matrix()` for a model of rows, `X.measurements()` for one that takes measurements), and `forward`,
+/// `add_pullback` and `jvp` are all that is needed. Nothing in them should allocate; what `linearize` or `kernel` need
+/// beyond, their first call makes.
 template <class S>
 class AnyEvaluation {
  public:
@@ -45,34 +48,33 @@ class AnyEvaluation {
   [[nodiscard]] virtual std::unique_ptr<AnyEvaluation> clone() const = 0;
 
   /// New samples: `forward` on them follows, once or at many w.
-  virtual void set_samples(ConstMatrixRef<S> /*X*/) {}
+  virtual void set_samples(Samples<S> /*X*/) {}
 
   /// `F = f(w, X)`, N x K.
-  virtual void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) = 0;
+  virtual void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) = 0;
 
   /// Many products with J at this point follow: time to make what they share.
-  virtual void linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) {}
+  virtual void linearize(ConstVectorRef<S> /*w*/, Samples<S> /*X*/) {}
 
   /// `target += scale J^T G`; `target` may be the memory of w.
-  virtual void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                            VectorRef<S> target) = 0;
+  virtual void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) = 0;
 
   /// `out = J^T G`.
-  virtual void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) {
+  virtual void vjp(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, VectorRef<S> out) {
     std::fill_n(out.data(), out.size(), S(0));
     add_pullback(w, X, G, S(1), out);
   }
 
   /// `dF = J v`, N x K.
-  virtual void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) = 0;
+  virtual void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) = 0;
 
   /// `K = J J^T`, the lower triangle at least. As it is here: a backward pass and a `jvp` for each output of each
   /// sample, in the memory of one gradient.
-  virtual void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K);
+  virtual void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K);
 
   /// `add_pullback` into w, then `forward` on X_next.
-  virtual void descend_and_forward(VectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                                   ConstMatrixRef<S> X_next, MatrixRef<S> F_next) {
+  virtual void descend_and_forward(VectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, Samples<S> X_next,
+                                   MatrixRef<S> F_next) {
     add_pullback(w, X, G, scale, w);
     set_samples(X_next);
     forward(w, X_next, F_next);
@@ -139,12 +141,15 @@ class Evaluation {
   /// d; 0 where the model takes inputs of any length.
   [[nodiscard]] Index input_dimension() const { return body_->shape().input_dimension; }
   /// Samples of the last `forward`, 0 before.
-  [[nodiscard]] Index num_samples() const { return X_.rows; }
+  [[nodiscard]] Index num_samples() const { return X_.size(); }
+  /// Whether the samples are measurements of a matrix, not rows.
+  [[nodiscard]] bool takes_measurements() const { return body_->shape().of_measurements; }
 
-  /// `F = f(w, X)`, N x K. The model's cost of a prediction.
+  /// `F = f(w, X)`, N x K, X a matrix of rows or MatrixMeasurements, as the model takes them. The model's cost of a
+  /// prediction.
   template <class W, class X_>
   void forward(W&& w, X_&& X, MatrixRef<S> F) {
-    static_assert(is_stored<W>() && is_stored<X_>(),
+    static_assert(is_stored<W>() && are_stored_samples<X_>(),
                   "richflow: an evaluation refers to w and X until the next forward: give it stored vectors and "
                   "matrices of its number type, column by column, not expressions");
     move_to(w, X, F);
@@ -179,7 +184,7 @@ class Evaluation {
   /// `forward`; F_next may be the memory of G if both have as many rows.
   template <class X_>
   void descend_and_forward(ConstMatrixRef<S> G, S scale, VectorRef<S> w, X_&& X_next, MatrixRef<S> F_next) {
-    static_assert(is_stored<X_>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
+    static_assert(are_stored_samples<X_>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
     descend_to(G, scale, w, X_next, F_next);
   }
 
@@ -197,51 +202,40 @@ class Evaluation {
     Index size = 0;
     [[nodiscard]] Eigen::Map<const Vector<S>> map() const { return {data, size}; }
   };
-  struct Samples {
-    const S* data = nullptr;
-    Index rows = 0;
-    Index cols = 0;
-    Index stride = 0;
-    [[nodiscard]] Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>> map() const {
-      return {data, rows, cols, Eigen::OuterStride<>(stride)};
-    }
-  };
-
   /// Of an argument's type: not an expression, nor a vector or matrix that ends with the statement.
   template <class Argument>
   [[nodiscard]] static consteval bool is_stored() {
     using T = std::remove_cvref_t<Argument>;
     if constexpr (!std::is_lvalue_reference_v<Argument> && std::is_base_of_v<Eigen::PlainObjectBase<T>, T>)
       return false;
-    if constexpr (requires {
-                    typename T::Scalar;
-                    T::Flags;
-                  }) {
-      constexpr bool by_columns = T::IsVectorAtCompileTime || !T::IsRowMajor;
-      return std::is_same_v<typename T::Scalar, S> && (T::Flags & Eigen::DirectAccessBit) != 0 && by_columns &&
-             Eigen::internal::inner_stride_at_compile_time<T>::ret == 1;
-    } else {
-      return false;
-    }
+    return detail::is_in_memory<T, S>();
+  }
+  template <class Argument>
+  [[nodiscard]] static consteval bool are_stored_samples() {
+    using T = std::remove_cvref_t<Argument>;
+    if constexpr (std::is_same_v<T, MatrixMeasurements<S>>)
+      return std::is_lvalue_reference_v<Argument>;
+    else
+      return std::is_same_v<T, Samples<S>> || is_stored<Argument>();
   }
 
-  void move_to(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F);
+  void move_to(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F);
   void move_to(ConstVectorRef<S> w, MatrixRef<S> F);
-  void descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, ConstMatrixRef<S> X_next, MatrixRef<S> F_next);
+  void descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next);
   void require_point(const char* member) const;
   void require_parameters(const char* name, Index size) const;
-  void require_samples(const char* name, ConstMatrixRef<S> X) const;
+  void require_samples(const char* name, Samples<S> X) const;
   void require_outputs(const char* name, ConstMatrixRef<S> F, Index samples) const;
 
   std::unique_ptr<AnyEvaluation<S>> body_;
   Values w_ = {};
-  Samples X_ = {};
+  Samples<S> X_ = {};
   bool is_at_point_ = false;  // no step was made in the memory of w since
 };
 
 template <class S>
-void AnyEvaluation<S>::kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) {
-  const Index samples = X.rows();
+void AnyEvaluation<S>::kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) {
+  const Index samples = X.size();
   const Index outputs = shape_.num_outputs;
   gradient_.resize(shape_.num_parameters);
   seed_.setZero(samples, outputs);
@@ -262,26 +256,26 @@ void AnyEvaluation<S>::kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelFo
 }
 
 template <class S>
-void Evaluation<S>::move_to(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+void Evaluation<S>::move_to(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) {
   require_parameters("w", w.size());
   require_samples("X", X);
-  require_outputs("F", F, X.rows());
+  require_outputs("F", F, X.size());
   X_ = {};
   is_at_point_ = false;
   body_->set_samples(X);
   body_->forward(w, X, F);
   w_ = {w.data(), w.size()};
-  X_ = {X.data(), X.rows(), X.cols(), X.outerStride()};
+  X_ = X;
   is_at_point_ = true;
 }
 
 template <class S>
 void Evaluation<S>::move_to(ConstVectorRef<S> w, MatrixRef<S> F) {
-  require(X_.data != nullptr, "the evaluation has no samples yet: forward(w, X, F) must come before forward(w, F)");
+  require(X_.size() > 0, "the evaluation has no samples yet: forward(w, X, F) must come before forward(w, F)");
   require_parameters("w", w.size());
-  require_outputs("F", F, X_.rows);
+  require_outputs("F", F, X_.size());
   is_at_point_ = false;
-  body_->forward(w, X_.map(), F);
+  body_->forward(w, X_, F);
   w_ = {w.data(), w.size()};
   is_at_point_ = true;
 }
@@ -289,41 +283,41 @@ void Evaluation<S>::move_to(ConstVectorRef<S> w, MatrixRef<S> F) {
 template <class S>
 void Evaluation<S>::linearize() {
   require_point("linearize");
-  body_->linearize(w_.map(), X_.map());
+  body_->linearize(w_.map(), X_);
 }
 
 template <class S>
 void Evaluation<S>::add_pullback(ConstMatrixRef<S> G, S scale, VectorRef<S> target) {
   require_point("add_pullback");
-  require_outputs("G", G, X_.rows);
+  require_outputs("G", G, X_.size());
   require_parameters("target", target.size());
   if (target.data() == w_.data) is_at_point_ = false;
-  body_->add_pullback(w_.map(), X_.map(), G, scale, target);
+  body_->add_pullback(w_.map(), X_, G, scale, target);
 }
 
 template <class S>
 void Evaluation<S>::vjp(ConstMatrixRef<S> G, VectorRef<S> out) {
   require_point("vjp");
-  require_outputs("G", G, X_.rows);
+  require_outputs("G", G, X_.size());
   require_parameters("out", out.size());
-  body_->vjp(w_.map(), X_.map(), G, out);
+  body_->vjp(w_.map(), X_, G, out);
 }
 
 template <class S>
 void Evaluation<S>::jvp(ConstVectorRef<S> v, MatrixRef<S> dF) {
   require_point("jvp");
   require_parameters("v", v.size());
-  require_outputs("dF", dF, X_.rows);
-  body_->jvp(w_.map(), X_.map(), v, dF);
+  require_outputs("dF", dF, X_.size());
+  body_->jvp(w_.map(), X_, v, dF);
 }
 
 template <class S>
 void Evaluation<S>::kernel(MatrixRef<S> K, KernelForm form) {
   require_point("kernel");
-  const Index size = form == KernelForm::trace ? X_.rows : X_.rows * num_outputs();
+  const Index size = form == KernelForm::trace ? X_.size() : X_.size() * num_outputs();
   require<DimensionError>(K.rows() == size && K.cols() == size, "K is ", K.rows(), " x ", K.cols(),
-                          " where N = ", X_.rows, " samples of ", num_outputs(), " outputs need ", size, " x ", size);
-  body_->kernel(w_.map(), X_.map(), form, K);
+                          " where N = ", X_.size(), " samples of ", num_outputs(), " outputs need ", size, " x ", size);
+  body_->kernel(w_.map(), X_, form, K);
   // The same to the last bit on both sides; in tiles, for the sake of the cache.
   constexpr Index tile = 32;
   for (Index j = 0; j < size; j += tile)
@@ -333,17 +327,16 @@ void Evaluation<S>::kernel(MatrixRef<S> K, KernelForm form) {
 }
 
 template <class S>
-void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, ConstMatrixRef<S> X_next,
-                               MatrixRef<S> F_next) {
+void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next) {
   require_point("descend_and_forward");
-  require_outputs("G", G, X_.rows);
+  require_outputs("G", G, X_.size());
   require_parameters("w", w.size());
   require(w.data() == w_.data, "descend_and_forward: w must be that of the last forward");
   require_samples("X_next", X_next);
-  require_outputs("F_next", F_next, X_next.rows());
+  require_outputs("F_next", F_next, X_next.size());
   is_at_point_ = false;
-  body_->descend_and_forward(w, X_.map(), G, scale, X_next, F_next);
-  X_ = {X_next.data(), X_next.rows(), X_next.cols(), X_next.outerStride()};
+  body_->descend_and_forward(w, X_, G, scale, X_next, F_next);
+  X_ = X_next;
   is_at_point_ = true;
 }
 
@@ -357,7 +350,7 @@ void Evaluation<S>::unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) con
 template <class S>
 void Evaluation<S>::require_point(const char* member) const {
   require(is_at_point_, "the evaluation is at no point: forward must come before ", member,
-          X_.data == nullptr ? "" : ", for a step was made in the memory of w");
+          X_.size() == 0 ? "" : ", for a step was made in the memory of w");
 }
 
 template <class S>
@@ -366,13 +359,17 @@ void Evaluation<S>::require_parameters(const char* name, Index size) const {
 }
 
 template <class S>
-void Evaluation<S>::require_samples(const char* name, ConstMatrixRef<S> X) const {
+void Evaluation<S>::require_samples(const char* name, Samples<S> X) const {
   const EvaluationShape& shape = body_->shape();
-  require<DimensionError>(X.rows() > 0, name, " has N = 0 rows (samples)");
-  require<DimensionError>(X.rows() <= shape.max_batch, name, " has ", X.rows(),
+  require(
+      X.are_measurements() == shape.of_measurements,
+      shape.of_measurements ? "the model takes measurements of a matrix and " : "the model takes rows of a matrix and ",
+      name, shape.of_measurements ? " is a matrix of rows" : " holds measurements");
+  require<DimensionError>(X.size() > 0, name, " has N = 0 rows (samples)");
+  require<DimensionError>(X.size() <= shape.max_batch, name, " has ", X.size(),
                           " rows where the evaluation was made for at most ", shape.max_batch, " samples");
-  require<DimensionError>(shape.input_dimension == 0 || X.cols() == shape.input_dimension, name, " has ", X.cols(),
-                          " columns where the model takes d = ", shape.input_dimension, " features");
+  require<DimensionError>(shape.input_dimension == 0 || X.dimension() == shape.input_dimension, name, " has ",
+                          X.dimension(), " columns where the model takes d = ", shape.input_dimension, " features");
 }
 
 template <class S>
@@ -401,30 +398,39 @@ template <Model M>
     return 0;
 }
 
+/// The samples as the model takes them.
+template <Model M>
+[[nodiscard]] SamplesArgument<M> samples_for(Samples<typename M::Scalar> X) {
+  if constexpr (takes_measurements<M>)
+    return X.measurements();
+  else
+    return X.matrix();
+}
+
 /// The members of a model whose outputs may be a vector (K = 1) or a matrix.
 template <Model M>
-void predict_of(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+void predict_of(const M& model, ConstVectorRef<typename M::Scalar> w, Samples<typename M::Scalar> X,
                 MatrixRef<typename M::Scalar> F) {
   if constexpr (HasOutputs<M>)
-    model.predict(w, X, F);
+    model.predict(w, samples_for<M>(X), F);
   else
-    model.predict(w, X, F.col(0));
+    model.predict(w, samples_for<M>(X), F.col(0));
 }
 template <Model M>
-void vjp_of(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+void vjp_of(const M& model, ConstVectorRef<typename M::Scalar> w, Samples<typename M::Scalar> X,
             ConstMatrixRef<typename M::Scalar> G, VectorRef<typename M::Scalar> out) {
   if constexpr (HasOutputs<M>)
-    model.vjp(w, X, G, out);
+    model.vjp(w, samples_for<M>(X), G, out);
   else
-    model.vjp(w, X, G.col(0), out);
+    model.vjp(w, samples_for<M>(X), G.col(0), out);
 }
 template <HasJvp M>
-void jvp_of(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+void jvp_of(const M& model, ConstVectorRef<typename M::Scalar> w, Samples<typename M::Scalar> X,
             ConstVectorRef<typename M::Scalar> v, MatrixRef<typename M::Scalar> dF) {
   if constexpr (HasOutputs<M>)
-    model.jvp(w, X, v, dF);
+    model.jvp(w, samples_for<M>(X), v, dF);
   else
-    model.jvp(w, X, v, dF.col(0));
+    model.jvp(w, samples_for<M>(X), v, dF.col(0));
 }
 
 /// The evaluation of a model that does not bring its own.
@@ -434,8 +440,8 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
 
  public:
   ModelEvaluation(const M& model, Index max_batch)
-      : AnyEvaluation<S>(
-            {model.num_parameters(), detail::num_outputs(model), max_batch, detail::input_dimension(model)}),
+      : AnyEvaluation<S>({model.num_parameters(), detail::num_outputs(model), max_batch, detail::input_dimension(model),
+                          takes_measurements<M>}),
         model_(model) {
     pulled_.setZero(model.num_parameters());
     seed_.setZero(max_batch, outputs());
@@ -445,7 +451,7 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
     return std::make_unique<ModelEvaluation>(*this);
   }
 
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override {
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override {
     require<DimensionError>(detail::num_outputs(model_) == outputs(),
                             "the model has num_outputs = ", detail::num_outputs(model_), " where it had ", outputs(),
                             " when it was first evaluated");
@@ -453,20 +459,19 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
     predict_of(model_, w, X, F);
   }
 
-  void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X) override {
-    const Index columns = X.rows() * outputs();
+  void linearize(ConstVectorRef<S> w, Samples<S> X) override {
+    const Index columns = X.size() * outputs();
     if (is_linearized_ || columns > gradients_at_once()) return;
     write_gradients(w, X, 0, columns);
     is_linearized_ = true;
   }
 
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override {
+  void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override {
     vjp(w, X, G, pulled_);
     add_multiple(scale, pulled_.data(), target.data(), target.size());
   }
 
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) override {
+  void vjp(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, VectorRef<S> out) override {
     if (is_linearized_) {
       matrix_product<S>(gradients_, contiguous(G), out);
     } else {
@@ -474,26 +479,26 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
     }
   }
 
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override {
+  void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override {
     if constexpr (HasJvp<M>) {
       if (!is_linearized_) {
         jvp_of(model_, w, X, v, dF);
         return;
       }
     }
-    const Index columns = X.rows() * outputs();
+    const Index columns = X.size() * outputs();
     const Index at_once = gradients_at_once();
     linearize(w, X);
     for (Index first = 0; first < columns; first += at_once) {
       const Index count = std::min(at_once, columns - first);
       if (!is_linearized_) write_gradients(w, X, first, count);
       for (Index c = 0; c < count; ++c)
-        dF((first + c) % X.rows(), (first + c) / X.rows()) = inner_product(&gradients_(0, c), v.data(), v.size());
+        dF((first + c) % X.size(), (first + c) / X.size()) = inner_product(&gradients_(0, c), v.data(), v.size());
     }
   }
 
-  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override {
-    const Index samples = X.rows();
+  void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) override {
+    const Index samples = X.size();
     const Index columns = samples * outputs();
     const Index at_once = gradients_at_once();
     if (is_linearized_ || columns <= at_once) {
@@ -546,15 +551,15 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
   }
 
   /// `count` columns of J^T from `first` on; that of output k of sample n is n + k N.
-  void write_gradients(ConstVectorRef<S> w, ConstMatrixRef<S> X, Index first, Index count) {
+  void write_gradients(ConstVectorRef<S> w, Samples<S> X, Index first, Index count) {
     is_linearized_ = false;
     gradients_.resize(this->shape().num_parameters, count);
     one_.setZero(1, outputs());
     for (Index c = 0; c < count; ++c) {
-      const Index k = (first + c) / X.rows();
-      sample_ = X.row((first + c) % X.rows());
+      const Index k = (first + c) / X.size();
+      sample_.take(X, (first + c) % X.size(), 1);
       one_(0, k) = S(1);
-      vjp_of(model_, w, sample_, one_, gradients_.col(c));
+      vjp_of(model_, w, sample_.view(), one_, gradients_.col(c));
       one_(0, k) = S(0);
     }
   }
@@ -579,7 +584,7 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
   bool is_linearized_ = false;
   Vector<S> pulled_ = {};
   Matrix<S> seed_ = {};
-  Matrix<S> sample_ = {};
+  StoredSamples<S> sample_ = {};
   Matrix<S> one_ = {};
   Matrix<S> right_ = {};
 };
@@ -588,18 +593,18 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
 template <class S>
 class EvaluationAround : public AnyEvaluation<S> {
  public:
-  void linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) override { inner_.linearize(); }
-  void add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
+  void linearize(ConstVectorRef<S> /*w*/, Samples<S> /*X*/) override { inner_.linearize(); }
+  void add_pullback(ConstVectorRef<S> /*w*/, Samples<S> /*X*/, ConstMatrixRef<S> G, S scale,
                     VectorRef<S> target) override {
     inner_.add_pullback(G, scale, target);
   }
-  void vjp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, VectorRef<S> out) override {
+  void vjp(ConstVectorRef<S> /*w*/, Samples<S> /*X*/, ConstMatrixRef<S> G, VectorRef<S> out) override {
     inner_.vjp(G, out);
   }
-  void jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) override {
+  void jvp(ConstVectorRef<S> /*w*/, Samples<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) override {
     inner_.jvp(v, dF);
   }
-  void kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, KernelForm form, MatrixRef<S> K) override {
+  void kernel(ConstVectorRef<S> /*w*/, Samples<S> /*X*/, KernelForm form, MatrixRef<S> K) override {
     inner_.kernel(K, form);
   }
   [[nodiscard]] Index num_units() const override { return inner_.num_units(); }
@@ -607,7 +612,8 @@ class EvaluationAround : public AnyEvaluation<S> {
 
  protected:
   explicit EvaluationAround(Evaluation<S> inner)
-      : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+      : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension(),
+                          inner.takes_measurements()}),
         inner_(std::move(inner)) {}
 
   [[nodiscard]] Evaluation<S>& inner() { return inner_; }
@@ -632,6 +638,9 @@ template <class M>
         at.num_parameters() == model.num_parameters() && at.num_outputs() == detail::num_outputs(model),
         "the model's evaluation has ", at.num_parameters(), " parameters and ", at.num_outputs(),
         " outputs where the model has ", model.num_parameters(), " and ", detail::num_outputs(model));
+    require(at.takes_measurements() == takes_measurements<M>, "the model's evaluation takes ",
+            at.takes_measurements() ? "measurements" : "rows", " and the model ",
+            takes_measurements<M> ? "measurements" : "rows");
     return at;
   } else {
     return Evaluation<typename M::Scalar>(std::make_unique<detail::ModelEvaluation<M>>(model, max_batch));
@@ -645,42 +654,48 @@ template <class S>
 class InBatches {
  public:
   template <class M>
-  explicit InBatches(const M& model, Index samples)
-      : evaluation_(model.make_evaluation(std::clamp<Index>(samples, 1, at_once), ParallelOptions{1})) {}
+  explicit InBatches(const M& model, Samples<S> X)
+      : evaluation_(model.make_evaluation(std::clamp<Index>(X.size(), 1, at_once), ParallelOptions{1})), X_(X) {}
 
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F);
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out);
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF);
+  void predict(ConstVectorRef<S> w, MatrixRef<S> F);
+  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> G, VectorRef<S> out);
+  void jvp(ConstVectorRef<S> w, ConstVectorRef<S> v, MatrixRef<S> dF);
 
  private:
   static constexpr Index at_once = 256;
 
-  void check(ConstMatrixRef<S> X, ConstMatrixRef<S> F) const {
-    require<DimensionError>(F.rows() == X.rows() && F.cols() == evaluation_.num_outputs(), "the outputs are ", F.rows(),
-                            " x ", F.cols(), " where N x K = ", X.rows(), " x ", evaluation_.num_outputs(),
+  void check(ConstMatrixRef<S> F) const {
+    require<DimensionError>(F.rows() == X_.size() && F.cols() == evaluation_.num_outputs(), "the outputs are ",
+                            F.rows(), " x ", F.cols(), " where N x K = ", X_.size(), " x ", evaluation_.num_outputs(),
                             " is needed");
+  }
+  /// Rows are evaluated where they are.
+  [[nodiscard]] Samples<S> batch(Index first, Index count) {
+    if (!X_.are_measurements()) return Samples<S>(X_.matrix().middleRows(first, count));
+    batch_.take(X_, first, count);
+    return batch_.view();
   }
 
   Evaluation<S> evaluation_;
+  Samples<S> X_;
+  StoredSamples<S> batch_ = {};
 };
 
 /// `predict`, `vjp` and `jvp` of a model that brings its own evaluation and is written by it alone; `Self` derives from
 /// this class and has `make_evaluation`. Each call allocates an evaluation for up to 256 samples, and throws
-/// DimensionError where a shape is wrong.
-template <class Self, class S>
+/// DimensionError where a shape is wrong. `Argument` is SamplesArgument of the model.
+template <class Self, class S, class Argument = ConstMatrixRef<S>>
 class ByEvaluation {
  public:
   /// `F = f(w, X)`, N x K; for K = 1 a vector of N values will do, here and below.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) const {
-    InBatches<S>(self(), X.rows()).predict(w, X, F);
-  }
+  void predict(ConstVectorRef<S> w, Argument X, MatrixRef<S> F) const { InBatches<S>(self(), X).predict(w, F); }
   /// `out = J(w)^T G`, P values, G is N x K.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) const {
-    InBatches<S>(self(), X.rows()).vjp(w, X, G, out);
+  void vjp(ConstVectorRef<S> w, Argument X, ConstMatrixRef<S> G, VectorRef<S> out) const {
+    InBatches<S>(self(), X).vjp(w, G, out);
   }
   /// `dF = J(w) v`, N x K.
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
-    InBatches<S>(self(), X.rows()).jvp(w, X, v, dF);
+  void jvp(ConstVectorRef<S> w, Argument X, ConstVectorRef<S> v, MatrixRef<S> dF) const {
+    InBatches<S>(self(), X).jvp(w, v, dF);
   }
 
  private:
@@ -688,34 +703,32 @@ class ByEvaluation {
 };
 
 template <class S>
-void InBatches<S>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
-  check(X, F);
-  for (Index n = 0; n < X.rows(); n += at_once) {
-    const Index count = std::min(at_once, X.rows() - n);
-    evaluation_.forward(w, X.middleRows(n, count), F.middleRows(n, count));
+void InBatches<S>::predict(ConstVectorRef<S> w, MatrixRef<S> F) {
+  check(F);
+  for (Index n = 0; n < X_.size(); n += at_once) {
+    const Index count = std::min(at_once, X_.size() - n);
+    evaluation_.forward(w, batch(n, count), F.middleRows(n, count));
   }
 }
 
 template <class S>
-void InBatches<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, VectorRef<S> out) {
-  check(X, G);
-  Matrix<S> ignored(std::min(at_once, X.rows()), G.cols());
+void InBatches<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> G, VectorRef<S> out) {
+  check(G);
+  Matrix<S> ignored(std::min(at_once, X_.size()), G.cols());
   std::fill_n(out.data(), out.size(), S(0));
-  for (Index n = 0; n < X.rows(); n += at_once) {
-    const Index count = std::min(at_once, X.rows() - n);
-    const auto batch = X.middleRows(n, count);
-    evaluation_.forward(w, batch, ignored.topRows(count));
+  for (Index n = 0; n < X_.size(); n += at_once) {
+    const Index count = std::min(at_once, X_.size() - n);
+    evaluation_.forward(w, batch(n, count), ignored.topRows(count));
     evaluation_.add_pullback(G.middleRows(n, count), S(1), out);
   }
 }
 
 template <class S>
-void InBatches<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) {
-  check(X, dF);
-  for (Index n = 0; n < X.rows(); n += at_once) {
-    const Index count = std::min(at_once, X.rows() - n);
-    const auto batch = X.middleRows(n, count);
-    evaluation_.forward(w, batch, dF.middleRows(n, count));
+void InBatches<S>::jvp(ConstVectorRef<S> w, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  check(dF);
+  for (Index n = 0; n < X_.size(); n += at_once) {
+    const Index count = std::min(at_once, X_.size() - n);
+    evaluation_.forward(w, batch(n, count), dF.middleRows(n, count));
     evaluation_.jvp(v, dF.middleRows(n, count));
   }
 }

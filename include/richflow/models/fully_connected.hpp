@@ -178,13 +178,12 @@ class FullyConnectedEvaluation final : public AnyEvaluation<S> {
     return std::make_unique<FullyConnectedEvaluation>(*this);
   }
 
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
-  void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X) override;
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override;
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
-  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override;
-  void descend_and_forward(VectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale, ConstMatrixRef<S> X_next,
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
+  void linearize(ConstVectorRef<S> w, Samples<S> X) override;
+  void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) override;
+  void descend_and_forward(VectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, Samples<S> X_next,
                            MatrixRef<S> F_next) override;
   [[nodiscard]] bool is_descent_fused() const override { return true; }
   [[nodiscard]] Index num_units() const override { return net_.num_units(); }
@@ -480,7 +479,8 @@ void FullyConnectedEvaluation<S, A>::for_lower_tiles(Index n, const Action& acti
 }
 
 template <class S, class A>
-void FullyConnectedEvaluation<S, A>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+void FullyConnectedEvaluation<S, A>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
+  const ConstMatrixRef<S> X = points.matrix();
   batch_ = X.rows();
   is_linearized_ = false;
   is_consumed_ = false;
@@ -617,8 +617,9 @@ void FullyConnectedEvaluation<S, A>::pull_back_above_first(ConstVectorRef<S> w, 
 }
 
 template <class S, class A>
-void FullyConnectedEvaluation<S, A>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G,
-                                                  S scale, VectorRef<S> target) {
+void FullyConnectedEvaluation<S, A>::add_pullback(ConstVectorRef<S> w, Samples<S> points, ConstMatrixRef<S> G, S scale,
+                                                  VectorRef<S> target) {
+  const ConstMatrixRef<S> X = points.matrix();
   restore(w, X);
   pull_back_above_first(w, G, scale, target);
   for_blocks(0, [&](const Block& block) {
@@ -628,8 +629,10 @@ void FullyConnectedEvaluation<S, A>::add_pullback(ConstVectorRef<S> w, ConstMatr
 }
 
 template <class S, class A>
-void FullyConnectedEvaluation<S, A>::descend_and_forward(VectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G,
-                                                         S scale, ConstMatrixRef<S> X_next, MatrixRef<S> F_next) {
+void FullyConnectedEvaluation<S, A>::descend_and_forward(VectorRef<S> w, Samples<S> points, ConstMatrixRef<S> G,
+                                                         S scale, Samples<S> next_points, MatrixRef<S> F_next) {
+  const ConstMatrixRef<S> X = points.matrix();
+  const ConstMatrixRef<S> X_next = next_points.matrix();
   restore(w, X);
   pull_back_above_first(w, G, scale, w);
   for_blocks(0, [&](const Block& block) {
@@ -650,7 +653,8 @@ void FullyConnectedEvaluation<S, A>::fill_unit_seed() {
 }
 
 template <class S, class A>
-void FullyConnectedEvaluation<S, A>::linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X) {
+void FullyConnectedEvaluation<S, A>::linearize(ConstVectorRef<S> w, Samples<S> points) {
+  const ConstMatrixRef<S> X = points.matrix();
   if (is_linearized_) return;
   restore(w, X);
   fill_unit_seed();
@@ -667,8 +671,8 @@ void FullyConnectedEvaluation<S, A>::linearize(ConstVectorRef<S> w, ConstMatrixR
 }
 
 template <class S, class A>
-void FullyConnectedEvaluation<S, A>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v,
-                                         MatrixRef<S> dF) {
+void FullyConnectedEvaluation<S, A>::jvp(ConstVectorRef<S> w, Samples<S> points, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  const ConstMatrixRef<S> X = points.matrix();
   restore(w, X);
   if (is_linearized_)
     jvp_from_kept(X, v, dF);
@@ -790,7 +794,8 @@ void FullyConnectedEvaluation<S, A>::add_kernel_of_layer(std::size_t l, ConstMat
 }
 
 template <class S, class A>
-void FullyConnectedEvaluation<S, A>::kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) {
+void FullyConnectedEvaluation<S, A>::kernel(ConstVectorRef<S> w, Samples<S> points, KernelForm form, MatrixRef<S> K) {
+  const ConstMatrixRef<S> X = points.matrix();
   restore(w, X);
   for (Matrix<S>* tile : {&inputs_tile_, &tile_})
     tile->resize(std::min(tile_rows, batch_), std::min(tile_cols, batch_));

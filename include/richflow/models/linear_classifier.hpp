@@ -56,11 +56,10 @@ class LinearClassifierEvaluation final : public AnyEvaluation<S> {
     return std::make_unique<LinearClassifierEvaluation>(*this);
   }
 
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override;
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
-  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override;
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
+  void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) override;
 
  private:
   [[nodiscard]] Eigen::Map<const Matrix<S>> matrix(ConstVectorRef<S> w) const {
@@ -100,27 +99,31 @@ LinearClassifierEvaluation<S>::LinearClassifierEvaluation(const LinearClassifier
 }
 
 template <class S>
-void LinearClassifierEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+void LinearClassifierEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
+  const ConstMatrixRef<S> X = points.matrix();
   matrix_product<S>(X, matrix(w), F);
 }
 
 template <class S>
-void LinearClassifierEvaluation<S>::add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, ConstMatrixRef<S> G,
+void LinearClassifierEvaluation<S>::add_pullback(ConstVectorRef<S> /*w*/, Samples<S> points, ConstMatrixRef<S> G,
                                                  S scale, VectorRef<S> target) {
+  const ConstMatrixRef<S> X = points.matrix();
   auto seed = seed_.topRows(X.rows());
   seed = scale * G;
   add_product_of_transposed<S>(X, seed, Eigen::Map<Matrix<S>>(target.data(), X.cols(), G.cols()));
 }
 
 template <class S>
-void LinearClassifierEvaluation<S>::jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, ConstVectorRef<S> v,
+void LinearClassifierEvaluation<S>::jvp(ConstVectorRef<S> /*w*/, Samples<S> points, ConstVectorRef<S> v,
                                         MatrixRef<S> dF) {
+  const ConstMatrixRef<S> X = points.matrix();
   matrix_product<S>(X, matrix(v), dF);
 }
 
 template <class S>
-void LinearClassifierEvaluation<S>::kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, KernelForm form,
+void LinearClassifierEvaluation<S>::kernel(ConstVectorRef<S> /*w*/, Samples<S> points, KernelForm form,
                                            MatrixRef<S> K) {
+  const ConstMatrixRef<S> X = points.matrix();
   const Index samples = X.rows();
   const Index outputs = this->shape().num_outputs;
   auto first = K.topLeftCorner(samples, samples);

@@ -25,8 +25,8 @@ class LinearizedEvaluation final : public EvaluationAround<S> {
     return std::make_unique<LinearizedEvaluation>(*this);
   }
 
-  void set_samples(ConstMatrixRef<S> X) override;
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
+  void set_samples(Samples<S> X) override;
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
 
  private:
   std::shared_ptr<const Vector<S>> point_;  // w0; copies share it, since the inner evaluation refers to it
@@ -87,18 +87,18 @@ LinearizedEvaluation<S>::LinearizedEvaluation(Evaluation<S> inner, const Vector<
 }
 
 template <class S>
-void LinearizedEvaluation<S>::set_samples(ConstMatrixRef<S> X) {
-  this->inner().forward(*point_, X, initial_.topRows(X.rows()));
+void LinearizedEvaluation<S>::set_samples(Samples<S> X) {
+  this->inner().forward(*point_, X, initial_.topRows(X.size()));
   is_first_ = true;
 }
 
 template <class S>
-void LinearizedEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+void LinearizedEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) {
   if (!is_first_) this->inner().linearize();
   is_first_ = false;
   moved_ = w - *point_;
   this->inner().jvp(moved_, F);
-  F += initial_.topRows(X.rows());
+  F += initial_.topRows(X.size());
 }
 
 }  // namespace detail

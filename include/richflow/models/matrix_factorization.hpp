@@ -30,25 +30,30 @@ template <class S>
 }
 
 /// Matrix factorization: `f(w, X_n) = <M(w), X_n>` with `M = U V^T` (d1 x d2), or `M = U U^T` (d x d) when `symmetric`,
-/// factors of width k (Woodworth et al. 2020, Section 6). `Kind` says how a row of X stands for X_n: DenseMeasurements
-/// (its d1 d2 entries), MatrixEntries (the indices of an observed entry: matrix completion), DiagonalMeasurements.
+/// factors of width k (Woodworth et al. 2020, Section 6). Its samples are MatrixMeasurements of M, of any kind:
+/// observed entries (matrix completion), general or diagonal ones, or your own.
+///
+///     const MatrixMeasurements<double> X = MatrixMeasurements<double>::entries(10, 10, {{0, 3}, {7, 7}});
+///     const Dataset data(X, y);
+///     const MatrixFactorization<double> model(10, 10, width);
+///     const GradientFlow flow(model, data);
 ///
 /// The parameters are one vector: the rows of U, k numbers each, then those of V: the stack F = [U; V], D x k, row
 /// after row (D = d1 + d2, or d). The loss is the plain sum of squares, so with `A = 2 sum_n r_n X_n` the gradient flow
 /// is `U' = -A V`, `V' = -A^T U`, along which `U^T U - V^T V` is constant.
 ///
-/// A Model, HasJvp, for U V^T HasInvariant, and a LinearPredictor where a row of X is linear in X_n (not for entries).
-/// Immutable; `predict`, `vjp`, `jvp` and `beta` do not allocate, and cost O(d1 d2 (k + N)) for dense measurements, O(N
-/// k) for entries. The LiftedFlow of the same model is far cheaper than its GradientFlow, and any width reduces to D.
-template <class S, class Kind = DenseMeasurements, bool symmetric = false>
+/// A Model, HasJvp, a LinearPredictor of `vec(X_n)`, for U V^T HasInvariant. Immutable; `predict`, `vjp`, `jvp` and
+/// `beta` do not allocate (with the measurements of richflow), and cost O(d1 d2 (k + N)) for dense measurements, O(N k)
+/// for entries. The LiftedFlow of the same model is far cheaper than its GradientFlow, and any width reduces to D.
+template <class S, bool symmetric = false>
 class MatrixFactorization {
  public:
   /// Number type.
   using Scalar = S;
-  /// `beta` and `invariant` depend on the measurements and the symmetry.
+  /// What it is evaluated on.
+  using Samples = MatrixMeasurements<S>;
+  /// `invariant` depends on the symmetry.
   static constexpr bool has_conditional_members = true;
-  /// How a row of X is read.
-  using Measurements = Kind;
 
   /// `U V^T`, rows x cols, of width k. Throws DimensionError unless all are positive.
   MatrixFactorization(Index rows, Index cols, Index width) requires(!symmetric)
@@ -92,29 +97,20 @@ class MatrixFactorization {
   /// The matrix M (d1 x d2) of w. Cost O(d1 d2 k).
   [[nodiscard]] Matrix<S> product(ConstVectorRef<S> w) const;
 
-  /// Features of an input: d1 d2 for dense measurements, min(d1, d2) for diagonal ones.
-  [[nodiscard]] Index input_dimension() const requires(Kind::is_linear) { return Kind::num_features(shape_); }
+  /// d1 d2, the numbers of an X_n.
+  [[nodiscard]] Index input_dimension() const { return shape_.rows() * shape_.cols(); }
 
-  /// The predictor as a vector: vec(M), column after column, or the diagonal of M.
-  void beta(ConstVectorRef<S> w, VectorRef<S> out) const requires(Kind::is_linear) {
-    if constexpr (Kind::is_linear) {  // clang 14 compiles it also where the clause above says no
-      require_size("out", out.size(), input_dimension());
-      const auto T = transposed(w);
-      for (Index i = 0; i < out.size(); ++i) {
-        const auto [row, col] = Kind::feature_position(shape_, i);
-        out[i] = T.col(row).dot(T.col(shape_.second() + col));
-      }
-    }
-  }
+  /// The predictor as a vector: vec(M), column after column. Cost O(d1 d2 k).
+  void beta(ConstVectorRef<S> w, VectorRef<S> out) const;
 
   /// `out_n = <M, X_n>`, N values.
-  void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) const;
+  void predict(ConstVectorRef<S> w, const MatrixMeasurements<S>& X, VectorRef<S> out) const;
 
   /// `out = J(w)^T r`, P values: with `A = sum_n r_n X_n` the rows of A V and of A^T U, or those of `(A + A^T) U`.
-  void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, VectorRef<S> out) const;
+  void vjp(ConstVectorRef<S> w, const MatrixMeasurements<S>& X, ConstVectorRef<S> r, VectorRef<S> out) const;
 
   /// `out = J(w) v`, N values: `<X_n, dU V^T + U dV^T>`, v the stack [dU; dV].
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const;
+  void jvp(ConstVectorRef<S> w, const MatrixMeasurements<S>& X, ConstVectorRef<S> v, VectorRef<S> out) const;
 
   /// `U^T U - V^T V`, k^2 values: constant along every gradient flow, and drifting by O(step) under descent.
   [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const requires(!symmetric) {
@@ -130,7 +126,7 @@ class MatrixFactorization {
 
   [[nodiscard]] Eigen::Map<const Matrix<S>> transposed(const ConstVectorRef<S>& w) const;
 
-  void check(const ConstMatrixRef<S>& X, Index num_samples) const;
+  void check(const MatrixMeasurements<S>& X, Index num_samples) const;
 
   static S representable(BasicScale<S> scale);
 
@@ -138,84 +134,91 @@ class MatrixFactorization {
   Index width_;
 };
 
-template <class S, class Kind, bool symmetric>
-Vector<S> MatrixFactorization<S, Kind, symmetric>::initial_parameters(RandomStream& random, BasicScale<S> scale) const {
+template <class S, bool symmetric>
+Vector<S> MatrixFactorization<S, symmetric>::initial_parameters(RandomStream& random, BasicScale<S> scale) const {
   return representable(scale) * normal_vector<S>(random, num_parameters());
 }
 
-template <class S, class Kind, bool symmetric>
-Vector<S> MatrixFactorization<S, Kind, symmetric>::reduced_initial_parameters(RandomStream& random,
-                                                                              BasicScale<S> scale) const {
+template <class S, bool symmetric>
+Vector<S> MatrixFactorization<S, symmetric>::reduced_initial_parameters(RandomStream& random,
+                                                                        BasicScale<S> scale) const {
   return reduced().pack(representable(scale) * wishart_factor<S>(random, shape_.stack_size(), width_));
 }
 
-template <class S, class Kind, bool symmetric>
-Vector<S> MatrixFactorization<S, Kind, symmetric>::pack(const Matrix<S>& F) const {
+template <class S, bool symmetric>
+Vector<S> MatrixFactorization<S, symmetric>::pack(const Matrix<S>& F) const {
   require<DimensionError>(F.rows() == shape_.stack_size() && F.cols() == width_, "the stack is ", F.rows(), " x ",
                           F.cols(), " where ", shape_.stack_size(), " x ", width_, " is needed");
   const Matrix<S> T = F.transpose();
   return Eigen::Map<const Vector<S>>(T.data(), T.size());
 }
 
-template <class S, class Kind, bool symmetric>
-Matrix<S> MatrixFactorization<S, Kind, symmetric>::product(ConstVectorRef<S> w) const {
+template <class S, bool symmetric>
+Matrix<S> MatrixFactorization<S, symmetric>::product(ConstVectorRef<S> w) const {
   const auto T = transposed(w);
   Matrix<S> M(shape_.rows(), shape_.cols());
   detail::product_of_transposed<S>(T.leftCols(shape_.rows()), T.middleCols(shape_.second(), shape_.cols()), M);
   return M;
 }
 
-template <class S, class Kind, bool symmetric>
-void MatrixFactorization<S, Kind, symmetric>::predict(ConstVectorRef<S> w, ConstMatrixRef<S> X,
-                                                      VectorRef<S> out) const {
+template <class S, bool symmetric>
+void MatrixFactorization<S, symmetric>::beta(ConstVectorRef<S> w, VectorRef<S> out) const {
+  require_size("out", out.size(), input_dimension());
+  const auto T = transposed(w);
+  Index f = 0;
+  for (Index j = 0; j < shape_.cols(); ++j)
+    for (Index i = 0; i < shape_.rows(); ++i) out[f++] = T.col(i).dot(T.col(shape_.second() + j));
+}
+
+template <class S, bool symmetric>
+void MatrixFactorization<S, symmetric>::predict(ConstVectorRef<S> w, const MatrixMeasurements<S>& X,
+                                                VectorRef<S> out) const {
   check(X, out.size());
   const auto T = transposed(w);
   out.setZero();
-  Kind::template add_pairing<S>(shape_, X, T, T, out);
+  X.operations().add_pairing(shape_, T, T, out);
 }
 
-template <class S, class Kind, bool symmetric>
-void MatrixFactorization<S, Kind, symmetric>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r,
-                                                  VectorRef<S> out) const {
+template <class S, bool symmetric>
+void MatrixFactorization<S, symmetric>::vjp(ConstVectorRef<S> w, const MatrixMeasurements<S>& X, ConstVectorRef<S> r,
+                                            VectorRef<S> out) const {
   check(X, r.size());
   require_size("out", out.size(), num_parameters());
   out.setZero();
-  Kind::template add_pullback<S>(shape_, X, r, transposed(w),
-                                 Eigen::Map<Matrix<S>>(out.data(), width_, shape_.stack_size()));
+  X.operations().add_pullback(shape_, r, transposed(w), Eigen::Map<Matrix<S>>(out.data(), width_, shape_.stack_size()));
 }
 
-template <class S, class Kind, bool symmetric>
-void MatrixFactorization<S, Kind, symmetric>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v,
-                                                  VectorRef<S> out) const {
+template <class S, bool symmetric>
+void MatrixFactorization<S, symmetric>::jvp(ConstVectorRef<S> w, const MatrixMeasurements<S>& X, ConstVectorRef<S> v,
+                                            VectorRef<S> out) const {
   check(X, out.size());
   require_size("v", v.size(), num_parameters());
   const auto T = transposed(w);
   const auto dT = transposed(v);
   out.setZero();
-  Kind::template add_pairing<S>(shape_, X, dT, T, out);
-  Kind::template add_pairing<S>(shape_, X, T, dT, out);
+  X.operations().add_pairing(shape_, dT, T, out);
+  X.operations().add_pairing(shape_, T, dT, out);
 }
 
-template <class S, class Kind, bool symmetric>
-MatrixFactorization<S, Kind, symmetric>::MatrixFactorization(FactorShape shape, Index width)
-    : shape_(shape), width_(width) {
+template <class S, bool symmetric>
+MatrixFactorization<S, symmetric>::MatrixFactorization(FactorShape shape, Index width) : shape_(shape), width_(width) {
   require<DimensionError>(width > 0, "a factorization needs width k > 0, got ", width);
 }
 
-template <class S, class Kind, bool symmetric>
-Eigen::Map<const Matrix<S>> MatrixFactorization<S, Kind, symmetric>::transposed(const ConstVectorRef<S>& w) const {
+template <class S, bool symmetric>
+Eigen::Map<const Matrix<S>> MatrixFactorization<S, symmetric>::transposed(const ConstVectorRef<S>& w) const {
   require_size("w", w.size(), num_parameters());
   return {w.data(), width_, shape_.stack_size()};
 }
 
-template <class S, class Kind, bool symmetric>
-void MatrixFactorization<S, Kind, symmetric>::check(const ConstMatrixRef<S>& X, Index num_samples) const {
-  Kind::template check<S>(shape_, X);
-  require_size("the vector over samples", num_samples, X.rows());
+template <class S, bool symmetric>
+void MatrixFactorization<S, symmetric>::check(const MatrixMeasurements<S>& X, Index num_samples) const {
+  X.require_shape(shape_);
+  require_size("the vector over samples", num_samples, X.num_measurements());
 }
 
-template <class S, class Kind, bool symmetric>
-S MatrixFactorization<S, Kind, symmetric>::representable(BasicScale<S> scale) {
+template <class S, bool symmetric>
+S MatrixFactorization<S, symmetric>::representable(BasicScale<S> scale) {
   using std::isfinite;
   const S alpha = scale.value();
   require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
@@ -224,16 +227,12 @@ S MatrixFactorization<S, Kind, symmetric>::representable(BasicScale<S> scale) {
 }
 
 /// `M = U U^T`.
-template <class S, class Kind = DenseMeasurements>
-using SymmetricFactorization = MatrixFactorization<S, Kind, true>;
+template <class S>
+using SymmetricFactorization = MatrixFactorization<S, true>;
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION(prefix, S)                 \
-  prefix template class MatrixFactorization<S, DenseMeasurements, false>;    \
-  prefix template class MatrixFactorization<S, DenseMeasurements, true>;     \
-  prefix template class MatrixFactorization<S, MatrixEntries, false>;        \
-  prefix template class MatrixFactorization<S, MatrixEntries, true>;         \
-  prefix template class MatrixFactorization<S, DiagonalMeasurements, false>; \
-  prefix template class MatrixFactorization<S, DiagonalMeasurements, true>;
+#define RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION(prefix, S) \
+  prefix template class MatrixFactorization<S, false>;       \
+  prefix template class MatrixFactorization<S, true>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION)

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <concepts>
+#include <type_traits>
 
 #include "richflow/core/has_member.hpp"
 #include "richflow/core/parallel.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/measurements.hpp"
+#include "richflow/data/samples.hpp"
 
 /// @file
 /// What a model is. It is a shape: its parameters `w` are arguments, never members, and it has no memory. A user writes
@@ -27,6 +30,10 @@
 /// With K outputs per sample, `num_outputs()` = K, the outputs are N x K: `predict(w, X, F)` takes a `MatrixRef` and
 /// `vjp(w, X, G, out)` a `ConstMatrixRef`, `out = sum_nk G_nk grad f_k(w, x_n)`.
 ///
+/// A model of a matrix M, whose samples are linear measurements `<M, X_n>`, says `using Samples =
+/// MatrixMeasurements<Scalar>;` and takes a `const MatrixMeasurements<Scalar>& X` in place of the matrix of rows
+/// (MatrixFactorization does).
+///
 /// What else a model may have, and what each buys:
 ///
 /// | member                                | what it is              | what it buys                                   |
@@ -47,13 +54,41 @@ namespace richflow {
 template <class S>
 class Evaluation;
 
+namespace detail {
+
+template <class M>
+struct SamplesOfModel {
+  using type = Matrix<typename M::Scalar>;
+  using argument = ConstMatrixRef<typename M::Scalar>;
+};
+template <class M>
+requires std::is_same_v<typename M::Samples, MatrixMeasurements<typename M::Scalar>>
+struct SamplesOfModel<M> {
+  using type = MatrixMeasurements<typename M::Scalar>;
+  using argument = const MatrixMeasurements<typename M::Scalar>&;
+};
+
+}  // namespace detail
+
+/// What a model is evaluated on: the rows of a `Matrix`, or `MatrixMeasurements` where it says so (`M::Samples`).
+template <class M>
+using SamplesOf = typename detail::SamplesOfModel<M>::type;
+
+/// The argument that its members take: `ConstMatrixRef`, or `const MatrixMeasurements&`.
+template <class M>
+using SamplesArgument = typename detail::SamplesOfModel<M>::argument;
+
+/// A model of a matrix, whose samples are measurements of it.
+template <class M>
+inline constexpr bool takes_measurements = std::is_same_v<SamplesOf<M>, MatrixMeasurements<typename M::Scalar>>;
+
 /// A model `f(w, x)` of fixed shape. The parameters `w` are arguments, never members.
 ///
 /// - `Scalar`, `num_parameters()` = P
 /// - `predict(w, X, out)`: `out` = f(w, X), N values (N x K)
 /// - `vjp(w, X, r, out)`: `out` = J(w)^T r, P values, J the Jacobian of `predict`
 template <class M>
-concept Model = requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+concept Model = requires(const M& model, ConstVectorRef<typename M::Scalar> w, SamplesArgument<M> X,
                          ConstVectorRef<typename M::Scalar> r, VectorRef<typename M::Scalar> out) {
   { model.num_parameters() } -> std::convertible_to<Index>;
   model.predict(w, X, out);
@@ -74,7 +109,7 @@ struct MatrixOnly {
 /// A model that says how many outputs it has, `num_outputs()` = K, and whose `predict` and `vjp` take matrices.
 template <class M>
 concept HasOutputs = Model<M> &&
-    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, SamplesArgument<M> X,
              VectorRef<typename M::Scalar> out, const detail::MatrixOnly<typename M::Scalar>& F) {
   { model.num_outputs() } -> std::convertible_to<Index>;
   model.predict(w, X, F);
@@ -83,9 +118,8 @@ concept HasOutputs = Model<M> &&
 
 /// A model with Jacobian-vector products: `jvp(w, X, v, out)`: `out` = J(w) v, N values (N x K).
 template <class M>
-concept HasJvp = Model<M> &&
-    requires(const M& model, ConstVectorRef<typename M::Scalar> w, ConstMatrixRef<typename M::Scalar> X,
-             ConstVectorRef<typename M::Scalar> v, VectorRef<typename M::Scalar> out) {
+concept HasJvp = Model<M> && requires(const M& model, ConstVectorRef<typename M::Scalar> w, SamplesArgument<M> X,
+                                      ConstVectorRef<typename M::Scalar> v, VectorRef<typename M::Scalar> out) {
   model.jvp(w, X, v, out);
   requires !HasOutputs<M> || requires(const detail::MatrixOnly<typename M::Scalar>& F) { model.jvp(w, X, v, F); };
 };
@@ -180,13 +214,17 @@ consteval bool explain_model() {
           { m.num_parameters() } -> std::convertible_to<Index>;
         },
         "richflow: the model must have a const member `Index num_parameters() const`, the length of w");
+    if constexpr (requires { typename M::Samples; })
+      static_assert(std::is_same_v<typename M::Samples, SamplesOf<M>>,
+                    "richflow: the model's Samples do not fit: they are Matrix<Scalar>, which need not be said, or "
+                    "MatrixMeasurements<Scalar>");
     static_assert(
-        requires(const M& m, ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) { m.predict(w, X, out); },
+        requires(const M& m, ConstVectorRef<S> w, SamplesArgument<M> X, VectorRef<S> out) { m.predict(w, X, out); },
         "richflow: the model must have a const member `void predict(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> "
         "X, "
         "VectorRef<Scalar> out) const`, writing the N values f(w, X)");
     static_assert(
-        requires(const M& m, ConstVectorRef<S> w, ConstMatrixRef<S> X, VectorRef<S> out) { m.vjp(w, X, w, out); },
+        requires(const M& m, ConstVectorRef<S> w, SamplesArgument<M> X, VectorRef<S> out) { m.vjp(w, X, w, out); },
         "richflow: the model must have a const member `void vjp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, "
         "ConstVectorRef<Scalar> r, VectorRef<Scalar> out) const`, writing the P values J(w)^T r");
   }

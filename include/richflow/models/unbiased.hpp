@@ -29,8 +29,8 @@ class UnbiasedEvaluation final : public EvaluationAround<S> {
     return std::make_unique<UnbiasedEvaluation>(*this);
   }
 
-  void set_samples(ConstMatrixRef<S> X) override { this->inner().forward(*start_, X, initial_.topRows(X.rows())); }
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
+  void set_samples(Samples<S> X) override { this->inner().forward(*start_, X, initial_.topRows(X.size())); }
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
 
  private:
   std::shared_ptr<const Vector<S>> start_;  // w(0); copies share it, since the inner evaluation may refer to it
@@ -47,13 +47,12 @@ class DoubledEvaluation final : public AnyEvaluation<S> {
     return std::make_unique<DoubledEvaluation>(*this);
   }
 
-  void set_samples(ConstMatrixRef<S> /*X*/) override { are_samples_new_ = true; }
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
-  void linearize(ConstVectorRef<S> w, ConstMatrixRef<S> X) override;
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override;
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
-  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override;
+  void set_samples(Samples<S> /*X*/) override { are_samples_new_ = true; }
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
+  void linearize(ConstVectorRef<S> w, Samples<S> X) override;
+  void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) override;
   [[nodiscard]] Index num_units() const override { return 2 * first_.num_units(); }
   void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override;
 
@@ -173,14 +172,15 @@ UnbiasedEvaluation<S>::UnbiasedEvaluation(Evaluation<S> inner, const Vector<S>& 
 }
 
 template <class S>
-void UnbiasedEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+void UnbiasedEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) {
   this->inner().forward(w, F);
-  F -= initial_.topRows(X.rows());
+  F -= initial_.topRows(X.size());
 }
 
 template <class S>
 DoubledEvaluation<S>::DoubledEvaluation(Evaluation<S> inner)
-    : AnyEvaluation<S>({2 * inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+    : AnyEvaluation<S>({2 * inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension(),
+                        inner.takes_measurements()}),
       first_(std::move(inner)),
       second_(first_),
       half_(first_.num_parameters()) {
@@ -188,8 +188,8 @@ DoubledEvaluation<S>::DoubledEvaluation(Evaluation<S> inner)
 }
 
 template <class S>
-void DoubledEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
-  auto second = outputs_.topRows(X.rows());
+void DoubledEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) {
+  auto second = outputs_.topRows(X.size());
   if (are_samples_new_) {
     first_.forward(w.head(half_), X, F);
     second_.forward(w.tail(half_), X, second);
@@ -202,28 +202,28 @@ void DoubledEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, Mat
 }
 
 template <class S>
-void DoubledEvaluation<S>::linearize(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/) {
+void DoubledEvaluation<S>::linearize(ConstVectorRef<S> /*w*/, Samples<S> /*X*/) {
   first_.linearize();
   second_.linearize();
 }
 
 template <class S>
-void DoubledEvaluation<S>::add_pullback(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, ConstMatrixRef<S> G, S scale,
+void DoubledEvaluation<S>::add_pullback(ConstVectorRef<S> /*w*/, Samples<S> /*X*/, ConstMatrixRef<S> G, S scale,
                                         VectorRef<S> target) {
   first_.add_pullback(G, scale, target.head(half_));
   second_.add_pullback(G, -scale, target.tail(half_));
 }
 
 template <class S>
-void DoubledEvaluation<S>::jvp(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) {
-  auto second = outputs_.topRows(X.rows());
+void DoubledEvaluation<S>::jvp(ConstVectorRef<S> /*w*/, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  auto second = outputs_.topRows(X.size());
   first_.jvp(v.head(half_), dF);
   second_.jvp(v.tail(half_), second);
   dF -= second;
 }
 
 template <class S>
-void DoubledEvaluation<S>::kernel(ConstVectorRef<S> /*w*/, ConstMatrixRef<S> /*X*/, KernelForm form, MatrixRef<S> K) {
+void DoubledEvaluation<S>::kernel(ConstVectorRef<S> /*w*/, Samples<S> /*X*/, KernelForm form, MatrixRef<S> K) {
   kernel_.resize(K.rows(), K.cols());
   first_.kernel(K, form);
   second_.kernel(kernel_, form);

@@ -77,11 +77,10 @@ class UnivariateReluEvaluation final : public AnyEvaluation<S> {
     return std::make_unique<UnivariateReluEvaluation>(*this);
   }
 
-  void forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) override;
-  void add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
-                    VectorRef<S> target) override;
-  void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
-  void kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm form, MatrixRef<S> K) override;
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
+  void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override;
+  void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
+  void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) override;
   [[nodiscard]] Index num_units() const override { return net_.num_units(); }
   void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const override { net_.unit_square_norms(v, out); }
 
@@ -159,7 +158,8 @@ UnivariateReluEvaluation<S>::UnivariateReluEvaluation(const UnivariateRelu<S>& n
 }
 
 template <class S>
-void UnivariateReluEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> F) {
+void UnivariateReluEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
+  const ConstMatrixRef<S> X = points.matrix();
   F.setConstant(w[3 * k_]);
   Block block;
   for (Index i = 0; i < k_; i += block_size) {
@@ -169,8 +169,9 @@ void UnivariateReluEvaluation<S>::forward(ConstVectorRef<S> w, ConstMatrixRef<S>
 }
 
 template <class S>
-void UnivariateReluEvaluation<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstMatrixRef<S> G, S scale,
+void UnivariateReluEvaluation<S>::add_pullback(ConstVectorRef<S> w, Samples<S> points, ConstMatrixRef<S> G, S scale,
                                                VectorRef<S> target) {
+  const ConstMatrixRef<S> X = points.matrix();
   Block block;
   BlockArray sum_active;
   BlockArray sum;
@@ -196,7 +197,8 @@ void UnivariateReluEvaluation<S>::add_pullback(ConstVectorRef<S> w, ConstMatrixR
 }
 
 template <class S>
-void UnivariateReluEvaluation<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) {
+void UnivariateReluEvaluation<S>::jvp(ConstVectorRef<S> w, Samples<S> points, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  const ConstMatrixRef<S> X = points.matrix();
   dF.setConstant(v[3 * k_]);
   Block block;
   Block moved;
@@ -213,8 +215,8 @@ void UnivariateReluEvaluation<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, 
 }
 
 template <class S>
-void UnivariateReluEvaluation<S>::kernel(ConstVectorRef<S> w, ConstMatrixRef<S> X, KernelForm /*form*/,
-                                         MatrixRef<S> K) {
+void UnivariateReluEvaluation<S>::kernel(ConstVectorRef<S> w, Samples<S> points, KernelForm /*form*/, MatrixRef<S> K) {
+  const ConstMatrixRef<S> X = points.matrix();
   const Index samples = X.rows();
   K.setOnes();
   Block block;

@@ -10,9 +10,11 @@ namespace richflow::detail {
 
 /// What the models that wrap another one, M, have in common.
 template <class Self, class M>
-class WrappedModel : public ByEvaluation<Self, typename M::Scalar> {
+class WrappedModel : public ByEvaluation<Self, typename M::Scalar, SamplesArgument<M>> {
  public:
   using Scalar = typename M::Scalar;
+  /// Those of what is inside.
+  using Samples = SamplesOf<M>;
   /// Optional members of what is inside are its own.
   static constexpr bool has_conditional_members = true;
 

@@ -11,6 +11,7 @@
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/data/measurements.hpp"
 #include "richflow/linalg/products.hpp"
 
 namespace richflow {
@@ -29,7 +30,7 @@ using ObservedEntry = BasicObservedEntry<double>;
 /// Observed entries as regression data, checked.
 template <class S>
 struct BasicObservations {
-  /// X is N x 2, row n the indices (i, j) as MatrixEntries reads them, in the order given; y holds the values.
+  /// Measurements of the entries, in the order given (MatrixMeasurements::entries); y holds the values.
   BasicDataset<S> dataset;
   /// Rows of M of which nothing was observed, ascending: no data can tell what they hold.
   std::vector<Index> empty_rows = {};
@@ -74,19 +75,24 @@ template <class S>
   }
 
   const Index count = static_cast<Index>(entries.size()) - num_repeated;
-  Matrix<S> X(count, 2);
+  std::vector<MatrixEntry> places;
+  places.reserve(static_cast<std::size_t>(count));
   Vector<S> y(count);
   std::vector<bool> has_row(static_cast<std::size_t>(rows), false);
   std::vector<bool> has_col(static_cast<std::size_t>(cols), false);
   Index n = 0;
   for (std::size_t k = 0; k < entries.size(); ++k) {
     if (!is_kept[k]) continue;
-    X.row(n) << static_cast<S>(entries[k].row), static_cast<S>(entries[k].col);
+    places.push_back({entries[k].row, entries[k].col});
     y(n++) = entries[k].value;
     has_row[static_cast<std::size_t>(entries[k].row)] = true;
     has_col[static_cast<std::size_t>(entries[k].col)] = true;
   }
-  BasicObservations<S> observations{BasicDataset<S>(std::move(X), std::move(y)), {}, {}, num_repeated};
+  BasicObservations<S> observations{
+      BasicDataset<S>(MatrixMeasurements<S>::entries(rows, cols, std::move(places)), std::move(y)),
+      {},
+      {},
+      num_repeated};
   for (Index i = 0; i < rows; ++i)
     if (!has_row[static_cast<std::size_t>(i)]) observations.empty_rows.push_back(i);
   for (Index j = 0; j < cols; ++j)

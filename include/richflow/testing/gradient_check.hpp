@@ -78,11 +78,11 @@ template <class Scalar, class Function>
 /// J^T by `vjp`, P x NK: column n + k N is the gradient of output k of sample n. Cost: NK calls.
 template <Model M>
 [[nodiscard]] Matrix<typename M::Scalar> transposed_jacobian_by_vjp(const M& model, const Vector<typename M::Scalar>& w,
-                                                                    const Matrix<typename M::Scalar>& X) {
+                                                                    Samples<typename M::Scalar> X) {
   using Scalar = typename M::Scalar;
   const Index outputs = richflow::detail::num_outputs(model);
-  Matrix<Scalar> transposed(model.num_parameters(), X.rows() * outputs);
-  Matrix<Scalar> unit = Matrix<Scalar>::Zero(X.rows(), outputs);
+  Matrix<Scalar> transposed(model.num_parameters(), X.size() * outputs);
+  Matrix<Scalar> unit = Matrix<Scalar>::Zero(X.size(), outputs);
   for (Index i = 0; i < unit.size(); ++i) {
     unit.data()[i] = Scalar(1);
     richflow::detail::vjp_of(model, w, X, unit, transposed.col(i));
@@ -95,10 +95,10 @@ template <Model M>
 /// in each parameter (differences of step h and h / 2). Cost: 4 P predictions and NK calls of `vjp`.
 template <Model M>
 [[nodiscard]] DerivativeCheck<typename M::Scalar> check_vjp(const M& model, const Vector<typename M::Scalar>& w,
-                                                            const Matrix<typename M::Scalar>& X, typename M::Scalar h) {
+                                                            Samples<typename M::Scalar> X, typename M::Scalar h) {
   using Scalar = typename M::Scalar;
   const Index outputs = richflow::detail::num_outputs(model);
-  const Index values_at_once = X.rows() * outputs;
+  const Index values_at_once = X.size() * outputs;
   const Matrix<Scalar> jacobian = transposed_jacobian_by_vjp(model, w, X).transpose();
   // All differences at once, as one long vector.
   const Vector<Scalar> derivative = Eigen::Map<const Vector<Scalar>>(jacobian.data(), jacobian.size());
@@ -108,7 +108,7 @@ template <Model M>
         Vector<Scalar> moved = w;
         for (Index p = 0; p < w.size(); ++p) {
           moved[p] = w[p] + s;
-          Eigen::Map<Matrix<Scalar>> F(values.data() + p * values_at_once, X.rows(), outputs);
+          Eigen::Map<Matrix<Scalar>> F(values.data() + p * values_at_once, X.size(), outputs);
           richflow::detail::predict_of(model, moved, X, F);
           moved[p] = w[p];
         }
@@ -120,17 +120,17 @@ template <Model M>
 /// `jvp` of a model at w in the direction v against central differences of `predict` along v.
 template <HasJvp M>
 [[nodiscard]] DerivativeCheck<typename M::Scalar> check_jvp(const M& model, const Vector<typename M::Scalar>& w,
-                                                            const Matrix<typename M::Scalar>& X,
+                                                            Samples<typename M::Scalar> X,
                                                             const Vector<typename M::Scalar>& v, typename M::Scalar h) {
   using Scalar = typename M::Scalar;
   const Index outputs = richflow::detail::num_outputs(model);
-  Vector<Scalar> derivative(X.rows() * outputs);
-  richflow::detail::jvp_of(model, w, X, v, Eigen::Map<Matrix<Scalar>>(derivative.data(), X.rows(), outputs));
+  Vector<Scalar> derivative(X.size() * outputs);
+  richflow::detail::jvp_of(model, w, X, v, Eigen::Map<Matrix<Scalar>>(derivative.data(), X.size(), outputs));
   return check_derivative<Scalar>(
       [&](Scalar s) -> Vector<Scalar> {
         Vector<Scalar> values(derivative.size());
         richflow::detail::predict_of(model, Vector<Scalar>(w + s * v), X,
-                                     Eigen::Map<Matrix<Scalar>>(values.data(), X.rows(), outputs));
+                                     Eigen::Map<Matrix<Scalar>>(values.data(), X.size(), outputs));
         return values;
       },
       derivative, h);

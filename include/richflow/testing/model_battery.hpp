@@ -11,6 +11,7 @@
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/model.hpp"
@@ -38,13 +39,13 @@ template <class S>
 
 /// Checks of the evaluation `at` of a model against its prediction F and its transposed Jacobian (P x NK) at (w, X).
 template <class S>
-void check_evaluation(Evaluation<S> at, const Vector<S>& w, const Matrix<S>& X, const Matrix<S>& F,
+void check_evaluation(Evaluation<S> at, const Vector<S>& w, Samples<S> X, const Matrix<S>& F,
                       const Matrix<S>& transposed, const Vector<S>& v, const Matrix<S>& G, S rounding,
                       const ModelBatteryOptions<S>& options, BatteryReport& report) {
   const auto add = [&](const char* name, S measured, S bound) {
     report.checks.push_back({name, static_cast<double>(measured), static_cast<double>(bound), measured <= bound});
   };
-  const Index samples = X.rows();
+  const Index samples = X.size();
   const Index outputs = F.cols();
   const S nan = std::numeric_limits<S>::quiet_NaN();
   const S tiny = std::numeric_limits<S>::min();
@@ -88,7 +89,9 @@ void check_evaluation(Evaluation<S> at, const Vector<S>& w, const Matrix<S>& X, 
 
   // In the memory of the parameters, and on to other samples.
   const Index part = (samples + 1) / 2;
-  const Matrix<S> first = X.topRows(part);
+  StoredSamples<S> of_first;
+  of_first.take(X, 0, part);
+  const Samples<S> first = of_first.view();
   Matrix<S> part_outputs(part, outputs);
   Vector<S> moved = w;
   at.forward(moved, X, outputs_of_all);
@@ -175,8 +178,9 @@ template <class M>
 /// - `invariant` is constant along the flow: its derivative in the direction of -grad L vanishes (if there is one)
 /// - `unit_square_norms` is a sum of squares (if it has units), and `homogeneity()` is the degree (if it says one)
 ///
-/// `w` is a point where the model is differentiable, `X` (N x d) and the labels (N x K) some data, `v` (P) and `G` (N x
-/// K) directions; all should be random. `options.step` is the step of the differences, small against the entries of w.
+/// `w` is a point where the model is differentiable, `X` (N x d, or measurements) and the labels (N x K) some data, `v`
+/// (P) and `G` (N x K) directions; all should be random. `options.step` is the step of the differences, small against
+/// the entries of w.
 template <Model M>
 [[nodiscard]] BatteryReport model_battery(const M& model, const Vector<typename M::Scalar>& w,
                                           const BasicDataset<typename M::Scalar>& dataset,
@@ -186,8 +190,8 @@ template <Model M>
   using std::abs;
   using std::pow;
   const Scalar h = options.step;
-  const Matrix<Scalar>& X = dataset.X();
-  const Index samples = X.rows();
+  const Samples<Scalar> X = dataset.samples();
+  const Index samples = X.size();
   const Index outputs = richflow::detail::num_outputs(model);
   const Index parameters = model.num_parameters();
   require_size("w", w.size(), parameters);
@@ -203,21 +207,25 @@ template <Model M>
     report.checks.push_back({name, static_cast<double>(check.fine_error),
                              static_cast<double>(std::max(check.rounding, Scalar(0.01))), check.passed()});
   };
-  const auto predict = [&](const Vector<Scalar>& at, const Matrix<Scalar>& on, Scalar before) {
-    Matrix<Scalar> F = Matrix<Scalar>::Constant(on.rows(), outputs, before);
+  const auto predict = [&](const Vector<Scalar>& at, Samples<Scalar> on, Scalar before) {
+    Matrix<Scalar> F = Matrix<Scalar>::Constant(on.size(), outputs, before);
     richflow::detail::predict_of(model, at, on, F);
     return F;
   };
   // Two ways of summing at most P or N d products in working precision.
   const Scalar rounding =
-      Scalar(8) * std::numeric_limits<Scalar>::epsilon() * Scalar(std::max(parameters, samples) + X.cols());
+      Scalar(8) * std::numeric_limits<Scalar>::epsilon() * Scalar(std::max(parameters, samples) + X.dimension());
   const Scalar nan = std::numeric_limits<Scalar>::quiet_NaN();
 
   const Matrix<Scalar> prediction = predict(w, X, nan);
   add("predict overwrites its output", (predict(w, X, Scalar(1)) - prediction).norm(), Scalar(0));
 
   Matrix<Scalar> alone(samples, outputs);
-  for (Index n = 0; n < samples; ++n) alone.row(n) = predict(w, X.row(n), nan);
+  StoredSamples<Scalar> one;
+  for (Index n = 0; n < samples; ++n) {
+    one.take(X, n, 1);
+    alone.row(n) = predict(w, one.view(), nan);
+  }
   add("predict treats samples independently", detail::relative_distance<Scalar>(alone, prediction), rounding);
 
   Vector<Scalar> pulled = Vector<Scalar>::Constant(parameters, nan);
@@ -241,7 +249,15 @@ template <Model M>
   if constexpr (LinearPredictor<M>) {
     Vector<Scalar> beta = Vector<Scalar>::Constant(model.input_dimension(), nan);
     model.beta(w, beta);
-    add("predict is X beta", detail::relative_distance<Scalar>(X * beta, prediction), rounding);
+    Matrix<Scalar> expected(samples, 1);
+    if constexpr (takes_measurements<M>) {
+      const MatrixMeasurements<Scalar>& measurements = X.measurements();
+      expected =
+          measurements.apply(Eigen::Map<const Matrix<Scalar>>(beta.data(), measurements.rows(), measurements.cols()));
+    } else {
+      expected = X.matrix() * beta;
+    }
+    add("predict is X beta", detail::relative_distance<Scalar>(expected, prediction), rounding);
   }
   if constexpr (HasInvariant<M>) {
     // The central difference along the velocity; for a quantity of degree three and more it leaves a term of

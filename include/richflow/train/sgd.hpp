@@ -59,10 +59,10 @@ template <class S, class L, class Data>
   double sum = 0.0;
   Index correct = 0;
   const Index count = data.num_samples();
-  for (Index first = 0; first < count; first += batch.X.rows()) {
-    const Index size = std::min(batch.X.rows(), count - first);
+  for (Index first = 0; first < count; first += batch.max_size()) {
+    const Index size = std::min(batch.max_size(), count - first);
     batch.gather_from(data, first, size);
-    at.forward(w, batch.X.topRows(size), batch.F.topRows(size));
+    at.forward(w, batch.samples(size), batch.F.topRows(size));
     sum += batch.value(loss, size);
     correct += batch.count_correct(size);
   }
@@ -213,11 +213,10 @@ class Sgd {
     using std::isfinite;
     const SubnormalScope flushes(SubnormalMode::flush());
     const Index size = size_of(batch_);
-    auto X = current_.X.topRows(size);
     auto F = current_.F.topRows(size);
     if (!is_forward_done_) {
       gather(batch_, current_);
-      at_.forward(w_, X, F);
+      at_.forward(w_, current_.samples(size), F);
     }
     is_forward_done_ = false;
     const Index correct = current_.count_correct(size);
@@ -416,7 +415,7 @@ class Sgd {
     const Index size = size_of(batch_);
     const Index next = size_of(batch_ + 1);
     gather(batch_ + 1, next_);
-    at_.descend_and_forward(current_.F.topRows(size), scale, w_, next_.X.topRows(next), next_.F.topRows(next));
+    at_.descend_and_forward(current_.F.topRows(size), scale, w_, next_.samples(next), next_.F.topRows(next));
     std::swap(current_, next_);
     is_forward_done_ = true;
   }
@@ -483,10 +482,9 @@ class Sgd {
     RandomStream random(0);
     Vector<Scalar> w = Scalar(2) * w_;
     for (Index i = 0; i < w.size(); ++i) w[i] += static_cast<Scalar>(random.uniform(-0.0625, 0.0625));
-    auto X = current_.X.topRows(1);
     auto F = current_.F.topRows(1);
     current_.gather_from(*data_, 0, 1);
-    at_.forward(w, X, F);
+    at_.forward(w, current_.samples(1), F);
     const double loss = current_.value(loss_, 1);
     return isfinite(loss) ? loss : 0.0;
   }

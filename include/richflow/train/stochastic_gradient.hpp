@@ -18,6 +18,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/data/labelled_dataset.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/integrate/source.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/model.hpp"
@@ -63,7 +64,7 @@ class AnyBatch {
   virtual void add_label_noise(Index size, const Sampling<S>& sampling, RandomStream& random) = 0;
 
   /// Those gathered.
-  [[nodiscard]] virtual ConstMatrixRef<S> X(Index size) const = 0;
+  [[nodiscard]] virtual Samples<S> samples(Index size) const = 0;
   [[nodiscard]] virtual MatrixRef<S> F(Index size) = 0;
 
   /// The loss of the outputs in F, a plain sum.
@@ -95,7 +96,7 @@ class BatchOf final : public AnyBatch<S> {
       });
   }
 
-  [[nodiscard]] ConstMatrixRef<S> X(Index size) const override { return batch_.X.topRows(size); }
+  [[nodiscard]] Samples<S> samples(Index size) const override { return batch_.samples(size); }
   [[nodiscard]] MatrixRef<S> F(Index size) override { return batch_.F.topRows(size); }
   [[nodiscard]] double value(Index size) override { return batch_.value(loss_, size); }
   double gradient(Index size) override { return batch_.gradient(loss_, size); }
@@ -151,7 +152,7 @@ class SampledLoss {
     for (Index first = 0; first < count; first += evaluation_.max_batch()) {
       const Index size = std::min(evaluation_.max_batch(), count - first);
       batch_->gather_from(first, size);
-      evaluation_.forward(w, batch_->X(size), batch_->F(size));
+      evaluation_.forward(w, batch_->samples(size), batch_->F(size));
       visit(size);
     }
   }
@@ -280,7 +281,7 @@ void BatchSource<S>::begin_step(Index k, S /*t*/, const Vector<S>& w) {
   if (has_all_)
     loss_.evaluation_.forward(w, batch.F(size_));
   else
-    loss_.evaluation_.forward(w, batch.X(size_), batch.F(size_));
+    loss_.evaluation_.forward(w, batch.samples(size_), batch.F(size_));
   has_all_ = sampling.batch_size == 0;
   batch.gradient(size_);
 }

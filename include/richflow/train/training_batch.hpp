@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/hash.hpp"
+#include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/data/labelled_dataset.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/losses/cross_entropy.hpp"
 #include "richflow/losses/loss.hpp"
 #include "richflow/losses/squared_loss.hpp"
@@ -26,19 +30,23 @@ class TrainingBatch;
 template <class S>
 class TrainingBatch<LabelledDataset<S>> {
  public:
-  Matrix<S> X = {};
   Matrix<S> F = {};
 
+  /// The most samples.
+  [[nodiscard]] Index max_size() const { return F.rows(); }
+  /// The first `size` that were gathered.
+  [[nodiscard]] Samples<S> samples(Index size) const { return Samples<S>(X_.topRows(size)); }
+
   void resize(Index size, const LabelledDataset<S>& data) {
-    X.setZero(size, data.dimension());
+    X_.setZero(size, data.dimension());
     F.setZero(size, data.num_classes());
     labels_.setZero(size);
   }
   void gather(const LabelledDataset<S>& data, const Index* indices, Index size) {
-    data.gather(indices, X.topRows(size), labels_.head(size));
+    data.gather(indices, X_.topRows(size), labels_.head(size));
   }
   void gather_from(const LabelledDataset<S>& data, Index first, Index size) {
-    data.gather_from(first, X.topRows(size), labels_.head(size));
+    data.gather_from(first, X_.topRows(size), labels_.head(size));
   }
   template <class L>
   [[nodiscard]] double value(const L& loss, Index size) const {
@@ -55,6 +63,7 @@ class TrainingBatch<LabelledDataset<S>> {
   }
 
  private:
+  Matrix<S> X_ = {};
   Vector<int> labels_ = {};
 };
 
@@ -62,21 +71,40 @@ class TrainingBatch<LabelledDataset<S>> {
 template <class S>
 class TrainingBatch<BasicDataset<S>> {
  public:
-  Matrix<S> X = {};
   Matrix<S> F = {};
 
+  /// The most samples.
+  [[nodiscard]] Index max_size() const { return F.rows(); }
+  /// Those that were gathered, `size` of them.
+  [[nodiscard]] Samples<S> samples(Index size) const {
+    return measured_.view().are_measurements() ? measured_.view() : Samples<S>(X_.topRows(size));
+  }
+
   void resize(Index size, const BasicDataset<S>& data) {
-    X.setZero(size, data.dimension());
+    indices_.resize(static_cast<std::size_t>(size));
+    if (data.has_measurements())
+      measured_.take(data.samples(), 0, size);
+    else
+      X_.setZero(size, data.dimension());
     F.setZero(size, data.num_outputs());
     for (Vector<S>* v : {&outputs_, &labels_, &targets_, &slopes_}) v->setZero(F.size());
   }
   void gather(const BasicDataset<S>& data, const Index* indices, Index size) {
-    copy(
-        data, [indices](Index b) { return indices[b]; }, size);
+    if (data.has_measurements()) {
+      measured_.gather(data.measurements(), indices, size);
+    } else {
+      for (Index j = 0; j < X_.cols(); ++j) {
+        const S* const column = &data.X()(0, j);
+        for (Index b = 0; b < size; ++b) X_(b, j) = column[indices[b]];
+      }
+    }
+    for (Index k = 0; k < F.cols(); ++k)
+      for (Index b = 0; b < size; ++b) labels_[b + k * size] = data.Y()(indices[b], k);
+    std::copy_n(labels_.data(), size * F.cols(), targets_.data());
   }
   void gather_from(const BasicDataset<S>& data, Index first, Index size) {
-    copy(
-        data, [first](Index b) { return first + b; }, size);
+    std::iota(indices_.begin(), indices_.begin() + size, first);
+    gather(data, indices_.data(), size);
   }
   template <class L>
   [[nodiscard]] double value(const L& loss, Index size) {
@@ -102,19 +130,12 @@ class TrainingBatch<BasicDataset<S>> {
   }
 
  private:
-  template <class IndexOf>
-  void copy(const BasicDataset<S>& data, const IndexOf& index_of, Index size) {
-    for (Index j = 0; j < X.cols(); ++j) {
-      const S* const column = &data.X()(0, j);
-      for (Index b = 0; b < size; ++b) X(b, j) = column[index_of(b)];
-    }
-    for (Index k = 0; k < F.cols(); ++k)
-      for (Index b = 0; b < size; ++b) labels_[b + k * size] = data.Y()(index_of(b), k);
-    std::copy_n(labels_.data(), size * F.cols(), targets_.data());
-  }
   // Losses take vectors, and the outputs of the last batch are a part of a matrix.
   void take_outputs(Index size) { Eigen::Map<Matrix<S>>(outputs_.data(), size, F.cols()) = F.topRows(size); }
 
+  Matrix<S> X_ = {};
+  StoredSamples<S> measured_ = {};   // in place of X_
+  std::vector<Index> indices_ = {};  // of samples that follow one another
   Vector<S> outputs_ = {};
   Vector<S> labels_ = {};
   Vector<S> targets_ = {};  // labels with their noise
@@ -144,8 +165,17 @@ template <class S>
 /// A hash by which a checkpoint knows its data.
 template <class S>
 [[nodiscard]] std::uint64_t fingerprint(const BasicDataset<S>& data) {
-  return mix(hash_of_numbers(data.X().data(), data.X().size())) ^
-         hash_of_numbers(data.Y().data(), data.num_samples() * data.num_outputs());
+  const std::uint64_t of_labels = hash_of_numbers(data.Y().data(), data.num_samples() * data.num_outputs());
+  if (!data.has_measurements()) return mix(hash_of_numbers(data.X().data(), data.X().size())) ^ of_labels;
+  // By what they measure of some matrix of rank one.
+  const MatrixMeasurements<S>& measurements = data.measurements();
+  const FactorShape shape = FactorShape::general(measurements.rows(), measurements.cols());
+  Matrix<S> T(1, shape.stack_size());
+  RandomStream random(0);
+  for (Index i = 0; i < T.size(); ++i) T.data()[i] = static_cast<S>(random.uniform(0.5, 1.0));
+  Vector<S> values = Vector<S>::Zero(measurements.num_measurements());
+  measurements.operations().add_pairing(shape, T, T, values);
+  return mix(hash_of_numbers(values.data(), values.size())) ^ of_labels;
 }
 
 /// The loss of a trainer that names none.
