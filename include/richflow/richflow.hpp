@@ -105,6 +105,7 @@
 #include "richflow/models/linearized.hpp"
 #include "richflow/models/matrix_factorization.hpp"
 #include "richflow/models/model.hpp"
+#include "richflow/models/start.hpp"
 #include "richflow/models/two_layer_diagonal.hpp"
 #include "richflow/models/unbiased.hpp"
 #include "richflow/models/univariate_relu.hpp"

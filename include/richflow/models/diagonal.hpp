@@ -8,6 +8,7 @@
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/models/linear_predictor.hpp"
+#include "richflow/models/start.hpp"
 
 namespace richflow {
 
@@ -47,29 +48,38 @@ class DiagonalNet {
   /// D. The model is homogeneous of this degree: f(c w, x) = c^D f(w, x).
   [[nodiscard]] Index homogeneity() const { return depth(); }
 
+  /// The weights of a uniform, shaped or biased start. Throws ArgumentError where a weight underflows to zero, at which
+  /// the flow would stay, or overflows (`simulate` needs no weights and has no such limit), and for an unbalanced
+  /// start, which has two layers; DimensionError where the start is not of d entries.
+  [[nodiscard]] Vector<S> initial_parameters(const BasicStart<S>& start) const {
+    require(start.family() != StartFamily::unbalanced,
+            "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one; it takes a "
+            "uniform, shaped or biased start");
+    Vector<S> w(2 * d_);
+    w << start.first_weights(d_), start.second_weights(d_);
+    for (Index i = 0; i < 2 * d_; ++i) check_weight(start, i, w[i]);
+    return w;
+  }
+
   /// `w_+ = w_- = alpha`: the uniform, unbiased start, f(w, .) = 0. Throws ArgumentError where alpha
-  /// underflows to zero, at which the flow would stay (the dual flow has no such limit).
+  /// underflows to zero, at which the flow would stay (`simulate` has no such limit).
   [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale) const {
-    return Vector<S>::Constant(2 * d_, representable(scale));
+    return initial_parameters(BasicStart<S>::uniform(scale));
   }
 
   /// `w_+ = w_- = alpha w0`: an unbiased start of shape w0 (d entries). Throws ArgumentError unless
   /// every entry is positive and finite.
   [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& w0) const {
-    check_shape("w0", w0, scale);
-    Vector<S> w(2 * d_);
-    w << scale.value() * w0, scale.value() * w0;
-    return w;
+    require_size("w0", w0.size(), d_);
+    return initial_parameters(BasicStart<S>::shaped(scale, w0));
   }
 
   /// `w_+ = alpha a`, `w_- = alpha b`: a start biased to beta = alpha^D (a^D - b^D). Throws ArgumentError
   /// unless every entry is positive and finite.
   [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& a, const Vector<S>& b) const {
-    check_shape("a", a, scale);
-    check_shape("b", b, scale);
-    Vector<S> w(2 * d_);
-    w << scale.value() * a, scale.value() * b;
-    return w;
+    require_size("a", a.size(), d_);
+    require_size("b", b.size(), d_);
+    return initial_parameters(BasicStart<S>::biased(scale, a, b));
   }
 
   /// `out = w_+^D - w_-^D`, d values, accurate relative to the difference.
@@ -157,20 +167,16 @@ class DiagonalNet {
     require_size("the vector over samples", num_samples, X.rows());
   }
 
-  void check_shape(const char* name, const Vector<S>& values, BasicScale<S> scale) const {
-    require_size(name, values.size(), d_);
-    require_positive(name, values);
-    for (Index i = 0; i < d_; ++i)
-      require(representable(scale) * values[i] > S(0), "alpha ", name, "(", i,
-              ") underflows to zero at log alpha = ", scale.log(), "; use the dual flow");
-  }
-
-  static S representable(BasicScale<S> scale) {
+  /// Entry i of (w_+, w_-).
+  void check_weight(const BasicStart<S>& start, Index i, S weight) const {
     using std::isfinite;
-    const S alpha = scale.value();
-    require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),
-            " puts alpha outside the range of the scalar type; use the dual flow");
-    return alpha;
+    if (weight > S(0) && isfinite(weight)) return;
+    const S log_alpha = start.scale().log();
+    require(start.family() != StartFamily::uniform, "log alpha = ", log_alpha,
+            " puts alpha outside the range of the scalar type; use the dual flow (simulate needs no weights)");
+    const char* name = start.family() == StartFamily::shaped ? "w0" : i < d_ ? "a" : "b";
+    require(false, "alpha ", name, "(", i % d_, ") ", weight > S(0) ? "overflows" : "underflows to zero",
+            " at log alpha = ", log_alpha, "; use the dual flow (simulate needs no weights)");
   }
 
   Index depth_;

@@ -5,6 +5,7 @@
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/models/linear_predictor.hpp"
+#include "richflow/models/start.hpp"
 
 namespace richflow {
 
@@ -34,6 +35,11 @@ class TwoLayerDiagonalNet {
   [[nodiscard]] Index num_parameters() const { return 4 * d_; }
   /// The model is homogeneous of this degree: f(c w, x) = c^2 f(w, x).
   [[nodiscard]] static constexpr Index homogeneity() { return 2; }
+
+  /// The weights of any start: `u = v` on both sides unless it is unbalanced. Throws DimensionError where the start is
+  /// not of d entries, ArgumentError where a pair underflows to (0, 0), at which the flow would stay, or overflows
+  /// (`simulate` needs no weights and has no such limit).
+  [[nodiscard]] Vector<S> initial_parameters(const BasicStart<S>& start) const;
 
   /// `u_+ = u_- = alpha u`, `v_+ = v_- = alpha v`: an unbiased start, f(w, .) = 0. Throws DimensionError for wrong
   /// lengths, NonFiniteError for NaN or infinity, ArgumentError where a pair is or underflows to (0, 0), at which
@@ -73,20 +79,30 @@ TwoLayerDiagonalNet<S>::TwoLayerDiagonalNet(Index d) : d_(d) {
 }
 
 template <class S>
+Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(const BasicStart<S>& start) const {
+  const Vector<S> first = start.first_weights(d_);
+  const Vector<S> second = start.second_weights(d_);
+  Vector<S> w(4 * d_);
+  if (start.family() == StartFamily::unbalanced)
+    w << first, second, first, second;
+  else
+    w << first, first, second, second;
+  require(w.allFinite(), "log alpha = ", start.scale().log(),
+          " puts the weights outside the range of the scalar type (simulate needs no weights)");
+  for (Index i = 0; i < d_; ++i)
+    for (const Index side : {Index(0), 2 * d_})
+      require(w[side + i] != S(0) || w[side + d_ + i] != S(0), "alpha (u, v)(", i,
+              ") is zero at log alpha = ", start.scale().log(),
+              "; there the flow would stay (simulate needs no weights)");
+  return w;
+}
+
+template <class S>
 Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(BasicScale<S> scale, const Vector<S>& u,
                                                      const Vector<S>& v) const {
   require_size("u", u.size(), d_);
   require_size("v", v.size(), d_);
-  require_finite("u", u);
-  require_finite("v", v);
-  const S alpha = scale.value();
-  Vector<S> w(4 * d_);
-  w << alpha * u, alpha * v, alpha * u, alpha * v;
-  require(w.allFinite(), "log alpha = ", scale.log(), " puts the weights outside the range of the scalar type");
-  for (Index i = 0; i < d_; ++i)
-    require(w[i] != S(0) || w[d_ + i] != S(0), "alpha (u, v)(", i, ") is zero at log alpha = ", scale.log(),
-            "; there the flow would stay");
-  return w;
+  return initial_parameters(BasicStart<S>::unbalanced(scale, u, v));
 }
 
 template <class S>

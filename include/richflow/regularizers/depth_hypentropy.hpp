@@ -200,6 +200,13 @@ class BasicDepthHypentropy {
   [[nodiscard]] static BasicDepthHypentropy biased(Index depth, const Vector<S>& a, const Vector<S>& b,
                                                    ScaleType scale);
 
+  /// `shaped` and `biased` from the logarithms of the entries; entries and their powers may underflow, but not
+  /// `w0^(2-D)`, in which z is measured: what all entries have in common belongs to the scale. Throw NonFiniteError
+  /// where a logarithm is not finite, otherwise as above.
+  [[nodiscard]] static BasicDepthHypentropy shaped_logs(Index depth, const Vector<S>& log_w0, ScaleType scale);
+  [[nodiscard]] static BasicDepthHypentropy biased_logs(Index depth, const Vector<S>& log_a, const Vector<S>& log_b,
+                                                        ScaleType scale);
+
   /// D.
   [[nodiscard]] Index depth() const { return shape_->depth; }
   /// d.
@@ -260,6 +267,13 @@ class BasicDepthHypentropy {
   BasicDepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
 
   [[nodiscard]] static std::shared_ptr<const Shape> make_shape(Index depth, const Vector<S>& a, const Vector<S>& b);
+  [[nodiscard]] static std::shared_ptr<const Shape> make_shape_of_logs(Index depth, const Vector<S>& log_a,
+                                                                       const Vector<S>& log_b);
+  static void require_depth(Index depth);
+  /// What follows from the two powers; `entry(i)` says what was given.
+  template <class Entry>
+  [[nodiscard]] static std::shared_ptr<const Shape> make_shape_of_powers(Index depth, Vector<S> from_a,
+                                                                         Vector<S> from_b, const Entry& entry);
 
   /// alpha^n from log alpha: n log alpha is rounded, and in the exponent its rounding error would count in full.
   [[nodiscard]] static S scale_power(ScaleType scale, Index n);
@@ -333,6 +347,23 @@ BasicDepthHypentropy<S> BasicDepthHypentropy<S>::biased(Index depth, const Vecto
   require_positive("a", a);
   require_positive("b", b);
   return BasicDepthHypentropy(make_shape(depth, a, b), scale);
+}
+
+template <class S>
+BasicDepthHypentropy<S> BasicDepthHypentropy<S>::shaped_logs(Index depth, const Vector<S>& log_w0, ScaleType scale) {
+  require<DimensionError>(log_w0.size() > 0, "log_w0 is empty");
+  require_finite("log_w0", log_w0);
+  return BasicDepthHypentropy(make_shape_of_logs(depth, log_w0, log_w0), scale);
+}
+
+template <class S>
+BasicDepthHypentropy<S> BasicDepthHypentropy<S>::biased_logs(Index depth, const Vector<S>& log_a,
+                                                             const Vector<S>& log_b, ScaleType scale) {
+  require<DimensionError>(log_a.size() > 0, "log_a is empty");
+  require_size("log_b", log_b.size(), log_a.size());
+  require_finite("log_a", log_a);
+  require_finite("log_b", log_b);
+  return BasicDepthHypentropy(make_shape_of_logs(depth, log_a, log_b), scale);
 }
 
 template <class S>
@@ -418,6 +449,9 @@ BasicDepthHypentropy<S>::BasicDepthHypentropy(std::shared_ptr<const Shape> shape
   using std::isfinite;
   log_c_ = S(depth()) * (shape_->log_w0.array() + scale.log());
   c_ = scale_power(scale, depth()) * shape_->unit_c;
+  using std::exp;
+  for (Index i = 0; i < c_.size(); ++i)
+    if (!(shape_->unit_c[i] >= std::numeric_limits<S>::min() && isfinite(shape_->unit_c[i]))) c_[i] = exp(log_c_[i]);
   require(isfinite(c_.maxCoeff()), "log_alpha = ", scale.log(), " is too large: (alpha w0)^", depth(), " overflows");
 }
 
@@ -425,18 +459,40 @@ template <class S>
 std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentropy<S>::make_shape(Index depth,
                                                                                                    const Vector<S>& a,
                                                                                                    const Vector<S>& b) {
-  using std::isfinite;
+  require_depth(depth);
+  const S exponent = S(2 - depth);
+  return make_shape_of_powers(depth, a.array().pow(exponent), b.array().pow(exponent), [&](Index i) { return a[i]; });
+}
+
+template <class S>
+std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentropy<S>::make_shape_of_logs(
+    Index depth, const Vector<S>& log_a, const Vector<S>& log_b) {
+  require_depth(depth);
+  const S exponent = S(2 - depth);
+  return make_shape_of_powers(depth, (exponent * log_a.array()).exp(), (exponent * log_b.array()).exp(),
+                              [&](Index i) { return detail::concat("exp(", log_a[i], ")"); });
+}
+
+template <class S>
+void BasicDepthHypentropy<S>::require_depth(Index depth) {
   require(depth >= 3, "depth must be at least 3, got ", depth, " (at depth 2 the regularizer is the hypentropy)");
+}
+
+template <class S>
+template <class Entry>
+std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentropy<S>::make_shape_of_powers(
+    Index depth, Vector<S> from_a, Vector<S> from_b, const Entry& entry) {
+  using std::isfinite;
   auto shape = std::make_shared<Shape>();
   const S exponent = S(2 - depth);
   shape->depth = depth;
-  shape->from_a = a.array().pow(exponent);
-  shape->from_b = b.array().pow(exponent);
+  shape->from_a = std::move(from_a);
+  shape->from_b = std::move(from_b);
   shape->half_width = (shape->from_a + shape->from_b) / S(2);
   shape->center = (shape->from_a - shape->from_b) / S(2);
-  for (Index i = 0; i < a.size(); ++i)
+  for (Index i = 0; i < shape->center.size(); ++i)
     require(isfinite(shape->half_width[i]) && shape->from_a[i] > S(0) && shape->from_b[i] > S(0), "w0(", i,
-            ") = ", a[i], " is too extreme for depth ", depth, ": w0^(2-D) leaves the range of the scalar type");
+            ") = ", entry(i), " is too extreme for depth ", depth, ": w0^(2-D) leaves the range of the scalar type");
   shape->log_w0 = shape->half_width.array().log() / exponent;
   shape->unit_c = shape->half_width.array().pow(S(depth) / exponent);
   return shape;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -125,11 +126,31 @@ class BasicHypentropy {
   /// finite, DimensionError where the lengths differ.
   [[nodiscard]] static BasicHypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale);
 
+  /// `shaped` and `biased` from the logarithms of the entries, which may be such that the entries, or their squares,
+  /// underflow: e^-395 is an ordinary entry. Throw NonFiniteError where a logarithm is not finite, DimensionError as
+  /// above. O(d) per `with_scale` where a
+  /// square is near the ends of the range of S.
+  [[nodiscard]] static BasicHypentropy shaped_logs(const Vector<S>& log_w0, ScaleType scale);
+  [[nodiscard]] static BasicHypentropy biased_logs(const Vector<S>& log_a, const Vector<S>& log_b, ScaleType scale);
+
+  /// The same regularizer as that of the two-layer net whose layers are equal, `beta = u_+ v_+ - u_- v_-` with
+  /// `u = v = w`: its dual flow runs at half the rate.
+  [[nodiscard]] BasicHypentropy of_two_layers() const;
+
   /// The two-layer net `beta = u_+ v_+ - u_- v_-` with both pairs started at `alpha (u, v)`: the regularizer of its
   /// limit is the hypentropy with `w0^2 = (u^2 + v^2) / 2` (Azulay et al. 2021), its dual flow runs at half the rate
   /// of the squared net's. Throws ArgumentError where an entry is not finite or u_i = v_i = 0, DimensionError where
   /// the lengths differ.
   [[nodiscard]] static BasicHypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale);
+
+  /// The logarithms of the smallest and of the largest weight of the start, `alpha a` and `alpha b`.
+  struct LogRange {
+    S smallest;
+    S largest;
+  };
+  [[nodiscard]] LogRange log_range() const;
+  /// That of the start in which all weights below `floor` are raised to it, at alpha = 1. O(d).
+  [[nodiscard]] BasicHypentropy raised(ScaleType floor) const;
 
   /// d.
   [[nodiscard]] Index dimension() const { return shape_->dimension; }
@@ -168,7 +189,12 @@ class BasicHypentropy {
     Vector<S> offset = {};  // log(a_i / b_i); empty when a = b
     Vector<S> start = {};   // a_i^2 - b_i^2; empty when a = b
     S dual_rate = S(8);
+    bool is_extreme = false;  // root_c and start, outside the range of S perhaps, are for the scale at hand
   };
+
+  /// root_c and start from the logarithms, for alpha = exp(log_alpha).
+  static void set_numbers(Shape& shape, S log_alpha);
+  [[nodiscard]] static Shape shape_of_logs(Vector<S> log_c, Vector<S> offset);
 
   BasicHypentropy(Shape shape, ScaleType scale)
       : BasicHypentropy(std::make_shared<const Shape>(std::move(shape)), scale) {}
@@ -229,6 +255,81 @@ BasicHypentropy<S> BasicHypentropy<S>::biased(const Vector<S>& a, const Vector<S
   shape.offset = (a.array() / b.array()).log();
   shape.start = (a - b).cwiseProduct(a + b);
   return BasicHypentropy(std::move(shape), scale);
+}
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::shaped_logs(const Vector<S>& log_w0, ScaleType scale) {
+  require<DimensionError>(log_w0.size() > 0, "log_w0 is empty");
+  require_finite("log_w0", log_w0);
+  return BasicHypentropy(shape_of_logs(S(2) * log_w0, {}), scale);
+}
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::biased_logs(const Vector<S>& log_a, const Vector<S>& log_b, ScaleType scale) {
+  require<DimensionError>(log_a.size() > 0, "log_a is empty");
+  require_size("log_b", log_b.size(), log_a.size());
+  require_finite("log_a", log_a);
+  require_finite("log_b", log_b);
+  return BasicHypentropy(shape_of_logs(log_a + log_b, log_a - log_b), scale);
+}
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::of_two_layers() const {
+  Shape shape = *shape_;
+  shape.dual_rate = S(4);
+  return BasicHypentropy(std::move(shape), scale_);
+}
+
+template <class S>
+typename BasicHypentropy<S>::LogRange BasicHypentropy<S>::log_range() const {
+  using std::abs;
+  const S log_alpha = scale_.log();
+  if (is_uniform()) return {log_alpha, log_alpha};
+  LogRange range{std::numeric_limits<S>::infinity(), -std::numeric_limits<S>::infinity()};
+  for (Index i = 0; i < dimension(); ++i) {
+    range.smallest = std::min(range.smallest, log_alpha + (shape_->log_c[i] - abs(offset(i))) / S(2));
+    range.largest = std::max(range.largest, log_alpha + (shape_->log_c[i] + abs(offset(i))) / S(2));
+  }
+  return range;
+}
+
+template <class S>
+BasicHypentropy<S> BasicHypentropy<S>::raised(ScaleType floor) const {
+  const S twice_floor = S(2) * floor.log();
+  Vector<S> log_c(dimension());
+  Vector<S> difference = Vector<S>::Zero(is_biased() ? dimension() : 0);
+  for (Index i = 0; i < dimension(); ++i) {
+    const S base = S(2) * scale_.log() + (is_uniform() ? S(0) : shape_->log_c[i]);
+    const S twice_log_a = std::max(base + offset(i), twice_floor);
+    const S twice_log_b = std::max(base - offset(i), twice_floor);
+    log_c[i] = (twice_log_a + twice_log_b) / S(2);
+    if (is_biased()) difference[i] = (twice_log_a - twice_log_b) / S(2);
+  }
+  Shape shape = shape_of_logs(std::move(log_c), std::move(difference));
+  shape.dual_rate = shape_->dual_rate;
+  return BasicHypentropy(std::move(shape), ScaleType::from_log(S(0)));
+}
+
+template <class S>
+typename BasicHypentropy<S>::Shape BasicHypentropy<S>::shape_of_logs(Vector<S> log_c, Vector<S> offset) {
+  Shape shape;
+  shape.dimension = log_c.size();
+  // Of a^2 and b^2, and with room for alpha.
+  Vector<S> largest = log_c.cwiseAbs();
+  if (offset.size() > 0) largest += offset.cwiseAbs();
+  shape.is_extreme = largest.maxCoeff() > S(0.85) * std::numeric_limits<S>::max_exponent * S(0.693147180559945309417L);
+  shape.log_c = std::move(log_c);
+  shape.offset = std::move(offset);
+  set_numbers(shape, S(0));
+  return shape;
+}
+
+template <class S>
+void BasicHypentropy<S>::set_numbers(Shape& shape, S log_alpha) {
+  shape.root_c = (shape.log_c.array() / S(2) + log_alpha).exp();
+  if (shape.offset.size() == 0) return;
+  const Vector<S> base = shape.log_c.array() + S(2) * log_alpha;
+  shape.start = (base + shape.offset).array().exp() - (base - shape.offset).array().exp();
 }
 
 template <class S>
@@ -337,6 +438,12 @@ BasicHypentropy<S>::BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleTyp
   const S largest = is_uniform() ? S(0) : shape_->log_c.maxCoeff();
   require(isfinite(exp(S(2) * scale.log() + largest)), "log_alpha = ", scale.log(),
           " is too large: alpha^2 w0^2 overflows");
+  if (!shape_->is_extreme) return;
+  auto scaled = std::make_shared<Shape>(*shape_);
+  set_numbers(*scaled, scale.log());
+  require(scaled->start.allFinite(), "log_alpha = ", scale.log(), " is too large: beta(0) overflows");
+  shape_ = std::move(scaled);
+  alpha_ = S(1);
 }
 
 template <class S>
