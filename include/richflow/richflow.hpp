@@ -3,6 +3,8 @@
 /// @file
 /// Every public header but those of `richflow/testing/` and `richflow/sweep/mpi.hpp`, which needs MPI.
 
+#include "richflow/bias/regularizer.hpp"
+#include "richflow/bias/solve.hpp"
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/file.hpp"

@@ -82,7 +82,12 @@ class MirrorMapOf final : public AnyMirrorMap<typename Mirror::Scalar> {
   [[nodiscard]] S conjugate(const Vector<S>& z) const override { return map_->conjugate(z); }
   [[nodiscard]] S max_step(const Vector<S>& z, const Vector<S>& dz) const override { return map_->max_step(z, dz); }
 
-  [[nodiscard]] bool is_bounded() const override { return BoundedMirrorMap<Mirror>; }
+  [[nodiscard]] bool is_bounded() const override {
+    if constexpr (requires(const Mirror& map) { map.is_bounded(); })
+      return map_->is_bounded();
+    else
+      return BoundedMirrorMap<Mirror>;
+  }
   void bounds([[maybe_unused]] const Vector<S>& z, [[maybe_unused]] Vector<S>& below,
               [[maybe_unused]] Vector<S>& above) const override {
     if constexpr (BoundedMirrorMap<Mirror>) map_->bounds(z, below, above);

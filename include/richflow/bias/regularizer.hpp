@@ -1,0 +1,272 @@
+#pragma once
+
+#include <limits>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/text.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/start.hpp"
+#include "richflow/models/two_layer_diagonal.hpp"
+#include "richflow/regularizers/depth_hypentropy.hpp"
+#include "richflow/regularizers/hypentropy.hpp"
+
+/// @file
+/// Which regularizer belongs to which net and start: the theorems as functions.
+
+namespace richflow {
+
+/// The regularizer that the gradient flow of a diagonal net minimizes, whatever its depth and start: made by
+/// `regularizer(net, start)`.
+///
+/// A MirrorMap (with bounds at depth D >= 3): `MirrorPath`, `certify` and `DualFlow` take it. A BasicHypentropy or a
+/// BasicDepthHypentropy inside, with the members and the accuracy of that. Immutable; copies share their shape.
+template <class S>
+class BasicImplicitRegularizer {
+ public:
+  /// Number type.
+  using Scalar = S;
+  /// Type of alpha.
+  using ScaleType = BasicScale<S>;
+
+  /// Of a net of depth 2. `name` says what it is.
+  BasicImplicitRegularizer(BasicHypentropy<S> map, std::string name) : map_(std::move(map)), name_(std::move(name)) {}
+  /// Of a net of depth D >= 3.
+  BasicImplicitRegularizer(BasicDepthHypentropy<S> map, std::string name)
+      : map_(std::move(map)), name_(std::move(name)) {}
+
+  /// What it is, for messages: "Q^3_alpha (depth 3, shaped start)".
+  [[nodiscard]] const std::string& name() const { return name_; }
+  /// D, 2 for two layers.
+  [[nodiscard]] Index depth() const;
+  /// The hypentropy that it is at depth 2; null at depth D >= 3.
+  [[nodiscard]] const BasicHypentropy<S>* hypentropy() const { return std::get_if<BasicHypentropy<S>>(&map_); }
+
+  /// d.
+  [[nodiscard]] Index dimension() const;
+  /// alpha.
+  [[nodiscard]] ScaleType scale() const;
+  /// Of the same net from the same shape at another alpha.
+  [[nodiscard]] BasicImplicitRegularizer with_scale(ScaleType scale) const;
+  /// At constant z, beta is proportional to alpha^D: D.
+  [[nodiscard]] S homogeneity() const { return S(depth()); }
+  /// The c of the dual flow `nu' = -c (X beta(X^T nu) - y)` under `L = |X beta - y|^2`.
+  [[nodiscard]] S dual_rate() const;
+
+  /// `Q(beta)`; nonnegative, 0 at `beta(0)`.
+  [[nodiscard]] S value(ConstVectorRef<S> beta) const;
+  /// `out = grad Q(beta)`, d values.
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const;
+  /// `beta` with `grad Q(beta) = z`, and `curvature = d beta / d z`.
+  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const;
+  /// `Q*(z) = sup_beta <z, beta> - Q(beta)`.
+  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const;
+  /// The largest t such that `z + s dz` is in the domain for all s in [0, t).
+  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const;
+
+  /// Whether z has bounds: D >= 3.
+  [[nodiscard]] bool is_bounded() const { return depth() > 2; }
+  /// The distances of z from its bounds (BoundedMirrorMap); infinite at D = 2.
+  void bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const;
+  /// `mirror` from the distances.
+  void mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above, VectorRef<S> beta,
+              VectorRef<S> curvature) const;
+  /// `gradient` with the distances.
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const;
+
+ private:
+  std::variant<BasicHypentropy<S>, BasicDepthHypentropy<S>> map_;
+  std::string name_;
+};
+
+namespace detail {
+
+/// Of a diagonal net on d features.
+template <class S>
+[[nodiscard]] BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const BasicStart<S>& start);
+
+/// Of a two-layer diagonal net on d features.
+template <class S>
+[[nodiscard]] BasicImplicitRegularizer<S> two_layer_regularizer(Index d, const BasicStart<S>& start);
+
+/// Depth 2, equal layers or tied ones.
+template <class S>
+[[nodiscard]] BasicHypentropy<S> hypentropy_of(Index d, const BasicStart<S>& start);
+
+template <class M>
+inline constexpr bool is_diagonal_net = false;
+template <class S, int depth>
+inline constexpr bool is_diagonal_net<DiagonalNet<S, depth>> = true;
+template <class S>
+inline constexpr bool is_diagonal_net<TwoLayerDiagonalNet<S>> = true;
+
+}  // namespace detail
+
+/// The regularizer Q of the depth-D diagonal net from a uniform, shaped or biased start: gradient flow under the
+/// plain-sum squared loss that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et al. 2020,
+/// Theorem 1 for D = 2, Theorem 3 for D >= 3; with a bias, the Bregman divergence of Q from beta(0)). Throws
+/// DimensionError where the start does not fit d, ArgumentError for an unbalanced start, and where (alpha w0)^D
+/// overflows. Cost O(d).
+template <class S, int depth>
+[[nodiscard]] BasicImplicitRegularizer<S> regularizer(const DiagonalNet<S, depth>& net, const BasicStart<S>& start) {
+  return detail::diagonal_regularizer<S>(net.homogeneity(), net.input_dimension(), start);
+}
+
+/// That of the two-layer diagonal net, from any start (Azulay et al. 2021): the hypentropy with `w0^2 = (u^2 + v^2) /
+/// 2`; from equal layers that of the squared net. Throws as above.
+template <class S>
+[[nodiscard]] BasicImplicitRegularizer<S> regularizer(const TwoLayerDiagonalNet<S>& net, const BasicStart<S>& start) {
+  return detail::two_layer_regularizer<S>(net.input_dimension(), start);
+}
+
+/// Of any other model: does not compile, and says what is known. For a model of your own whose regularizer you know,
+/// write an overload beside it, which `solve` finds.
+template <class M, class AnyStart>
+[[noreturn]] BasicImplicitRegularizer<double> regularizer(const M& /*net*/, const AnyStart& /*start*/) {
+  static_assert(!detail::is_diagonal_net<M>,
+                "richflow: the start must be a BasicStart of the net's number type: Start for double, "
+                "BasicStart<float> for float");
+  static_assert(
+      detail::is_diagonal_net<M>,
+      "richflow: no theorem names the regularizer of this model. One is known for DiagonalNet (any depth) and "
+      "TwoLayerDiagonalNet from a Start, and for MatrixFactorization U V^T with commuting measurements "
+      "(regularizer(net, start, data)); of any model KernelPredictor gives the limit in the kernel regime, "
+      "and simulate(net, data, w0) the limit of the flow");
+  throw ArgumentError("no theorem names the regularizer of this model");
+}
+
+template <class S>
+Index BasicImplicitRegularizer<S>::depth() const {
+  const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_);
+  return deep ? deep->depth() : 2;
+}
+
+template <class S>
+Index BasicImplicitRegularizer<S>::dimension() const {
+  return std::visit([](const auto& map) { return map.dimension(); }, map_);
+}
+
+template <class S>
+BasicScale<S> BasicImplicitRegularizer<S>::scale() const {
+  return std::visit([](const auto& map) { return map.scale(); }, map_);
+}
+
+template <class S>
+BasicImplicitRegularizer<S> BasicImplicitRegularizer<S>::with_scale(ScaleType scale) const {
+  return std::visit([&](const auto& map) { return BasicImplicitRegularizer(map.with_scale(scale), name_); }, map_);
+}
+
+template <class S>
+S BasicImplicitRegularizer<S>::dual_rate() const {
+  return std::visit([](const auto& map) { return map.dual_rate(); }, map_);
+}
+
+template <class S>
+S BasicImplicitRegularizer<S>::value(ConstVectorRef<S> beta) const {
+  return std::visit([&](const auto& map) { return map.value(beta); }, map_);
+}
+
+template <class S>
+void BasicImplicitRegularizer<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+  std::visit([&](const auto& map) { map.gradient(beta, out); }, map_);
+}
+
+template <class S>
+void BasicImplicitRegularizer<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
+  std::visit([&](const auto& map) { map.mirror(z, beta, curvature); }, map_);
+}
+
+template <class S>
+S BasicImplicitRegularizer<S>::conjugate(ConstVectorRef<S> z) const {
+  return std::visit([&](const auto& map) { return map.conjugate(z); }, map_);
+}
+
+template <class S>
+S BasicImplicitRegularizer<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
+  return std::visit([&](const auto& map) { return map.max_step(z, dz); }, map_);
+}
+
+template <class S>
+void BasicImplicitRegularizer<S>::bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
+  if (const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_)) return deep->bounds(z, below, above);
+  below.setConstant(std::numeric_limits<S>::infinity());
+  above.setConstant(std::numeric_limits<S>::infinity());
+}
+
+template <class S>
+void BasicImplicitRegularizer<S>::mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above,
+                                         VectorRef<S> beta, VectorRef<S> curvature) const {
+  if (const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_))
+    return deep->mirror(z, below, above, beta, curvature);
+  mirror(z, beta, curvature);
+}
+
+template <class S>
+void BasicImplicitRegularizer<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below,
+                                           VectorRef<S> above) const {
+  if (const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_)) return deep->gradient(beta, z, below, above);
+  gradient(beta, z);
+  bounds(z, below, above);
+}
+
+/// In double precision.
+using ImplicitRegularizer = BasicImplicitRegularizer<double>;
+
+namespace detail {
+
+template <class S>
+BasicHypentropy<S> hypentropy_of(Index d, const BasicStart<S>& start) {
+  start.require_fits(d);
+  if (start.family() == StartFamily::uniform) return BasicHypentropy<S>::uniform(d, start.scale());
+  if (start.family() == StartFamily::shaped)
+    return start.has_values() ? BasicHypentropy<S>::shaped(start.first_values(), start.scale())
+                              : BasicHypentropy<S>::shaped_logs(start.first_logs(), start.scale());
+  return start.has_values() ? BasicHypentropy<S>::biased(start.first_values(), start.second_values(), start.scale())
+                            : BasicHypentropy<S>::biased_logs(start.first_logs(), start.second_logs(), start.scale());
+}
+
+template <class S>
+BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const BasicStart<S>& start) {
+  const StartFamily family = start.family();
+  require(family != StartFamily::unbalanced,
+          "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one; it takes a "
+          "uniform, shaped or biased start");
+  std::string name = concat("Q", depth > 2 ? concat("^", depth) : std::string(), "_alpha (depth ", depth, ", ",
+                            to_string(family), " start)");
+  if (depth == 2) return {hypentropy_of(d, start), std::move(name)};
+  start.require_fits(d);
+  using Deep = BasicDepthHypentropy<S>;
+  const auto make = [&]() {
+    const BasicScale<S> scale = start.scale();
+    if (family == StartFamily::uniform) return Deep::uniform(depth, d, scale);
+    if (family == StartFamily::shaped)
+      return start.has_values() ? Deep::shaped(depth, start.first_values(), scale)
+                                : Deep::shaped_logs(depth, start.first_logs(), scale);
+    return start.has_values() ? Deep::biased(depth, start.first_values(), start.second_values(), scale)
+                              : Deep::biased_logs(depth, start.first_logs(), start.second_logs(), scale);
+  };
+  return {make(), std::move(name)};
+}
+
+template <class S>
+BasicImplicitRegularizer<S> two_layer_regularizer(Index d, const BasicStart<S>& start) {
+  std::string name = concat("Q_alpha (two layers, ", to_string(start.family()), " start)");
+  if (start.family() != StartFamily::unbalanced) return {hypentropy_of(d, start).of_two_layers(), std::move(name)};
+  start.require_fits(d);
+  return {BasicHypentropy<S>::two_layer(start.first_values(), start.second_values(), start.scale()), std::move(name)};
+}
+
+}  // namespace detail
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER(prefix, S)                                                       \
+  prefix template class BasicImplicitRegularizer<S>;                                                               \
+  prefix template BasicImplicitRegularizer<S> detail::diagonal_regularizer<S>(Index, Index, const BasicStart<S>&); \
+  prefix template BasicImplicitRegularizer<S> detail::two_layer_regularizer<S>(Index, const BasicStart<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER)
