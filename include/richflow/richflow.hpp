@@ -4,6 +4,7 @@
 /// Every public header but those of `richflow/testing/` and `richflow/sweep/mpi.hpp`, which needs MPI.
 
 #include "richflow/bias/regularizer.hpp"
+#include "richflow/bias/simulate.hpp"
 #include "richflow/bias/solve.hpp"
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"

@@ -1,0 +1,450 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "richflow/bias/regularizer.hpp"
+#include "richflow/bias/solve.hpp"
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/text.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/flow/dual_flow.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/exponential_rosenbrock.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/losses/squared_loss.hpp"
+#include "richflow/minimizers/certificate.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/evaluation.hpp"
+#include "richflow/models/model.hpp"
+#include "richflow/models/start.hpp"
+#include "richflow/models/two_layer_diagonal.hpp"
+
+/// @file
+/// The first of the two verbs: `simulate(net, data, start)`, what gradient flow does. It chooses the problem, the
+/// stepper and the tolerance that measured best, and says what it chose; `integrate` is there for those who want a say.
+
+namespace richflow {
+
+/// What of a flow is wanted. Everything has a default.
+///
+///     simulate(net, data, start, {.loss = 1e-8})              // until L <= 1e-8
+///     simulate(net, data, start, {.times = {0.1, 1, 10}})     // beta at these times, and no further
+template <class S>
+struct BasicSimulateOptions {
+  /// Stop when the loss, `L = |f(w, X) - y|^2`, is at most this. 0: at rounding, `L <= epsilon |y|^2` (or of what it is
+  /// at the start, if that is more), a residual of 1.5e-8 |y| in double; or never, where `times` or `max_time` say how
+  /// far.
+  S loss = S(0);
+  /// Of the local errors, relative: of beta, or of each weight or unit where the weights are followed. 0: 1e-4, and for
+  /// weights 1e-3.
+  S tolerance = S(0);
+  /// The end of time. Infinity: until the loss is reached, or the last of `times`.
+  S max_time = std::numeric_limits<S>::infinity();
+  /// Increasing times at which beta (or w) is kept in `values`.
+  std::vector<S> times = {};
+  /// Called after every accepted step; what they see as y is the state of the problem that was chosen.
+  std::vector<ObserverRef<S>> observers = {};
+  /// Attempted steps.
+  Index max_steps = 100'000;
+};
+
+using SimulateOptions = BasicSimulateOptions<double>;
+
+/// How a simulated flow went: what `simulate` gives of any model.
+template <class S>
+struct BasicSimulationRecord {
+  Vector<S> w = {};                    ///< Final weights, P. What is below the normal numbers may be 0.
+  S t = S(0);                          ///< Final time.
+  Index steps = 0;                     ///< Accepted steps.
+  S loss = S(0);                       ///< Final loss.
+  std::vector<S> times = {};           ///< When values were kept.
+  std::vector<Vector<S>> values = {};  ///< What was kept: beta of a diagonal net, w of other models.
+  Stats stats = {};                    ///< Work.
+  Status status = Status::stalled;     ///< event (the loss was reached), reached_end, or what went wrong.
+  std::string method = {};             ///< The problem, stepper and tolerance that were chosen.
+  std::string message = {};            ///< How it ended, with these numbers.
+
+  /// Whether it went as far as was asked.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+};
+
+/// Where the simulated flow of a diagonal net ended, in the words of `BasicLimit`.
+template <class S>
+struct [[nodiscard]] BasicSimulation : BasicLinearPrediction<S>, BasicSimulationRecord<S>, Result<BasicSimulation<S>> {
+  Vector<S> nu = {};  ///< Dual variables, N, with `grad Q(beta) = X^T nu`; empty where the weights were followed.
+};
+
+using Simulation = BasicSimulation<double>;
+
+/// Where the simulated flow of any model ended.
+template <class M>
+struct [[nodiscard]] ModelSimulation : BasicSimulationRecord<typename M::Scalar>, Result<ModelSimulation<M>> {
+  using Scalar = typename M::Scalar;
+
+  explicit ModelSimulation(M shape) : model(std::move(shape)) {}
+
+  M model;  ///< Its shape.
+
+  /// `f(w, X)`, N values (N x K for a model with K outputs), for X of shape N x d.
+  [[nodiscard]] auto f(const Matrix<Scalar>& X) const {
+    if constexpr (HasOutputs<M>) {
+      Matrix<Scalar> out(X.rows(), model.num_outputs());
+      model.predict(this->w, X, out);
+      return out;
+    } else {
+      Vector<Scalar> out(X.rows());
+      model.predict(this->w, X, out);
+      return out;
+    }
+  }
+};
+
+namespace detail {
+
+/// See `simulate`. `z` is set to `X^T nu` at the end.
+template <class S>
+[[nodiscard]] BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data,
+                                               const BasicSimulateOptions<S>& options, Vector<S>& z);
+
+/// (w_+, w_-) at the mirror variables z of a diagonal net.
+template <class S>
+[[nodiscard]] Vector<S> diagonal_weights(const BasicImplicitRegularizer<S>& Q, const BasicStart<S>& start,
+                                         const Vector<S>& z);
+
+/// (u_+, v_+, u_-, v_-) at the mirror variables z of a two-layer net.
+template <class S>
+[[nodiscard]] Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z);
+
+/// What became of weights that were followed: stalled unless `grad Q(beta)` is in the row space of X, as it is along
+/// the flow, up to the errors of the steps.
+template <class S>
+void judge_weights(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data, BasicSimulation<S>& result);
+
+template <class S>
+[[nodiscard]] bool has_digits(const BasicImplicitRegularizer<S>& Q);
+
+/// Where a run ends: the loss, 0 for none, and the time.
+template <class S>
+struct SimulationEnd {
+  S loss;
+  S time;
+};
+template <class S>
+[[nodiscard]] SimulationEnd<S> end_of(const BasicSimulateOptions<S>& options, S size);
+
+/// Runs a flow from `y0`; what is kept of y is `value(y)`.
+template <class S, class Flow, class St, class Kept>
+void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, BasicPiController<S> controller, S size,
+                    const BasicSimulateOptions<S>& options, const Kept& kept, BasicSimulationRecord<S>& out,
+                    Vector<S>& y) {
+  const SimulationEnd<S> end = end_of(options, size);
+  IntegrateOptions<S> run;
+  run.save_at.times = options.times;
+  if (!options.times.empty()) run.save_at.value = [&](S, const Vector<S>& state) { return kept(state); };
+  if (end.loss > S(0)) run.events = {loss_below(end.loss)};
+  run.observers = options.observers;
+  run.max_steps = options.max_steps;
+  auto solution = integrate(flow, y0, BasicTimeSpan<S>{S(0), end.time}, stepper, controller, run);
+  out.t = solution.t;
+  out.steps = solution.step;
+  out.loss = flow.loss(solution.y);
+  out.times = std::move(solution.times);
+  out.values = std::move(solution.values);
+  out.stats = solution.stats;
+  out.status = solution.status;
+  out.message = std::move(solution.message);
+  y = std::move(solution.y);
+}
+
+}  // namespace detail
+
+namespace detail {
+
+/// See `simulate`; `absolute`: the size of a weight below which errors count absolutely.
+template <class M, class L>
+[[nodiscard]] ModelSimulation<M> simulate_weights(const GradientFlow<M, L>& flow, const Vector<typename M::Scalar>& w0,
+                                                  const BasicSimulateOptions<typename M::Scalar>& options,
+                                                  typename M::Scalar absolute) {
+  using S = typename M::Scalar;
+  using std::isfinite;
+  using std::sqrt;
+  constexpr bool is_squared = std::is_same_v<L, SquaredLoss<S>>;
+  require(is_squared || options.loss > S(0) || isfinite(options.max_time) || !options.times.empty(),
+          "simulate: under a loss other than the squared one say where to stop: loss, max_time or times");
+  ModelSimulation<M> result(flow.model());
+  BasicPiController<S> controller;
+  const S relative = options.tolerance > S(0) ? options.tolerance : S(1e-3);
+  controller.tolerance = {relative, relative * absolute};
+  const S size = is_squared ? std::max<S>(flow.dataset().Y().norm(), sqrt(flow.loss(w0))) : S(1);
+  const auto run = [&](const char* name, const auto& stepper) {
+    run_simulation<S>(
+        flow, w0, stepper, controller, size, options, [](const Vector<S>& w) { return w; }, result, result.w);
+    result.method = sentence("the gradient flow of the ", flow.dimension(), " weights by ", name,
+                             ", errors relative to each ", HasUnits<M> ? "unit" : "weight", " within ", relative);
+  };
+  if constexpr (!GradientFlow<M, L>::has_curvature)
+    run("DormandPrince", DormandPrince{});
+  else if constexpr (HasUnits<M>)
+    run("Ros2", Ros2{});
+  else
+    run("Ros34Pw2", Ros34Pw2{});
+  return result;
+}
+
+/// A hundredth of the size that weights have, by those at the start or, where they are 0, by how far the loss is down
+/// its slope.
+template <class S, class Flow>
+[[nodiscard]] S negligible_weight(const Flow& flow, const Vector<S>& w0) {
+  using std::isfinite;
+  using std::sqrt;
+  S size = norm(w0);
+  if (!(size > S(0))) {
+    Vector<S> slope(w0.size());
+    flow(S(0), w0, slope);
+    size = flow.loss(w0) / norm(slope);
+  }
+  return isfinite(size) ? S(0.01) * size / sqrt(static_cast<S>(w0.size())) : S(0.01);
+}
+
+}  // namespace detail
+
+/// The gradient flow of any model from the weights w0 (P entries) under a loss, by default the plain sum of squares: on
+/// the weights, with relative errors of 1e-3 in every unit of a model that is made of units, in every weight of others
+/// (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
+/// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
+/// Ros34Pw2), Dormand and Prince's explicit method otherwise.
+///
+///     const auto run = simulate(net, data, net.initial_parameters(random, scale), {.loss = 1e-6});
+///     run.require_ok().f(X_new);
+///
+/// Throws as GradientFlow and `integrate`: DimensionError where model, data and w0 do not fit, ArgumentError for
+/// options out of range, and where another loss than the squared one comes without an end. Trouble in the run is in the
+/// status. Cost of an implicit step: O(N^2 P + N^3).
+template <Model M, class L = SquaredLoss<typename M::Scalar>>
+[[nodiscard]] ModelSimulation<M> simulate(
+    const M& model, const BasicDataset<std::type_identity_t<typename M::Scalar>>& data,
+    const Vector<std::type_identity_t<typename M::Scalar>>& w0,
+    const BasicSimulateOptions<std::type_identity_t<typename M::Scalar>>& options = {}, const L& loss = {}) {
+  using S = typename M::Scalar;
+  const GradientFlow<M, L> flow(model, data, loss);
+  require_size("w0", w0.size(), flow.dimension());
+  const S absolute = HasUnits<M> ? S(0) : detail::negligible_weight<S>(flow, w0);
+  return detail::simulate_weights(flow, w0, options, absolute);
+}
+
+/// What gradient flow on a diagonal net does from `start`, until it fits the data (see `options`): beta, weights, time
+/// and loss. X is N x d, y has N labels; the loss is the plain sum `|X beta - y|^2`, times belong to it.
+///
+///     const DiagonalNet<double> net(2, data.dimension());
+///     const Simulation run = simulate(net, data, Start::uniform(Scale::from_log(-20)));
+///     run.require_ok().l1();   // as solve(net, data, start).l1()
+///
+/// Chosen: the DualFlow of `regularizer(net, start)`, N unknowns whatever the size of alpha, by ExponentialRosenbrock,
+/// which measured best over all alpha: exact in the kernel regime (2 to 6 steps), and the only one whose time at the
+/// end, where the loss is rounding, is right at a relative tolerance of 1e-4. At depth D >= 3 and alpha^(D-2) below
+/// some 1e-7 the dual variables have no digits left near their bounds; the 2d weights are followed instead (Ros34Pw2),
+/// and the end is checked: steps through the escapes of very deep nets may leave the flow, which ends as stalled.
+///
+/// Throws DimensionError or ArgumentError where net, start, data and options do not fit; trouble in the run is in the
+/// status. Cost per step: an N x N Jacobian, O(N^2 d), and some products with it.
+template <class S, int depth>
+[[nodiscard]] BasicSimulation<S> simulate(const DiagonalNet<S, depth>& net, const BasicDataset<S>& data,
+                                          const BasicStart<S>& start,
+                                          const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
+  const BasicImplicitRegularizer<S> Q = regularizer(net, start);
+  if (detail::has_digits(Q)) {
+    Vector<S> z;
+    BasicSimulation<S> result = detail::simulate_dual(Q, data, options, z);
+    result.w = detail::diagonal_weights(Q, start, z);
+    return result;
+  }
+  const auto run = detail::simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0));
+  BasicSimulation<S> result;
+  static_cast<BasicSimulationRecord<S>&>(result) = run;
+  result.beta.resize(net.input_dimension());
+  net.beta(run.w, result.beta);
+  for (Vector<S>& value : result.values) {
+    Vector<S> beta(net.input_dimension());
+    net.beta(value, beta);
+    value = std::move(beta);
+  }
+  detail::judge_weights(Q, data, result);
+  return result;
+}
+
+/// The same for the two-layer diagonal net, from any start.
+template <class S>
+[[nodiscard]] BasicSimulation<S> simulate(const TwoLayerDiagonalNet<S>& net, const BasicDataset<S>& data,
+                                          const BasicStart<S>& start,
+                                          const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
+  Vector<S> z;
+  BasicSimulation<S> result = detail::simulate_dual(regularizer(net, start), data, options, z);
+  result.w = detail::two_layer_weights(start, z);
+  return result;
+}
+
+/// Of any other model from a Start: does not compile, and says what to pass.
+template <class M, class S>
+requires(!detail::is_diagonal_net<M>)
+    [[noreturn]] ModelSimulation<M> simulate(const M& /*model*/, const BasicDataset<S>& /*data*/,
+                                             const BasicStart<S>& /*start*/, const BasicSimulateOptions<S>& = {}) {
+  static_assert(detail::is_diagonal_net<M>,
+                "richflow: this model has no Start: pass its weights, simulate(net, data, w0), for example those of "
+                "net.initial_parameters(random, scale)");
+  throw ArgumentError("this model has no Start");
+}
+
+namespace detail {
+
+template <class S>
+SimulationEnd<S> end_of(const BasicSimulateOptions<S>& options, S size) {
+  using std::isfinite;
+  require(isfinite(options.loss) && options.loss >= S(0), "loss must be at least 0 (0: chosen), got ", options.loss);
+  require(isfinite(options.tolerance) && options.tolerance >= S(0), "tolerance must be at least 0 (0: chosen), got ",
+          options.tolerance);
+  require(options.max_time > S(0), "max_time must be positive, got ", options.max_time);
+  if (options.loss > S(0)) return {options.loss, options.max_time};
+  if (isfinite(options.max_time)) return {S(0), options.max_time};
+  if (!options.times.empty()) return {S(0), options.times.back()};
+  using Limits = std::numeric_limits<S>;
+  return {std::max(S(Limits::epsilon() * size * size), Limits::min()), options.max_time};
+}
+
+template <class S>
+bool has_digits(const BasicImplicitRegularizer<S>& Q) {
+  using std::exp;
+  using std::sqrt;
+  // The distance that beta leaves z from its bounds is of this size, relative to them. Where it has half the digits,
+  // the residual has, too.
+  const S room = exp(S(Q.depth() - 2) * Q.scale().log());
+  return !Q.is_bounded() || room > S(4) * sqrt(std::numeric_limits<S>::epsilon());
+}
+
+template <class S>
+void judge_weights(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data, BasicSimulation<S>& result) {
+  if (!result.ok()) return;
+  constexpr S allowed(0.05);
+  const S distance =
+      result.beta.allFinite() ? certify(Q, data, result.beta).kkt_residual : std::numeric_limits<S>::infinity();
+  if (distance <= allowed) return;
+  result.status = Status::stalled;
+  result.message =
+      sentence("the steps have left the flow: grad Q(beta) is ", distance,
+               " from the row space of X; tighten the tolerance, or ask solve for the limit (", result.message, ")");
+}
+
+template <class S>
+BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data,
+                                 const BasicSimulateOptions<S>& options, Vector<S>& z) {
+  const DualFlow<BasicImplicitRegularizer<S>> flow(Q, data);
+  const Index d = data.dimension();
+  BasicPiController<S> controller;
+  controller.tolerance = {options.tolerance > S(0) ? options.tolerance : S(1e-4), S(0)};
+  controller.first_step = flow.first_step();
+  const auto beta_of = [&](const Vector<S>& state) {
+    Vector<S> beta(d);
+    flow.beta(state, beta);
+    return beta;
+  };
+  const Vector<S> start = flow.initial_state();
+  Vector<S> prediction;
+  multiply(data.X(), beta_of(start), prediction);
+  const S size = std::max(norm(data.y()), norm(prediction));
+  BasicSimulation<S> result;
+  Vector<S> state;
+  // A Jacobian as exact as the steps costs less, and the method forgives it.
+  const ExponentialRosenbrock stepper{.jacobian_tolerance =
+                                          std::min(1e-2, static_cast<double>(controller.tolerance.relative))};
+  run_simulation<S>(flow, start, stepper, controller, size, options, beta_of, result, state);
+  result.beta = beta_of(state);
+  result.nu = flow.multipliers(state);
+  multiply_transposed(data.X(), result.nu, z);
+  result.method =
+      sentence("the dual flow of ", Q.name(), ", ", flow.dimension(),
+               " unknowns, by ExponentialRosenbrock, errors relative to beta within ", controller.tolerance.relative);
+  return result;
+}
+
+template <class S>
+Vector<S> diagonal_weights(const BasicImplicitRegularizer<S>& Q, const BasicStart<S>& start, const Vector<S>& z) {
+  using std::exp;
+  using std::log;
+  const Index d = z.size();
+  const S log_alpha = start.scale().log();
+  const auto log_of = [&](const Vector<S>& logs, Index i) { return log_alpha + (logs.size() > 0 ? logs[i] : S(0)); };
+  Vector<S> w(2 * d);
+  if (!Q.is_bounded()) {
+    for (Index i = 0; i < d; ++i) {
+      w[i] = exp(log_of(start.first_logs(), i) + z[i] / S(2));
+      w[d + i] = exp(log_of(start.second_logs(), i) - z[i] / S(2));
+    }
+    return w;
+  }
+  // w^(2-D) is alpha^(2-D) times the distance from a bound.
+  Vector<S> below(d), above(d);
+  Q.bounds(z, below, above);
+  const S exponent = S(-1) / S(Q.depth() - 2);
+  for (Index i = 0; i < d; ++i) {
+    w[i] = exp(log_alpha + exponent * log(above[i]));
+    w[d + i] = exp(log_alpha + exponent * log(below[i]));
+  }
+  return w;
+}
+
+template <class S>
+Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z) {
+  using std::exp;
+  const Index d = z.size();
+  const S log_alpha = start.scale().log();
+  Vector<S> w(4 * d);
+  if (start.family() == StartFamily::unbalanced) {
+    // u + v and u - v grow and decay by themselves.
+    const Vector<S>& u = start.first_values();
+    const Vector<S>& v = start.second_values();
+    for (Index i = 0; i < d; ++i) {
+      const S grown = exp(log_alpha + z[i] / S(2)) / S(2), shrunk = exp(log_alpha - z[i] / S(2)) / S(2);
+      const S sum = u[i] + v[i], difference = u[i] - v[i];
+      w[i] = grown * sum + shrunk * difference;
+      w[d + i] = grown * sum - shrunk * difference;
+      w[2 * d + i] = shrunk * sum + grown * difference;
+      w[3 * d + i] = shrunk * sum - grown * difference;
+    }
+    return w;
+  }
+  const auto log_of = [&](const Vector<S>& logs, Index i) { return log_alpha + (logs.size() > 0 ? logs[i] : S(0)); };
+  for (Index i = 0; i < d; ++i) {
+    w[i] = w[d + i] = exp(log_of(start.first_logs(), i) + z[i] / S(2));
+    w[2 * d + i] = w[3 * d + i] = exp(log_of(start.second_logs(), i) - z[i] / S(2));
+  }
+  return w;
+}
+
+}  // namespace detail
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                                  \
+  prefix template detail::SimulationEnd<S> detail::end_of<S>(const BasicSimulateOptions<S>&, S);                  \
+  prefix template void detail::judge_weights<S>(const BasicImplicitRegularizer<S>&, const BasicDataset<S>&,       \
+                                                BasicSimulation<S>&);                                             \
+  prefix template bool detail::has_digits<S>(const BasicImplicitRegularizer<S>&);                                 \
+  prefix template BasicSimulation<S> detail::simulate_dual<S>(                                                    \
+      const BasicImplicitRegularizer<S>&, const BasicDataset<S>&, const BasicSimulateOptions<S>&, Vector<S>&);    \
+  prefix template Vector<S> detail::diagonal_weights<S>(const BasicImplicitRegularizer<S>&, const BasicStart<S>&, \
+                                                        const Vector<S>&);                                        \
+  prefix template Vector<S> detail::two_layer_weights<S>(const BasicStart<S>&, const Vector<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SIMULATE)
