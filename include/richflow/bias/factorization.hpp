@@ -1,0 +1,197 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "richflow/bias/simulate.hpp"
+#include "richflow/bias/solve.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/text.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/data/measurements.hpp"
+#include "richflow/flow/lifted_flow.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/commuting.hpp"
+#include "richflow/minimizers/minimizer_result.hpp"
+#include "richflow/models/matrix_factorization.hpp"
+#include "richflow/models/start.hpp"
+#include "richflow/regularizers/schatten.hpp"
+
+/// @file
+/// The two verbs for matrix factorizations.
+///
+/// A uniform start of a factorization `U V^T` of width k stands for entries `N(0, alpha^2)` in the limit of large k, in
+/// which `W(0) = F F^T`, F = [U; V], is its mean `alpha^2 k I`: a net of finite width ends O(1 / sqrt(k)) from there.
+
+namespace richflow {
+
+/// Where the gradient flow of a wide factorization ends, with the proof. `beta` is vec(M), column after column, or the
+/// diagonal of M for diagonal measurements.
+template <class S>
+struct [[nodiscard]] BasicMatrixLimit : BasicLinearPrediction<S>, Result<BasicMatrixLimit<S>> {
+  Matrix<S> matrix = {};                                      ///< M, d1 x d2.
+  S regularizer_value = std::numeric_limits<S>::quiet_NaN();  ///< `Q_mu(M)`.
+  Vector<S> nu = {};                                          ///< Multipliers, N.
+  BasicCertificate<S> certificate = {};                       ///< Distance from optimality, of the spectrum.
+  Status status = Status::stalled;                            ///< tolerance_reached, stalled or max_steps.
+  std::string method = {};                                    ///< What was minimized, and how.
+  std::string message = {};                                   ///< How it ended, with these numbers.
+
+  /// Whether the tolerance was reached.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+};
+
+using MatrixLimit = BasicMatrixLimit<double>;
+
+/// Where the simulated flow of a wide factorization ended; `w` is the reduced stack, D x D (see LiftedFlow).
+template <class S>
+struct [[nodiscard]] BasicMatrixSimulation : BasicLinearPrediction<S>,
+                                             BasicSimulationRecord<S>,
+                                             Result<BasicMatrixSimulation<S>> {
+  Matrix<S> matrix = {};  ///< M, d1 x d2.
+};
+
+using MatrixSimulation = BasicMatrixSimulation<double>;
+
+namespace detail {
+
+/// mu with `2 mu^2 = alpha^2 k`.
+template <class S>
+[[nodiscard]] BasicScale<S> schatten_scale(const BasicStart<S>& start, Index width) {
+  using std::log;
+  require(start.family() == StartFamily::uniform, "a factorization has uniform starts only, not a ",
+          to_string(start.family()), " one");
+  return start.scale().shifted(log(static_cast<S>(width) / S(2)) / S(2));
+}
+
+template <class Kind>
+constexpr void explain_commuting() {
+  static_assert(Kind::is_linear,
+                "richflow: observed entries do not commute, and no theorem names the regularizer of matrix completion: "
+                "SchattenPath minimizes the one that is conjectured, simulate(net, data, w0) follows the flow");
+}
+
+/// Runs the lifted flow; `kept(w)` of what is kept.
+template <class M, class Kept>
+void simulate_lifted(const M& net, const BasicDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
+                     const BasicSimulateOptions<typename M::Scalar>& options, const Kept& kept,
+                     BasicSimulationRecord<typename M::Scalar>& result) {
+  using S = typename M::Scalar;
+  using std::sqrt;
+  const LiftedFlow<M> flow(net, data);
+  require_size("w0", w0.size(), flow.dimension());
+  BasicPiController<S> controller;
+  controller.tolerance = {options.tolerance > S(0) ? options.tolerance : S(1e-4), S(0)};
+  controller.first_step = flow.first_step(w0);
+  const S size = std::max<S>(norm(data.y()), sqrt(flow.loss(w0)));
+  run_simulation<S>(flow, w0, Rodas4{}, controller, size, options, kept, result, result.w);
+  result.method = sentence("the lifted flow, ", net.shape().stack_size(), " x ", net.width(),
+                           ", by Rodas4, errors relative to each direction within ", controller.tolerance.relative);
+}
+
+}  // namespace detail
+
+/// The regularizer of a wide factorization `U V^T` on these measurements, if they commute: Schatten-Q_mu, `2 mu^2 =
+/// alpha^2 k` (Woodworth et al. 2020, Section 6). Dense measurements must be symmetric and commute; diagonal ones do.
+/// Throws ArgumentError naming two measurements that do not commute, and for another start than a uniform one. Cost
+/// O(N size^3).
+template <class S, class Kind>
+[[nodiscard]] BasicSchattenHypentropy<S> regularizer(const MatrixFactorization<S, Kind, false>& net,
+                                                     const BasicStart<S>& start, const BasicDataset<S>& data) {
+  detail::explain_commuting<Kind>();
+  const FactorShape& shape = net.shape();
+  if constexpr (std::is_same_v<Kind, DenseMeasurements>) {
+    require<DimensionError>(shape.rows() == shape.cols(), "commuting measurements are square, M is ", shape.rows(),
+                            " x ", shape.cols());
+    static_cast<void>(commuting_measurements(shape.rows(), data));
+  }
+  return {shape.rows(), shape.cols(), detail::schatten_scale(start, net.width())};
+}
+
+/// Where gradient flow on a wide factorization ends if it fits measurements that commute: the minimizer of
+/// `regularizer(net, start, data)`, through its spectrum, for any alpha. Throws as `regularizer`, DimensionError where
+/// X does not fit, InfeasibleError when no M fits.
+template <class S, class Kind>
+[[nodiscard]] BasicMatrixLimit<S> solve(const MatrixFactorization<S, Kind, false>& net, const BasicDataset<S>& data,
+                                        const BasicStart<S>& start) {
+  detail::explain_commuting<Kind>();
+  const FactorShape& shape = net.shape();
+  const BasicScale<S> mu = detail::schatten_scale(start, net.width());
+  BasicMatrixLimit<S> limit;
+  BasicMinimizerResult<S> spectrum;
+  if constexpr (std::is_same_v<Kind, DenseMeasurements>) {
+    require<DimensionError>(shape.rows() == shape.cols(), "commuting measurements are square, M is ", shape.rows(),
+                            " x ", shape.cols());
+    auto found = minimize_schatten_commuting(shape.rows(), data, mu);
+    limit.matrix = std::move(found.matrix);
+    spectrum = std::move(found.spectrum);
+    limit.beta = Eigen::Map<const Vector<S>>(limit.matrix.data(), limit.matrix.size());
+  } else {
+    Kind::template check<S>(shape, data.X());
+    spectrum = minimize_hypentropy(data.X(), data.y(), mu);
+    limit.matrix = Matrix<S>::Zero(shape.rows(), shape.cols());
+    limit.matrix.diagonal() = spectrum.beta;
+    limit.beta = spectrum.beta;
+  }
+  limit.regularizer_value = BasicHypentropy<S>::uniform(spectrum.beta.size(), mu).value(spectrum.beta);
+  limit.nu = std::move(spectrum.nu);
+  limit.certificate = spectrum.certificate;
+  limit.status = spectrum.status;
+  limit.method = detail::sentence("the minimizer of Schatten-Q_mu, log mu = ", mu.log(),
+                                  ", over M that fit, through its spectrum");
+  limit.message = std::move(spectrum.message);
+  return limit;
+}
+
+/// What gradient flow on a wide factorization does from a uniform start, on any measurements that are linear in X: the
+/// LiftedFlow from `F = alpha sqrt(k) I`, D x D, by Rodas4 with errors of 1e-4 in every direction. Throws where net,
+/// data and options do not fit, ArgumentError where alpha sqrt(k) is outside the range of S. Cost of a step: O(D^3 +
+/// N^3).
+template <class S, class Kind>
+requires(Kind::is_linear)
+    [[nodiscard]] BasicMatrixSimulation<S> simulate(const MatrixFactorization<S, Kind, false>& net,
+                                                    const BasicDataset<S>& data, const BasicStart<S>& start,
+                                                    const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
+  using std::isfinite;
+  const Index D = net.shape().stack_size();
+  const auto square = net.with_width(D);
+  const S size = std::sqrt(S(2)) * detail::schatten_scale(start, net.width()).value();
+  require(size > S(0) && isfinite(size), "log alpha = ", start.scale().log(),
+          " puts the weights outside the range of the scalar type");
+  const auto beta_of = [&](const Vector<S>& w) {
+    Vector<S> beta(square.input_dimension());
+    square.beta(w, beta);
+    return beta;
+  };
+  BasicMatrixSimulation<S> result;
+  detail::simulate_lifted(square, data, square.pack(Matrix<S>(size * Matrix<S>::Identity(D, D))), options, beta_of,
+                          result);
+  result.beta = beta_of(result.w);
+  result.matrix = square.product(result.w);
+  return result;
+}
+
+/// The flow of a factorization, symmetric or not, on any measurements, from the weights w0: the LiftedFlow from
+/// `net.reduce(w0)`, whose predictor is the same. `model` and `w` of the result are those of `net.reduced()`.
+template <class S, class Kind, bool symmetric>
+[[nodiscard]] ModelSimulation<MatrixFactorization<S, Kind, symmetric>> simulate(
+    const MatrixFactorization<S, Kind, symmetric>& net, const BasicDataset<std::type_identity_t<S>>& data,
+    const Vector<std::type_identity_t<S>>& w0, const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
+  require_size("w0", w0.size(), net.num_parameters());
+  ModelSimulation<MatrixFactorization<S, Kind, symmetric>> result(net.reduced());
+  detail::simulate_lifted(
+      net.reduced(), data, net.reduce(w0), options, [](const Vector<S>& w) { return w; }, result);
+  return result;
+}
+
+}  // namespace richflow
