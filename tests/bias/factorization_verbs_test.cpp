@@ -10,7 +10,7 @@ using namespace test_support;
 
 namespace {
 
-/// Symmetric 6 x 6 measurements with a common basis, as rows vec(X_n).
+/// Symmetric 6 x 6 measurements with a common basis.
 Dataset commuting_data(RandomStream& random, Index n) {
   const Matrix<double> Q = Eigen::HouseholderQR<Matrix<double>>(random_matrix(random, 6, 6)).householderQ();
   Matrix<double> X(n, 36);
@@ -18,7 +18,7 @@ Dataset commuting_data(RandomStream& random, Index n) {
     const Matrix<double> measurement = Q * random_vector(random, 6).asDiagonal() * Q.transpose();
     X.row(k) = Eigen::Map<const Vector<double>>(measurement.data(), 36).transpose();
   }
-  return {X, random_vector(random, n)};
+  return {MatrixMeasurements<double>::dense(6, 6, X), random_vector(random, n)};
 }
 
 template <class Net>
@@ -33,8 +33,8 @@ void check_both_verbs(const Net& net, const Dataset& data) {
     // Steps accurate to 1e-4 give the limit to some 1e-6 (measured); they accumulate.
     CHECK((run.beta - limit.beta).norm() <= 1e-4 * limit.l2());
     CHECK((run.matrix - limit.matrix).norm() <= 1e-4 * limit.matrix.norm());
-    CHECK((limit.f(data.X()) - data.y()).norm() <= 1e-10 * data.y().norm());
-    CHECK((run.f(data.X()) - data.y()).norm() <= 1e-7 * data.y().norm());
+    CHECK((limit.f(data.measurements()) - data.y()).norm() <= 1e-10 * data.y().norm());
+    CHECK((run.f(data.measurements()) - data.y()).norm() <= 1e-7 * data.y().norm());
     CHECK_THAT(regularizer(net, start, data).value(limit.matrix), near(limit.regularizer_value, 1e-9, 0));
   }
 }
@@ -44,20 +44,21 @@ void check_both_verbs(const Net& net, const Dataset& data) {
 TEST_CASE("wide factorizations on commuting measurements: both verbs agree", "[verbs]") {
   RandomStream random(101);
   check_both_verbs(MatrixFactorization<double>(6, 6, 1000), commuting_data(random, 3));
-  check_both_verbs(MatrixFactorization<double, DiagonalMeasurements>(5, 7, 400), gaussian_data(random, 2, 5));
+  check_both_verbs(
+      MatrixFactorization<double>(5, 7, 400),
+      Dataset(MatrixMeasurements<double>::diagonal(5, 7, random_matrix(random, 2, 5)), random_vector(random, 2)));
 }
 
 TEST_CASE("a factorization is simulated from its weights, in any width and on any measurements", "[verbs]") {
   RandomStream random(102);
-  const MatrixFactorization<double, MatrixEntries> net(4, 4, 300);
-  Matrix<double> entries(5, 2);
-  entries << 0, 0, 1, 1, 2, 3, 3, 0, 0, 2;
-  const Dataset data(entries, random_vector(random, 5));
+  const MatrixFactorization<double> net(4, 4, 300);
+  const Dataset data(MatrixMeasurements<double>::entries(4, 4, {{0, 0}, {1, 1}, {2, 3}, {3, 0}, {0, 2}}),
+                     random_vector(random, 5));
   const auto run = simulate(net, data, net.initial_parameters(random, Scale::from_value(0.01)), {.loss = 1e-12});
   CAPTURE(run.message);
   REQUIRE(run.ok());
   CHECK(run.model.width() == 8);
-  CHECK((run.f(entries) - data.y()).norm() <= 1.01e-6);
+  CHECK((run.f(data.measurements()) - data.y()).norm() <= 1.01e-6);
   CHECK_THAT(run.method, text_contains("lifted flow"));
 }
 
@@ -67,13 +68,19 @@ TEST_CASE("factorizations without a theorem are refused by name", "[verbs]") {
   const Start start = Start::uniform(Scale::from_log(-2));
   Matrix<double> X(2, 9);
   X << 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0;
-  const Dataset data(X, random_vector(random, 2));
+  const Dataset data(MatrixMeasurements<double>::dense(3, 3, X), random_vector(random, 2));
   CHECK_THROWS_MATCHES(regularizer(net, start, data), ArgumentError, message_contains("do not commute"));
+  const Dataset observed(MatrixMeasurements<double>::entries(3, 3, {{0, 0}, {1, 2}}), data.y());
+  CHECK_THROWS_MATCHES(regularizer(net, start, observed), ArgumentError, message_contains("no theorem"));
+  CHECK_THROWS_MATCHES(solve(net, observed, start), ArgumentError, message_contains("(1, 2)"));
+  CHECK_THROWS_MATCHES(solve(net, Dataset(X, data.y()), start), ArgumentError, message_contains("measurements"));
   CHECK_THROWS_MATCHES(solve(net, data, start), ArgumentError, message_contains("do not commute"));
   CHECK_THROWS_MATCHES(solve(net, data, Start::shaped(Scale::from_log(0), Vector<double>::Ones(3))), ArgumentError,
                        message_contains("uniform"));
-  CHECK_THROWS_MATCHES(solve(MatrixFactorization<double>(3, 2, 10), Dataset(X.leftCols(6), data.y()), start),
-                       DimensionError, message_contains("square"));
+  const Dataset rectangular(MatrixMeasurements<double>::dense(3, 2, X.leftCols(6)), data.y());
+  CHECK_THROWS_MATCHES(solve(MatrixFactorization<double>(3, 2, 10), rectangular, start), DimensionError,
+                       message_contains("square"));
+  CHECK_THROWS_AS(solve(net, rectangular, start), DimensionError);
   CHECK_THROWS_MATCHES(simulate(net, data, Start::uniform(Scale::from_log(-800))), ArgumentError,
                        message_contains("-800"));
 }

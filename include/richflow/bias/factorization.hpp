@@ -35,8 +35,7 @@
 
 namespace richflow {
 
-/// Where the gradient flow of a wide factorization ends, with the proof. `beta` is vec(M), column after column, or the
-/// diagonal of M for diagonal measurements.
+/// Where the gradient flow of a wide factorization ends, with the proof. `beta` is vec(M), column after column.
 template <class S>
 struct [[nodiscard]] BasicMatrixLimit : BasicLinearPrediction<S>, Result<BasicMatrixLimit<S>> {
   Matrix<S> matrix = {};                                      ///< M, d1 x d2.
@@ -49,6 +48,10 @@ struct [[nodiscard]] BasicMatrixLimit : BasicLinearPrediction<S>, Result<BasicMa
 
   /// Whether the tolerance was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
+
+  using BasicLinearPrediction<S>::f;
+  /// `<M, X_n>`, N values.
+  [[nodiscard]] Vector<S> f(const MatrixMeasurements<S>& measurements) const { return measurements.apply(matrix); }
 };
 
 using MatrixLimit = BasicMatrixLimit<double>;
@@ -59,6 +62,10 @@ struct [[nodiscard]] BasicMatrixSimulation : BasicLinearPrediction<S>,
                                              BasicSimulationRecord<S>,
                                              Result<BasicMatrixSimulation<S>> {
   Matrix<S> matrix = {};  ///< M, d1 x d2.
+
+  using BasicLinearPrediction<S>::f;
+  /// `<M, X_n>`, N values.
+  [[nodiscard]] Vector<S> f(const MatrixMeasurements<S>& measurements) const { return measurements.apply(matrix); }
 };
 
 using MatrixSimulation = BasicMatrixSimulation<double>;
@@ -74,11 +81,15 @@ template <class S>
   return start.scale().shifted(log(static_cast<S>(width) / S(2)) / S(2));
 }
 
-template <class Kind>
-constexpr void explain_commuting() {
-  static_assert(Kind::is_linear,
-                "richflow: observed entries do not commute, and no theorem names the regularizer of matrix completion: "
-                "SchattenPath minimizes the one that is conjectured, simulate(net, data, w0) follows the flow");
+/// Throws ArgumentError for observed entries off the diagonal.
+template <class S>
+void require_commuting_entries(const MatrixMeasurements<S>& measurements) {
+  const auto* const observed = as_kind<EntryMeasurements<S>>(measurements);
+  if (observed == nullptr) return;
+  for (const auto [i, j] : observed->entries())
+    require(i == j, "the entry at (", i, ", ", j,
+            ") is observed: entries off the diagonal do not commute, and no theorem names the regularizer of matrix "
+            "completion; SchattenPath minimizes the one that is conjectured, simulate(net, data, w0) follows the flow");
 }
 
 /// Runs the lifted flow; `kept(w)` of what is kept.
@@ -102,18 +113,17 @@ void simulate_lifted(const M& net, const BasicDataset<typename M::Scalar>& data,
 }  // namespace detail
 
 /// The regularizer of a wide factorization `U V^T` on these measurements, if they commute: Schatten-Q_mu, `2 mu^2 =
-/// alpha^2 k` (Woodworth et al. 2020, Section 6). Dense measurements must be symmetric and commute; diagonal ones do.
-/// Throws ArgumentError naming two measurements that do not commute, and for another start than a uniform one. Cost
-/// O(N size^3).
-template <class S, class Kind>
-[[nodiscard]] BasicSchattenHypentropy<S> regularizer(const MatrixFactorization<S, Kind, false>& net,
-                                                     const BasicStart<S>& start, const BasicDataset<S>& data) {
-  detail::explain_commuting<Kind>();
+/// alpha^2 k` (Woodworth et al. 2020, Section 6). Diagonal measurements do; others must be symmetric and commute.
+/// Throws ArgumentError naming two measurements that do not commute, where the data are no measurements, and for
+/// another start than a uniform one, DimensionError where the shapes do not fit. Cost O(N size^3).
+template <class S>
+[[nodiscard]] BasicSchattenHypentropy<S> regularizer(const MatrixFactorization<S>& net, const BasicStart<S>& start,
+                                                     const BasicDataset<S>& data) {
   const FactorShape& shape = net.shape();
-  if constexpr (std::is_same_v<Kind, DenseMeasurements>) {
-    require<DimensionError>(shape.rows() == shape.cols(), "commuting measurements are square, M is ", shape.rows(),
-                            " x ", shape.cols());
-    static_cast<void>(commuting_measurements(shape.rows(), data));
+  data.measurements().require_shape(shape);
+  if (detail::as_kind<detail::DiagonalMeasurements<S>>(data.measurements()) == nullptr) {
+    detail::require_commuting_entries(data.measurements());
+    static_cast<void>(commuting_measurements(data));
   }
   return {shape.rows(), shape.cols(), detail::schatten_scale(start, net.width())};
 }
@@ -121,28 +131,25 @@ template <class S, class Kind>
 /// Where gradient flow on a wide factorization ends if it fits measurements that commute: the minimizer of
 /// `regularizer(net, start, data)`, through its spectrum, for any alpha. Throws as `regularizer`, DimensionError where
 /// X does not fit, InfeasibleError when no M fits.
-template <class S, class Kind>
-[[nodiscard]] BasicMatrixLimit<S> solve(const MatrixFactorization<S, Kind, false>& net, const BasicDataset<S>& data,
+template <class S>
+[[nodiscard]] BasicMatrixLimit<S> solve(const MatrixFactorization<S>& net, const BasicDataset<S>& data,
                                         const BasicStart<S>& start) {
-  detail::explain_commuting<Kind>();
   const FactorShape& shape = net.shape();
+  data.measurements().require_shape(shape);
   const BasicScale<S> mu = detail::schatten_scale(start, net.width());
   BasicMatrixLimit<S> limit;
   BasicMinimizerResult<S> spectrum;
-  if constexpr (std::is_same_v<Kind, DenseMeasurements>) {
-    require<DimensionError>(shape.rows() == shape.cols(), "commuting measurements are square, M is ", shape.rows(),
-                            " x ", shape.cols());
-    auto found = minimize_schatten_commuting(shape.rows(), data, mu);
-    limit.matrix = std::move(found.matrix);
-    spectrum = std::move(found.spectrum);
-    limit.beta = Eigen::Map<const Vector<S>>(limit.matrix.data(), limit.matrix.size());
-  } else {
-    Kind::template check<S>(shape, data.X());
-    spectrum = minimize_hypentropy(data.X(), data.y(), mu);
+  if (const auto* diagonal = detail::as_kind<detail::DiagonalMeasurements<S>>(data.measurements())) {
+    spectrum = minimize_hypentropy(Matrix<S>(diagonal->X()), data.y(), mu);
     limit.matrix = Matrix<S>::Zero(shape.rows(), shape.cols());
     limit.matrix.diagonal() = spectrum.beta;
-    limit.beta = spectrum.beta;
+  } else {
+    detail::require_commuting_entries(data.measurements());
+    auto found = minimize_schatten_commuting(data, mu);
+    limit.matrix = std::move(found.matrix);
+    spectrum = std::move(found.spectrum);
   }
+  limit.beta = Eigen::Map<const Vector<S>>(limit.matrix.data(), limit.matrix.size());
   limit.regularizer_value = BasicHypentropy<S>::uniform(spectrum.beta.size(), mu).value(spectrum.beta);
   limit.nu = std::move(spectrum.nu);
   limit.certificate = spectrum.certificate;
@@ -153,15 +160,14 @@ template <class S, class Kind>
   return limit;
 }
 
-/// What gradient flow on a wide factorization does from a uniform start, on any measurements that are linear in X: the
+/// What gradient flow on a wide factorization does from a uniform start, on any measurements: the
 /// LiftedFlow from `F = alpha sqrt(k) I`, D x D, by Rodas4 with errors of 1e-4 in every direction. Throws where net,
 /// data and options do not fit, ArgumentError where alpha sqrt(k) is outside the range of S. Cost of a step: O(D^3 +
 /// N^3).
-template <class S, class Kind>
-requires(Kind::is_linear)
-    [[nodiscard]] BasicMatrixSimulation<S> simulate(const MatrixFactorization<S, Kind, false>& net,
-                                                    const BasicDataset<S>& data, const BasicStart<S>& start,
-                                                    const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
+template <class S>
+[[nodiscard]] BasicMatrixSimulation<S> simulate(const MatrixFactorization<S>& net, const BasicDataset<S>& data,
+                                                const BasicStart<S>& start,
+                                                const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
   using std::isfinite;
   const Index D = net.shape().stack_size();
   const auto square = net.with_width(D);
@@ -183,12 +189,12 @@ requires(Kind::is_linear)
 
 /// The flow of a factorization, symmetric or not, on any measurements, from the weights w0: the LiftedFlow from
 /// `net.reduce(w0)`, whose predictor is the same. `model` and `w` of the result are those of `net.reduced()`.
-template <class S, class Kind, bool symmetric>
-[[nodiscard]] ModelSimulation<MatrixFactorization<S, Kind, symmetric>> simulate(
-    const MatrixFactorization<S, Kind, symmetric>& net, const BasicDataset<std::type_identity_t<S>>& data,
+template <class S, bool symmetric>
+[[nodiscard]] ModelSimulation<MatrixFactorization<S, symmetric>> simulate(
+    const MatrixFactorization<S, symmetric>& net, const BasicDataset<std::type_identity_t<S>>& data,
     const Vector<std::type_identity_t<S>>& w0, const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
   require_size("w0", w0.size(), net.num_parameters());
-  ModelSimulation<MatrixFactorization<S, Kind, symmetric>> result(net.reduced());
+  ModelSimulation<MatrixFactorization<S, symmetric>> result(net.reduced());
   detail::simulate_lifted(
       net.reduced(), data, net.reduce(w0), options, [](const Vector<S>& w) { return w; }, result);
   return result;

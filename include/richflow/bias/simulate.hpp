@@ -99,15 +99,17 @@ struct [[nodiscard]] ModelSimulation : BasicSimulationRecord<typename M::Scalar>
 
   M model;  ///< Its shape.
 
-  /// `f(w, X)`, N values (N x K for a model with K outputs), for X of shape N x d.
-  [[nodiscard]] auto f(const Matrix<Scalar>& X) const {
+  /// `f(w, X)`, N values (N x K for a model with K outputs), for X of shape N x d, or N measurements.
+  template <class X>
+  [[nodiscard]] auto f(const X& samples) const {
+    const Index N = Samples<Scalar>(samples).size();
     if constexpr (HasOutputs<M>) {
-      Matrix<Scalar> out(X.rows(), model.num_outputs());
-      model.predict(this->w, X, out);
+      Matrix<Scalar> out(N, model.num_outputs());
+      model.predict(this->w, samples, out);
       return out;
     } else {
-      Vector<Scalar> out(X.rows());
-      model.predict(this->w, X, out);
+      Vector<Scalar> out(N);
+      model.predict(this->w, samples, out);
       return out;
     }
   }
@@ -337,7 +339,7 @@ bool has_digits(const BasicImplicitRegularizer<S>& Q) {
 template <class S>
 void judge_weights(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data, BasicSimulation<S>& result) {
   if (!result.ok()) return;
-  constexpr S allowed(0.05);
+  constexpr auto allowed = static_cast<S>(0.05);
   const S distance =
       result.beta.allFinite() ? certify(Q, data, result.beta).kkt_residual : std::numeric_limits<S>::infinity();
   if (distance <= allowed) return;
