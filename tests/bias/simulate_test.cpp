@@ -111,6 +111,13 @@ TEST_CASE("where the dual variables have no digits left the weights are followed
     CHECK((run.beta - limit.beta).norm() <= 1e-2 * limit.l2());
     CHECK(run.w.size() == 2 * d);
   }
+  // A shape that takes the digits.
+  const Vector<double> w0 = random_positive_vector(random, d, 1e-3, 1e-2);
+  const Start small = Start::shaped(Scale::from_log(-10), w0);
+  const Simulation shaped = simulate(DiagonalNet<double>(3, d), data, small);
+  CAPTURE(shaped.message, shaped.method);
+  CHECK(shaped.ok());
+  CHECK((shaped.beta - solve(DiagonalNet<double>(3, d), data, small).beta).norm() <= 1e-2 * shaped.l2());
   // So deep that a step through the escape of a weight loses the flow: it does not pass for a limit.
   const DiagonalNet<double> deep(100, d);
   for (const double log_alpha : {-0.2, -0.3}) {
@@ -185,6 +192,20 @@ TEST_CASE("simulate stops where it is told", "[verbs]") {
   CHECK_THROWS_MATCHES(simulate(net, data, start, {.max_time = 0}), ArgumentError, message_contains("max_time"));
   CHECK_THROWS_AS(simulate(net, data, start, {.times = {2, 1}}), ArgumentError);
   CHECK_THROWS_AS(simulate(DiagonalNet<double>(2, 19), data, start), DimensionError);
+}
+
+TEST_CASE("simulate and solve agree in float, to half its digits", "[verbs]") {
+  RandomStream random(97);
+  const Dataset data = gaussian_data(random, 6, 24);
+  const BasicDataset<float> narrow(data.X().cast<float>(), data.y().cast<float>());
+  for (const float log_alpha : {-30.0F, -2.0F, 1.0F}) {
+    const auto start = BasicStart<float>::uniform(BasicScale<float>::from_log(log_alpha));
+    const DiagonalNet<float> net(2, 24);
+    const auto run = simulate(net, narrow, start);
+    CAPTURE(log_alpha, run.message);
+    CHECK(run.ok());
+    CHECK((run.beta - solve(net, narrow, start).beta).norm() <= 2e-2F * run.l2());
+  }
 }
 
 TEST_CASE("any model is simulated from its weights", "[verbs]") {

@@ -131,6 +131,14 @@ template <class S>
 template <class S>
 [[nodiscard]] Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z);
 
+/// See `simulate`.
+template <class S>
+[[nodiscard]] BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>& data,
+                                                   const BasicStart<S>& start, const BasicSimulateOptions<S>& options);
+template <class S>
+[[nodiscard]] BasicSimulation<S> simulate_two_layer(Index d, const BasicDataset<S>& data, const BasicStart<S>& start,
+                                                    const BasicSimulateOptions<S>& options);
+
 /// What became of weights that were followed: stalled unless `grad Q(beta)` is in the row space of X, as it is along
 /// the flow, up to the errors of the steps.
 template <class S>
@@ -267,25 +275,7 @@ template <class S, int depth>
 [[nodiscard]] BasicSimulation<S> simulate(const DiagonalNet<S, depth>& net, const BasicDataset<S>& data,
                                           const BasicStart<S>& start,
                                           const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
-  const BasicImplicitRegularizer<S> Q = regularizer(net, start);
-  if (detail::has_digits(Q)) {
-    Vector<S> z;
-    BasicSimulation<S> result = detail::simulate_dual(Q, data, options, z);
-    result.w = detail::diagonal_weights(Q, start, z);
-    return result;
-  }
-  const auto run = detail::simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0));
-  BasicSimulation<S> result;
-  static_cast<BasicSimulationRecord<S>&>(result) = run;
-  result.beta.resize(net.input_dimension());
-  net.beta(run.w, result.beta);
-  for (Vector<S>& value : result.values) {
-    Vector<S> beta(net.input_dimension());
-    net.beta(value, beta);
-    value = std::move(beta);
-  }
-  detail::judge_weights(Q, data, result);
-  return result;
+  return detail::simulate_diagonal<S>(net.homogeneity(), net.input_dimension(), data, start, options);
 }
 
 /// The same for the two-layer diagonal net, from any start.
@@ -293,10 +283,7 @@ template <class S>
 [[nodiscard]] BasicSimulation<S> simulate(const TwoLayerDiagonalNet<S>& net, const BasicDataset<S>& data,
                                           const BasicStart<S>& start,
                                           const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
-  Vector<S> z;
-  BasicSimulation<S> result = detail::simulate_dual(regularizer(net, start), data, options, z);
-  result.w = detail::two_layer_weights(start, z);
-  return result;
+  return detail::simulate_two_layer<S>(net.input_dimension(), data, start, options);
 }
 
 /// Of any other model from a Start: does not compile, and says what to pass.
@@ -382,6 +369,41 @@ BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const Bas
 }
 
 template <class S>
+BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>& data, const BasicStart<S>& start,
+                                     const BasicSimulateOptions<S>& options) {
+  const BasicImplicitRegularizer<S> Q = diagonal_regularizer(depth, d, start);
+  if (has_digits(Q)) {
+    Vector<S> z;
+    BasicSimulation<S> result = simulate_dual(Q, data, options, z);
+    result.w = diagonal_weights(Q, start, z);
+    // A shape far from 1 takes digits, too.
+    if (!Q.is_bounded() || result.status != Status::stalled || !options.observers.empty()) return result;
+  }
+  const DiagonalNet<S> net(depth, d);
+  BasicSimulation<S> result;
+  static_cast<BasicSimulationRecord<S>&>(result) =
+      simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0));
+  const auto beta_of = [&](const Vector<S>& w) {
+    Vector<S> beta(d);
+    net.beta(w, beta);
+    return beta;
+  };
+  result.beta = beta_of(result.w);
+  for (Vector<S>& value : result.values) value = beta_of(value);
+  judge_weights(Q, data, result);
+  return result;
+}
+
+template <class S>
+BasicSimulation<S> simulate_two_layer(Index d, const BasicDataset<S>& data, const BasicStart<S>& start,
+                                      const BasicSimulateOptions<S>& options) {
+  Vector<S> z;
+  BasicSimulation<S> result = simulate_dual(two_layer_regularizer(d, start), data, options, z);
+  result.w = two_layer_weights(start, z);
+  return result;
+}
+
+template <class S>
 Vector<S> diagonal_weights(const BasicImplicitRegularizer<S>& Q, const BasicStart<S>& start, const Vector<S>& z) {
   using std::exp;
   using std::log;
@@ -439,14 +461,9 @@ Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z) {
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                                  \
-  prefix template detail::SimulationEnd<S> detail::end_of<S>(const BasicSimulateOptions<S>&, S);                  \
-  prefix template void detail::judge_weights<S>(const BasicImplicitRegularizer<S>&, const BasicDataset<S>&,       \
-                                                BasicSimulation<S>&);                                             \
-  prefix template bool detail::has_digits<S>(const BasicImplicitRegularizer<S>&);                                 \
-  prefix template BasicSimulation<S> detail::simulate_dual<S>(                                                    \
-      const BasicImplicitRegularizer<S>&, const BasicDataset<S>&, const BasicSimulateOptions<S>&, Vector<S>&);    \
-  prefix template Vector<S> detail::diagonal_weights<S>(const BasicImplicitRegularizer<S>&, const BasicStart<S>&, \
-                                                        const Vector<S>&);                                        \
-  prefix template Vector<S> detail::two_layer_weights<S>(const BasicStart<S>&, const Vector<S>&);
+#define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                   \
+  prefix template BasicSimulation<S> detail::simulate_diagonal<S>(                                 \
+      Index, Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&); \
+  prefix template BasicSimulation<S> detail::simulate_two_layer<S>(                                \
+      Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SIMULATE)
