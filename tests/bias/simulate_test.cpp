@@ -192,6 +192,24 @@ TEST_CASE("simulate stops where it is told", "[verbs]") {
   CHECK_THROWS_MATCHES(simulate(net, data, start, {.max_time = 0}), ArgumentError, message_contains("max_time"));
   CHECK_THROWS_AS(simulate(net, data, start, {.times = {2, 1}}), ArgumentError);
   CHECK_THROWS_AS(simulate(DiagonalNet<double>(2, 19), data, start), DimensionError);
+
+  // Labels that nothing fits end no run; a time does.
+  Matrix<double> X(6, 20);
+  X << data.X(), data.X().row(0);
+  Vector<double> y(6);
+  y << data.y(), data.y()[0];
+  CHECK(simulate(net, Dataset(X, y), start).ok());
+  y[5] += 1;
+  CHECK_THROWS_AS(simulate(net, Dataset(X, y), start), InfeasibleError);
+  CHECK_THAT(simulate(net, Dataset(X, y), start, {.max_time = 1e4}).loss, near(0.5, 1e-3, 0));
+  // Nothing to do.
+  const Simulation idle = simulate(net, Dataset(data.X(), Vector<double>::Zero(5)), start);
+  CHECK((idle.ok() && idle.steps == 0 && idle.beta.isZero(0)));
+  // Columns in very different units.
+  Matrix<double> graded = data.X();
+  graded.col(0) *= 1e6;
+  graded.col(3) *= 1e-6;
+  check_agreement(net, Dataset(graded, data.y()), start);
 }
 
 TEST_CASE("simulate and solve agree in float, to half its digits", "[verbs]") {

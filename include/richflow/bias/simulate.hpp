@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -25,8 +24,12 @@
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/products.hpp"
 #include "richflow/losses/squared_loss.hpp"
 #include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/orthonormal_rows.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/model.hpp"
@@ -156,6 +159,14 @@ struct SimulationEnd {
 template <class S>
 [[nodiscard]] SimulationEnd<S> end_of(const BasicSimulateOptions<S>& options, S size);
 
+/// Whether nothing but the loss at rounding ends the run.
+template <class S>
+[[nodiscard]] bool is_until_fit(const BasicSimulateOptions<S>& options);
+
+/// Throws InfeasibleError when no beta fits y.
+template <class S>
+void require_solution(const BasicDataset<S>& data);
+
 /// Runs a flow from `y0`; what is kept of y is `value(y)`.
 template <class S, class Flow, class St, class Kept>
 void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, BasicPiController<S> controller, S size,
@@ -269,8 +280,9 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 /// some 1e-7 the dual variables have no digits left near their bounds; the 2d weights are followed instead (Ros34Pw2),
 /// and the end is checked: steps through the escapes of very deep nets may leave the flow, which ends as stalled.
 ///
-/// Throws DimensionError or ArgumentError where net, start, data and options do not fit; trouble in the run is in the
-/// status. Cost per step: an N x N Jacobian, O(N^2 d), and some products with it.
+/// Throws DimensionError or ArgumentError where net, start, data and options do not fit, InfeasibleError when no beta
+/// fits y and nothing else says where to stop; trouble in the run is in the status. Cost per step: an N x N Jacobian,
+/// O(N^2 d), and some products with it.
 template <class S, int depth>
 [[nodiscard]] BasicSimulation<S> simulate(const DiagonalNet<S, depth>& net, const BasicDataset<S>& data,
                                           const BasicStart<S>& start,
@@ -314,6 +326,22 @@ SimulationEnd<S> end_of(const BasicSimulateOptions<S>& options, S size) {
 }
 
 template <class S>
+bool is_until_fit(const BasicSimulateOptions<S>& options) {
+  using std::isfinite;
+  return !(options.loss > S(0)) && !isfinite(options.max_time) && options.times.empty();
+}
+
+template <class S>
+void require_solution(const BasicDataset<S>& data) {
+  Matrix<S> gram = Matrix<S>::Zero(data.num_samples(), data.num_samples());
+  add_lower_gram<S>(data.X(), S(1), gram);
+  Cholesky<S> factor;
+  factor.allocate(gram.rows());
+  // Independent rows fit anything.
+  if (!(factor.compute(gram) && factor.is_well_conditioned())) BasicOrthonormalRows<S>(data).require_solution();
+}
+
+template <class S>
 bool has_digits(const BasicImplicitRegularizer<S>& Q) {
   using std::exp;
   using std::sqrt;
@@ -353,6 +381,7 @@ BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const Bas
   Vector<S> prediction;
   multiply(data.X(), beta_of(start), prediction);
   const S size = std::max(norm(data.y()), norm(prediction));
+  if (is_until_fit(options)) require_solution(data);
   BasicSimulation<S> result;
   Vector<S> state;
   // A Jacobian as exact as the steps costs less, and the method forgives it.
@@ -379,6 +408,7 @@ BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>
     // A shape far from 1 takes digits, too.
     if (!Q.is_bounded() || result.status != Status::stalled || !options.observers.empty()) return result;
   }
+  if (is_until_fit(options)) require_solution(data);
   const DiagonalNet<S> net(depth, d);
   BasicSimulation<S> result;
   static_cast<BasicSimulationRecord<S>&>(result) =
