@@ -132,10 +132,10 @@ TEST_CASE("a checkpoint of another run is refused and stays as it is") {
   const StochasticGradient problem(p.net, p.data, sampling);
   const auto first = run(problem, p.w0, HeavyBall{.momentum = 0.5}, 1e-3);
   REQUIRE(first.ok());
-  const std::string content = content_of(options.checkpoint.file);
+  const std::string content = content_of(options.checkpoint.file.path());
   const auto refuses = [&](const auto& other) {
     CHECK_THROWS_MATCHES(other(), CheckpointError, message_contains("another"));
-    CHECK(content_of(options.checkpoint.file) == content);
+    CHECK(content_of(options.checkpoint.file.path()) == content);
   };
   refuses([&] { return run(problem, p.w0, HeavyBall{.momentum = 0.6}, 1e-3); });
   refuses([&] { return run(problem, p.w0, Nesterov{.momentum = 0.5}, 1e-3); });
@@ -160,7 +160,7 @@ TEST_CASE("a damaged file of a run, and one that cannot be") {
   options.checkpoint = {.file = folder.path() / "run"};
   const auto run = [&] { return integrate(flow, p.w0, Steps{20}, Descent{}, ConstantStep{1e-3}, options); };
   REQUIRE(run().ok());
-  std::string content = content_of(options.checkpoint.file);
+  std::string content = content_of(options.checkpoint.file.path());
   static_cast<void>(folder.file("run", content.substr(0, content.size() / 2)));
   CHECK_THROWS_AS(run(), CheckpointError);
   content[content.size() / 2] = content[content.size() / 2] == '1' ? '2' : '1';

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
-#include <variant>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
@@ -21,6 +21,93 @@
 
 namespace richflow {
 
+namespace detail {
+
+/// A hypentropy of any depth.
+template <class S>
+class AnyHypentropy {
+ public:
+  virtual ~AnyHypentropy() = default;
+  [[nodiscard]] virtual Index depth() const = 0;
+  /// Null beyond depth 2.
+  [[nodiscard]] virtual const BasicHypentropy<S>* flat() const = 0;
+  [[nodiscard]] virtual Index dimension() const = 0;
+  [[nodiscard]] virtual BasicScale<S> scale() const = 0;
+  [[nodiscard]] virtual std::shared_ptr<const AnyHypentropy> with_scale(BasicScale<S> scale) const = 0;
+  [[nodiscard]] virtual S dual_rate() const = 0;
+  [[nodiscard]] virtual S value(ConstVectorRef<S> beta) const = 0;
+  virtual void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const = 0;
+  virtual void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const = 0;
+  [[nodiscard]] virtual S conjugate(ConstVectorRef<S> z) const = 0;
+  [[nodiscard]] virtual S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const = 0;
+  virtual void bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const = 0;
+  virtual void mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above, VectorRef<S> beta,
+                      VectorRef<S> curvature) const = 0;
+  virtual void gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const = 0;
+};
+
+template <class S, class Map>
+class HypentropyOf final : public AnyHypentropy<S> {
+  static constexpr bool is_flat = std::is_same_v<Map, BasicHypentropy<S>>;
+
+ public:
+  explicit HypentropyOf(Map map) : map_(std::move(map)) {}
+
+  [[nodiscard]] Index depth() const override {
+    if constexpr (is_flat)
+      return 2;
+    else
+      return map_.depth();
+  }
+  [[nodiscard]] const BasicHypentropy<S>* flat() const override {
+    if constexpr (is_flat)
+      return &map_;
+    else
+      return nullptr;
+  }
+  [[nodiscard]] Index dimension() const override { return map_.dimension(); }
+  [[nodiscard]] BasicScale<S> scale() const override { return map_.scale(); }
+  [[nodiscard]] std::shared_ptr<const AnyHypentropy<S>> with_scale(BasicScale<S> scale) const override {
+    return std::make_shared<const HypentropyOf>(map_.with_scale(scale));
+  }
+  [[nodiscard]] S dual_rate() const override { return map_.dual_rate(); }
+  [[nodiscard]] S value(ConstVectorRef<S> beta) const override { return map_.value(beta); }
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const override { map_.gradient(beta, out); }
+  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const override {
+    map_.mirror(z, beta, curvature);
+  }
+  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const override { return map_.conjugate(z); }
+  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const override { return map_.max_step(z, dz); }
+  void bounds([[maybe_unused]] ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const override {
+    if constexpr (is_flat) {
+      below.setConstant(std::numeric_limits<S>::infinity());
+      above.setConstant(std::numeric_limits<S>::infinity());
+    } else {
+      map_.bounds(z, below, above);
+    }
+  }
+  void mirror(ConstVectorRef<S> z, [[maybe_unused]] ConstVectorRef<S> below, [[maybe_unused]] ConstVectorRef<S> above,
+              VectorRef<S> beta, VectorRef<S> curvature) const override {
+    if constexpr (is_flat)
+      map_.mirror(z, beta, curvature);
+    else
+      map_.mirror(z, below, above, beta, curvature);
+  }
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const override {
+    if constexpr (is_flat) {
+      map_.gradient(beta, z);
+      bounds(z, below, above);
+    } else {
+      map_.gradient(beta, z, below, above);
+    }
+  }
+
+ private:
+  Map map_;
+};
+
+}  // namespace detail
+
 /// The regularizer that the gradient flow of a diagonal net minimizes, whatever its depth and start: made by
 /// `regularizer(net, start)`.
 ///
@@ -35,59 +122,73 @@ class BasicImplicitRegularizer {
   using ScaleType = BasicScale<S>;
 
   /// Of a net of depth 2. `name` says what it is.
-  BasicImplicitRegularizer(BasicHypentropy<S> map, std::string name) : map_(std::move(map)), name_(std::move(name)) {}
+  BasicImplicitRegularizer(BasicHypentropy<S> map, std::string name)
+      : map_(std::make_shared<const detail::HypentropyOf<S, BasicHypentropy<S>>>(std::move(map))),
+        name_(std::move(name)) {}
   /// Of a net of depth D >= 3.
   BasicImplicitRegularizer(BasicDepthHypentropy<S> map, std::string name)
-      : map_(std::move(map)), name_(std::move(name)) {}
+      : map_(std::make_shared<const detail::HypentropyOf<S, BasicDepthHypentropy<S>>>(std::move(map))),
+        name_(std::move(name)) {}
 
   /// What it is, for messages: "Q^3_alpha (depth 3, shaped start)".
   [[nodiscard]] const std::string& name() const { return name_; }
   /// D, 2 for two layers.
-  [[nodiscard]] Index depth() const;
+  [[nodiscard]] Index depth() const { return map_->depth(); }
   /// The hypentropy that it is at depth 2; null at depth D >= 3.
-  [[nodiscard]] const BasicHypentropy<S>* hypentropy() const { return std::get_if<BasicHypentropy<S>>(&map_); }
+  [[nodiscard]] const BasicHypentropy<S>* hypentropy() const { return map_->flat(); }
 
   /// d.
-  [[nodiscard]] Index dimension() const;
+  [[nodiscard]] Index dimension() const { return map_->dimension(); }
   /// alpha.
-  [[nodiscard]] ScaleType scale() const;
+  [[nodiscard]] ScaleType scale() const { return map_->scale(); }
   /// Of the same net from the same shape at another alpha.
-  [[nodiscard]] BasicImplicitRegularizer with_scale(ScaleType scale) const;
+  [[nodiscard]] BasicImplicitRegularizer with_scale(ScaleType scale) const {
+    return BasicImplicitRegularizer(map_->with_scale(scale), name_);
+  }
   /// At constant z, beta is proportional to alpha^D: D.
   [[nodiscard]] S homogeneity() const { return S(depth()); }
   /// The c of the dual flow `nu' = -c (X beta(X^T nu) - y)` under `L = |X beta - y|^2`.
-  [[nodiscard]] S dual_rate() const;
+  [[nodiscard]] S dual_rate() const { return map_->dual_rate(); }
 
   /// `Q(beta)`; nonnegative, 0 at `beta(0)`.
-  [[nodiscard]] S value(ConstVectorRef<S> beta) const;
+  [[nodiscard]] S value(ConstVectorRef<S> beta) const { return map_->value(beta); }
   /// `out = grad Q(beta)`, d values.
-  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const;
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const { map_->gradient(beta, out); }
   /// `beta` with `grad Q(beta) = z`, and `curvature = d beta / d z`.
-  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const;
+  void mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
+    map_->mirror(z, beta, curvature);
+  }
   /// `Q*(z) = sup_beta <z, beta> - Q(beta)`.
-  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const;
+  [[nodiscard]] S conjugate(ConstVectorRef<S> z) const { return map_->conjugate(z); }
   /// The largest t such that `z + s dz` is in the domain for all s in [0, t).
-  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const;
+  [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const { return map_->max_step(z, dz); }
 
   /// Whether z has bounds: D >= 3.
   [[nodiscard]] bool is_bounded() const { return depth() > 2; }
   /// The distances of z from its bounds (BoundedMirrorMap); infinite at D = 2.
-  void bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const;
+  void bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const { map_->bounds(z, below, above); }
   /// `mirror` from the distances.
   void mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above, VectorRef<S> beta,
-              VectorRef<S> curvature) const;
+              VectorRef<S> curvature) const {
+    map_->mirror(z, below, above, beta, curvature);
+  }
   /// `gradient` with the distances.
-  void gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const;
+  void gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
+    map_->gradient(beta, z, below, above);
+  }
 
  private:
-  std::variant<BasicHypentropy<S>, BasicDepthHypentropy<S>> map_;
+  BasicImplicitRegularizer(std::shared_ptr<const detail::AnyHypentropy<S>> map, std::string name)
+      : map_(std::move(map)), name_(std::move(name)) {}
+
+  std::shared_ptr<const detail::AnyHypentropy<S>> map_;  // immutable
   std::string name_;
 };
 
 namespace detail {
 
-/// Of a diagonal net on d features.
-template <class S>
+/// Of a diagonal net on d features. `may_be_deep`: D >= 3 is possible; otherwise nothing of it is compiled.
+template <class S, bool may_be_deep>
 [[nodiscard]] BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const BasicStart<S>& start);
 
 /// Of a two-layer diagonal net on d features.
@@ -114,7 +215,7 @@ inline constexpr bool is_diagonal_net<TwoLayerDiagonalNet<S>> = true;
 /// overflows. Cost O(d).
 template <class S, int depth>
 [[nodiscard]] BasicImplicitRegularizer<S> regularizer(const DiagonalNet<S, depth>& net, const BasicStart<S>& start) {
-  return detail::diagonal_regularizer<S>(net.homogeneity(), net.input_dimension(), start);
+  return detail::diagonal_regularizer<S, depth != 2>(net.homogeneity(), net.input_dimension(), start);
 }
 
 /// That of the two-layer diagonal net, from any start (Azulay et al. 2021): the hypentropy with `w0^2 = (u^2 + v^2) /
@@ -140,80 +241,6 @@ template <class M, class AnyStart>
   throw ArgumentError("no theorem names the regularizer of this model");
 }
 
-template <class S>
-Index BasicImplicitRegularizer<S>::depth() const {
-  const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_);
-  return deep ? deep->depth() : 2;
-}
-
-template <class S>
-Index BasicImplicitRegularizer<S>::dimension() const {
-  return std::visit([](const auto& map) { return map.dimension(); }, map_);
-}
-
-template <class S>
-BasicScale<S> BasicImplicitRegularizer<S>::scale() const {
-  return std::visit([](const auto& map) { return map.scale(); }, map_);
-}
-
-template <class S>
-BasicImplicitRegularizer<S> BasicImplicitRegularizer<S>::with_scale(ScaleType scale) const {
-  return std::visit([&](const auto& map) { return BasicImplicitRegularizer(map.with_scale(scale), name_); }, map_);
-}
-
-template <class S>
-S BasicImplicitRegularizer<S>::dual_rate() const {
-  return std::visit([](const auto& map) { return map.dual_rate(); }, map_);
-}
-
-template <class S>
-S BasicImplicitRegularizer<S>::value(ConstVectorRef<S> beta) const {
-  return std::visit([&](const auto& map) { return map.value(beta); }, map_);
-}
-
-template <class S>
-void BasicImplicitRegularizer<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
-  std::visit([&](const auto& map) { map.gradient(beta, out); }, map_);
-}
-
-template <class S>
-void BasicImplicitRegularizer<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
-  std::visit([&](const auto& map) { map.mirror(z, beta, curvature); }, map_);
-}
-
-template <class S>
-S BasicImplicitRegularizer<S>::conjugate(ConstVectorRef<S> z) const {
-  return std::visit([&](const auto& map) { return map.conjugate(z); }, map_);
-}
-
-template <class S>
-S BasicImplicitRegularizer<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
-  return std::visit([&](const auto& map) { return map.max_step(z, dz); }, map_);
-}
-
-template <class S>
-void BasicImplicitRegularizer<S>::bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
-  if (const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_)) return deep->bounds(z, below, above);
-  below.setConstant(std::numeric_limits<S>::infinity());
-  above.setConstant(std::numeric_limits<S>::infinity());
-}
-
-template <class S>
-void BasicImplicitRegularizer<S>::mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above,
-                                         VectorRef<S> beta, VectorRef<S> curvature) const {
-  if (const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_))
-    return deep->mirror(z, below, above, beta, curvature);
-  mirror(z, beta, curvature);
-}
-
-template <class S>
-void BasicImplicitRegularizer<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below,
-                                           VectorRef<S> above) const {
-  if (const auto* deep = std::get_if<BasicDepthHypentropy<S>>(&map_)) return deep->gradient(beta, z, below, above);
-  gradient(beta, z);
-  bounds(z, below, above);
-}
-
 /// In double precision.
 using ImplicitRegularizer = BasicImplicitRegularizer<double>;
 
@@ -230,7 +257,7 @@ BasicHypentropy<S> hypentropy_of(Index d, const BasicStart<S>& start) {
                             : BasicHypentropy<S>::biased_logs(start.first_logs(), start.second_logs(), start.scale());
 }
 
-template <class S>
+template <class S, bool may_be_deep>
 BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const BasicStart<S>& start) {
   const StartFamily family = start.family();
   require(family != StartFamily::unbalanced,
@@ -238,19 +265,23 @@ BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const Bas
           "uniform, shaped or biased start");
   std::string name = concat("Q", depth > 2 ? concat("^", depth) : std::string(), "_alpha (depth ", depth, ", ",
                             to_string(family), " start)");
-  if (depth == 2) return {hypentropy_of(d, start), std::move(name)};
-  start.require_fits(d);
-  using Deep = BasicDepthHypentropy<S>;
-  const auto make = [&]() {
-    const BasicScale<S> scale = start.scale();
-    if (family == StartFamily::uniform) return Deep::uniform(depth, d, scale);
-    if (family == StartFamily::shaped)
-      return start.has_values() ? Deep::shaped(depth, start.first_values(), scale)
-                                : Deep::shaped_logs(depth, start.first_logs(), scale);
-    return start.has_values() ? Deep::biased(depth, start.first_values(), start.second_values(), scale)
-                              : Deep::biased_logs(depth, start.first_logs(), start.second_logs(), scale);
-  };
-  return {make(), std::move(name)};
+  if constexpr (may_be_deep) {
+    if (depth > 2) {
+      start.require_fits(d);
+      using Deep = BasicDepthHypentropy<S>;
+      const auto make = [&]() {
+        const BasicScale<S> scale = start.scale();
+        if (family == StartFamily::uniform) return Deep::uniform(depth, d, scale);
+        if (family == StartFamily::shaped)
+          return start.has_values() ? Deep::shaped(depth, start.first_values(), scale)
+                                    : Deep::shaped_logs(depth, start.first_logs(), scale);
+        return start.has_values() ? Deep::biased(depth, start.first_values(), start.second_values(), scale)
+                                  : Deep::biased_logs(depth, start.first_logs(), start.second_logs(), scale);
+      };
+      return {make(), std::move(name)};
+    }
+  }
+  return {hypentropy_of(d, start), std::move(name)};
 }
 
 template <class S>
@@ -265,8 +296,11 @@ BasicImplicitRegularizer<S> two_layer_regularizer(Index d, const BasicStart<S>& 
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER(prefix, S)                                                       \
-  prefix template class BasicImplicitRegularizer<S>;                                                               \
-  prefix template BasicImplicitRegularizer<S> detail::diagonal_regularizer<S>(Index, Index, const BasicStart<S>&); \
+#define RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER(prefix, S)                                                \
+  prefix template class BasicImplicitRegularizer<S>;                                                        \
+  prefix template BasicImplicitRegularizer<S> detail::diagonal_regularizer<S, false>(Index, Index,          \
+                                                                                     const BasicStart<S>&); \
+  prefix template BasicImplicitRegularizer<S> detail::diagonal_regularizer<S, true>(Index, Index,           \
+                                                                                    const BasicStart<S>&);  \
   prefix template BasicImplicitRegularizer<S> detail::two_layer_regularizer<S>(Index, const BasicStart<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER)

@@ -134,8 +134,8 @@ template <class S>
 template <class S>
 [[nodiscard]] Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z);
 
-/// See `simulate`.
-template <class S>
+/// See `simulate`. `may_be_deep`: D >= 3 is possible. (At depth 2 nothing of what follows weights is compiled.)
+template <class S, bool may_be_deep>
 [[nodiscard]] BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>& data,
                                                    const BasicStart<S>& start, const BasicSimulateOptions<S>& options);
 template <class S>
@@ -287,7 +287,7 @@ template <class S, int depth>
 [[nodiscard]] BasicSimulation<S> simulate(const DiagonalNet<S, depth>& net, const BasicDataset<S>& data,
                                           const BasicStart<S>& start,
                                           const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
-  return detail::simulate_diagonal<S>(net.homogeneity(), net.input_dimension(), data, start, options);
+  return detail::simulate_diagonal<S, depth != 2>(net.homogeneity(), net.input_dimension(), data, start, options);
 }
 
 /// The same for the two-layer diagonal net, from any start.
@@ -397,30 +397,33 @@ BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const Bas
   return result;
 }
 
-template <class S>
+template <class S, bool may_be_deep>
 BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>& data, const BasicStart<S>& start,
                                      const BasicSimulateOptions<S>& options) {
-  const BasicImplicitRegularizer<S> Q = diagonal_regularizer(depth, d, start);
-  if (has_digits(Q)) {
+  const BasicImplicitRegularizer<S> Q = diagonal_regularizer<S, may_be_deep>(depth, d, start);
+  BasicSimulation<S> result;
+  if (!may_be_deep || has_digits(Q)) {
     Vector<S> z;
-    BasicSimulation<S> result = simulate_dual(Q, data, options, z);
+    result = simulate_dual(Q, data, options, z);
     result.w = diagonal_weights(Q, start, z);
     // A shape far from 1 takes digits, too.
     if (!Q.is_bounded() || result.status != Status::stalled || !options.observers.empty()) return result;
   }
-  if (is_until_fit(options)) require_solution(data);
-  const DiagonalNet<S> net(depth, d);
-  BasicSimulation<S> result;
-  static_cast<BasicSimulationRecord<S>&>(result) =
-      simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0));
-  const auto beta_of = [&](const Vector<S>& w) {
-    Vector<S> beta(d);
-    net.beta(w, beta);
-    return beta;
-  };
-  result.beta = beta_of(result.w);
-  for (Vector<S>& value : result.values) value = beta_of(value);
-  judge_weights(Q, data, result);
+  if constexpr (may_be_deep) {
+    if (is_until_fit(options)) require_solution(data);
+    const DiagonalNet<S> net(depth, d);
+    result = {};
+    static_cast<BasicSimulationRecord<S>&>(result) =
+        simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0));
+    const auto beta_of = [&](const Vector<S>& w) {
+      Vector<S> beta(d);
+      net.beta(w, beta);
+      return beta;
+    };
+    result.beta = beta_of(result.w);
+    for (Vector<S>& value : result.values) value = beta_of(value);
+    judge_weights(Q, data, result);
+  }
   return result;
 }
 
@@ -492,7 +495,9 @@ Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z) {
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                   \
-  prefix template BasicSimulation<S> detail::simulate_diagonal<S>(                                 \
+  prefix template BasicSimulation<S> detail::simulate_diagonal<S, false>(                          \
+      Index, Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&); \
+  prefix template BasicSimulation<S> detail::simulate_diagonal<S, true>(                           \
       Index, Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&); \
   prefix template BasicSimulation<S> detail::simulate_two_layer<S>(                                \
       Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&);

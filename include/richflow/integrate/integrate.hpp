@@ -43,7 +43,7 @@ struct IntegrateOptions {
   /// constant steps on a problem with a loss that goes round in a cycle of 2, 4, ... steps (event or not): the step is
   /// at the edge of stability then. Switch off for problems that rest for a while because they depend on time.
   bool detect_stall = true;
-  CheckpointOptions checkpoint = {};  ///< a file from which a run that was killed goes on
+  CheckpointOptions<Scalar> checkpoint = {};  ///< a file from which a run that was killed goes on
 };
 
 namespace detail {

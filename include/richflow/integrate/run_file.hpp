@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,20 +22,58 @@
 
 namespace richflow {
 
+template <class Scalar>
+struct CheckpointOptions;
+
+namespace detail {
+
+/// See below.
+template <class S>
+[[nodiscard]] RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, IntegrationState<S> state,
+                                          S end, bool is_fresh, const CheckpointOptions<S>& checkpoint);
+
+}  // namespace detail
+
+/// The path of a checkpoint. Made from a path it brings what reads and writes the file: a program that names none does
+/// not compile that.
+template <class Scalar>
+class CheckpointFile {
+ public:
+  /// None.
+  CheckpointFile() = default;
+  /// That file.
+  template <class Path>
+  requires std::is_convertible_v<Path&&, std::filesystem::path> CheckpointFile(Path&& path)  // NOLINT: as a path
+      : path_(std::forward<Path>(path)), run_(&detail::run_with_file<Scalar>) {}
+
+  /// Empty where there is none.
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  /// Whether there is none.
+  [[nodiscard]] bool empty() const { return path_.empty(); }
+  /// What reads and writes it.
+  [[nodiscard]] auto runner() const { return run_; }
+
+ private:
+  std::filesystem::path path_ = {};
+  decltype(&detail::run_with_file<Scalar>) run_ = nullptr;
+};
+
 /// A file by which a run that is killed is not lost: `integrate` writes its state and all it has kept to it, and goes
 /// on from it, bit for bit, where it finds one of the same run.
 ///
 ///     integrate(flow, w0, span, stepper, controller, {.checkpoint = {.file = "run.checkpoint"}})
+template <class Scalar>
 struct CheckpointOptions {
-  std::filesystem::path file = {};  ///< empty: none
-  double every_seconds = 60.0;      ///< of wall clock, between two writes; 0: after every step
-  Index every_steps = 0;            ///< and after so many accepted steps; 0: by the clock alone
+  CheckpointFile<Scalar> file = {};  ///< empty: none
+  double every_seconds = 60.0;       ///< of wall clock, between two writes; 0: after every step
+  Index every_steps = 0;             ///< and after so many accepted steps; 0: by the clock alone
 };
 
 namespace detail {
 
 /// Throws ArgumentError for intervals that make no sense.
-inline void check(const CheckpointOptions& options) {
+template <class S>
+void check(const CheckpointOptions<S>& options) {
   require(options.every_seconds >= 0.0, "checkpoint.every_seconds must not be negative, got ", options.every_seconds);
   require(options.every_steps >= 0, "checkpoint.every_steps must not be negative, got ", options.every_steps);
 }
@@ -68,7 +107,7 @@ class RunFile final : public AnyRunFile<S> {
  public:
   static constexpr const char* title = "richflow run 1";
 
-  RunFile(const CheckpointOptions& options, const RunIdentity<S>& identity, AnyValues<S>& values)
+  RunFile(const CheckpointOptions<S>& options, const RunIdentity<S>& identity, AnyValues<S>& values)
       : options_(options), identity_(identity), values_(values) {}
 
   [[nodiscard]] bool is_due(Index step) override {
@@ -82,16 +121,11 @@ class RunFile final : public AnyRunFile<S> {
  private:
   using Clock = std::chrono::steady_clock;
 
-  const CheckpointOptions& options_;
+  const CheckpointOptions<S>& options_;
   const RunIdentity<S> identity_;
   AnyValues<S>& values_;
   Clock::time_point last_ = Clock::now();
 };
-
-/// A run from `state`, kept in a file where the options name one.
-template <class S>
-[[nodiscard]] RunOutcome<S> run_or_go_on(RunParts<S> parts, const RunOptions<S>& options, IntegrationState<S> state,
-                                         S end, bool is_fresh, const CheckpointOptions& checkpoint);
 
 template <class S>
 RunIdentity<S> RunIdentity<S>::of(const IntegrationState<S>& start, const RunOutcome<S>& first_steps) {
@@ -145,7 +179,7 @@ void RunFile<S>::write(const IntegrationState<S>& state, const RunOutcome<S>& ke
     writer.field("values", Vector<S>(Eigen::Map<const Vector<S>>(columns.data(), columns.size())));
   }
   try {
-    write_file(options_.file, sealed_checkpoint(title, writer.text()));
+    write_file(options_.file.path(), sealed_checkpoint(title, writer.text()));
   } catch (const FileError& error) {
     throw CheckpointError(std::string("checkpoint: ") + error.what());
   }
@@ -154,7 +188,7 @@ void RunFile<S>::write(const IntegrationState<S>& state, const RunOutcome<S>& ke
 
 template <class S>
 void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept) const {
-  CheckpointReader reader(opened_checkpoint(title, checkpoint_content(options_.file)));
+  CheckpointReader reader(opened_checkpoint(title, checkpoint_content(options_.file.path())));
   int digits = 0;
   reader.field("digits", digits);
   require<CheckpointError>(digits == std::numeric_limits<S>::digits, "checkpoint: its numbers have ", digits,
@@ -197,9 +231,15 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept) const {
 }
 
 template <class S>
-RunOutcome<S> run_or_go_on(RunParts<S> parts, const RunOptions<S>& options, IntegrationState<S> state, S end,
-                           bool is_fresh, const CheckpointOptions& checkpoint) {
+RunOutcome<S> run_or_go_on(const RunParts<S>& parts, const RunOptions<S>& options, IntegrationState<S> state, S end,
+                           bool is_fresh, const CheckpointOptions<S>& checkpoint) {
   if (checkpoint.file.empty()) return Run<S>(parts, options, std::move(state), end).run(is_fresh);
+  return checkpoint.file.runner()(parts, options, std::move(state), end, is_fresh, checkpoint);
+}
+
+template <class S>
+RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, IntegrationState<S> state, S end,
+                            bool is_fresh, const CheckpointOptions<S>& checkpoint) {
   check(checkpoint);
   require(parts.values.is_storable(),
           "checkpoint: what save_at.value keeps is neither a number nor a vector, and has no place in the file");
@@ -222,7 +262,7 @@ RunOutcome<S> run_or_go_on(RunParts<S> parts, const RunOptions<S>& options, Inte
   RunFile<S> file(checkpoint, RunIdentity<S>::of(state, probe), values);
   RunOutcome<S> kept;
   for (const Quantity<S>& quantity : options.save_at.quantities) kept.table.add_quantity(quantity.name());
-  if (std::filesystem::exists(checkpoint.file)) {
+  if (std::filesystem::exists(checkpoint.file.path())) {
     file.read(state, kept);
     is_fresh = false;
   }
@@ -234,9 +274,9 @@ RunOutcome<S> run_or_go_on(RunParts<S> parts, const RunOptions<S>& options, Inte
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_RUN_FILE(prefix, S)                                                        \
-  prefix template struct detail::RunIdentity<S>;                                                        \
-  prefix template class detail::RunFile<S>;                                                             \
-  prefix template RunOutcome<S> detail::run_or_go_on(detail::RunParts<S>, const detail::RunOptions<S>&, \
-                                                     IntegrationState<S>, S, bool, const CheckpointOptions&);
+#define RICHFLOW_INSTANTIATE_RUN_FILE(prefix, S)                                                                 \
+  prefix template RunOutcome<S> detail::run_or_go_on(const detail::RunParts<S>&, const detail::RunOptions<S>&,   \
+                                                     IntegrationState<S>, S, bool, const CheckpointOptions<S>&); \
+  prefix template RunOutcome<S> detail::run_with_file(detail::RunParts<S>, const detail::RunOptions<S>&,         \
+                                                      IntegrationState<S>, S, bool, const CheckpointOptions<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_RUN_FILE)
