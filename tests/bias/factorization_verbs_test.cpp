@@ -84,3 +84,18 @@ TEST_CASE("factorizations without a theorem are refused by name", "[verbs]") {
   CHECK_THROWS_MATCHES(simulate(net, data, Start::uniform(Scale::from_log(-800))), ArgumentError,
                        message_contains("-800"));
 }
+
+TEST_CASE("measurements that no matrix has are refused where the flow is to fit them", "[verbs]") {
+  RandomStream random(104);
+  const MatrixFactorization<double> net(3, 3, 10);
+  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(0.1));
+  Vector<double> y(2);
+  y << 1.0, 2.0;
+  const Dataset twice(MatrixMeasurements<double>::entries(3, 3, {{0, 0}, {0, 0}}), y);
+  CHECK_THROWS_MATCHES(simulate(net, twice, w0), InfeasibleError, message_contains("(0, 0)"));
+  CHECK_NOTHROW(simulate(net, twice, w0, {.max_time = 0.1}));
+  const Dataset parallel(MatrixMeasurements<double>::dense(3, 3, Matrix<double>::Ones(2, 9)), y);
+  CHECK_THROWS_AS(simulate(net, parallel, w0), InfeasibleError);
+  y << 1.0, 1.0;
+  CHECK(simulate(net, Dataset(MatrixMeasurements<double>::entries(3, 3, {{0, 0}, {0, 0}}), y), w0).ok());
+}

@@ -61,6 +61,10 @@ TEST_CASE("log_spaced has exact ends and equal ratios") {
   CHECK(times.back() == 1e3);
   // One exponential of an argument below 14: a few roundings of it.
   for (std::size_t i = 1; i < times.size(); ++i) CHECK(std::abs(times[i] / times[i - 1] - 10.0) <= 100 * 10.0 * eps);
+  // A ratio that overflows; the exponential of a number of size 460.
+  const std::vector<double> wide = log_spaced(1e-200, 1e200, 5);
+  CHECK(std::abs(wide[2] - 1.0) <= 500 * eps);
+  CHECK(std::abs(wide[1] / 1e-100 - 1.0) <= 500 * eps);
   CHECK(log_spaced(2.0, 1.0, 1) == std::vector<double>{2.0});
   CHECK_THROWS_AS(log_spaced(0.0, 1.0, 3), ArgumentError);
   CHECK_THROWS_AS(log_spaced(2.0, 1.0, 3), ArgumentError);
@@ -93,6 +97,23 @@ TEST_CASE("quartiles over repetitions") {
         CHECK(std::abs(parts.columns("beta.75")(row, j) - quantile(0.75)) <= 10 * eps);
       }
   }
+  SECTION("a repetition that diverged does not spoil the others") {
+    const auto with = [](std::initializer_list<double> values) {
+      std::vector<Table<double>> tables;
+      for (const double value : values) {
+        tables.emplace_back("t");
+        tables.back().add_quantity("q");
+        tables.back().add_row(0.0, {Vector<double>::Constant(1, value)});
+      }
+      return quartiles(tables);
+    };
+    const double nan = std::nan("");
+    CHECK(with({1, infinity, 2})["q.50"][0] == 2.0);
+    CHECK(with({infinity, 1, infinity})["q.50"][0] == infinity);
+    CHECK(with({nan, 3, 2, 1, 0})["q.50"][0] == 2.0);
+    CHECK(with({3, nan, 1, 2, 0})["q.50"][0] == 2.0);
+    CHECK(with({1, nan, infinity})["q.50"][0] == infinity);
+  }
   CHECK_THROWS_AS(quartiles(std::vector<Table<double>>{}), ArgumentError);
   CHECK_THROWS_AS(quartiles(std::vector<Table<double>>{random_table(random, 4), random_table(random, 3)}),
                   ArgumentError);
@@ -120,6 +141,15 @@ TEST_CASE("a table as CSV is read back to the bit") {
   }
   CHECK_FALSE(std::getline(lines, line));
   CHECK_THROWS_AS(write_csv(folder.path() / "no" / "table.csv", table), FileError);
+}
+
+TEST_CASE("names with commas and quotes are quoted in CSV") {
+  const TemporaryFolder folder;
+  Table<double> table("t");
+  table.add_quantity("a, \"b\"");
+  table.add_row(1.0, {Vector<double>::Constant(1, 2.0)});
+  write_csv(folder.path() / "table.csv", table);
+  CHECK(content_of(folder.path() / "table.csv") == "t,\"a, \"\"b\"\"\"\n1,2\n");
 }
 
 TEST_CASE("a matrix for NumPy") {

@@ -151,6 +151,23 @@ TEST_CASE("schedules of steps") {
   CHECK(span.status == Status::reached_end);
   CHECK(span.t == 0.5 * t);
 
+  SECTION("a list that fills the span up to rounding reaches its end") {
+    const auto filled =
+        integrate(flow, p.w0, TimeSpan{0.0, 1e-2}, Euler{}, StepSchedule(std::vector<double>(10, 1e-3)));
+    CHECK(filled.status == Status::reached_end);
+    CHECK(filled.t == 1e-2);
+    CHECK(filled.step == 10);
+    const auto endless = integrate(flow, p.w0, TimeSpan{0.0, 1e-2}, Euler{}, StepSchedule([](Index) { return 1e-3; }));
+    CHECK(endless.step == 10);
+  }
+  SECTION("it goes on by the number of the step after an event within one") {
+    IntegrateOptions<double> until;
+    until.events = {zero_crossing("time", [&](double time, const Vector<double>&) { return time - 2.5e-3; })};
+    const auto cut = integrate(flow, p.w0, Steps{50}, Euler{}, StepSchedule(length), until);
+    REQUIRE(cut.status == Status::event);
+    const auto rest = resume(flow, cut.state, Steps{cut.step + 1}, Euler{}, StepSchedule(length));
+    CHECK(std::abs(rest.t - cut.t - length(cut.step)) <= 4 * eps * rest.t);
+  }
   SECTION("one that ends early says so, with the last state") {
     list.resize(20);
     const auto early = integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule(list));
@@ -310,6 +327,11 @@ TEST_CASE("weight decay on a flow and on descent") {
     }
     CHECK((beta.array().abs() > 1e-3).count() <= 4);  // at most N
   }
+  const auto negative = integrate(WithWeightDecay(flow, [](double t) { return t < 0.01 ? 0.1 : -0.1; }), p.w0,
+                                  Steps{100}, Descent{}, ConstantStep{1e-3});
+  CHECK(negative.status == Status::non_finite);
+  CHECK(negative.y.allFinite());
+  CHECK(negative.t <= 0.011);
   CHECK_THROWS_MATCHES(WithWeightDecay(flow, -1.0), ArgumentError, message_contains("lambda"));
   CHECK_THROWS_AS(WithWeightDecay(flow, infinity), ArgumentError);
 }

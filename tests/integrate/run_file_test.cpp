@@ -11,6 +11,7 @@
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/weight_decay.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/train/stochastic_gradient.hpp"
 #include "support/catch.hpp"
@@ -120,6 +121,42 @@ TEST_CASE("runs killed at random moments go on to the bit") {
   }
 }
 
+TEST_CASE("a run that an event has ended stays ended, and others go on as far as they are asked") {
+  const KilledProblem p(925);
+  const TemporaryFolder folder;
+  const GradientFlow flow(p.net, p.data);
+  IntegrateOptions<double> options;
+  options.checkpoint = {.file = folder.path() / "event"};
+  options.save_at.end = true;
+  const double half = 0.6;
+  const auto norm = [half](double, const Vector<double>& w) { return w.head(8).norm() - 1.5 * half; };
+  options.events = {zero_crossing("norm", norm)};
+  const auto run = [&](double end) {
+    return integrate(flow, p.w0, TimeSpan{0.0, end}, DormandPrince{}, PiController{.tolerance = {1e-8, 1e-10}},
+                     options);
+  };
+  const auto first = run(3.0);
+  CAPTURE(first.message);
+  REQUIRE(first.status == Status::event);
+  const auto again = run(3.0);
+  CHECK(again.status == Status::event);
+  CHECK(again.event_name == "norm");
+  CHECK(again.t == first.t);
+  CHECK(same_bits(again.y, first.y));
+  CHECK(again.times == first.times);
+
+  options.checkpoint = {.file = folder.path() / "span"};
+  options.events.clear();
+  const auto steps = [&](Index count) {
+    return integrate(flow, p.w0, Steps{count}, HeavyBall{}, ConstantStep{1e-3}, options);
+  };
+  REQUIRE(steps(40).step == 40);
+  const auto longer = steps(90);
+  CHECK(longer.step == 90);
+  options.checkpoint = {};
+  CHECK(same_bits(longer.y, steps(90).y));
+}
+
 TEST_CASE("a checkpoint of another run is refused and stays as it is") {
   const KilledProblem p(922);
   const TemporaryFolder folder;
@@ -146,10 +183,67 @@ TEST_CASE("a checkpoint of another run is refused and stays as it is") {
   refuses([&] { return run(other_order, p.w0, HeavyBall{.momentum = 0.5}, 1e-3); });
   const StochasticGradient other_batch(p.net, p.data, {.batch_size = 3, .seed = 3});
   refuses([&] { return run(other_batch, p.w0, HeavyBall{.momentum = 0.5}, 1e-3); });
+  refuses([&] { return run(WithWeightDecay(problem, 1e-5), p.w0, HeavyBall{.momentum = 0.5}, 1e-3); });
+  // The first three batches do not see the sample, the loss at the start does.
+  Vector<double> y = p.data.y();
+  y[4] += 1.0;
+  const Dataset relabelled(p.data.X(), y);
+  const StochasticGradient other_label(p.net, relabelled, sampling);
+  refuses([&] { return run(other_label, p.w0, HeavyBall{.momentum = 0.5}, 1e-3); });
   const KilledProblem q(923);
   const StochasticGradient other_data(q.net, q.data, sampling);
   refuses([&] { return run(other_data, p.w0, HeavyBall{.momentum = 0.5}, 1e-3); });
   CHECK(same_bits(run(problem, p.w0, HeavyBall{.momentum = 0.5}, 1e-3).y, first.y));
+}
+
+TEST_CASE("a checkpoint of a run that kept something else, or came further, is refused") {
+  const KilledProblem p(926);
+  const TemporaryFolder folder;
+  const GradientFlow flow(p.net, p.data);
+  IntegrateOptions<double> options;
+  options.checkpoint = {.file = folder.path() / "run"};
+  const auto steps = [&](Index count) {
+    return integrate(flow, p.w0, Steps{count}, Descent{}, ConstantStep{1e-3}, options);
+  };
+  const auto sum = [](const Vector<double>& w) { return w.sum(); };
+  const auto norm = [](const Vector<double>& w) { return w.norm(); };
+  options.save_at = {.times = {0.004, 0.008}, .steps = {5}, .quantities = {{"sum", sum}, {"norm", norm}}};
+  REQUIRE(steps(40).ok());
+  const auto refuses = [&](Index count, const std::string& part) {
+    CHECK_THROWS_MATCHES(steps(count), CheckpointError, message_contains(part));
+  };
+  refuses(10, "further");
+  options.save_at.quantities = {{"norm", norm}, {"sum", sum}};
+  refuses(40, "kept something else");
+  options.save_at.quantities = {{"sum", sum}, {"norm", norm}};
+  options.save_at.times = {0.004, 0.006};
+  refuses(40, "0.006");
+  options.save_at.times = {0.004, 0.008, 0.045};
+  options.save_at.steps = {5, 50};
+  const auto longer = steps(60);
+  CHECK(longer.table.num_rows() == 5);
+  CHECK(longer.step == 60);
+  options.save_at.steps = {5, 20};
+  refuses(60, "step 20");
+}
+
+TEST_CASE("a checkpoint that can no longer be written is no reason to lose the run") {
+  const KilledProblem p(927);
+  const GradientFlow flow(p.net, p.data);
+  IntegrateOptions<double> options;
+  const auto plain = integrate(flow, p.w0, Steps{20}, Descent{}, ConstantStep{1e-3}, options);
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder.path() / "inner");
+  options.checkpoint = {.file = folder.path() / "inner" / "run", .every_steps = 5};
+  const auto remove = [&](const StepView<double>& view) {
+    if (view.step == 3) std::filesystem::remove_all(folder.path() / "inner");
+    return Action::proceed;
+  };
+  options.observers = {remove};
+  const auto run = integrate(flow, p.w0, Steps{20}, Descent{}, ConstantStep{1e-3}, options);
+  CHECK(run.ok());
+  CHECK(same_bits(run.y, plain.y));
+  CHECK_THAT(run.message, text_contains("cannot write"));
 }
 
 TEST_CASE("a damaged file of a run, and one that cannot be") {

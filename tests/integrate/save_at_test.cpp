@@ -160,6 +160,13 @@ TEST_CASE("a dense solution is the interpolant of the run at any time") {
     CHECK((run.trajectory(run.t) - run.y).norm() <= 1e-13);
     CHECK((run.trajectory(0.5 * run.t) - Mixed::exact(0.5 * run.t)).norm() < 1e-7);
   }
+  SECTION("of a run of no length") {
+    IntegrateOptions<double> options;
+    options.save_at.dense = true;
+    const auto run = integrate(problem, Mixed::start(), TimeSpan{0, 0}, DormandPrince{}, tight, options);
+    CHECK(run.trajectory(0.0) == Mixed::start());
+    CHECK(run.trajectory.end() == 0.0);
+  }
   SECTION("not kept unless it is asked for") {
     const auto run = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, tight);
     CHECK(run.trajectory.empty());

@@ -92,6 +92,27 @@ void require_commuting_entries(const MatrixMeasurements<S>& measurements) {
             "completion; SchattenPath minimizes the one that is conjectured, simulate(net, data, w0) follows the flow");
 }
 
+/// Throws InfeasibleError where no matrix has these measurements. Observed entries are compared with each other; others
+/// cost a factorization of N x d1 d2 numbers, which is not made for more than 32 million of them.
+template <class S>
+void require_measurable(const BasicDataset<S>& data) {
+  const MatrixMeasurements<S>& measurements = data.measurements();
+  if (const auto* const observed = as_kind<EntryMeasurements<S>>(measurements)) {
+    Matrix<S> seen = Matrix<S>::Constant(measurements.rows(), measurements.cols(), std::numeric_limits<S>::quiet_NaN());
+    Index n = 0;
+    for (const auto [i, j] : observed->entries()) {
+      using std::isnan;
+      require<InfeasibleError>(isnan(seen(i, j)) || seen(i, j) == data.y()[n], "no matrix fits y: its entry (", i, ", ",
+                               j, ") is ", seen(i, j), " and ", data.y()[n]);
+      seen(i, j) = data.y()[n++];
+    }
+    return;
+  }
+  constexpr Index most = Index(1) << 25;
+  if (measurements.num_measurements() * measurements.rows() * measurements.cols() > most) return;
+  require_solution(BasicDataset<S>(dense_rows(measurements), data.y()));
+}
+
 /// Runs the lifted flow; `kept(w)` of what is kept.
 template <class M, class Kept>
 void simulate_lifted(const M& net, const BasicDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
@@ -99,6 +120,7 @@ void simulate_lifted(const M& net, const BasicDataset<typename M::Scalar>& data,
                      BasicSimulationRecord<typename M::Scalar>& result) {
   using S = typename M::Scalar;
   using std::sqrt;
+  if (is_until_fit(options)) require_measurable(data);
   const LiftedFlow<M> flow(net, data);
   require_size("w0", w0.size(), flow.dimension());
   BasicPiController<S> controller;

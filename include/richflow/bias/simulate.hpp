@@ -278,7 +278,10 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 /// which measured best over all alpha: exact in the kernel regime (2 to 6 steps), and the only one whose time at the
 /// end, where the loss is rounding, is right at a relative tolerance of 1e-4. At depth D >= 3 and alpha^(D-2) below
 /// some 1e-7 the dual variables have no digits left near their bounds; the 2d weights are followed instead (Ros34Pw2),
-/// and the end is checked: steps through the escapes of very deep nets may leave the flow, which ends as stalled.
+/// and the end is checked: steps through the escapes of very deep nets may leave the flow, which ends as stalled. The
+/// check is of grad Q, not of beta: where the minimum-l1 interpolator is not unique (integer data), weights that are
+/// followed may end at another one than `solve` finds. An escape takes a time of about alpha^(2-D); where it is shorter
+/// than the rounding of that time (D = 3 below log alpha = -34), the run ends as step_too_small or stalled.
 ///
 /// Throws DimensionError or ArgumentError where net, start, data and options do not fit, InfeasibleError when no beta
 /// fits y and nothing else says where to stop; trouble in the run is in the status. Cost per step: an N x N Jacobian,

@@ -80,21 +80,22 @@ template <class S = double>
   std::vector<S> out(static_cast<std::size_t>(count), first);
   if (count == 1) return out;
   require(last > first && isfinite(last), "log_spaced: last must be above first = ", first, " and finite, got ", last);
-  const S span = log(last / first);
+  const S span = log(last) - log(first);
   for (Index i = 1; i + 1 < count; ++i)
-    out[static_cast<std::size_t>(i)] = first * exp(span * static_cast<S>(i) / static_cast<S>(count - 1));
+    out[static_cast<std::size_t>(i)] = exp(log(first) + span * static_cast<S>(i) / static_cast<S>(count - 1));
   out.back() = last;
   return out;
 }
 
 /// Quartiles over repetitions: of every quantity `q` the columns `q.25`, `q.50` (the median) and `q.75`, by linear
-/// interpolation between order statistics. Throws ArgumentError without a table, or where one has other names or other
-/// first columns than the first one, DimensionError where a quantity has another width.
+/// interpolation between order statistics; NaN counts as larger than infinity. Throws ArgumentError without a table, or
+/// where one has other names or other first columns than the first one, DimensionError where a quantity has another
+/// width.
 template <class S>
 [[nodiscard]] Table<S> quartiles(const std::vector<Table<S>>& repetitions);
 
-/// Writes a table as CSV: one header line, a quantity of more numbers as `name[0]`, `name[1]`, ..., numbers with all
-/// their digits and a decimal point in any locale. Throws FileError naming the path.
+/// Writes a table as CSV (RFC 4180): one header line, a quantity of more numbers as `name[0]`, `name[1]`, ..., numbers
+/// with all their digits and a decimal point in any locale. Throws FileError naming the path.
 template <class S>
 void write_csv(const std::filesystem::path& path, const Table<S>& table);
 
@@ -177,13 +178,15 @@ Table<S> quartiles(const std::vector<Table<S>>& repetitions) {
       Vector<S> parts[3] = {Vector<S>(width), Vector<S>(width), Vector<S>(width)};
       for (Index j = 0; j < width; ++j) {
         for (std::size_t r = 0; r < sorted.size(); ++r) sorted[r] = quantity[r](row, j);
-        std::sort(sorted.begin(), sorted.end());
+        // NaN is beyond infinity.
+        std::sort(sorted.begin(), sorted.end(), [](S a, S b) { return a < b || (a == a && b != b); });
         for (std::size_t part = 0; part < 3; ++part) {
           const std::size_t scaled = (part + 1) * (sorted.size() - 1);  // four times the rank
           const std::size_t below = scaled / 4;
           const S weight = static_cast<S>(scaled % 4) / S(4);
           const S above = sorted[std::min(below + 1, sorted.size() - 1)];
-          parts[part][j] = sorted[below] + weight * (above - sorted[below]);
+          const bool is_exact = weight == S(0) || above == sorted[below];
+          parts[part][j] = is_exact ? sorted[below] : sorted[below] + weight * (above - sorted[below]);
         }
       }
       for (Vector<S>& part : parts) values.push_back(std::move(part));
@@ -199,13 +202,18 @@ void write_csv(const std::filesystem::path& path, const Table<S>& table) {
   text.imbue(std::locale::classic());
   text.precision(std::numeric_limits<S>::max_digits10);
   std::vector<Matrix<S>> columns;
-  text << table.first_name();
+  const auto cell = [](const std::string& name) {
+    if (name.find_first_of(",\"\r\n") == std::string::npos) return name;
+    std::string quoted = "\"";
+    for (const char c : name) quoted.append(c == '"' ? 2 : 1, c);
+    return quoted + '"';
+  };
+  text << cell(table.first_name());
   for (const std::string& name : table.names()) {
     columns.push_back(table.columns(name));
     const Index width = columns.back().cols();
     for (Index j = 0; j < width; ++j) {
-      text << ',' << name;
-      if (width > 1) text << '[' << j << ']';
+      text << ',' << cell(width > 1 ? name + "[" + std::to_string(j) + "]" : name);
     }
   }
   text << '\n';

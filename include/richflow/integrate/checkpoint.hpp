@@ -141,6 +141,7 @@ void for_each_field(Archive& archive, State& state) {
   archive.field("control_rejected", state.control.rejected);
   archive.field("control_origin", state.control.origin);
   archive.field("control_taken", state.control.taken);
+  archive.field("control_made", state.control.made);
   archive.field("bad_index", state.bad_index);
   archive.field("stall_probes", state.stall.probes);
   archive.field("stall_steps", state.stall.steps);

@@ -262,7 +262,9 @@ template <HasSource Problem, class Y0, class St, class Controller, class Value =
 Solution<detail::ScalarOfT<Problem>, Value> integrate(
     const Problem& problem, const Eigen::DenseBase<Y0>& y0, const Epochs& epochs, const St& stepper,
     const Controller& controller, const IntegrateOptions<detail::ScalarOfT<Problem>, Value>& options = {}) {
-  require(epochs.count > 0, "the number of epochs must be positive, got ", epochs.count);
+  const Index most = std::numeric_limits<Index>::max() / problem.steps_per_epoch();
+  require(epochs.count > 0 && epochs.count <= most, "the number of epochs must be in 1 .. ", most, ", got ",
+          epochs.count);
   return integrate(problem, y0, Steps{epochs.count * problem.steps_per_epoch()}, stepper, controller, options);
 }
 

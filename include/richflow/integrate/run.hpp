@@ -260,6 +260,7 @@ class Run {
   std::size_t next_time_ = 0;
   std::size_t next_step_ = 0;
   std::vector<Vector<Scalar>> row_ = {};  // of the table
+  std::string file_trouble_ = {};
   Index accepted_ = 0;
   Index rejected_ = 0;
   Index evaluations_ = 0;
@@ -350,7 +351,7 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
     using std::isfinite;
     if (plan.is_exhausted)
       return finish(Status::max_steps,
-                    sentence("the schedule has no positive and finite step after its first ", state_.control.taken,
+                    sentence("the schedule has no positive and finite step after its first ", state_.control.made,
                              ", at t = ", state_.t, ", step ", state_.step, ", before the end of the run"));
     if (!isfinite(plan.t_new)) return finish(Status::stalled, overflow_text());
     if (plan.too_small) {
@@ -435,6 +436,7 @@ Stall Run<Scalar>::commit(const StepPlan<Scalar>& plan) {
   }
   ++accepted_;
   ++state_.step;
+  ++state_.control.made;
   if (is_cut) {
     state_.y.swap(y_new_);
     state_.y.swap(event_y_);
@@ -488,7 +490,12 @@ void Run<Scalar>::keep() {
   const SubnormalScope scope(callers_mode_);
   state_.stats = stats();
   state_.memory = stepper_.memory();
-  file_->write(state_, outcome_);
+  try {
+    file_->write(state_, outcome_);
+    file_trouble_.clear();
+  } catch (const Error& error) {
+    file_trouble_ = error.what();  // a full disk is no reason to lose the run as well
+  }
 }
 
 template <class Scalar>
@@ -814,7 +821,6 @@ RunOutcome<Scalar> Run<Scalar>::finish(Status status, std::string message) {
   if (status == Status::stalled) state_.stall = {};
   state_.stats = stats();
   state_.memory = stepper_.memory();
-  if (file_ != nullptr) file_->write(state_, outcome_);
   outcome_.status = status;
   outcome_.message = std::move(message);
   outcome_.t = state_.t;
@@ -823,6 +829,8 @@ RunOutcome<Scalar> Run<Scalar>::finish(Status status, std::string message) {
   outcome_.event = fired_;
   if (fired_) outcome_.event_name = options_.events[*fired_].name();
   outcome_.stats = state_.stats;
+  if (file_ != nullptr) keep();
+  if (!file_trouble_.empty()) outcome_.message = sentence(outcome_.message, "; ", file_trouble_);
   outcome_.state = std::move(state_);
   return std::move(outcome_);
 }

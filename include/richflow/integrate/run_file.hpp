@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -78,8 +79,8 @@ void check(const CheckpointOptions<S>& options) {
   require(options.every_steps >= 0, "checkpoint.every_steps must not be negative, got ", options.every_steps);
 }
 
-/// By what a checkpoint knows its run: the start, and where the first steps lead, which no other problem, rule, source
-/// or controller shares.
+/// By what a checkpoint knows its run: the start, the loss there, which sees all data, where the first three steps
+/// lead, and what is kept. (A schedule or decay that differs later only is not seen.)
 template <class S>
 struct RunIdentity {
   Index dimension = 0;
@@ -87,8 +88,13 @@ struct RunIdentity {
   std::uint64_t start = 0;
   S probe_time = S(0);
   S probe = S(0);
+  S loss = S(0);  ///< 0 where the problem has none
+  std::uint64_t quantities = 0;
+  Index every = 0;
+  bool saves_start = false;
 
-  [[nodiscard]] static RunIdentity of(const IntegrationState<S>& start, const RunOutcome<S>& first_steps);
+  [[nodiscard]] static RunIdentity of(const IntegrationState<S>& start, const RunOutcome<S>& first_steps,
+                                      const AnyField<S>& problem, const RunOptions<S>& options);
   template <class Archive, class Self>
   static void for_each_field(Archive& archive, Self& self) {
     archive.field("dimension", self.dimension);
@@ -96,6 +102,10 @@ struct RunIdentity {
     archive.field("start", self.start);
     archive.field("probe_time", self.probe_time);
     archive.field("probe", self.probe);
+    archive.field("loss", self.loss);
+    archive.field("quantities", self.quantities);
+    archive.field("every", self.every);
+    archive.field("saves_start", self.saves_start);
   }
   /// Throws CheckpointError where this, of a file, is not that of the run.
   void check(const RunIdentity& run) const;
@@ -116,7 +126,7 @@ class RunFile final : public AnyRunFile<S> {
   }
   void write(const IntegrationState<S>& state, const RunOutcome<S>& kept) override;
   /// Throws CheckpointError, with nothing changed, where the file is damaged or of another run.
-  void read(IntegrationState<S>& state, RunOutcome<S>& kept) const;
+  void read(IntegrationState<S>& state, RunOutcome<S>& kept, const RunOptions<S>& options, S end) const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -128,7 +138,8 @@ class RunFile final : public AnyRunFile<S> {
 };
 
 template <class S>
-RunIdentity<S> RunIdentity<S>::of(const IntegrationState<S>& start, const RunOutcome<S>& first_steps) {
+RunIdentity<S> RunIdentity<S>::of(const IntegrationState<S>& start, const RunOutcome<S>& first_steps,
+                                  const AnyField<S>& problem, const RunOptions<S>& options) {
   RunIdentity identity;
   identity.dimension = start.y.size();
   identity.start_time = start.t;
@@ -139,6 +150,12 @@ RunIdentity<S> RunIdentity<S>::of(const IntegrationState<S>& start, const RunOut
     identity.probe += static_cast<S>(random.uniform(0.5, 1.5)) * (first_steps.y[i] - start.y[i]);
   using std::isfinite;
   if (!isfinite(identity.probe)) identity.probe = S(0);
+  if (problem.has_loss()) identity.loss = problem.loss(start.y);
+  if (!isfinite(identity.loss)) identity.loss = S(0);
+  for (const Quantity<S>& quantity : options.save_at.quantities)
+    identity.quantities = mix(identity.quantities ^ checksum(quantity.name()));
+  identity.every = options.save_at.every;
+  identity.saves_start = options.save_at.start;
   return identity;
 }
 
@@ -151,13 +168,19 @@ void RunIdentity<S>::check(const RunIdentity& run) const {
   // Another machine may round in another order.
   const auto agree = [](S a, S b) {
     using std::abs;
-    return abs(a - b) <= static_cast<S>(1e-4) * (abs(a) + abs(b));
+    using std::sqrt;
+    return abs(a - b) <= sqrt(std::numeric_limits<S>::epsilon()) * (abs(a) + abs(b));
   };
+  require<CheckpointError>(agree(loss, run.loss), "checkpoint: it is of another run, whose loss at the start is ", loss,
+                           " where that of this one is ", run.loss);
   require<CheckpointError>(agree(probe_time, run.probe_time) && agree(probe, run.probe),
                            "checkpoint: it is of another run, whose first steps from the same start lead elsewhere "
                            "(another problem, source, stepper, rule or step): by ",
                            probe, " to t = ", probe_time, " where those of this run go by ", run.probe,
                            " to t = ", run.probe_time);
+  require<CheckpointError>(quantities == run.quantities && every == run.every && saves_start == run.saves_start,
+                           "checkpoint: it is of a run that kept something else: another save_at.every, start or list "
+                           "of quantities");
 }
 
 template <class S>
@@ -171,6 +194,8 @@ void RunFile<S>::write(const IntegrationState<S>& state, const RunOutcome<S>& ke
     writer.field("time", kept.times[i]);
     writer.field("step", kept.steps[i]);
   }
+  writer.field("event", kept.event ? static_cast<Index>(*kept.event) : Index(-1));
+  writer.field("event_name", checksum(kept.event_name));
   values_.write(writer);
   writer.field("quantities", static_cast<Index>(kept.table.names().size()));
   for (const std::string& name : kept.table.names()) {
@@ -187,7 +212,7 @@ void RunFile<S>::write(const IntegrationState<S>& state, const RunOutcome<S>& ke
 }
 
 template <class S>
-void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept) const {
+void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept, const RunOptions<S>& options, S end) const {
   CheckpointReader reader(opened_checkpoint(title, checkpoint_content(options_.file.path())));
   int digits = 0;
   reader.field("digits", digits);
@@ -208,6 +233,22 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept) const {
     kept.times.push_back(time);
     kept.steps.push_back(step);
   }
+  require<CheckpointError>(found.step <= options.last_step && found.t <= end,
+                           "checkpoint: the run in it has come further than this one is to go, to t = ", found.t,
+                           ", step ", found.step);
+  const auto is_kept = [](const auto& all, auto value) {
+    return std::find(all.begin(), all.end(), value) != all.end();
+  };
+  for (const S time : options.save_at.times)
+    require<CheckpointError>(time > found.t || is_kept(kept.times, time),
+                             "checkpoint: the run in it has passed t = ", time, " and did not keep it");
+  for (const Index step : options.save_at.steps)
+    require<CheckpointError>(step > found.step || is_kept(kept.steps, step),
+                             "checkpoint: the run in it has passed step ", step, " and did not keep it");
+  Index event = -1;
+  std::uint64_t event_name = 0;
+  reader.field("event", event);
+  reader.field("event_name", event_name);
   values_.read(reader);
   Index quantities = 0;
   reader.field("quantities", quantities);
@@ -228,6 +269,12 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept) const {
     kept.table.add_row(kept.times[static_cast<std::size_t>(r)], row);
   }
   state = std::move(found);
+  // The same event of the same list has ended it: it does not go on behind that.
+  const auto position = static_cast<std::size_t>(event);
+  if (event >= 0 && position < options.events.size() && checksum(options.events[position].name()) == event_name) {
+    kept.event = position;
+    kept.event_name = options.events[position].name();
+  }
 }
 
 template <class S>
@@ -259,12 +306,24 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
   AnyValues<S>& values = parts.values;
   const RunOutcome<S> probe =
       Run<S>({probed.problem, probed.stepper, probed.controller, nothing}, few, state, end).run(is_fresh);
-  RunFile<S> file(checkpoint, RunIdentity<S>::of(state, probe), values);
+  RunFile<S> file(checkpoint, RunIdentity<S>::of(state, probe, parts.problem, options), values);
   RunOutcome<S> kept;
   for (const Quantity<S>& quantity : options.save_at.quantities) kept.table.add_quantity(quantity.name());
   if (std::filesystem::exists(checkpoint.file.path())) {
-    file.read(state, kept);
+    file.read(state, kept, options, end);
     is_fresh = false;
+    if (kept.event) {
+      kept.status = Status::event;
+      kept.message = sentence("the event ", kept.event_name, " had fired at t = ", state.t, ", step ", state.step);
+      kept.t = state.t;
+      kept.y = state.y;
+      kept.step = state.step;
+      kept.stats = state.stats;
+      kept.state = std::move(state);
+      return kept;
+    }
+  } else {
+    file.write(state, kept);  // where that cannot be, it is said before any work
   }
   parts.file = &file;
   return Run<S>(parts, options, std::move(state), end, std::move(kept)).run(is_fresh);

@@ -25,6 +25,7 @@ struct ControlMemory {
   bool rejected = false;              ///< the last attempt was rejected
   Scalar origin = Scalar(0);          ///< time from which `taken` counts
   Index taken = 0;                    ///< accepted steps since `origin`
+  Index made = 0;                     ///< accepted steps since the very start
 };
 
 /// The next attempt: a step of length `h` that ends at `t_new`.
@@ -128,10 +129,14 @@ class BasicStepSchedule {
 
   /// The next step.
   [[nodiscard]] StepPlan<Scalar> plan(Scalar t, Scalar end, const ControlMemory<Scalar>& memory) const {
-    if (memory.taken >= count_) return {Scalar(0), t, false, true};
-    const Scalar h = length_(memory.taken);
+    if (memory.made >= count_) return {Scalar(0), t, false, true};
+    const Scalar h = length_(memory.made);
     if (!is_step(h)) return {Scalar(0), t, false, true};
-    if (!(t + h < end)) return {end - t, end, false};
+    using std::abs;
+    using std::isfinite;
+    // Steps that fill the span up to the rounding of their sum do fill it.
+    const Scalar rounding = Scalar(64) * std::numeric_limits<Scalar>::epsilon() * abs(end);
+    if (!(t + h < end) || (isfinite(end) && end - (t + h) <= rounding)) return {end - t, end, false};
     return {h, t + h, !(t + h > t)};
   }
 

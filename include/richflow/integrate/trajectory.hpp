@@ -19,7 +19,7 @@ template <class S>
 class Trajectory {
  public:
   /// Whether nothing was kept.
-  [[nodiscard]] bool empty() const { return ends_.empty(); }
+  [[nodiscard]] bool empty() const { return points_.empty(); }
   /// The first time. Throws ArgumentError where nothing was kept.
   [[nodiscard]] S start() const {
     require_something();
@@ -28,7 +28,7 @@ class Trajectory {
   /// The last time. Throws as `start`.
   [[nodiscard]] S end() const {
     require_something();
-    return ends_.back();
+    return ends_.empty() ? start_ : ends_.back();
   }
   /// The state at time t. Throws ArgumentError for a time outside [start, end], or where nothing was kept.
   [[nodiscard]] Vector<S> operator()(S t) const;
@@ -55,9 +55,8 @@ class Trajectory {
 
 template <class S>
 Vector<S> Trajectory<S>::operator()(S t) const {
-  require_something();
-  require(t >= start_ && t <= ends_.back(), "t = ", t, " is outside the times of the run, [", start_, ", ",
-          ends_.back(), "]");
+  require(t >= start() && t <= end(), "t = ", t, " is outside the times of the run, [", start(), ", ", end(), "]");
+  if (ends_.empty()) return points_.front();
   const auto found = std::lower_bound(ends_.begin(), ends_.end(), t);
   const auto step = static_cast<std::size_t>(found - ends_.begin());
   const S begin = step == 0 ? start_ : ends_[step - 1];

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -17,6 +18,13 @@ namespace richflow {
 
 namespace detail {
 
+/// NaN, which ends a run, for a decay that is negative or not finite.
+template <class S>
+[[nodiscard]] S valid_decay(S lambda) {
+  using std::isfinite;
+  return isfinite(lambda) && lambda >= S(0) ? lambda : std::numeric_limits<S>::quiet_NaN();
+}
+
 /// A source whose gradients are those of `L + lambda |w|^2`.
 template <class S>
 class DecaySource final : public AnySource<S> {
@@ -27,7 +35,7 @@ class DecaySource final : public AnySource<S> {
   void begin_step(Index k, S t, const Vector<S>& w) override {
     inner_->begin_step(k, t, w);
     w_ = &w;
-    rate_ = S(2) * lambda_(t);
+    rate_ = S(2) * valid_decay<S>(lambda_(t));
   }
   void add_gradient(S scale, VectorRef<S> target) override {
     inner_->add_gradient(scale, target);
@@ -64,7 +72,7 @@ class WithWeightDecay {
     using std::isfinite;
     require(isfinite(lambda) && lambda >= Scalar(0), "lambda must be finite and not negative, got ", lambda);
   }
-  /// `lambda(t)`.
+  /// `lambda(t)`; one that is negative or not finite ends the run as non_finite.
   template <class F>
   requires(std::is_invocable_r_v<typename P::Scalar, const F&, typename P::Scalar>) WithWeightDecay(P problem, F lambda)
       : problem_(std::move(problem)), lambda_(std::move(lambda)) {}
@@ -79,7 +87,7 @@ class WithWeightDecay {
   /// `dw = -grad L(w) - 2 lambda(t) w`.
   void operator()(Scalar t, ConstVectorRef<Scalar> w, VectorRef<Scalar> dw) const {
     problem_(t, w, dw);
-    detail::add_multiple(Scalar(Scalar(-2) * lambda_(t)), w.data(), dw.data(), dw.size());
+    detail::add_multiple(Scalar(Scalar(-2) * detail::valid_decay<Scalar>(lambda_(t))), w.data(), dw.data(), dw.size());
   }
   /// L(w), without the decay.
   [[nodiscard]] Scalar loss(ConstVectorRef<Scalar> w) const requires HasLoss<P> { return problem_.loss(w); }
