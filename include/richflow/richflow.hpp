@@ -3,6 +3,7 @@
 /// @file
 /// Every public header but those of `richflow/testing/` and `richflow/sweep/mpi.hpp`, which needs MPI.
 
+#include "richflow/bias/effective_start.hpp"
 #include "richflow/bias/factorization.hpp"
 #include "richflow/bias/regularizer.hpp"
 #include "richflow/bias/simulate.hpp"

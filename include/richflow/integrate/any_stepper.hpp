@@ -6,6 +6,7 @@
 
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/any_field.hpp"
+#include "richflow/integrate/source.hpp"
 #include "richflow/integrate/stepper.hpp"
 
 namespace richflow::detail {
@@ -25,6 +26,8 @@ class AnyStepper {
   }
   /// Whether nothing lies between two steps: those of an algorithm, not of an integrator.
   [[nodiscard]] virtual bool is_discrete() const { return false; }
+  /// What the last step saw of the data; null where it is not one of a rule.
+  [[nodiscard]] virtual const StepResiduals<S>* residuals() const { return nullptr; }
 
   virtual void begin(S t, const Vector<S>& y) = 0;
   virtual void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) = 0;

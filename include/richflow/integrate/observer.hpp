@@ -14,7 +14,9 @@
 
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/integrate/checkpoint.hpp"
 #include "richflow/integrate/solution.hpp"
+#include "richflow/integrate/source.hpp"
 
 namespace richflow {
 
@@ -32,9 +34,12 @@ struct StepView {
   const Vector<Scalar>& y;     ///< state at t
   std::optional<Scalar> loss;  ///< loss at t, if an event needed it
   const Stats& stats;          ///< work so far
+  /// What the step saw of the data; null where it is not one of a rule.
+  const StepResiduals<Scalar>* residuals = nullptr;
 };
 
-/// A callable on a step view that returns an `Action`.
+/// A callable on a step view that returns an `Action`. One with members `write(detail::CheckpointWriter&) const` and
+/// `read(detail::CheckpointReader&)` is kept in the file of a run (CheckpointOptions) and goes on with it.
 ///
 ///     auto stop_when_large = [](const StepView<double>& view) {
 ///       return view.y.norm() > 10 ? Action::stop : Action::proceed;
@@ -57,14 +62,32 @@ class ObserverRef {
         call_([](void* object, const StepView<Scalar>& view) { return (*static_cast<O*>(object))(view); }) {
     static_assert(Observer<O, Scalar>,
                   "richflow: an observer must be callable as `Action (const StepView<Scalar>& view)`");
+    if constexpr (requires(const O& kept, O& found, detail::CheckpointWriter& writer,
+                           detail::CheckpointReader& reader) {
+                    kept.write(writer);
+                    found.read(reader);
+                  }) {
+      write_ = [](const void* object, detail::CheckpointWriter& writer) {
+        static_cast<const O*>(object)->write(writer);
+      };
+      read_ = [](void* object, detail::CheckpointReader& reader) { static_cast<O*>(object)->read(reader); };
+    }
   }
 
   /// Calls the observer.
   Action operator()(const StepView<Scalar>& view) const { return call_(object_, view); }
 
+  /// Whether it is kept in the file of a run.
+  [[nodiscard]] bool is_storable() const { return write_ != nullptr; }
+  /// What it has counted, to a file and from it.
+  void write(detail::CheckpointWriter& writer) const { write_(object_, writer); }
+  void read(detail::CheckpointReader& reader) const { read_(object_, reader); }
+
  private:
   void* object_;
   Action (*call_)(void*, const StepView<Scalar>&);
+  void (*write_)(const void*, detail::CheckpointWriter&) = nullptr;
+  void (*read_)(void*, detail::CheckpointReader&) = nullptr;
 };
 
 /// An observer that reports how far the run is, at most once per `interval`. It is silent unless given

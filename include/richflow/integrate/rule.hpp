@@ -39,6 +39,9 @@ namespace richflow {
 /// ones. `gradient` (a StepGradient) is at those, whatever becomes of w meanwhile. `memory` is the rule's own, zero at
 /// first and kept from step to step, also by checkpoints; it has `memory_size(P)` entries, or none where there is no
 /// such member. `step` is the length that the controller chose. Must not throw and must not allocate.
+///
+/// A rule that is linear in the gradients may have `double long_run_gain() const`: in all, a gradient g moves w by this
+/// times `-step * g`. EffectiveStart takes it from there.
 template <class R, class S>
 concept DescentRule = requires(const R& rule, const StepGradient<S>& gradient, S step, VectorRef<S> w,
                                VectorRef<S> memory) {
@@ -57,6 +60,8 @@ void require_momentum(const char* rule, S momentum) {
 /// Gradient descent, `w <- w - h g`: on a flow the same iterates as `Euler`. With one sample or a batch in each step
 /// stochastic gradient descent.
 struct Descent {
+  /// 1.
+  [[nodiscard]] static double long_run_gain() { return 1.0; }
   /// The step.
   template <class S>
   void operator()(const StepGradient<S>& gradient, std::type_identity_t<S> step, std::type_identity_t<VectorRef<S>> w,
@@ -71,6 +76,8 @@ struct HeavyBall {
 
   /// Throws ArgumentError unless `0 <= momentum < 1`.
   void check() const { detail::require_momentum("HeavyBall", momentum); }
+  /// 1 / (1 - m).
+  [[nodiscard]] double long_run_gain() const { return 1.0 / (1.0 - momentum); }
   /// v.
   [[nodiscard]] static Index memory_size(Index num_parameters) { return num_parameters; }
   /// The step.
@@ -91,6 +98,8 @@ struct Nesterov {
 
   /// Throws ArgumentError unless `0 <= momentum < 1`.
   void check() const { detail::require_momentum("Nesterov", momentum); }
+  /// 1 / (1 - m).
+  [[nodiscard]] double long_run_gain() const { return 1.0 / (1.0 - momentum); }
   /// v.
   [[nodiscard]] static Index memory_size(Index num_parameters) { return num_parameters; }
   /// The step.
@@ -130,6 +139,8 @@ class AnyRule {
   virtual ~AnyRule() = default;
   [[nodiscard]] virtual Index memory_size(Index num_parameters) const = 0;
   virtual void apply(const StepGradient<S>& gradient, S step, VectorRef<S> w, VectorRef<S> memory) const = 0;
+  /// 0 where it has none.
+  [[nodiscard]] virtual double long_run_gain() const = 0;
 };
 
 /// A copy of a rule.
@@ -147,6 +158,12 @@ class RuleOf final : public AnyRule<S> {
   }
   void apply(const StepGradient<S>& gradient, S step, VectorRef<S> w, VectorRef<S> memory) const override {
     rule_(gradient, step, w, memory);
+  }
+  [[nodiscard]] double long_run_gain() const override {
+    if constexpr (requires { rule_.long_run_gain(); })
+      return rule_.long_run_gain();
+    else
+      return 0.0;
   }
 
  private:
@@ -176,6 +193,7 @@ class RuleStepper final : public AnyStepper<S> {
   [[nodiscard]] bool has_long_steps() const override { return false; }
   [[nodiscard]] S step_floor() const override { return S(0); }
   [[nodiscard]] bool is_discrete() const override { return true; }
+  [[nodiscard]] const StepResiduals<S>* residuals() const override { return &residuals_; }
 
  private:
   const AnyRule<S>& rule_;
@@ -183,6 +201,7 @@ class RuleStepper final : public AnyStepper<S> {
   Vector<S> memory_ = {};
   Vector<S> memory_new_ = {};  // so that a step that fails leaves the memory of the last good one
   Index next_step_ = 0;
+  StepResiduals<S> residuals_ = {};
   StepCounters counters_ = {};
 };
 
@@ -211,6 +230,9 @@ void RuleStepper<S>::step(S t, S h, const Vector<S>& y, Vector<S>& y_new) {
   memory_new_ = memory_;
   source_->begin_step(next_step_, t, y);
   rule_.apply(StepGradient<S>(*source_), h, y_new, memory_new_);
+  residuals_ = source_->residuals();
+  residuals_.h = h;
+  residuals_.long_run_gain = rule_.long_run_gain();
   ++counters_.evaluations;
 }
 

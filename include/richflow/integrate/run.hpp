@@ -466,7 +466,7 @@ Action Run<Scalar>::show() {
   const Stats now = stats();
   const Vector<Scalar>& y = state_.y;
   const SubnormalScope scope(callers_mode_);
-  const StepView<Scalar> view{state_.step, t_previous_, state_.t, start_, end_, y, loss_, now};
+  const StepView<Scalar> view{state_.step, t_previous_, state_.t, start_, end_, y, loss_, now, stepper_.residuals()};
   for (const ObserverRef<Scalar>& observer : options_.observers)
     if (observer(view) == Action::stop) action = Action::stop;
   return action;

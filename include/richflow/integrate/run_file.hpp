@@ -18,6 +18,7 @@
 #include "richflow/core/random.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/checkpoint.hpp"
+#include "richflow/integrate/observer.hpp"
 #include "richflow/integrate/run.hpp"
 #include "richflow/integrate/solution.hpp"
 
@@ -117,8 +118,9 @@ class RunFile final : public AnyRunFile<S> {
  public:
   static constexpr const char* title = "richflow run 1";
 
-  RunFile(const CheckpointOptions<S>& options, const RunIdentity<S>& identity, AnyValues<S>& values)
-      : options_(options), identity_(identity), values_(values) {}
+  RunFile(const CheckpointOptions<S>& options, const RunIdentity<S>& identity, AnyValues<S>& values,
+          const std::vector<ObserverRef<S>>& observers)
+      : options_(options), identity_(identity), values_(values), observers_(observers) {}
 
   [[nodiscard]] bool is_due(Index step) override {
     if (options_.every_steps > 0 && step % options_.every_steps == 0) return true;
@@ -134,6 +136,7 @@ class RunFile final : public AnyRunFile<S> {
   const CheckpointOptions<S>& options_;
   const RunIdentity<S> identity_;
   AnyValues<S>& values_;
+  const std::vector<ObserverRef<S>>& observers_;
   Clock::time_point last_ = Clock::now();
 };
 
@@ -203,6 +206,8 @@ void RunFile<S>::write(const IntegrationState<S>& state, const RunOutcome<S>& ke
     const Matrix<S> columns = kept.table.columns(name).transpose();
     writer.field("values", Vector<S>(Eigen::Map<const Vector<S>>(columns.data(), columns.size())));
   }
+  for (const ObserverRef<S>& observer : observers_)
+    if (observer.is_storable()) observer.write(writer);
   try {
     write_file(options_.file.path(), sealed_checkpoint(title, writer.text()));
   } catch (const FileError& error) {
@@ -268,6 +273,8 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept, const Run
     for (std::size_t i = 0; i < names.size(); ++i) row[i] = columns[i].segment(r * widths[i], widths[i]);
     kept.table.add_row(kept.times[static_cast<std::size_t>(r)], row);
   }
+  for (const ObserverRef<S>& observer : observers_)
+    if (observer.is_storable()) observer.read(reader);
   state = std::move(found);
   // The same event of the same list has ended it: it does not go on behind that.
   const auto position = static_cast<std::size_t>(event);
@@ -306,7 +313,7 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
   AnyValues<S>& values = parts.values;
   const RunOutcome<S> probe =
       Run<S>({probed.problem, probed.stepper, probed.controller, nothing}, few, state, end).run(is_fresh);
-  RunFile<S> file(checkpoint, RunIdentity<S>::of(state, probe, parts.problem, options), values);
+  RunFile<S> file(checkpoint, RunIdentity<S>::of(state, probe, parts.problem, options), values, options.observers);
   RunOutcome<S> kept;
   for (const Quantity<S>& quantity : options.save_at.quantities) kept.table.add_quantity(quantity.name());
   if (std::filesystem::exists(checkpoint.file.path())) {

@@ -13,6 +13,20 @@
 
 namespace richflow {
 
+/// What a step of a rule saw of the data: `grad L_B = J_B^T G` over its batch B, by G, the derivatives of the loss in
+/// the outputs (with label noise, where there was some). Observers that add up residuals read it (StepView).
+template <class S>
+struct StepResiduals {
+  const S* slopes = nullptr;        ///< G, `size` values of a model with one output; null where the source knows none
+  const Index* samples = nullptr;   ///< which, `size` numbers of rows of X; null: 0, 1, ..., size - 1
+  Index size = 0;                   ///< samples of the batch
+  S weight = S(1);                  ///< what G is multiplied with: 1, or for gradients of means 1 / size
+  S decay = S(0);                   ///< 2 lambda of the step: `2 lambda w` was added to the gradient
+  bool has_gradient_noise = false;  ///< whether noise was added that is not `J_B^T` of anything
+  S h = S(0);                       ///< length of the step
+  double long_run_gain = 0.0;       ///< of the rule; 0 where it has none
+};
+
 /// A source of gradients: one for each step k = 0, 1, ... of a run. What step k sees (which samples, which noise) may
 /// depend on k and on the seeds of the source alone, so that a run that goes on from step k sees what it would have
 /// seen. A problem hands one out by `make_source()` (HasSource).
@@ -26,6 +40,9 @@ class AnySource {
 
   /// `target += scale * gradient`, P values.
   virtual void add_gradient(S scale, VectorRef<S> target) = 0;
+
+  /// What the step saw, valid until the next `begin_step`. As it is here: nothing is known.
+  [[nodiscard]] virtual StepResiduals<S> residuals() { return {}; }
 };
 
 /// What a DescentRule sees of the gradient at w.

@@ -41,6 +41,11 @@ class DecaySource final : public AnySource<S> {
     inner_->add_gradient(scale, target);
     add_multiple(S(scale * rate_), w_->data(), target.data(), target.size());
   }
+  [[nodiscard]] StepResiduals<S> residuals() override {
+    StepResiduals<S> seen = inner_->residuals();
+    seen.decay += rate_;
+    return seen;
+  }
 
  private:
   std::unique_ptr<AnySource<S>> inner_;

@@ -170,6 +170,7 @@ class BatchSource final : public AnySource<S> {
 
   void begin_step(Index k, S t, const Vector<S>& w) override;
   void add_gradient(S scale, VectorRef<S> target) override;
+  [[nodiscard]] StepResiduals<S> residuals() override;
 
  private:
   void take_samples(Index k);
@@ -178,6 +179,7 @@ class BatchSource final : public AnySource<S> {
   std::vector<Index> order_ = {};
   Vector<S> noise_ = {};
   Index epoch_ = -1;  // of order_
+  Index first_ = 0;   // of the batch in order_
   Index size_ = 0;
   bool has_all_ = false;
 };
@@ -247,6 +249,7 @@ void BatchSource<S>::take_samples(Index k) {
   }
   if (sampling.with_replacement) {
     RandomStream random = RandomStream(sampling.seed, static_cast<std::uint64_t>(k)).child("samples");
+    first_ = 0;
     size_ = sampling.batch_size;
     for (std::size_t b = 0; b < static_cast<std::size_t>(size_); ++b)
       order_[b] = static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(N)));
@@ -260,9 +263,9 @@ void BatchSource<S>::take_samples(Index k) {
     RandomStream random(sampling.seed, static_cast<std::uint64_t>(epoch_));
     shuffle(random, order_);
   }
-  const Index first = (k % batches) * sampling.batch_size;
-  size_ = std::min(sampling.batch_size, N - first);
-  batch.gather(order_.data() + first, size_);
+  first_ = (k % batches) * sampling.batch_size;
+  size_ = std::min(sampling.batch_size, N - first_);
+  batch.gather(order_.data() + first_, size_);
 }
 
 template <class S>
@@ -292,6 +295,18 @@ void BatchSource<S>::add_gradient(S scale, VectorRef<S> target) {
   const S weight = sampling.mean ? scale / static_cast<S>(size_) : scale;
   loss_.evaluation_.add_pullback(loss_.batch_->F(size_), weight, target);
   if (noise_.size() > 0) add_multiple(S(scale * sampling.gradient_noise), noise_.data(), target.data(), target.size());
+}
+
+template <class S>
+StepResiduals<S> BatchSource<S>::residuals() {
+  const Sampling<S>& sampling = loss_.sampling_;
+  StepResiduals<S> seen;
+  seen.size = size_;
+  if (loss_.batch_->num_outputs() == 1) seen.slopes = loss_.batch_->F(size_).data();
+  if (sampling.batch_size > 0) seen.samples = order_.data() + first_;
+  if (sampling.mean) seen.weight = S(1) / static_cast<S>(size_);
+  seen.has_gradient_noise = sampling.gradient_noise > S(0);
+  return seen;
 }
 
 }  // namespace detail
