@@ -228,6 +228,43 @@ void check(const AlphaPathOptions& options, AlphaPath& path) {
         " (some integrations did not reach their loss)");
 }
 
+/// The algorithm at every scale of the path.
+void add_algorithm(const AlphaPathProblem& problem, const AlphaPathOptions& options, AlphaPath& path) {
+  const AlgorithmOptions& algorithm = *options.algorithm;
+  path.algorithm = describe(algorithm, problem.train);
+  std::vector<const AlphaPathRow*> solved;
+  for (const AlphaPathRow& row : path.rows)
+    if (!row.simulated) solved.push_back(&row);
+  path.algorithm_rows.resize(solved.size());
+  Progress progress(path.algorithm, static_cast<double>(solved.size()));
+  parallel_for(static_cast<Index>(solved.size()),
+               [&](Index k) {
+                 const auto slot = static_cast<std::size_t>(k);
+                 path.algorithm_rows[slot] = run_algorithm(problem.train, problem.shape, options.depth,
+                                                           solved[slot]->scale, solved[slot]->beta, algorithm);
+                 progress.finish();
+               },
+               {.threads = options.threads});
+  double difference = 0.0;
+  std::size_t predicted = 0;
+  for (const AlgorithmRow& row : path.algorithm_rows)
+    if (row.ok) {
+      ++predicted;
+      difference = std::max(difference, row.difference);
+    }
+  if (predicted == 0)
+    throw ArgumentError(path.algorithm + " has no end to compare at any scale: at log alpha = " +
+                        short_number(path.algorithm_rows.back().scale.log()) + " " +
+                        path.algorithm_rows.back().message);
+  std::string text = "at depth " + std::to_string(options.depth) +
+                     " the prediction from the effective start meets the run (" + path.algorithm +
+                     "): largest relative difference";
+  if (predicted < path.algorithm_rows.size())
+    text += " at the " + std::to_string(predicted) + " of " + std::to_string(path.algorithm_rows.size()) +
+            " scales where there is one";
+  path.claims.push_back(claim_at_most("alpha_path", text, difference, 1e-8));
+}
+
 }  // namespace
 
 AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<int, int> classes, Index per_class,
@@ -272,6 +309,7 @@ AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesyst
 AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options) {
   const Index depth = options.depth;
   require(depth >= 2, "depth must be at least 2, got ", depth);
+  if (options.algorithm) check(*options.algorithm, problem.train);
   AlphaPath path;
   path.depth = depth;
   // Before powers of the shape hide what is wrong with it.
@@ -292,6 +330,7 @@ AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& op
   path.kernel_accuracy = accuracy(problem, path.kernel_end);
   path.rich_accuracy = accuracy(problem, path.rich_end);
   check(options, path);
+  if (options.algorithm) add_algorithm(problem, options, path);
   return path;
 }
 
@@ -311,6 +350,18 @@ void write_coefficients(const AlphaPath& path, const std::filesystem::path& fold
   };
   write(false, "beta.csv");
   if (has_simulated(path)) write(true, "beta_simulated.csv");
+}
+
+void write_algorithm(const AlphaPath& path, const std::filesystem::path& folder) {
+  CsvWriter table({"log_alpha", "i", "beta", "predicted", "effective_log_scale", "log_offset_ratio"});
+  const auto cell = [](const Vector<double>& values, Index i) {
+    return values.size() > 0 ? CsvCell(values[i]) : CsvCell::empty();
+  };
+  for (const AlgorithmRow& row : path.algorithm_rows)
+    for (Index i = 0; i < path.rich_end.size(); ++i)
+      table.row({row.scale.log(), i, cell(row.beta, i), cell(row.predicted, i), cell(row.effective_log_scale, i),
+                 cell(row.log_offset_ratio, i)});
+  table.write(folder / "algorithm.csv");
 }
 
 void write_path(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder) {
@@ -390,7 +441,8 @@ Axis axis_of(const AlphaPath& path) {
 }
 
 /// Writes what the picture needs, coefficient by coefficient with blank lines between, those that are large at
-/// the rich end last (on top): the ends (kind 1), the path (0) and, for the largest, the integrated path (2).
+/// the rich end last (on top): the ends (kind 1), the path (0) and, for the largest, the integrated path (2) and the
+/// ends of the algorithm (3).
 void write_curves(const AlphaPath& path, const std::filesystem::path& folder) {
   const Axis axis = axis_of(path);
   Vector<double> largest = path.kernel_end.cwiseAbs().cwiseMax(path.rich_end.cwiseAbs());
@@ -424,6 +476,9 @@ void write_curves(const AlphaPath& path, const std::filesystem::path& folder) {
     for (const AlphaPathRow& row : path.rows)
       if (row.simulated) point(row.scale.log(), row.beta[i], colour, 2);
     text += "\n";
+    for (const AlgorithmRow& row : path.algorithm_rows)
+      if (row.beta.size() > 0) point(row.scale.log(), row.beta[i], colour, 3);
+    text += "\n";
   }
   write_file(folder / "alpha_path_curves.csv", text);
 }
@@ -433,6 +488,7 @@ void write_curves(const AlphaPath& path, const std::filesystem::path& folder) {
 void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,
                              const std::filesystem::path& folder) {
   write_coefficients(path, folder);
+  if (!path.algorithm_rows.empty()) write_algorithm(path, folder);
   write_path(problem, path, folder);
   write_curves(path, folder);
 }
@@ -449,6 +505,7 @@ Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& pat
   picture.alt = "The coefficients of the flow's limit at depth " + std::to_string(path.depth) +
                 " against log alpha, from the kernel end on the left to the rich end on the "
                 "right, with the minimum-l2 and minimum-l1 interpolators at the margins";
+  if (!path.algorithm_rows.empty()) picture.alt += ", and where " + path.algorithm + " ended";
   picture.alt += problem.test ? "; below, the test accuracy along the path." : ".";
   picture.width = 1000;
   picture.height = problem.test ? 760 : 560;
@@ -464,7 +521,8 @@ Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& pat
       word("rich_label", "min ℓ_1" + over_shape(problem, path.depth - 2)) +
       word("heading", without_quotes(problem.name) + ": N = " + std::to_string(problem.train.num_samples()) +
                           ", d = " + std::to_string(d) + ", depth " + std::to_string(path.depth) +
-                          (drawn < d ? " (the " + std::to_string(drawn) + " largest coefficients)" : ""));
+                          (drawn < d ? " (the " + std::to_string(drawn) + " largest coefficients)" : "") +
+                          (path.algorithm.empty() ? "" : "; crosses: end of " + path.algorithm));
   picture.commands = R"gp(set multiplot
 set lmargin at screen 0.105
 set rmargin at screen 0.98
@@ -483,7 +541,8 @@ set key top left Left reverse at high, graph 0.99
 circles = with_simulated ? "flow integrated (twelve largest coefficients)" : ""
 plot "alpha_path_curves.csv" using "position":(column("kind") == 0 ? column("beta") : NaN):"colour" with lines lw line lc rgb variable, \
      "" using "position":(column("kind") == 1 ? column("beta") : NaN):"colour" with points pt 7 ps dot lc rgb variable, \
-     "" using "position":(column("kind") == 2 ? column("beta") : NaN) with points pt 6 ps 0.7 lw 1.1 lc rgb ink title circles
+     "" using "position":(column("kind") == 2 ? column("beta") : NaN) with points pt 6 ps 0.7 lw 1.1 lc rgb ink title circles, \
+     "" using "position":(column("kind") == 3 ? column("beta") : NaN) with points pt 2 ps 0.6 lw 1.3 lc rgb ink
 if (with_accuracy) {
 set tmargin at screen 0.36
 set bmargin at screen 0.10

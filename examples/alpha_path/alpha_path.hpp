@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "algorithm.hpp"
 #include "claims.hpp"
 #include "csv.hpp"
 #include "plot.hpp"
@@ -47,8 +48,9 @@ struct AlphaPathOptions {
   Index depth = 2;                 ///< D >= 2
   std::vector<Scale> scales = {};  ///< empty: `num_scales` from the kernel end of this data well into the rich regime
   int num_scales = 73;
-  bool simulate = false;  ///< also integrate the flow
-  int threads = 0;        ///< for the integrations; the solver follows one path
+  bool simulate = false;                           ///< also integrate the flow
+  int threads = 0;                                 ///< for the integrations; the solver follows one path
+  std::optional<AlgorithmOptions> algorithm = {};  ///< run at every scale, beside the flow
 };
 
 /// One scale, by one road.
@@ -79,18 +81,23 @@ struct AlphaPath {
   bool has_unique_rich_end = true;  ///< false where others of that norm are not excluded; the limit is then one of them
   double kernel_accuracy = 0.0;     ///< test accuracies of these two; NaN without test data
   double rich_accuracy = 0.0;
+  std::string algorithm = {};                     ///< its name and parameters; empty: none was run
+  std::vector<AlgorithmRow> algorithm_rows = {};  ///< one for each scale, from the largest alpha
   std::vector<Claim> claims = {};
 };
 
 /// Computes the path. Equal scales are taken once. Throws InfeasibleError when nothing fits the data, ArgumentError
-/// for a depth below 2 or a shape that is not positive.
+/// for a depth below 2, a shape that is not positive, parameters of the algorithm out of range, and where it diverges
+/// at every scale.
 [[nodiscard]] AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options);
 
-/// Names of the tables that a user reads; the last one is there when the flow was integrated.
-inline const std::vector<std::string> alpha_path_tables = {"beta.csv", "path.csv", "beta_simulated.csv"};
+/// Names of the tables that a user reads; the last ones are there when the flow was integrated and an algorithm run.
+inline const std::vector<std::string> alpha_path_tables = {"beta.csv", "path.csv", "beta_simulated.csv",
+                                                           "algorithm.csv"};
 
-/// Writes `beta.csv` (the minimizers), `beta_simulated.csv` (where the flow was integrated), `path.csv` and
-/// `alpha_path_curves.csv` (what the picture draws).
+/// Writes `beta.csv` (the minimizers), `beta_simulated.csv` (where the flow was integrated), `algorithm.csv` (where the
+/// algorithm ended, the prediction and the effective start), `path.csv` and `alpha_path_curves.csv` (what the picture
+/// draws).
 void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,
                              const std::filesystem::path& folder);
 

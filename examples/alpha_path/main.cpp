@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
@@ -8,6 +9,7 @@
 #include "list.hpp"
 #include "options.hpp"
 #include "program.hpp"
+#include "text.hpp"
 
 namespace {
 
@@ -26,6 +28,13 @@ struct Arguments {
   std::optional<std::string> alpha = {};
   std::optional<std::string> log_alpha = {};
   bool simulate = false;
+  std::string algorithm = {};
+  std::optional<std::string> step = {};
+  richflow::Index steps = 10'000;
+  richflow::Index batch = 0;
+  std::optional<std::string> noise = {};
+  std::optional<std::string> momentum = {};
+  std::optional<std::string> decay = {};
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
@@ -49,6 +58,32 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--log-alpha", arguments.log_alpha, "Their natural logarithms: a,b,c or from:to:count, evenly spaced")
       ->excludes(alpha);
   app.add_flag("--simulate", arguments.simulate, "Integrate the flow at every scale, too");
+  auto* algorithm =
+      app.add_option(
+             "--algorithm", arguments.algorithm,
+             "Run an algorithm at every scale, too (descent, sgd, label-noise, momentum, decay), and compare its "
+             "end with the prediction from its effective start")
+          ->check(CLI::IsMember(algorithm_names));
+  app.add_option(
+         "--step", arguments.step,
+         "Step of the algorithm; not given: at each scale half of what is stable at the flow's limit (times 1 - "
+         "momentum)")
+      ->needs(algorithm);
+  add_integer_option(app, "--steps", arguments.steps, 1, 1'000'000'000, "Steps of the algorithm, at most")
+      ->needs(algorithm);
+  add_integer_option(app, "--batch", arguments.batch, 0, 1'000'000'000,
+                     "Samples of a step, each once per epoch; 0: 1 for sgd, all for the others")
+      ->needs(algorithm);
+  app.add_option("--noise", arguments.noise,
+                 "label-noise: its standard deviation; not given: a tenth of the root mean square of y")
+      ->needs(algorithm);
+  app.add_option("--momentum", arguments.momentum, "momentum: m of the heavy ball, in [0, 1); not given: 0.9")
+      ->needs(algorithm);
+  app.add_option(
+         "--decay", arguments.decay,
+         "decay: lambda of L + lambda |w|^2; not given: a thousandth of 2 max |X^T y|, from which on nothing is "
+         "fitted")
+      ->needs(algorithm);
   app.add_option("--data", arguments.data, "Without --x: folder of images in MNIST's format")
       ->excludes(x)
       ->capture_default_str();
@@ -78,6 +113,53 @@ std::vector<richflow::Scale> scales_of(const Arguments& arguments) {
     for (const double log_alpha : parse_list("--log-alpha", *arguments.log_alpha, Spacing::linear))
       scales.push_back(richflow::Scale::from_log(log_alpha));
   return scales;
+}
+
+std::optional<AlgorithmOptions> algorithm_of(const Arguments& arguments, std::uint64_t seed) {
+  if (arguments.algorithm.empty()) return std::nullopt;
+  AlgorithmOptions options;
+  const auto name = std::find(algorithm_names.begin(), algorithm_names.end(), arguments.algorithm);
+  options.kind = static_cast<AlgorithmKind>(name - algorithm_names.begin());
+  const auto number = [&](const char* option, const std::optional<std::string>& text, AlgorithmKind kind) {
+    richflow::require(!text || options.kind == kind, option, " belongs to --algorithm ",
+                      algorithm_names.at(static_cast<std::size_t>(kind)), ", not to ", arguments.algorithm);
+    return text ? std::optional<double>(parse_nonnegative(option, *text)) : std::nullopt;
+  };
+  options.step = number("--step", arguments.step, options.kind);
+  options.steps = arguments.steps;
+  if (arguments.batch > 0) options.batch = arguments.batch;
+  options.noise = number("--noise", arguments.noise, AlgorithmKind::label_noise);
+  if (const auto momentum = number("--momentum", arguments.momentum, AlgorithmKind::momentum))
+    options.momentum = *momentum;
+  options.decay = number("--decay", arguments.decay, AlgorithmKind::decay);
+  options.seed = seed;
+  return options;
+}
+
+void print_algorithm(const AlphaPathProblem& problem, const AlphaPath& path) {
+  std::printf("%s, depth %td, and the flow from its effective start\n", path.algorithm.c_str(), path.depth);
+  std::printf("%10s %10s %8s %10s %12s %12s %12s %12s\n", "log alpha", "step", "steps", "loss/|y|^2", "|beta|_1",
+              "prediction", "without", "sign changes");
+  bool any_dead = false;
+  for (const AlgorithmRow& row : path.algorithm_rows) {
+    std::printf("%10.4g %10.3g %8td", row.scale.log(), row.step, row.steps);
+    if (row.ok)
+      std::printf(" %10.2g %12.6g %12.2g %12.2g %12td\n", row.loss, row.beta.lpNorm<1>(), row.difference, row.from_flow,
+                  row.sign_changes);
+    else
+      std::printf("  %s\n", row.message.c_str());
+    any_dead = any_dead || row.is_dead;
+  }
+  std::printf(
+      "prediction: largest |beta - predicted| over the largest |beta|; without: the same for the flow from the run's "
+      "own "
+      "start.\n");
+  const std::string rest = path.depth > 2
+                               ? "At depth D >= 3 that attracts whatever lambda is, and small alpha goes nowhere else."
+                               : "At depth 2 that is the end for lambda >= 2 max |X^T y| = " +
+                                     short_number(largest_useful_decay(problem.train)) + ".";
+  if (any_dead) std::printf("At some scales weight decay has put the net to rest: beta = 0. %s\n", rest.c_str());
+  std::fflush(stdout);
 }
 
 void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
@@ -120,6 +202,7 @@ int main(int argc, char** argv) {
     options.scales = scales_of(arguments);
     options.simulate = arguments.simulate;
     options.threads = common.threads;
+    options.algorithm = algorithm_of(arguments, common.seed);
     if (common.effort == Effort::quick) options.num_scales = 25;
     if (common.effort == Effort::full) options.num_scales = 241;
     const AlphaPathProblem problem =
@@ -128,6 +211,7 @@ int main(int argc, char** argv) {
                             : csv_problem(arguments.x, arguments.y, arguments.shape, format_of(arguments));
     const AlphaPath path = alpha_path(problem, options);
     print_table(problem, path);
+    if (options.algorithm) print_algorithm(problem, path);
     write_alpha_path_tables(problem, path, common.out);
     return ProgramResult{path.claims,
                          {alpha_path_picture(problem, path)},

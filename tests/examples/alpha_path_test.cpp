@@ -389,3 +389,101 @@ TEST_CASE("images of two classes become a problem with test data") {
                        message_contains("class 3 has 2 training images, 3 were asked for"));
   CHECK_THROWS_AS(image_problem(folder.path(), {3, 8}, 0, 1), richflow::ArgumentError);
 }
+
+TEST_CASE("alpha_path runs an algorithm beside the flow, and predicts its end from its effective start") {
+  const auto regression = small_problem();
+  AlphaPathProblem problem{"algorithm", regression.dataset};
+  for (const Index depth : {Index{2}, Index{3}})
+    for (const AlgorithmKind kind : {AlgorithmKind::descent, AlgorithmKind::sgd, AlgorithmKind::label_noise,
+                                     AlgorithmKind::momentum, AlgorithmKind::decay}) {
+      const TemporaryFolder folder;
+      AlphaPathOptions options;
+      options.depth = depth;
+      for (const double log_alpha : {0.0, -1.0, -2.0}) options.scales.push_back(Scale::from_log(log_alpha));
+      options.algorithm = AlgorithmOptions{.kind = kind, .steps = 3000};
+      const AlphaPath path = alpha_path(problem, options);
+      CAPTURE(path.algorithm, depth);
+      CHECK(all_hold(path.claims));
+      REQUIRE(path.claims.size() == 3);
+      CHECK(path.claims.back().measured <= 1e-10);
+      REQUIRE(path.algorithm_rows.size() == 3);
+      for (const AlgorithmRow& row : path.algorithm_rows) {
+        CAPTURE(row.message, row.scale.log());
+        CHECK(row.ok);
+        CHECK_FALSE(row.is_dead);
+        CHECK(row.steps <= 3000);
+      }
+      // It is not the flow from the same scale.
+      CHECK(path.algorithm_rows[1].from_flow > 1e-4);
+
+      write_alpha_path_tables(problem, path, folder.path());
+      const CsvTable table = read_csv(folder.path() / "algorithm.csv");
+      CHECK(table.columns ==
+            std::vector<std::string>{"log_alpha", "i", "beta", "predicted", "effective_log_scale", "log_offset_ratio"});
+      REQUIRE(table.values.rows() == 3 * 40);
+      const AlgorithmRow& row = path.algorithm_rows[1];
+      for (Index i = 0; i < 40; ++i) {
+        CHECK(table.values(40 + i, 0) == row.scale.log());
+        CHECK(table.values(40 + i, 2) == row.beta[i]);
+        CHECK(table.values(40 + i, 3) == row.predicted[i]);
+        CHECK(table.values(40 + i, 4) == row.effective_log_scale[i]);
+        CHECK(table.values(40 + i, 5) == row.log_offset_ratio[i]);
+      }
+      const auto picture = alpha_path_picture(problem, path);
+      CHECK(picture.setup.find("crosses: end of ") != std::string::npos);
+      check_picture(picture, folder.path());
+    }
+}
+
+TEST_CASE("alpha_path with an algorithm that goes wrong says so") {
+  const auto regression = small_problem();
+  const AlphaPathProblem problem{"wrong", regression.dataset};
+  AlphaPathOptions options;
+  options.scales = {Scale::from_log(2.0), Scale::from_log(-2.0)};
+  const auto run = [&](const AlgorithmOptions& algorithm) {
+    options.algorithm = algorithm;
+    return alpha_path(problem, options);
+  };
+  SECTION("steps beyond stability name the step that would do") {
+    const AlphaPath path = run({.step = 3e-3, .steps = 500});
+    const AlgorithmRow& row = path.algorithm_rows[0];
+    CHECK_FALSE(row.ok);
+    CHECK_THAT(row.message, test_support::text_contains("diverged after"));
+    CHECK_THAT(row.message, test_support::text_contains("are stable"));
+    CHECK(path.algorithm_rows[1].ok);
+    CHECK_THAT(path.claims.back().claim, test_support::text_contains("at the 1 of 2 scales where there is one"));
+    // Half of it is stable: what is chosen where no step is given.
+    const AlphaPath chosen = run({.steps = 500});
+    CHECK(chosen.algorithm_rows[0].ok);
+    CHECK_THROWS_MATCHES(run({.step = 10.0}), richflow::ArgumentError, message_contains("diverged after"));
+  }
+  SECTION("decay that leaves nothing") {
+    const AlphaPath path =
+        run({.kind = AlgorithmKind::decay, .steps = 4000, .decay = 2 * largest_useful_decay(problem.train)});
+    CHECK(path.algorithm_rows[1].is_dead);
+    CHECK(path.algorithm_rows[1].ok);
+    CHECK(all_hold(path.claims));
+  }
+  SECTION("odd depth after a sign change has no statement") {
+    options.depth = 3;
+    options.scales = {Scale::from_log(-0.5)};
+    CHECK_THROWS_MATCHES(run({.kind = AlgorithmKind::momentum, .step = 4e-3, .steps = 40, .momentum = 0.95}),
+                         richflow::ArgumentError, message_contains("at odd depth D = 3"));
+  }
+  SECTION("parameters out of range") {
+    const auto check_refused = [&](const AlgorithmOptions& algorithm, const char* part) {
+      CHECK_THROWS_MATCHES(run(algorithm), richflow::ArgumentError, message_contains(part));
+    };
+    check_refused({.step = 0.0}, "step of the algorithm must be positive");
+    check_refused({.steps = 0}, "at least one step");
+    check_refused({.kind = AlgorithmKind::sgd, .batch = 16}, "from N = 15");
+    check_refused({.kind = AlgorithmKind::label_noise, .noise = 0.0}, "label noise must be positive");
+    check_refused({.kind = AlgorithmKind::momentum, .momentum = 1.0}, "in [0, 1)");
+    check_refused({.kind = AlgorithmKind::decay, .decay = -1.0}, "must not be negative");
+  }
+  SECTION("batches of the only sample") {
+    const AlphaPathProblem one{"one", Dataset(regression.dataset.X().topRows(1), regression.dataset.y().head(1))};
+    options.algorithm = AlgorithmOptions{.kind = AlgorithmKind::sgd, .steps = 200};
+    CHECK(all_hold(alpha_path(one, options).claims));
+  }
+}
