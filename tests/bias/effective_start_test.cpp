@@ -79,6 +79,15 @@ struct EffectiveSigns {
   }
 };
 
+/// Linear in the gradients, and says so.
+struct TwiceDescent {
+  [[nodiscard]] static double long_run_gain() { return 2.0; }
+  void operator()(const StepGradient<double>& gradient, double step, VectorRef<double> w,
+                  VectorRef<double> /*memory*/) const {
+    gradient.add_to(w, -2 * step);
+  }
+};
+
 /// Where the statement is refused: no numbers, and a message.
 void check_refused(const EffectiveStart& effective, const std::string& part) {
   CHECK_FALSE(effective.ok());
@@ -406,4 +415,72 @@ TEST_CASE("an effective start is kept in the file of its run") {
   options.observers = {again};
   (void)integrate(noisy, w0, Steps{9}, Descent{}, step, options);
   CHECK(again.message() == refused.message());
+}
+
+TEST_CASE("the effective start nears the run's own like the step: the gains of the rules are right") {
+  // Any vector in the row space of X in place of S gives a start that predicts the run. The right one stays near.
+  const Dataset data = effective_data(2470);
+  const Index d = data.dimension();
+  const SquaredDiagonalNet<double> net(d);
+  const Start start = Start::biased(Scale::from_value(0.3), Vector<double>::LinSpaced(d, 0.8, 1.5),
+                                    Vector<double>::LinSpaced(d, 1.2, 0.6));
+  const Vector<double> w0 = net.initial_parameters(start);
+  const Vector<double> log_scale = (w0.head(d).array().log() + w0.tail(d).array().log()) / 2;
+  const Vector<double> log_ratio = w0.head(d).array().log() - w0.tail(d).array().log();
+  const auto check =
+      [&](const auto& rule,
+          const StochasticGradient<SquaredDiagonalNet<double>, SquaredLoss<double>, BasicDataset<double>>& problem) {
+        const auto shift = [&](double h) {
+          EffectiveStart effective(net, data, start);
+          (void)integrate(problem, w0, Steps{static_cast<Index>(std::lround(2.0 / h))}, rule, ConstantStep{h},
+                          {.observers = {effective}});
+          CHECK((effective.log_offset_ratio() - log_ratio).cwiseAbs().maxCoeff() <= 0.1);
+          return Vector<double>(effective.log_scale() - log_scale);
+        };
+        const Vector<double> coarse = shift(4e-4);
+        const Vector<double> fine = shift(2e-4);
+        CHECK(coarse.cwiseAbs().maxCoeff() <= 0.2);
+        CHECK(coarse.maxCoeff() < 0);
+        CHECK_THAT(coarse.norm() / fine.norm(), near(2.0, 0.15, 0));
+      };
+  const StochasticGradient whole(net, data, Sampling<double>{});
+  check(Descent{}, whole);
+  check(TwiceDescent{}, whole);
+  check(HeavyBall{0.5}, whole);
+  check(Nesterov{0.5}, whole);
+  check(Descent{}, StochasticGradient(net, data, {.batch_size = 2}));
+}
+
+TEST_CASE("any schedule of weight decay, and decay that is switched off") {
+  const Dataset data = effective_data(2480);
+  for (const Index depth : {2, 3, 4}) {
+    const DiagonalNet<double> net(depth, data.dimension());
+    const Start start = Start::uniform(Scale::from_value(0.6));
+    const Vector<double> w0 = net.initial_parameters(start);
+    EffectiveStart effective(net, data, start);
+    const double off = 1.5;
+    const WithWeightDecay problem(StochasticGradient(net, data, {.batch_size = 3}),
+                                  [=](double t) { return t < off ? 0.2 / (1 + t) : 0.0; });
+    (void)integrate(problem, w0, Steps{6000}, Descent{}, ConstantStep{5e-4}, {.observers = {effective}});
+    CHECK(prediction_error(net, effective) <= 1e-10);
+    // alpha exp(-2 integral of lambda), to first order in the step.
+    const Vector<double> log_scale = effective.log_scale();
+    const double expected = std::log(0.6) - 2 * 0.2 * std::log(1 + off);
+    CHECK((log_scale.array() - expected).abs().maxCoeff() <= 0.05);
+  }
+}
+
+TEST_CASE("effective starts in single precision") {
+  const Dataset whole = effective_data(2490);
+  const BasicDataset<float> data(Matrix<float>(whole.X().cast<float>()), Vector<float>(whole.y().cast<float>()));
+  const DiagonalNet<float> net(2, data.dimension());
+  const auto start = BasicStart<float>::uniform(BasicScale<float>::from_value(0.3F));
+  BasicEffectiveStart<float> effective(net, data, start);
+  IntegrateOptions<float> options;
+  options.observers = {effective};
+  const StochasticGradient problem(net, data, Sampling<float>{.batch_size = 2});
+  (void)integrate(problem, net.initial_parameters(start), Steps{2000}, Descent{}, BasicConstantStep<float>{5e-3F},
+                  options);
+  const auto limit = solve(net, effective.reached(), effective.start());
+  CHECK((limit.beta - effective.beta()).norm() <= 1e-4F * effective.beta().norm());
 }

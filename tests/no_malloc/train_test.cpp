@@ -1,6 +1,7 @@
 // Proves that a step of SGD allocates nothing.
 #include "support/no_allocation.hpp"
 
+#include "richflow/bias/effective_start.hpp"
 #include "richflow/integrate/rule.hpp"
 #include "richflow/integrate/weight_decay.hpp"
 #include "richflow/models/diagonal.hpp"
@@ -107,4 +108,31 @@ TEST_CASE("a step of SGD on measurements allocates nothing, whatever their kind"
     CHECK(finite);
     CHECK(trainer.epoch() == 3);
   }
+}
+
+TEST_CASE("an effective start allocates nothing after the first step") {
+  RandomStream random(95);
+  const Dataset data = gaussian_data(random, 20, 30);
+  const SquaredDiagonalNet<double> net(30);
+  Vector<double> w = net.initial_parameters(Scale::from_value(0.1));
+  Vector<double> w_new = w;
+  EffectiveStart effective(net, data, w);
+  const detail::RuleOf<double, Descent> rule(Descent{});
+  const StochasticGradient problem(net, data, {.batch_size = 3});
+  detail::RuleStepper<double> stepper(rule, problem.make_source(), w.size());
+  const Stats stats;
+  const auto step = [&](Index k) {
+    stepper.step(0.0, 1e-4, w, w_new);
+    stepper.accept();
+    w.swap(w_new);
+    effective(StepView<double>{k, 0.0, 1.0, 0.0, 1.0, w, std::nullopt, stats, stepper.residuals()});
+  };
+  step(1);
+  const auto run = [&] {
+    const NoAllocation guard;
+    for (Index k = 2; k <= 30; ++k) step(k);
+  };
+  CHECK_NOTHROW(run());
+  CHECK(effective.ok());
+  CHECK(effective.steps() == 30);
 }

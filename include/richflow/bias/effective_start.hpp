@@ -51,7 +51,7 @@ namespace richflow {
 ///
 /// Where there is no such statement `ok()` is false, `message()` says why, and `start()` throws: adaptive steps and
 /// steps that are not those of a rule, rules that are not linear in the gradients, noise on gradients, a weight that
-/// was set to zero, odd depth after a sign change.
+/// was set to zero, odd depth after a sign change, two layers whose difference rounding hides.
 ///
 /// Sees every step of one run from the first on, resumed runs included; with IntegrateOptions::checkpoint it is kept in
 /// the file of the run. Refers to the data, which must outlive it. Cost of a step: O(B) for the residuals of a batch of
@@ -324,7 +324,12 @@ void BasicEffectiveStart<S>::follow_small(const StepResiduals<S>& seen, S decay_
       const S x = S(depth_) / S(has_two_layers_ ? 2 : 1) * seen.h * gradient_at(seen, i);
       const S factor = abs(decay_factor - (is_plus ? x : -x));
       const bool is_zero = size == S(0) && before >= smallest_followed;
-      if (depth_ > 2 || is_zero || factor < S(4) * eps) {
+      if (depth_ > 2 && !is_zero) {
+        problem_ = concat(name_of(i, is_plus), " underflowed in step ", step, ": its power ", -p(),
+                          " leaves the range of numbers (with weight decay the net goes to rest at 0)");
+        return;
+      }
+      if (is_zero || factor < S(4) * eps) {
         problem_ = concat(name_of(i, is_plus), " became zero in step ", step,
                           ", where it stays: from no start would gradient flow go there");
         return;
