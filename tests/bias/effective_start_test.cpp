@@ -296,6 +296,27 @@ TEST_CASE("the statement is refused where there is none") {
                     Descent{}, ConstantStep{0.25}, {.observers = {of_one}});
     check_refused(of_one, "w_+(0) became zero in step 1");
   }
+  SECTION("two layers whose difference rounding hides, unless they are equal") {
+    const TwoLayerDiagonalNet<double> two(d);
+    const auto run = [&](const Start& start) {
+      EffectiveStart of_two(two, data, start);
+      (void)integrate(StochasticGradient(two, data, Sampling<double>{}), two.initial_parameters(start), Steps{6000},
+                      Descent{}, ConstantStep{1e-2}, {.observers = {of_two}});
+      return of_two;
+    };
+    const Scale small = Scale::from_value(1e-7);
+    check_refused(run(Start::unbalanced(small, Vector<double>::Constant(d, 0.5), Vector<double>::Ones(d))),
+                  "which rounding hides");
+    CHECK(prediction_error(two, run(Start::uniform(small))) <= 1e-10);
+  }
+  SECTION("a net of depth 3 that decay has put to rest") {
+    const DiagonalNet<double> deep(3, d);
+    EffectiveStart of_deep(deep, data, Start::uniform(Scale::from_value(0.01)));
+    (void)integrate(WithWeightDecay(StochasticGradient(deep, data, Sampling<double>{}), 50.0),
+                    deep.initial_parameters(Scale::from_value(0.01)), Steps{10000}, Descent{}, ConstantStep{1e-3},
+                    {.observers = {of_deep}});
+    check_refused(of_deep, "underflowed in step");
+  }
   SECTION("another run") {
     const Dataset other = effective_data(2431);
     EffectiveStart of_others(net, other, w0);

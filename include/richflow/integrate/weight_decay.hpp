@@ -78,9 +78,9 @@ class WithWeightDecay {
     require(isfinite(lambda) && lambda >= Scalar(0), "lambda must be finite and not negative, got ", lambda);
   }
   /// `lambda(t)`; one that is negative or not finite ends the run as non_finite.
-  template <class F>
-  requires(std::is_invocable_r_v<typename P::Scalar, const F&, typename P::Scalar>) WithWeightDecay(P problem, F lambda)
-      : problem_(std::move(problem)), lambda_(std::move(lambda)) {}
+  template <class F,  // not by a constraint, which clang 14 does not look at where it deduces P
+            class = std::enable_if_t<std::is_invocable_r_v<typename P::Scalar, const F&, typename P::Scalar>>>
+  WithWeightDecay(P problem, F lambda) : problem_(std::move(problem)), lambda_(std::move(lambda)) {}
 
   /// P.
   [[nodiscard]] Index dimension() const { return problem_.dimension(); }
