@@ -157,8 +157,9 @@ Table<S> quartiles(const std::vector<Table<S>>& repetitions) {
   for (const std::string& name : model.names())
     for (const char* part : {".25", ".50", ".75"}) out.add_quantity(name + part);
   for (std::size_t r = 0; r < repetitions.size(); ++r) {
-    require(repetitions[r].names() == model.names() && repetitions[r].first() == model.first(), "quartiles: table ", r,
-            " has other quantities or another column ", model.first_name(), " than table 0");
+    require(repetitions[r].names() == model.names() && repetitions[r].num_rows() == model.num_rows() &&
+                repetitions[r].first() == model.first(),
+            "quartiles: table ", r, " has other quantities or another column ", model.first_name(), " than table 0");
     for (const std::string& name : model.names())
       require<DimensionError>(repetitions[r].width(name) == model.width(name), "quartiles: the quantity '", name,
                               "' has ", repetitions[r].width(name), " numbers in table ", r, " and ", model.width(name),
