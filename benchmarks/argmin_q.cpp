@@ -20,7 +20,7 @@ using namespace richflow;
 using namespace richflow::benchmarks;
 
 void one_factorization(benchmark::State& state) {
-  const SparseRegression regression = problem();
+  const SparseRegression<> regression = problem();
   const Matrix<double>& X = regression.dataset.X();
   const Vector<double> root = Vector<double>::LinSpaced(X.cols(), 0.5, 2.0);
   Matrix<double> H(X.rows(), X.rows()), columns(X.rows(), X.cols());
@@ -36,16 +36,16 @@ void one_factorization(benchmark::State& state) {
 
 /// Newton's method on the dual with halved steps, a factorization each, one e-fold of alpha^(D/2) after the other.
 template <class Mirror>
-Vector<double> plain_dual_newton(const Dataset& data, const Mirror& mirror, Index& factorizations) {
+Vector<double> plain_dual_newton(const Dataset<>& data, const Mirror& mirror, Index& factorizations) {
   const Matrix<double>& X = data.X();
   const Vector<double>& y = data.y();
-  const Index d = data.dimension();
+  const Index d = data.num_inputs();
   const double log_alpha = mirror.scale().log();
   const double e_fold = 2 / mirror.homogeneity();
   double at = std::max(log_alpha, e_fold);
   Vector<double> nu = Vector<double>::Zero(data.num_samples()), beta(d), curvature(d), trial_beta(d), r, trial_r;
   while (true) {
-    const Mirror Q = mirror.with_scale(Scale::from_log(at));
+    const Mirror Q = mirror.with_scale(Scale<>::from_log(at));
     for (int step = 0; step < 200; ++step) {
       Q.mirror(X.transpose() * nu, beta, curvature);
       r = y;
@@ -71,7 +71,7 @@ Vector<double> plain_dual_newton(const Dataset& data, const Mirror& mirror, Inde
 /// Times `plain_dual_newton`.
 template <class Mirror>
 void plain_newton_of(benchmark::State& state, const Mirror& mirror) {
-  const SparseRegression regression = problem();
+  const SparseRegression<> regression = problem();
   const Vector<double> limit = certified_limit(regression.dataset, mirror);
   Vector<double> beta;
   Index factorizations = 0;
@@ -86,8 +86,8 @@ void plain_newton_of(benchmark::State& state, const Mirror& mirror) {
 /// Times a path made for this one scale.
 template <class Mirror>
 void from_scratch_of(benchmark::State& state, const Mirror& mirror, bool noisy) {
-  const SparseRegression regression = problem(noisy);
-  MinimizerResult result;
+  const SparseRegression<> regression = problem(noisy);
+  MinimizerResult<> result;
   for (auto _ : state) {
     MirrorPath<Mirror> path(regression.dataset, mirror);
     result = path.solve(mirror.scale());
@@ -102,11 +102,11 @@ void from_scratch_of(benchmark::State& state, const Mirror& mirror, bool noisy) 
 }
 
 void plain_newton(benchmark::State& state) {
-  plain_newton_of(state, Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))));
+  plain_newton_of(state, Hypentropy<>::uniform(1000, Scale<>::from_log(log_alpha(state))));
 }
 
 void from_scratch(benchmark::State& state, bool noisy) {
-  from_scratch_of(state, Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))), noisy);
+  from_scratch_of(state, Hypentropy<>::uniform(1000, Scale<>::from_log(log_alpha(state))), noisy);
 }
 
 /// alpha^D, decimal logarithms.
@@ -127,14 +127,14 @@ void from_scratch_at_depth(benchmark::State& state, Index depth) {
 }
 
 void warm_one_e_fold_away(benchmark::State& state) {
-  const SparseRegression regression = problem();
+  const SparseRegression<> regression = problem();
   const double log_alpha_here = log_alpha(state);
-  HypentropyPath path(regression.dataset, Hypentropy::uniform(1000, Scale::from_log(0)));
-  MinimizerResult result = path.solve(Scale::from_log(log_alpha_here));
+  HypentropyPath<> path(regression.dataset, Hypentropy<>::uniform(1000, Scale<>::from_log(0)));
+  MinimizerResult<> result = path.solve(Scale<>::from_log(log_alpha_here));
   double worst = 0;
   bool is_down = true;
   for (auto _ : state) {
-    result = path.solve(Scale::from_log(is_down ? log_alpha_here - 1 : log_alpha_here));
+    result = path.solve(Scale<>::from_log(is_down ? log_alpha_here - 1 : log_alpha_here));
     worst = std::max(worst, static_cast<double>(result.factorizations));
     is_down = !is_down;
   }

@@ -24,13 +24,13 @@ constexpr Index dimension = 1000;
 NamedNumbers critical_numbers(const Cell& cell) {
   SparseRegressionOptions options;
   options.num_samples = cell.integer("N");
-  options.dimension = dimension;
+  options.num_inputs = dimension;
   options.seed = 1;
   options.stream = static_cast<std::uint64_t>(cell.integer("seed"));
-  const SparseRegression problem = sparse_regression(options);
-  HypentropyPath path(problem.dataset, Hypentropy::uniform(dimension, Scale::from_value(1.0)));
+  const SparseRegression<> problem = sparse_regression(options);
+  HypentropyPath<> path(problem.dataset, Hypentropy<>::uniform(dimension, Scale<>::from_value(1.0)));
   const CriticalScale critical = largest_scale(
-      [&](Scale scale) { return problem.population_error(path.solve(scale).require_ok().beta) <= 0.025; });
+      [&](Scale<> scale) { return problem.population_error(path.solve(scale).require_ok().beta) <= 0.025; });
   return {{"log_alpha", critical.kind == CriticalKind::never ? -INFINITY : critical.scale.log()}};
 }
 

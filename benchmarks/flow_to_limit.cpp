@@ -41,19 +41,19 @@ constexpr double forever = std::numeric_limits<double>::infinity();
 /// not depend on it.
 template <class Mirror, class Stiff>
 void dual_flow_of(benchmark::State& state, const Mirror& mirror, const Stiff& stepper, double relative) {
-  const SparseRegression regression = problem();
-  const Dataset& data = regression.dataset;
+  const SparseRegression<> regression = problem();
+  const Dataset<>& data = regression.dataset;
   const Vector<double> limit = certified_limit(data, mirror);
-  Vector<double> beta(data.dimension());
+  Vector<double> beta(data.num_inputs());
   Stats stats;
   for (auto _ : state) {
     const DualFlow flow(mirror, data);
-    const auto solution =
-        integrate(flow, flow.initial_state(), TimeSpan{0, forever}, stepper,
-                  PiController{.tolerance = {.relative = relative, .absolute = 1e-12}, .first_step = flow.first_step()},
-                  {.events = {loss_below(loss_goal).at_step_end()}});
+    const auto solution = integrate(
+        flow, flow.initial_state(), TimeSpan{0, forever}, stepper,
+        PiController<>{.tolerance = {.relative = relative, .absolute = 1e-12}, .first_step = flow.first_step()},
+        {.events = {loss_below(loss_goal).at_step_end()}});
     if (!solution.ok()) state.SkipWithError("the loss was not reached");
-    flow.beta(solution.y, beta);
+    flow.beta(solution.w, beta);
     stats = solution.stats;
   }
   report(state, mirror.scale().log(), beta, limit);
@@ -63,25 +63,25 @@ void dual_flow_of(benchmark::State& state, const Mirror& mirror, const Stiff& st
 
 template <class Stiff>
 void dual_flow(benchmark::State& state, const Stiff& stepper, double relative) {
-  dual_flow_of(state, Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))), stepper, relative);
+  dual_flow_of(state, Hypentropy<>::uniform(1000, Scale<>::from_log(log_alpha(state))), stepper, relative);
 }
 
 template <class Net, class Mirror>
 void dormand_prince_of(benchmark::State& state, const Net& model, const Mirror& mirror, double relative) {
-  const SparseRegression regression = problem();
-  const Dataset& data = regression.dataset;
+  const SparseRegression<> regression = problem();
+  const Dataset<>& data = regression.dataset;
   const Vector<double> limit = certified_limit(data, mirror);
   const GradientFlow flow(model, data);
-  Vector<double> beta(data.dimension());
+  Vector<double> beta(data.num_inputs());
   Stats stats;
   bool reached = true;
   for (auto _ : state) {
     const auto solution =
         integrate(flow, model.initial_parameters(mirror.scale()), TimeSpan{0, forever}, DormandPrince{},
-                  PiController{.tolerance = {.relative = relative, .absolute = 1e-12}},
+                  PiController<>{.tolerance = {.relative = relative, .absolute = 1e-12}},
                   {.events = {loss_below(loss_goal).at_step_end()}, .max_steps = 200000});
     reached = solution.ok();
-    model.beta(solution.y, beta);
+    model.beta(solution.w, beta);
     stats = solution.stats;
   }
   report(state, mirror.scale().log(), beta, limit);
@@ -91,19 +91,20 @@ void dormand_prince_of(benchmark::State& state, const Net& model, const Mirror& 
 
 void dormand_prince_on_weights(benchmark::State& state) {
   dormand_prince_of(state, SquaredDiagonalNet<double>(1000),
-                    Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))), 1e-7);
+                    Hypentropy<>::uniform(1000, Scale<>::from_log(log_alpha(state))), 1e-7);
 }
 
 /// Plain descent, the step a fraction of the largest stable one at the limit: a hundredth of it follows the flow.
 template <class Net, class Mirror>
 void gradient_descent_of(benchmark::State& state, const Net& model, const Mirror& mirror, double fraction,
                          Index max_steps) {
-  const SparseRegression regression = problem();
-  const Dataset& data = regression.dataset;
+  const SparseRegression<> regression = problem();
+  const Dataset<>& data = regression.dataset;
   const Vector<double> limit = certified_limit(data, mirror);
   const GradientFlow flow(model, data);
   // The tangent kernel, through the mirror map's curvature.
-  Vector<double> w, dw(2 * data.dimension()), beta(data.dimension()), z(data.dimension()), curvature(data.dimension());
+  Vector<double> w, dw(2 * data.num_inputs()), beta(data.num_inputs()), z(data.num_inputs()),
+      curvature(data.num_inputs());
   mirror.gradient(limit, z);
   mirror.mirror(z, beta, curvature);
   const Matrix<double> K = mirror.dual_rate() * data.X() * curvature.asDiagonal() * data.X().transpose();
@@ -124,13 +125,13 @@ void gradient_descent_of(benchmark::State& state, const Net& model, const Mirror
 
 void gradient_descent_on_weights(benchmark::State& state, double fraction) {
   gradient_descent_of(state, SquaredDiagonalNet<double>(1000),
-                      Hypentropy::uniform(1000, Scale::from_log(log_alpha(state))), fraction, 1'000'000);
+                      Hypentropy<>::uniform(1000, Scale<>::from_log(log_alpha(state))), fraction, 1'000'000);
 }
 
 /// From alpha^D = 1e-6.
 template <int Depth>
-DepthHypentropy deep_regularizer() {
-  return DepthHypentropy::uniform(Depth, 1000, Scale::from_log(std::log(1e-6) / Depth));
+DepthHypentropy<> deep_regularizer() {
+  return DepthHypentropy<>::uniform(Depth, 1000, Scale<>::from_log(std::log(1e-6) / Depth));
 }
 
 /// With 1e-7 it would stall above the loss at depth 3. At depth 5 its steps do not suffice.
@@ -146,28 +147,28 @@ void deep_gradient_descent(benchmark::State& state) {
 }
 
 template <class Stiff>
-void deep_dual_flow(benchmark::State& state, const DepthHypentropy& mirror, const Stiff& stepper, double relative) {
+void deep_dual_flow(benchmark::State& state, const DepthHypentropy<>& mirror, const Stiff& stepper, double relative) {
   dual_flow_of(state, mirror, stepper, relative);
 }
 
 #ifdef HAVE_ODEINT
 void odeint_dopri5_on_weights(benchmark::State& state) {
   namespace odeint = boost::numeric::odeint;
-  const SparseRegression regression = problem();
-  const Dataset& data = regression.dataset;
+  const SparseRegression<> regression = problem();
+  const Dataset<>& data = regression.dataset;
   const Vector<double> limit = certified_limit(data, log_alpha(state));
-  const SquaredDiagonalNet<double> model(data.dimension());
+  const SquaredDiagonalNet<double> model(data.num_inputs());
   const GradientFlow flow(model, data);
   using State = std::vector<double>;
-  const auto n = static_cast<Index>(2 * data.dimension());
+  const auto n = static_cast<Index>(2 * data.num_inputs());
   const auto rhs = [&](const State& w, State& dw, double) {
     flow(0.0, Eigen::Map<const Vector<double>>(w.data(), n), Eigen::Map<Vector<double>>(dw.data(), n));
   };
-  Vector<double> beta(data.dimension());
+  Vector<double> beta(data.num_inputs());
   long steps = 0;
   bool reached = false;
   for (auto _ : state) {
-    const Vector<double> w0 = model.initial_parameters(Scale::from_log(log_alpha(state)));
+    const Vector<double> w0 = model.initial_parameters(Scale<>::from_log(log_alpha(state)));
     State w(w0.data(), w0.data() + w0.size());
     auto stepper = odeint::make_controlled(1e-10, 1e-7, odeint::runge_kutta_dopri5<State>());
     double t = 0;
@@ -240,14 +241,14 @@ void report_steps(benchmark::State& state, const CvodeEnd& end) {
 }
 
 void cvode_bdf_on_weights(benchmark::State& state) {
-  const SparseRegression regression = problem();
-  const Dataset& data = regression.dataset;
-  const SquaredDiagonalNet<double> model(data.dimension());
+  const SparseRegression<> regression = problem();
+  const Dataset<>& data = regression.dataset;
+  const SquaredDiagonalNet<double> model(data.num_inputs());
   const GradientFlow flow(model, data);
   CvodeEnd end;
   for (auto _ : state)
-    end = cvode_bdf(flow, model.initial_parameters(Scale::from_log(log_alpha(state))), 1e-7, 1e-10, false);
-  Vector<double> beta(data.dimension());
+    end = cvode_bdf(flow, model.initial_parameters(Scale<>::from_log(log_alpha(state))), 1e-7, 1e-10, false);
+  Vector<double> beta(data.num_inputs());
   model.beta(end.y, beta);
   report(state, beta, certified_limit(data, log_alpha(state)));
   report_steps(state, end);
@@ -255,12 +256,12 @@ void cvode_bdf_on_weights(benchmark::State& state) {
 
 /// What a user gets who derives the dual flow himself.
 void cvode_bdf_on_dual(benchmark::State& state) {
-  const SparseRegression regression = problem();
-  const Dataset& data = regression.dataset;
-  const DualFlow flow(Hypentropy::uniform(data.dimension(), Scale::from_log(log_alpha(state))), data);
+  const SparseRegression<> regression = problem();
+  const Dataset<>& data = regression.dataset;
+  const DualFlow flow(Hypentropy<>::uniform(data.num_inputs(), Scale<>::from_log(log_alpha(state))), data);
   CvodeEnd end;
   for (auto _ : state) end = cvode_bdf(flow, flow.initial_state(), 1e-3, 1e-12, true);
-  Vector<double> beta(data.dimension());
+  Vector<double> beta(data.num_inputs());
   flow.beta(end.y, beta);
   report(state, beta, certified_limit(data, log_alpha(state)));
   report_steps(state, end);

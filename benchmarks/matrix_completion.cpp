@@ -25,8 +25,8 @@ using Completion = MatrixFactorization<double>;
 
 constexpr double loss_goal = 1e-10;
 
-const MatrixCompletion& problem() {
-  static const MatrixCompletion drawn = matrix_completion({.seed = 1});
+const MatrixCompletion<>& problem() {
+  static const MatrixCompletion<> drawn = matrix_completion({.seed = 1});
   return drawn;
 }
 
@@ -46,12 +46,12 @@ Point point(const benchmark::State& state) {
   const double alpha2 = alpha0[number % 3] / std::sqrt(static_cast<double>(width));
   const Completion model(10, 10, width);
   RandomStream random(7);
-  return {width, alpha2, model, model.initial_parameters(random, Scale::from_value(std::sqrt(alpha2)))};
+  return {width, alpha2, model, model.initial_parameters(random, Scale<>::from_value(std::sqrt(alpha2)))};
 }
 
 Matrix<double> tight_limit(const Completion& reduced, const Vector<double>& start) {
   const LiftedFlow flow(reduced, problem().observations.dataset);
-  return reduced.product(integrate_to_loss(flow, start, 1e-20, 1e-7).require_ok().y);
+  return reduced.product(integrate_to_loss(flow, start, 1e-20, 1e-7).require_ok().w);
 }
 
 void report(benchmark::State& state, double width, double alpha2, const Matrix<double>& M,
@@ -70,7 +70,7 @@ void lifted_flow(benchmark::State& state) {
     solution = integrate_to_loss(flow, at.model.reduce(at.start), loss_goal, 1e-4);
     if (!solution.ok()) state.SkipWithError("the loss was not reached");
   }
-  report(state, static_cast<double>(at.width), at.alpha2, reduced.product(solution.y),
+  report(state, static_cast<double>(at.width), at.alpha2, reduced.product(solution.w),
          tight_limit(reduced, at.model.reduce(at.start)));
   state.counters["steps"] = static_cast<double>(solution.stats.accepted);
 }
@@ -84,10 +84,10 @@ void dormand_prince_on_reduced(benchmark::State& state) {
   for (auto _ : state) {
     const Vector<double> start = at.model.reduce(at.start);
     solution = integrate(flow, start, TimeSpan{0.0, std::numeric_limits<double>::infinity()}, DormandPrince{},
-                         PiController{.tolerance = {.relative = 1e-7, .absolute = 0.0}},
+                         PiController<>{.tolerance = {.relative = 1e-7, .absolute = 0.0}},
                          {.events = {loss_below(loss_goal).at_step_end()}, .max_steps = 200'000});
   }
-  report(state, static_cast<double>(at.width), at.alpha2, reduced.product(solution.y),
+  report(state, static_cast<double>(at.width), at.alpha2, reduced.product(solution.w),
          tight_limit(reduced, at.model.reduce(at.start)));
   state.counters["steps"] = static_cast<double>(solution.stats.accepted);
   state.counters["reached"] = solution.ok() ? 1 : 0;
@@ -148,11 +148,11 @@ void lifted_flow_at_width(benchmark::State& state) {
   for (auto _ : state) {
     RandomStream random(7);
     const LiftedFlow flow(reduced, problem().observations.dataset);
-    start = model.reduced_initial_parameters(random, Scale::from_value(std::sqrt(alpha2)));
+    start = model.reduced_initial_parameters(random, Scale<>::from_value(std::sqrt(alpha2)));
     solution = integrate_to_loss(flow, start, loss_goal, 1e-4);
     if (!solution.ok()) state.SkipWithError("the loss was not reached");
   }
-  report(state, static_cast<double>(width), alpha2, reduced.product(solution.y), tight_limit(reduced, start));
+  report(state, static_cast<double>(width), alpha2, reduced.product(solution.w), tight_limit(reduced, start));
   state.counters["steps"] = static_cast<double>(solution.stats.accepted);
 }
 

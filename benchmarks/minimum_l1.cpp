@@ -16,8 +16,8 @@ using namespace richflow;
 using namespace richflow::benchmarks;
 
 void richflow_min_l1(benchmark::State& state, bool noisy) {
-  const SparseRegression regression = problem(noisy);
-  MinL1Result result;
+  const SparseRegression<> regression = problem(noisy);
+  MinL1Result<> result;
   for (auto _ : state) {
     result = min_l1_interpolator(regression.dataset);
     benchmark::DoNotOptimize(result.objective);
@@ -30,7 +30,7 @@ void richflow_min_l1(benchmark::State& state, bool noisy) {
 
 #ifdef HAVE_CLP
 void clp_dual_simplex(benchmark::State& state, bool noisy) {
-  const SparseRegression regression = problem(noisy);
+  const SparseRegression<> regression = problem(noisy);
   const Matrix<double>& X = regression.dataset.X();
   const Vector<double>& y = regression.dataset.y();
   const auto n = static_cast<int>(X.rows());

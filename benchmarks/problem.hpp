@@ -18,10 +18,10 @@
 
 namespace richflow::benchmarks {
 
-inline SparseRegression problem(bool noisy = true) {
+inline SparseRegression<> problem(bool noisy = true) {
   SparseRegressionOptions options;
   options.num_samples = 100;
-  options.dimension = 1000;
+  options.num_inputs = 1000;
   options.noise_variance = noisy ? 0.01 : 0.0;
   options.seed = 1;
   return sparse_regression(options);
@@ -46,20 +46,20 @@ inline void report(benchmark::State& state, const Vector<double>& beta, const Ve
 /// `body` of the depth-D regularizer of d coordinates whose alpha^D is e^log_size.
 template <class Body>
 auto at_depth(Index depth, Index d, double log_size, const Body& body) {
-  const Scale scale = Scale::from_log(log_size / static_cast<double>(depth));
-  return depth == 2 ? body(Hypentropy::uniform(d, scale)) : body(DepthHypentropy::uniform(depth, d, scale));
+  const Scale<> scale = Scale<>::from_log(log_size / static_cast<double>(depth));
+  return depth == 2 ? body(Hypentropy<>::uniform(d, scale)) : body(DepthHypentropy<>::uniform(depth, d, scale));
 }
 
 /// The certified limit of any regularizer.
 template <class Mirror>
-Vector<double> certified_limit(const Dataset& data, const Mirror& mirror) {
+Vector<double> certified_limit(const Dataset<>& data, const Mirror& mirror) {
   MirrorPath<Mirror> path(data, mirror);
   return path.solve(mirror.scale()).require_ok().beta;
 }
 
 /// The certified limit at a scale, the yardstick of every error.
-inline Vector<double> certified_limit(const Dataset& data, double log_alpha) {
-  return minimize_hypentropy(data.X(), data.y(), Scale::from_log(log_alpha)).require_ok().beta;
+inline Vector<double> certified_limit(const Dataset<>& data, double log_alpha) {
+  return minimize_hypentropy(data, Scale<>::from_log(log_alpha)).require_ok().beta;
 }
 
 }  // namespace richflow::benchmarks

@@ -32,16 +32,16 @@ struct Case {
         flow(net, problem.dataset) {
     RandomStream random(2, static_cast<std::uint64_t>(state.range(2)));
     const double log_scale = std::log(10.0) * static_cast<double>(state.range(1));
-    start = net.initial_parameters(random, Scale::from_log(log_scale / static_cast<double>(state.range(0))));
+    start = net.initial_parameters(random, Scale<>::from_log(log_scale / static_cast<double>(state.range(0))));
   }
 
   [[nodiscard]] Solution<double> steps(double tolerance) const {
     return integrate(flow, start, TimeSpan{0, forever}, Ros2{},
-                     PiController{.tolerance = {.relative = tolerance, .absolute = 0}},
+                     PiController<>{.tolerance = {.relative = tolerance, .absolute = 0}},
                      {.events = {loss_below(loss_goal)}, .max_steps = 200000});
   }
 
-  CircleTeacher problem;
+  CircleTeacher<> problem;
   ReluNetwork<double> net;
   GradientFlow<ReluNetwork<double>> flow;
   Vector<double> start = {};
@@ -50,8 +50,8 @@ struct Case {
 void report(benchmark::State& state, const Case& c, const Solution<double>& solution) {
   constexpr double tight = 1e-5;
   const auto reference = c.steps(tight);
-  state.counters["error"] = (solution.y - reference.y).norm() / reference.y.norm();
-  state.counters["loss"] = c.flow.loss(solution.y);
+  state.counters["error"] = (solution.w - reference.w).norm() / reference.w.norm();
+  state.counters["loss"] = c.flow.loss(solution.w);
   state.counters["arrived"] = solution.status == Status::event ? 1 : 0;
   state.counters["steps"] = static_cast<double>(solution.step);
   state.counters["t"] = solution.t;
@@ -72,10 +72,10 @@ void descent(benchmark::State& state) {
     // A stable step first: what is timed is one descent with it.
     const auto trial = gradient_descent(c.flow, c.start, {.step = step, .iterations = 2000, .loss_below = loss_goal});
     // A long step may also end with every unit dead, at a loss below that of a large start.
-    Vector<double> velocity(trial.y.size());
-    c.flow(0.0, trial.y, velocity);
-    const bool is_dead = c.flow.loss(trial.y) > loss_goal && velocity.norm() == 0.0;
-    if (trial.ok() && !is_dead && c.flow.loss(trial.y) <= c.flow.loss(c.start)) break;
+    Vector<double> velocity(trial.w.size());
+    c.flow(0.0, trial.w, velocity);
+    const bool is_dead = c.flow.loss(trial.w) > loss_goal && velocity.norm() == 0.0;
+    if (trial.ok() && !is_dead && c.flow.loss(trial.w) <= c.flow.loss(c.start)) break;
   }
   for (auto _ : state)
     solution = gradient_descent(c.flow, c.start, {.step = step, .iterations = 6000000, .loss_below = loss_goal});
@@ -97,7 +97,7 @@ BENCHMARK(descent)->Apply(cases)->Iterations(1);
 
 using Wide = Unbiased<UnivariateRelu<double>>;
 
-Dataset spline_data() {
+Dataset<> spline_data() {
   Matrix<double> X(9, 1);
   Vector<double> y(9);
   for (Index j = 0; j < 9; ++j) {
@@ -109,22 +109,22 @@ Dataset spline_data() {
 
 template <class Run>
 void wide_network(benchmark::State& state, const Run& run) {
-  const Dataset data = spline_data();
+  const Dataset<> data = spline_data();
   RandomStream random(7);
   const UnivariateRelu<double> net(10000);
-  const Vector<double> start = net.initial_parameters(random, Scale::from_value(1e-4));
+  const Vector<double> start = net.initial_parameters(random, Scale<>::from_value(1e-4));
   const GradientFlow flow(Wide(net, start), data);
   Solution<double> solution;
   for (auto _ : state) solution = run(flow, start);
   state.counters["steps"] = static_cast<double>(solution.step);
   state.counters["t"] = solution.t;
-  state.counters["loss"] = flow.loss(solution.y);
+  state.counters["loss"] = flow.loss(solution.w);
 }
 
 void figure_7a_tangent_steps(benchmark::State& state) {
   wide_network(state, [](const auto& flow, const Vector<double>& start) {
     return integrate(flow, start, TimeSpan{0, forever}, Ros2{},
-                     PiController{.tolerance = {.relative = 1e-2, .absolute = 0}}, {.events = {loss_below(1e-8)}});
+                     PiController<>{.tolerance = {.relative = 1e-2, .absolute = 0}}, {.events = {loss_below(1e-8)}});
   });
 }
 

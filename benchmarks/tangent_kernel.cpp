@@ -69,7 +69,7 @@ double extra_megabytes(const ReluNetwork<double>& net, const Vector<double>& w, 
 void empirical_kernel(benchmark::State& state) {
   RandomStream random(3);
   const ReluNetwork<double> net(features, {width, width});
-  const Vector<double> w = net.initial_parameters(random, Scale::from_value(1));
+  const Vector<double> w = net.initial_parameters(random, Scale<>::from_value(1));
   const Matrix<double> X = normal_matrix(random, samples, features);
   Matrix<double> K(samples, samples);
   static const double extra = extra_megabytes(net, w, X);

@@ -70,7 +70,8 @@ double seconds_of_products() {
 LabelledDataset<float> labelled_noise(RandomStream& random, Index batches = num_batches) {
   Vector<int> labels(batches * batch_size);
   for (Index n = 0; n < labels.size(); ++n) labels[n] = static_cast<int>(n % classes);
-  return {normal_matrix<float>(random, d, labels.size()), std::move(labels), classes};
+  Matrix<float> columns = normal_matrix<float>(random, d, labels.size());
+  return LabelledDataset<float>::from_columns(std::move(columns), std::move(labels), classes);
 }
 
 /// `epoch()` makes `num_batches` steps. The counters are of the best epoch.
@@ -92,7 +93,7 @@ void time_epochs(benchmark::State& state, const Epoch& epoch) {
 class EvaluationInTwoPasses final : public AnyEvaluation<float> {
  public:
   explicit EvaluationInTwoPasses(Evaluation<float> inner)
-      : AnyEvaluation<float>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+      : AnyEvaluation<float>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.num_inputs()}),
         inner_(std::move(inner)) {}
 
   [[nodiscard]] std::unique_ptr<AnyEvaluation<float>> clone() const override {
@@ -131,7 +132,7 @@ void sgd_of(benchmark::State& state) {
   options.step = 0.01F;
   options.batch_size = batch_size;
   options.parallel.threads = static_cast<int>(state.range(0));
-  Sgd<Net> trainer(net, data, net.initial_parameters(random, BasicScale<float>::from_value(1)), options);
+  Sgd<Net> trainer(net, data, net.initial_parameters(random, Scale<float>::from_value(1)), options);
   time_epochs(state, [&] {
     for (Index k = 0; k < num_batches; ++k)
       if (!trainer.step()) state.SkipWithError("the loss is not finite");
@@ -147,7 +148,7 @@ void plain_sgd(benchmark::State& state) {
   RandomStream random(1);
   const LabelledDataset<float> data = labelled_noise(random);
   const ReluNetwork<float> net(d, {width}, false, classes);
-  const Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
+  const Vector<float> w = net.initial_parameters(random, Scale<float>::from_value(1));
   Matrix<float> W = net.weights(w, 1);
   Matrix<float> V = net.weights(w, 2);
   Matrix<float> X(batch_size, d);
@@ -207,7 +208,7 @@ void fitted_sgd(benchmark::State& state) {
   options.step = fitted_step;
   options.momentum = 0.9F;
   options.batch_size = batch_size;
-  Sgd trainer(net, data, Vector<float>(fitted_scale * net.initial_parameters(random, BasicScale<float>::from_value(1))),
+  Sgd trainer(net, data, Vector<float>(fitted_scale * net.initial_parameters(random, Scale<float>::from_value(1))),
               options);
   for (int k = 0; k < steps_until_fitted; ++k) trainer.step();
   for (auto _ : state)
@@ -223,7 +224,7 @@ void fitted_plain(benchmark::State& state) {
   RandomStream random(1);
   const LabelledDataset<float> data = labelled_noise(random, fitted_batches);
   const ReluNetwork<float> net(d, {fitted_width}, true, classes);
-  Vector<float> w = fitted_scale * net.initial_parameters(random, BasicScale<float>::from_value(1));
+  Vector<float> w = fitted_scale * net.initial_parameters(random, Scale<float>::from_value(1));
   Vector<float> velocity = Vector<float>::Zero(w.size());
   auto at = net.make_evaluation(batch_size);
   Matrix<float> X(batch_size, d);
@@ -281,8 +282,8 @@ void vgg11(benchmark::State& state) {
   const Index batch = state.range(1);
   const ConvNetwork<float> net({3, 32, 32}, layers, 10);
   RandomStream random(1);
-  Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
-  const Matrix<float> X = normal_matrix<float>(random, batch, net.input_dimension());
+  Vector<float> w = net.initial_parameters(random, Scale<float>::from_value(1));
+  const Matrix<float> X = normal_matrix<float>(random, batch, net.num_inputs());
   const Matrix<float> G = normal_matrix<float>(random, batch, net.num_outputs());
   Matrix<float> F(batch, net.num_outputs());
   auto at = net.make_evaluation(batch);

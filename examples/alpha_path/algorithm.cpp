@@ -20,7 +20,7 @@ namespace richflow::examples {
 
 namespace {
 
-double decay_of(const AlgorithmOptions& options, const Dataset& data) {
+double decay_of(const AlgorithmOptions& options, const Dataset<>& data) {
   if (options.kind != AlgorithmKind::decay) return 0.0;
   return options.decay ? *options.decay : 1e-3 * largest_useful_decay(data);
 }
@@ -29,7 +29,7 @@ double momentum_of(const AlgorithmOptions& options) {
   return options.kind == AlgorithmKind::momentum ? options.momentum : 0.0;
 }
 
-Sampling<double> sampling_of(const AlgorithmOptions& options, const Dataset& data) {
+Sampling<double> sampling_of(const AlgorithmOptions& options, const Dataset<>& data) {
   Sampling<double> sampling;
   sampling.batch_size = options.batch.value_or(options.kind == AlgorithmKind::sgd ? 1 : 0);
   if (options.kind == AlgorithmKind::label_noise)
@@ -40,9 +40,9 @@ Sampling<double> sampling_of(const AlgorithmOptions& options, const Dataset& dat
 
 /// At least the largest eigenvalue of `J J^T` over a batch: that over all samples, `dual_rate / 2 X diag(curvature)
 /// X^T`, by power iteration, or the batch times the largest entry on the diagonal.
-double kernel_norm(const ImplicitRegularizer& Q, const Dataset& data, Index batch, const Vector<double>& z,
+double kernel_norm(const ImplicitRegularizer<>& Q, const Dataset<>& data, Index batch, const Vector<double>& z,
                    const Vector<double>& below, const Vector<double>& above) {
-  const Index d = data.dimension();
+  const Index d = data.num_inputs();
   Vector<double> beta(d), curvature(d);
   Q.mirror(z, below, above, beta, curvature);
   Vector<double> v =
@@ -60,9 +60,9 @@ double kernel_norm(const ImplicitRegularizer& Q, const Dataset& data, Index batc
 
 /// Up to this a step is stable at the limit of the flow, and at its start, where `L + lambda |w|^2` has the curvature
 /// `2 |J J^T| + 2 lambda`.
-double stable_step(const ImplicitRegularizer& Q, const Dataset& data, Index batch, double lambda,
+double stable_step(const ImplicitRegularizer<>& Q, const Dataset<>& data, Index batch, double lambda,
                    const Vector<double>& flow_limit) {
-  const Index d = data.dimension();
+  const Index d = data.num_inputs();
   Vector<double> z(d), below(d), above(d);
   Q.gradient(flow_limit, z, below, above);
   double norm = kernel_norm(Q, data, batch, z, below, above);
@@ -79,11 +79,11 @@ double largest_difference(const Vector<double>& beta, const Vector<double>& othe
 
 }  // namespace
 
-double largest_useful_decay(const Dataset& data) {
+double largest_useful_decay(const Dataset<>& data) {
   return 2.0 * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
 }
 
-void check(const AlgorithmOptions& options, const Dataset& data) {
+void check(const AlgorithmOptions& options, const Dataset<>& data) {
   const Index N = data.num_samples();
   require(!options.step || (std::isfinite(*options.step) && *options.step > 0.0),
           "the step of the algorithm must be positive, got ", options.step.value_or(0.0));
@@ -97,7 +97,7 @@ void check(const AlgorithmOptions& options, const Dataset& data) {
           "the weight decay must not be negative, got ", options.decay.value_or(0.0));
 }
 
-std::string describe(const AlgorithmOptions& options, const Dataset& data) {
+std::string describe(const AlgorithmOptions& options, const Dataset<>& data) {
   const Sampling<double> sampling = sampling_of(options, data);
   std::string text = algorithm_names.at(static_cast<std::size_t>(options.kind));
   if (options.kind == AlgorithmKind::label_noise) text += " " + short_number(sampling.label_noise);
@@ -107,13 +107,13 @@ std::string describe(const AlgorithmOptions& options, const Dataset& data) {
   return text;
 }
 
-AlgorithmRow run_algorithm(const Dataset& data, const std::optional<Vector<double>>& shape, Index depth, Scale scale,
-                           const Vector<double>& flow_limit, const AlgorithmOptions& options) {
+AlgorithmRow run_algorithm(const Dataset<>& data, const std::optional<Vector<double>>& shape, Index depth,
+                           Scale<> scale, const Vector<double>& flow_limit, const AlgorithmOptions& options) {
   AlgorithmRow row;
   row.scale = scale;
   try {
-    const DiagonalNet<double> net(depth, data.dimension());
-    const Start start = shape ? Start::shaped(scale, *shape) : Start::uniform(scale);
+    const DiagonalNet net(depth, data.num_inputs());
+    const Start start = shape ? Start<>::shaped(scale, *shape) : Start<>::uniform(scale);
     const Sampling<double> sampling = sampling_of(options, data);
     const double lambda = decay_of(options, data);
     const Index batch = sampling.batch_size > 0 ? sampling.batch_size : data.num_samples();
@@ -140,9 +140,9 @@ AlgorithmRow run_algorithm(const Dataset& data, const std::optional<Vector<doubl
       return row;
     }
     row.beta = effective.beta();
-    row.loss = problem.loss(run.y) / std::max(data.y().squaredNorm(), std::numeric_limits<double>::min());
+    row.loss = problem.loss(run.w) / std::max(data.y().squaredNorm(), std::numeric_limits<double>::min());
     row.is_dead =
-        lambda > 0.0 && row.beta.norm() <= 1e-8 * flow_limit.norm() && run.y.cwiseAbs().maxCoeff() < w0.minCoeff();
+        lambda > 0.0 && row.beta.norm() <= 1e-8 * flow_limit.norm() && run.w.cwiseAbs().maxCoeff() < w0.minCoeff();
     if (!effective.ok()) {
       row.message = effective.message();
       return row;

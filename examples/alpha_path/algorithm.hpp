@@ -41,7 +41,7 @@ struct AlgorithmOptions {
 
 /// One scale.
 struct AlgorithmRow {
-  Scale scale = Scale::from_log(0.0);
+  Scale<> scale = Scale<>::from_log(0.0);
   double step = 0.0;
   Index steps = 0;
   double loss = 0.0;                        ///< at the end, relative to |y|^2
@@ -58,18 +58,18 @@ struct AlgorithmRow {
 };
 
 /// `2 max |X^T y|`: a weight decay of this or more leaves nothing but beta = 0.
-[[nodiscard]] double largest_useful_decay(const Dataset& data);
+[[nodiscard]] double largest_useful_decay(const Dataset<>& data);
 
 /// Throws ArgumentError for parameters out of range: a step that is not positive, a batch larger than the data.
-void check(const AlgorithmOptions& options, const Dataset& data);
+void check(const AlgorithmOptions& options, const Dataset<>& data);
 
 /// For people: "sgd, batches of 1".
-[[nodiscard]] std::string describe(const AlgorithmOptions& options, const Dataset& data);
+[[nodiscard]] std::string describe(const AlgorithmOptions& options, const Dataset<>& data);
 
 /// Runs the algorithm on the net of that depth from `alpha w0` (all ones without a shape); `flow_limit` is where
 /// gradient flow ends. What a run throws is the message of its row.
-[[nodiscard]] AlgorithmRow run_algorithm(const Dataset& data, const std::optional<Vector<double>>& shape, Index depth,
-                                         Scale scale, const Vector<double>& flow_limit,
+[[nodiscard]] AlgorithmRow run_algorithm(const Dataset<>& data, const std::optional<Vector<double>>& shape, Index depth,
+                                         Scale<> scale, const Vector<double>& flow_limit,
                                          const AlgorithmOptions& options);
 
 }  // namespace richflow::examples

@@ -33,7 +33,7 @@ namespace {
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 /// Images `which` as rows, pixels in [0, 1]; labels -1 and +1 for the two classes.
-Dataset dataset_of(const LabelledImages& images, const std::vector<Index>& which, int first_class) {
+Dataset<> dataset_of(const LabelledImages& images, const std::vector<Index>& which, int first_class) {
   const Index d = images.height * images.width;
   Matrix<double> X(static_cast<Index>(which.size()), d);
   Vector<double> y(X.rows());
@@ -52,14 +52,14 @@ std::vector<Index> images_of_class(const LabelledImages& images, int label) {
   return which;
 }
 
-Hypentropy hypentropy_of(const AlphaPathProblem& problem, Scale scale) {
-  return problem.shape ? Hypentropy::shaped(*problem.shape, scale)
-                       : Hypentropy::uniform(problem.train.dimension(), scale);
+Hypentropy<> hypentropy_of(const AlphaPathProblem& problem, Scale<> scale) {
+  return problem.shape ? Hypentropy<>::shaped(*problem.shape, scale)
+                       : Hypentropy<>::uniform(problem.train.num_inputs(), scale);
 }
 
-DepthHypentropy depth_hypentropy_of(const AlphaPathProblem& problem, Index depth, Scale scale) {
-  return problem.shape ? DepthHypentropy::shaped(depth, *problem.shape, scale)
-                       : DepthHypentropy::uniform(depth, problem.train.dimension(), scale);
+DepthHypentropy<> depth_hypentropy_of(const AlphaPathProblem& problem, Index depth, Scale<> scale) {
+  return problem.shape ? DepthHypentropy<>::shaped(depth, *problem.shape, scale)
+                       : DepthHypentropy<>::uniform(depth, problem.train.num_inputs(), scale);
 }
 
 /// w0 to this power, elementwise, up to a common factor: w0^99 need not be representable. Only where there is a shape.
@@ -85,26 +85,26 @@ double accuracy(const AlphaPathProblem& problem, const Vector<double>& beta) {
 /// minimizer approaches its rich end as 1 / log(1 / alpha) and no scale is too small. Beyond it does so as alpha^(D-2),
 /// which is also the room that the dual variables keep from their bounds: e^-12 is rich to five digits, and leaves the
 /// integrated flow ten.
-std::vector<Scale> default_scales(const AlphaPathProblem& problem, Index depth, const Vector<double>& kernel_end,
-                                  int count) {
+std::vector<Scale<>> default_scales(const AlphaPathProblem& problem, Index depth, const Vector<double>& kernel_end,
+                                    int count) {
   Vector<double> log_size = kernel_end.cwiseAbs().array().log();
   if (problem.shape) log_size -= static_cast<double>(depth) * problem.shape->array().log().matrix();
   const double largest = log_size.maxCoeff();
   const double folds = std::isfinite(largest) ? std::ceil(0.5 * (std::log(2.0) + largest) + 1.0) : 1.0;
   const double top = 2.0 * folds / static_cast<double>(depth);
   const double span = depth == 2 ? 24.0 : 12.0 / static_cast<double>(depth - 2);
-  std::vector<Scale> scales;
+  std::vector<Scale<>> scales;
   for (const double log_alpha : spaced(top, top - span, count, Spacing::linear))
-    scales.push_back(Scale::from_log(log_alpha));
+    scales.push_back(Scale<>::from_log(log_alpha));
   return scales;
 }
 
-void sort_and_deduplicate(std::vector<Scale>& scales) {
-  std::sort(scales.begin(), scales.end(), [](Scale a, Scale b) { return a.log() > b.log(); });
+void sort_and_deduplicate(std::vector<Scale<>>& scales) {
+  std::sort(scales.begin(), scales.end(), [](Scale<> a, Scale<> b) { return a.log() > b.log(); });
   scales.erase(std::unique(scales.begin(), scales.end()), scales.end());
 }
 
-void describe(const AlphaPathProblem& problem, const Certificate& certificate, AlphaPathRow& row) {
+void describe(const AlphaPathProblem& problem, const Certificate<>& certificate, AlphaPathRow& row) {
   row.l1 = l1_norm(row.beta);
   row.l2 = l2_norm(row.beta);
   row.primal_residual = certificate.primal_residual;
@@ -114,10 +114,10 @@ void describe(const AlphaPathProblem& problem, const Certificate& certificate, A
 }
 
 template <class Mirror>
-AlphaPathRow solve(const AlphaPathProblem& problem, MirrorPath<Mirror>& path, Scale scale) {
+AlphaPathRow solve(const AlphaPathProblem& problem, MirrorPath<Mirror>& path, Scale<> scale) {
   const Stopwatch watch;
   AlphaPathRow row;
-  MinimizerResult result = path.solve(scale);
+  MinimizerResult<> result = path.solve(scale);
   row.seconds = watch.seconds();
   row.scale = scale;
   row.beta = std::move(result.beta);
@@ -141,25 +141,25 @@ AlphaPathRow simulate(const AlphaPathProblem& problem, const Mirror& mirror, dou
   const double loss = std::max(1e-16 * problem.train.y().squaredNorm(), std::numeric_limits<double>::min());
   IntegrateOptions<> until_fit;
   until_fit.events = {loss_below(loss)};
-  const PiController controller{
+  const PiController<> controller{
       .tolerance = {.relative = 1e-4, .absolute = std::max(1e-4 * beta_size, std::numeric_limits<double>::min())},
       .first_step = flow.first_step()};
   const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0.0, std::numeric_limits<double>::infinity()},
                                   Rodas4{}, controller, until_fit);
-  row.beta.resize(problem.train.dimension());
-  flow.beta(solution.y, row.beta);
+  row.beta.resize(problem.train.num_inputs());
+  flow.beta(solution.w, row.beta);
   row.seconds = watch.seconds();
   row.time = solution.t;
   row.steps = solution.stats.accepted;
   row.ok = solution.ok();
   if (!row.ok) row.message = solution.message;
-  describe(problem, certify(mirror, problem.train, row.beta, flow.multipliers(solution.y)), row);
+  describe(problem, certify(mirror, problem.train, row.beta, flow.multipliers(solution.w)), row);
   return row;
 }
 
 /// As `simulate`; what one scale throws becomes the message of its row, so that the others are not lost.
 template <class Mirror>
-AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, const Mirror& mirror, Scale scale, double beta_size) {
+AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, const Mirror& mirror, Scale<> scale, double beta_size) {
   try {
     return simulate(problem, mirror.with_scale(scale), beta_size);
   } catch (const Error& error) {
@@ -168,7 +168,7 @@ AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, const Mirror& mirr
     row.simulated = true;
     row.ok = false;
     row.message = error.what();
-    row.beta = Vector<double>::Constant(problem.train.dimension(), std::numeric_limits<double>::quiet_NaN());
+    row.beta = Vector<double>::Constant(problem.train.num_inputs(), std::numeric_limits<double>::quiet_NaN());
     return row;
   }
 }
@@ -176,7 +176,8 @@ AlphaPathRow try_to_simulate(const AlphaPathProblem& problem, const Mirror& mirr
 /// Rows of `scales`, from the regularizer at any scale.
 template <class Mirror>
 std::vector<AlphaPathRow> rows_of(const AlphaPathProblem& problem, const Mirror& mirror,
-                                  const std::vector<Scale>& scales, double beta_size, const AlphaPathOptions& options) {
+                                  const std::vector<Scale<>>& scales, double beta_size,
+                                  const AlphaPathOptions& options) {
   MirrorPath<Mirror> solver(problem.train, mirror);
   const std::size_t stride = options.simulate ? 2 : 1;
   std::vector<AlphaPathRow> rows(stride * scales.size());
@@ -299,9 +300,9 @@ AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesyst
   AlphaPathProblem problem{x.filename().string(), Dataset(read_csv(x, format).values, read_csv_column(y, format))};
   if (!shape.empty()) {
     problem.shape = read_csv_column(shape, format);
-    if (problem.shape->size() != problem.train.dimension())
+    if (problem.shape->size() != problem.train.num_inputs())
       throw FileError(quoted(shape) + ": the shape has " + std::to_string(problem.shape->size()) + " entries but " +
-                      quoted(x) + " has " + std::to_string(problem.train.dimension()) + " columns");
+                      quoted(x) + " has " + std::to_string(problem.train.num_inputs()) + " columns");
   }
   return problem;
 }
@@ -313,15 +314,15 @@ AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& op
   AlphaPath path;
   path.depth = depth;
   // Before powers of the shape hide what is wrong with it.
-  if (problem.shape) (void)hypentropy_of(problem, Scale::from_log(0.0));
+  if (problem.shape) (void)hypentropy_of(problem, Scale<>::from_log(0.0));
   path.kernel_end = problem.shape ? min_l2_interpolator(problem.train, relative_shape_power(problem, depth - 1))
                                   : min_l2_interpolator(problem.train);
-  MinL1Result rich = problem.shape ? min_l1_interpolator(problem.train, relative_shape_power(problem, 2 - depth))
-                                   : min_l1_interpolator(problem.train);
+  MinL1Result<> rich = problem.shape ? min_l1_interpolator(problem.train, relative_shape_power(problem, 2 - depth))
+                                     : min_l1_interpolator(problem.train);
   rich.require_ok();
   path.rich_end = std::move(rich.beta);
   path.has_unique_rich_end = rich.is_unique;
-  std::vector<Scale> scales =
+  std::vector<Scale<>> scales =
       options.scales.empty() ? default_scales(problem, depth, path.kernel_end, options.num_scales) : options.scales;
   sort_and_deduplicate(scales);
   const double size = path.kernel_end.norm();
@@ -495,8 +496,8 @@ void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& p
 
 Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& path) {
   const auto [high, low, span, left, right] = axis_of(path);
-  const Index drawn = std::min(problem.train.dimension(), most_curves);
-  const Index d = problem.train.dimension();
+  const Index drawn = std::min(problem.train.num_inputs(), most_curves);
+  const Index d = problem.train.num_inputs();
 
   const auto constant = [](const char* name, double value) { return name + (" = " + exact_number(value)) + "\n"; };
   const auto word = [](const char* name, const std::string& value) { return name + (" = '" + value) + "'\n"; };

@@ -27,8 +27,8 @@ inline const std::set<std::string> alpha_path_panels = {"alpha_path"};
 /// Data to fit, and data to judge the fit by where there are some.
 struct AlphaPathProblem {
   std::string name;                          ///< for the picture
-  Dataset train;                             ///< X is N x d, y has N labels
-  std::optional<Dataset> test = {};          ///< labels -1 and +1
+  Dataset<> train;                           ///< X is N x d, y has N labels
+  std::optional<Dataset<>> test = {};        ///< labels -1 and +1
   std::optional<Vector<double>> shape = {};  ///< w0, d positive entries; none: all ones
 };
 
@@ -45,8 +45,8 @@ struct AlphaPathProblem {
 
 /// What to compute.
 struct AlphaPathOptions {
-  Index depth = 2;                 ///< D >= 2
-  std::vector<Scale> scales = {};  ///< empty: `num_scales` from the kernel end of this data well into the rich regime
+  Index depth = 2;                   ///< D >= 2
+  std::vector<Scale<>> scales = {};  ///< empty: `num_scales` from the kernel end of this data well into the rich regime
   int num_scales = 73;
   bool simulate = false;                           ///< also integrate the flow
   int threads = 0;                                 ///< for the integrations; the solver follows one path
@@ -55,7 +55,7 @@ struct AlphaPathOptions {
 
 /// One scale, by one road.
 struct AlphaPathRow {
-  Scale scale = Scale::from_log(0.0);
+  Scale<> scale = Scale<>::from_log(0.0);
   bool simulated = false;
   Vector<double> beta = {};
   double l1 = 0.0;

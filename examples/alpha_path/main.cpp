@@ -104,14 +104,14 @@ CsvFormat format_of(const Arguments& arguments) {
   return format;
 }
 
-std::vector<richflow::Scale> scales_of(const Arguments& arguments) {
-  std::vector<richflow::Scale> scales;
+std::vector<richflow::Scale<>> scales_of(const Arguments& arguments) {
+  std::vector<richflow::Scale<>> scales;
   if (arguments.alpha)
     for (const double alpha : parse_list("--alpha", *arguments.alpha, Spacing::logarithmic))
-      scales.push_back(richflow::Scale::from_value(alpha));
+      scales.push_back(richflow::Scale<>::from_value(alpha));
   if (arguments.log_alpha)
     for (const double log_alpha : parse_list("--log-alpha", *arguments.log_alpha, Spacing::linear))
-      scales.push_back(richflow::Scale::from_log(log_alpha));
+      scales.push_back(richflow::Scale<>::from_log(log_alpha));
   return scales;
 }
 
@@ -164,7 +164,7 @@ void print_algorithm(const AlphaPathProblem& problem, const AlphaPath& path) {
 
 void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
   std::printf("%s: N = %td, d = %td, depth %td\n", problem.name.c_str(), problem.train.num_samples(),
-              problem.train.dimension(), path.depth);
+              problem.train.num_inputs(), path.depth);
   std::printf("%10s  %-9s %12s %12s %10s %10s%s\n", "log alpha", "road", "|beta|_1", "|beta|_2", "residual", "gap",
               problem.test ? "  test accuracy" : "");
   for (const AlphaPathRow& row : path.rows) {

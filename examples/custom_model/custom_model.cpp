@@ -47,12 +47,12 @@ CustomModel run_custom_model(std::uint64_t seed, Index units, const std::vector<
     until_fit.events = {loss_below(loss)};
     until_fit.max_steps = budget;
     const auto solution = integrate(flow, w0, TimeSpan{0.0, std::numeric_limits<double>::infinity()}, Ros34Pw2{},
-                                    PiController{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
+                                    PiController<>{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
     Vector<double> f(grid.rows());
-    model.predict(solution.y, grid, f);
+    model.predict(solution.w, grid, f);
     const KernelPredictor kernel(model, w0, data);
-    result.points.push_back({alpha, flow.loss(solution.y), static_cast<double>(solution.step),
-                             kernel_distance(model, w0, solution.y, X),
+    result.points.push_back({alpha, flow.loss(solution.w), static_cast<double>(solution.step),
+                             kernel_distance(model, w0, solution.w, X),
                              (f - kernel.predict(grid)).cwiseAbs().maxCoeff()});
   }
   for (const CustomModelPoint& point : result.points)

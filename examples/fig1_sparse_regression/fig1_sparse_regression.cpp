@@ -34,26 +34,26 @@ constexpr int decades_b = 7;                   // panel b: alpha from 1e-6 to 10
 constexpr Index cliff_samples = 100;           // up to here panel c has more repetitions
 constexpr int decades_a = 4;                   // panel a: from 1e-4 to 1, in the middle of them
 
-SparseRegression problem(const Fig1Options& options, Index num_samples, Index repetition) {
+SparseRegression<> problem(const Fig1Options& options, Index num_samples, Index repetition) {
   SparseRegressionOptions data;
   data.num_samples = num_samples;
-  data.dimension = options.dimension;
+  data.num_inputs = options.dimension;
   data.seed = options.seed;
   data.stream = static_cast<std::uint64_t>(repetition);
   return sparse_regression(data);
 }
 
-HypentropyPath uniform_path(const SparseRegression& regression) {
-  return HypentropyPath(regression.dataset,
-                        Hypentropy::uniform(regression.dataset.dimension(), Scale::from_value(1.0)));
+HypentropyPath<> uniform_path(const SparseRegression<>& regression) {
+  return HypentropyPath<>(regression.dataset,
+                          Hypentropy<>::uniform(regression.dataset.num_inputs(), Scale<>::from_value(1.0)));
 }
 
 NamedNumbers limit_numbers(const Fig1Options& options, const Cell& cell) {
   const SparseRegression regression = problem(options, options.num_samples, cell.integer("seed"));
   const Vector<double> l1 = min_l1_interpolator(regression.dataset).require_ok().beta;
   const Vector<double> l2 = min_l2_interpolator(regression.dataset);
-  HypentropyPath path = uniform_path(regression);
-  const Vector<double> far = path.solve(Scale::from_log(smallest_log_alpha)).require_ok().beta;
+  HypentropyPath<> path = uniform_path(regression);
+  const Vector<double> far = path.solve(Scale<>::from_log(smallest_log_alpha)).require_ok().beta;
   return {{"min_l1_error", regression.population_error(l1)},
           {"min_l1_norm", l1_norm(l1)},
           {"min_l2_error", regression.population_error(l2)},
@@ -63,8 +63,8 @@ NamedNumbers limit_numbers(const Fig1Options& options, const Cell& cell) {
 
 NamedNumbers solved_numbers(const Fig1Options& options, const Cell& cell) {
   const SparseRegression regression = problem(options, options.num_samples, cell.integer("seed"));
-  HypentropyPath path = uniform_path(regression);
-  const Vector<double> beta = path.solve(Scale::from_value(cell["alpha"])).require_ok().beta;
+  HypentropyPath<> path = uniform_path(regression);
+  const Vector<double> beta = path.solve(Scale<>::from_value(cell["alpha"])).require_ok().beta;
   return {{"error", regression.population_error(beta)}, {"l1_norm", l1_norm(beta)}, {"l2_norm", l2_norm(beta)}};
 }
 
@@ -79,22 +79,23 @@ NamedNumbers flow_numbers(const Fig1Options& options, const Cell& cell) {
   const GradientFlow flow(model, regression.dataset);
   IntegrateOptions<> until_fit;
   until_fit.events = {loss_below(loss)};
-  const auto solution = integrate(
-      flow, model.initial_parameters(Scale::from_value(alpha)), TimeSpan{0.0, std::numeric_limits<double>::infinity()},
-      DormandPrince{}, PiController{.tolerance = {.relative = tolerance, .absolute = tolerance * alpha}}, until_fit);
+  const auto solution =
+      integrate(flow, model.initial_parameters(Scale<>::from_value(alpha)),
+                TimeSpan{0.0, std::numeric_limits<double>::infinity()}, DormandPrince{},
+                PiController<>{.tolerance = {.relative = tolerance, .absolute = tolerance * alpha}}, until_fit);
   Vector<double> beta(options.dimension);
-  model.beta(solution.y, beta);
+  model.beta(solution.w, beta);
   return {{"error", regression.population_error(beta)}, {"arrived", solution.ok() ? 1.0 : 0.0}};
 }
 
 /// The error need not be monotone in alpha: the noise can make the limit alpha = 0 worse than a small alpha.
 NamedNumbers critical_numbers(const Fig1Options& options, const Cell& cell) {
   const SparseRegression regression = problem(options, cell.integer("N"), cell.integer("seed"));
-  HypentropyPath path = uniform_path(regression);
+  HypentropyPath<> path = uniform_path(regression);
   CriticalScaleOptions search;
-  search.low = Scale::from_log(smallest_log_alpha);
+  search.low = Scale<>::from_log(smallest_log_alpha);
   const CriticalScale critical = largest_scale(
-      [&](Scale scale) {
+      [&](Scale<> scale) {
         return regression.population_error(path.solve(scale).require_ok().beta) <= options.threshold;
       },
       search);

@@ -26,8 +26,8 @@ double excess_over_l1(const R& regularizer) {
   return regularizer.value(sparse) / (regularizer.value(dense) / root_d) - 1.0;
 }
 
-double excess_q(Index d, Scale scale) { return excess_over_l1(Hypentropy::uniform(d, scale)); }
-double excess_r(Index d, Scale scale) { return excess_over_l1(DistanceToInitialization(d, scale)); }
+double excess_q(Index d, Scale<> scale) { return excess_over_l1(Hypentropy<>::uniform(d, scale)); }
+double excess_r(Index d, Scale<> scale) { return excess_over_l1(DistanceToInitialization<>(d, scale)); }
 
 std::vector<Claim> check(const Fig2& figure, const Fig2Options& options) {
   std::vector<Claim> claims;
@@ -50,17 +50,18 @@ std::vector<Claim> check(const Fig2& figure, const Fig2Options& options) {
   // Algebraic: excess_r ~ alpha^1, a slope in log-log. Logarithmic: 1 / excess_q is a straight line in
   // log(1/alpha^2), of slope 1 / log sqrt(d); measured far out, where the approach is slow.
   const Index d = options.dimension;
-  const auto log_excess_r = [&](double log_alpha) { return std::log(excess_r(d, Scale::from_log(log_alpha))); };
+  const auto log_excess_r = [&](double log_alpha) { return std::log(excess_r(d, Scale<>::from_log(log_alpha))); };
   const double low = std::log(1e-6), high = std::log(1e-4);
   claims.push_back(claim_between("fig2_l1", "R nears l1 algebraically: log-log slope of its excess in alpha",
                                  (log_excess_r(high) - log_excess_r(low)) / (high - low), 0.98, 1.02));
-  const auto inverse_excess_q = [&](double log_alpha) { return 1.0 / excess_q(d, Scale::from_log(log_alpha)); };
+  const auto inverse_excess_q = [&](double log_alpha) { return 1.0 / excess_q(d, Scale<>::from_log(log_alpha)); };
   const double slope = (inverse_excess_q(-200.0) - inverse_excess_q(-100.0)) / 200.0;
   claims.push_back(claim_between("fig2_l1",
                                  "Q nears l1 logarithmically: slope of 1/excess in log(1/alpha^2), times log sqrt(d)",
                                  slope * 0.5 * std::log(static_cast<double>(d)), 0.98, 1.02));
   claims.push_back(claim_at_least("fig2_l1", "at alpha = 1e-8 the excess of Q is larger than that of R by the factor",
-                                  excess_q(d, Scale::from_value(1e-8)) / excess_r(d, Scale::from_value(1e-8)), 1e3));
+                                  excess_q(d, Scale<>::from_value(1e-8)) / excess_r(d, Scale<>::from_value(1e-8)),
+                                  1e3));
   return claims;
 }
 
@@ -81,7 +82,7 @@ Fig2 fig2_distance_vs_bias(const Fig2Options& options) {
     figure.curve.push_back({z, q, r, q / q_edge, r / r_edge});
   }
   for (const double alpha : spaced(1e-8, 1e2, options.num_alpha, Spacing::logarithmic)) {
-    const Scale scale = Scale::from_value(alpha);
+    const Scale scale = Scale<>::from_value(alpha);
     figure.to_l1.push_back({alpha, excess_q(options.dimension, scale), excess_r(options.dimension, scale)});
   }
   figure.claims = check(figure, options);

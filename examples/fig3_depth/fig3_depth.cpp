@@ -32,8 +32,8 @@ const std::vector<Index> depths_c = {2, 3, 5, 8};
 /// `f(map)` with the regularizer of a uniform start at alpha^D = `e^log_alpha_D`.
 template <class Function>
 auto at_depth(Index depth, Index d, double log_alpha_D, const Function& f) {
-  const Scale scale = Scale::from_log(log_alpha_D / static_cast<double>(depth));
-  return depth == 2 ? f(Hypentropy::uniform(d, scale)) : f(DepthHypentropy::uniform(depth, d, scale));
+  const Scale scale = Scale<>::from_log(log_alpha_D / static_cast<double>(depth));
+  return depth == 2 ? f(Hypentropy<>::uniform(d, scale)) : f(DepthHypentropy<>::uniform(depth, d, scale));
 }
 
 double q(Index depth, double z) { return depth == 2 ? hypentropy(z) : depth_hypentropy(depth, z); }
@@ -55,19 +55,19 @@ double sparse_to_dense(Index depth, Index d, double log_alpha_D) {
 NamedNumbers critical_numbers(const Fig3Options& options, const Cell& cell) {
   SparseRegressionOptions data;
   data.num_samples = cell.integer("N");
-  data.dimension = options.dimension;
+  data.num_inputs = options.dimension;
   data.seed = options.seed;
   data.stream = static_cast<std::uint64_t>(cell.integer("seed"));
   const SparseRegression regression = sparse_regression(data);
   const Index depth = cell.integer("D");
   CriticalScaleOptions search;
-  search.low = Scale::from_log(smallest_log_alpha_D);
+  search.low = Scale<>::from_log(smallest_log_alpha_D);
   search.tolerance = 0.02;
   const CriticalScale critical = at_depth(depth, options.dimension, 0.0, [&](const auto& Q) {
     MirrorPath path(regression.dataset, Q);
     return largest_scale(
-        [&](Scale alpha_D) {
-          const Scale alpha = Scale::from_log(alpha_D.log() / static_cast<double>(depth));
+        [&](Scale<> alpha_D) {
+          const Scale alpha = Scale<>::from_log(alpha_D.log() / static_cast<double>(depth));
           return regression.population_error(path.solve(alpha).require_ok().beta) <= options.threshold;
         },
         search);

@@ -25,27 +25,27 @@ constexpr int highest_decade = 6;
 constexpr double asymptotic = 100;  // widths from here on show the slope
 
 /// The problem of a repetition, the same for every width: eigenvalues of the measurements, and labels.
-Dataset spectra(const Fig4Options& options, const Cell& cell) {
+Dataset<> spectra(const Fig4Options& options, const Cell& cell) {
   RandomStream random(options.seed, static_cast<std::uint64_t>(cell.integer("seed")));
   Matrix<double> X = normal_matrix(random, options.num_samples, options.dimension);
   return {std::move(X), normal_vector(random, options.num_samples)};
 }
 
 /// Where the flow of width k ends, started at entries N(0, 2 mu^2 / k).
-Matrix<double> limit(const Fig4Options& options, const Cell& cell, const Dataset& data) {
+Matrix<double> limit(const Fig4Options& options, const Cell& cell, const Dataset<>& data) {
   const Index d = options.dimension;
-  const MatrixFactorization<double> wide(d, d, cell.integer("k"));
+  const MatrixFactorization wide(d, d, cell.integer("k"));
   RandomStream random(options.seed, cell.stream());
-  const Scale scale = Scale::from_value(std::sqrt(2.0 / cell["k"]) * options.mu);
+  const Scale scale = Scale<>::from_value(std::sqrt(2.0 / cell["k"]) * options.mu);
   const LiftedFlow flow(wide.reduced(), data);
   const auto solution = integrate_to_loss(flow, wide.reduced_initial_parameters(random, scale),
                                           fitted * data.y().squaredNorm(), accuracy);
-  return flow.model().product(solution.require_ok().y);
+  return flow.model().product(solution.require_ok().w);
 }
 
 NamedNumbers diagonal_numbers(const Fig4Options& options, const Cell& cell) {
   const Dataset data = spectra(options, cell);
-  const Vector<double> beta = minimize_hypentropy(data.X(), data.y(), Scale::from_value(options.mu)).require_ok().beta;
+  const Vector<double> beta = minimize_hypentropy(data, Scale<>::from_value(options.mu)).require_ok().beta;
   const Index d = options.dimension;
   const Matrix<double> M = limit(options, cell, {MatrixMeasurements<double>::diagonal(d, d, data.X()), data.y()});
   return {{"distance", (M - Matrix<double>(beta.asDiagonal())).norm() / beta.norm()}};
@@ -64,7 +64,7 @@ NamedNumbers commuting_numbers(const Fig4Options& options, const Cell& cell) {
     X.row(n) = Eigen::Map<const Vector<double>>(X_n.data(), d * d).transpose();
   }
   const Dataset data(MatrixMeasurements<double>::dense(d, d, std::move(X)), drawn.y());
-  const auto minimizer = minimize_schatten_commuting(data, Scale::from_value(options.mu));
+  const auto minimizer = minimize_schatten_commuting(data, Scale<>::from_value(options.mu));
   static_cast<void>(minimizer.spectrum.require_ok());
   const Matrix<double> M = limit(options, cell, data);
   return {{"distance", (M - minimizer.matrix).norm() / minimizer.matrix.norm()}};

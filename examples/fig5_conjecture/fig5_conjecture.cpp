@@ -28,15 +28,15 @@ constexpr int highest_decade = 4;
 double relative_distance(const Matrix<double>& a, const Matrix<double>& b) { return (a - b).norm() / b.norm(); }
 
 /// Where the flow ends from the start of infinite width.
-Matrix<double> limit(Index d, const Dataset& data, double strength) {
-  const MatrixFactorization<double> model(d, d, 2 * d);
+Matrix<double> limit(Index d, const Dataset<>& data, double strength) {
+  const MatrixFactorization model(d, d, 2 * d);
   const Matrix<double> start = std::sqrt(strength) * Matrix<double>::Identity(2 * d, 2 * d);
   const LiftedFlow flow(model, data);
   const auto solution = integrate_to_loss(flow, model.pack(start), fitted * data.y().squaredNorm(), accuracy);
-  return model.product(solution.require_ok().y);
+  return model.product(solution.require_ok().w);
 }
 
-Scale mu_of(const Cell& cell) { return Scale::from_value(std::sqrt(0.5 * cell["strength"])); }
+Scale<> mu_of(const Cell& cell) { return Scale<>::from_value(std::sqrt(0.5 * cell["strength"])); }
 
 NamedNumbers completion_numbers(const Fig5ConjectureOptions& options, const Cell& cell) {
   MatrixCompletionOptions drawn;
@@ -45,13 +45,13 @@ NamedNumbers completion_numbers(const Fig5ConjectureOptions& options, const Cell
   drawn.seed = options.seed;
   drawn.stream = static_cast<std::uint64_t>(cell.integer("seed"));
   const MatrixCompletion problem = matrix_completion(drawn);
-  const Dataset& data = problem.observations.dataset;
+  const Dataset<>& data = problem.observations.dataset;
   const Matrix<double> M = limit(options.dimension, data, cell["strength"]);
-  SchattenPath path(data);
+  SchattenPath<> path(data);
   const SpectralResult argmin = path.solve(mu_of(cell)).require_ok();
   const Matrix<double> nuclear = min_nuclear_norm_interpolator(data).require_ok().matrix;
   return {{"distance", relative_distance(M, argmin.matrix)},
-          {"excess", SchattenHypentropy(M.rows(), M.cols(), mu_of(cell)).value(M) / argmin.objective - 1.0},
+          {"excess", SchattenHypentropy<>(M.rows(), M.cols(), mu_of(cell)).value(M) / argmin.objective - 1.0},
           {"flow_to_truth", relative_distance(M, problem.truth)},
           {"argmin_to_truth", relative_distance(argmin.matrix, problem.truth)},
           {"flow_to_nuclear", relative_distance(M, nuclear)},
@@ -65,7 +65,7 @@ NamedNumbers commuting_numbers(const Fig5ConjectureOptions& options, const Cell&
   Vector<double> y = normal_vector(random, options.num_commuting);
   const Dataset data(std::move(X), std::move(y));
   const Matrix<double> M = limit(d, {MatrixMeasurements<double>::diagonal(d, d, data.X()), data.y()}, cell["strength"]);
-  const Vector<double> beta = minimize_hypentropy(data.X(), data.y(), mu_of(cell)).require_ok().beta;
+  const Vector<double> beta = minimize_hypentropy(data, mu_of(cell)).require_ok().beta;
   return {{"distance", relative_distance(M, beta.asDiagonal())}};
 }
 

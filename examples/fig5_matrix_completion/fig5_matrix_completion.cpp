@@ -28,21 +28,21 @@ constexpr int attempts = 1000;     // to draw a mask that sees every row and col
 using Completion = MatrixFactorization<double>;
 
 /// 1 where an entry is not observed.
-Matrix<double> unobserved(const MatrixCompletion& problem) {
+Matrix<double> unobserved(const MatrixCompletion<>& problem) {
   Matrix<double> mask = Matrix<double>::Ones(problem.truth.rows(), problem.truth.cols());
   for (const auto [i, j] : problem.observations.dataset.measurements().places()) mask(i, j) = 0.0;
   return mask;
 }
 
 /// Root mean square of the entries that are not observed.
-double rms_unobserved(const MatrixCompletion& problem, const Matrix<double>& M) {
+double rms_unobserved(const MatrixCompletion<>& problem, const Matrix<double>& M) {
   const Matrix<double> mask = unobserved(problem);
   return mask.cwiseProduct(M).norm() / std::sqrt(std::max(1.0, mask.sum()));
 }
 
 NamedNumbers problem_numbers(const Fig5Options& options, const Cell& cell) {
   const Fig5Problem problem = fig5_problem(options, cell.integer("seed"));
-  const Dataset& data = problem.completion.observations.dataset;
+  const Dataset<>& data = problem.completion.observations.dataset;
   return {{"truth_nuclear", nuclear_norm(problem.completion.truth)},
           {"min_nuclear", min_nuclear_norm_interpolator(data).require_ok().objective},
           {"kernel_nuclear", nuclear_norm(min_frobenius_interpolator(data))},
@@ -52,14 +52,14 @@ NamedNumbers problem_numbers(const Fig5Options& options, const Cell& cell) {
 
 NamedNumbers limit_numbers(const Fig5Options& options, const Cell& cell) {
   const MatrixCompletion problem = fig5_problem(options, cell.integer("seed")).completion;
-  const Dataset& data = problem.observations.dataset;
+  const Dataset<>& data = problem.observations.dataset;
   const Completion wide(options.dimension, options.dimension, cell.integer("k"));
   RandomStream random(options.seed, cell.stream());
-  const Vector<double> start = wide.reduced_initial_parameters(random, Scale::from_value(std::sqrt(cell["alpha2"])));
+  const Vector<double> start = wide.reduced_initial_parameters(random, Scale<>::from_value(std::sqrt(cell["alpha2"])));
   const LiftedFlow flow(wide.reduced(), data);
   const auto solution = integrate_to_loss(flow, start, fitted * data.y().squaredNorm(), accuracy);
   static_cast<void>(solution.require_ok());
-  const Matrix<double> M = flow.model().product(solution.y);
+  const Matrix<double> M = flow.model().product(solution.w);
   return {{"excess_nuclear", nuclear_norm(M) - nuclear_norm(problem.truth)},
           {"rms_unobserved_change", rms_unobserved(problem, M - flow.model().product(start))},
           {"time", solution.t},
@@ -219,7 +219,7 @@ Fig5Problem fig5_problem(const Fig5Options& options, Index repetition) {
   drawn.seed = options.seed;
   for (int attempt = 0; attempt < attempts; ++attempt) {
     drawn.stream = static_cast<std::uint64_t>(repetition) * attempts + static_cast<std::uint64_t>(attempt);
-    MatrixCompletion completion = matrix_completion(drawn);
+    MatrixCompletion<> completion = matrix_completion(drawn);
     if (completion.observations.empty_rows.empty() && completion.observations.empty_cols.empty())
       return {std::move(completion), attempt};
   }

@@ -44,7 +44,7 @@ struct Fig5Options {
 /// in the streams that belong to the repetition. `num_refused` counts those before it. Throws ConvergenceError when
 /// there is none among a thousand.
 struct Fig5Problem {
-  MatrixCompletion completion;
+  MatrixCompletion<> completion;
   int num_refused = 0;
 };
 [[nodiscard]] Fig5Problem fig5_problem(const Fig5Options& options, Index repetition);

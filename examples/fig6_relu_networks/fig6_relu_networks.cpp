@@ -44,9 +44,9 @@ Solution<double> descend(const GradientFlow<ReluNetwork<double>>& flow, const Ve
     descent.loss_below = options.loss;
     auto solution = gradient_descent(flow, w0, descent);
     Vector<double> velocity(w0.size());
-    flow(0.0, solution.y, velocity);
+    flow(0.0, solution.w, velocity);
     const bool is_dead = solution.status != Status::event && velocity.norm() == 0.0;
-    const bool diverged = solution.status == Status::non_finite || !(flow.loss(solution.y) <= start) || is_dead;
+    const bool diverged = solution.status == Status::non_finite || !(flow.loss(solution.w) <= start) || is_dead;
     if (!diverged || step < smallest_step) return solution;
   }
 }
@@ -62,25 +62,25 @@ NamedNumbers cell_numbers(const Fig6Options& options, const Cell& cell) {
   // The same shape at every scale; streams beyond those of the data.
   RandomStream random(options.seed, (std::uint64_t{1} << 32) + repetition * 16 + static_cast<std::uint64_t>(depth));
   const double log_alpha = std::log(cell["scale"]) / static_cast<double>(depth);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_log(log_alpha));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_log(log_alpha));
 
   const GradientFlow flow(net, problem.dataset);
   IntegrateOptions<> until_fit;
   until_fit.events = {loss_below(options.loss)};
   constexpr Index budget = 100000;
   until_fit.max_steps = budget;
-  const auto solution = options.descent
-                            ? descend(flow, w0, options)
-                            : integrate(flow, w0, TimeSpan{0.0, std::numeric_limits<double>::infinity()}, Ros2{},
-                                        PiController{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
+  const auto solution =
+      options.descent ? descend(flow, w0, options)
+                      : integrate(flow, w0, TimeSpan{0.0, std::numeric_limits<double>::infinity()}, Ros2{},
+                                  PiController<>{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
 
-  const Matrix<double> circle = CircleTeacher::grid(test_points);
+  const Matrix<double> circle = CircleTeacher<>::grid(test_points);
   const Vector<double> truth = problem.labels(circle);
   Vector<double> f(test_points);
-  net.predict(solution.y, circle, f);
+  net.predict(solution.w, circle, f);
   const KernelPredictor kernel(net, w0, problem.dataset);
   return {{"rmse", rms(f - truth)},
-          {"distance", kernel_distance(net, w0, solution.y, problem.dataset.X())},
+          {"distance", kernel_distance(net, w0, solution.w, problem.dataset.X())},
           {"kernel_rmse", rms(kernel.predict(circle) - truth)},
           {"arrived", solution.status == Status::event ? 1.0 : 0.0},
           {"steps", static_cast<double>(solution.step)}};

@@ -59,14 +59,13 @@ Data training_images(const Fig6cOptions& options, const Images& images, Index re
 }
 
 Network network(const Fig6cOptions& options, const Images& images) {
-  return Network(images.train.dimension(), {options.width}, false, images.train.num_classes());
+  return Network(images.train.num_inputs(), {options.width}, false, images.train.num_classes());
 }
 
 /// The same shape at every scale.
 Vector<float> initial_parameters(const Fig6cOptions& options, const Network& net, Index repetition, double alpha) {
   RandomStream random = stream_of(options, repetition, 1);
-  return net.initial_parameters(random, BasicScale<float>::from_value(static_cast<float>(alpha)),
-                                HeInitialization::normal);
+  return net.initial_parameters(random, Scale<float>::from_value(static_cast<float>(alpha)), HeInitialization::normal);
 }
 
 /// Trains with the best step of a ladder that starts at `largest`. `name` is that of its folder of checkpoints.
@@ -135,8 +134,8 @@ NamedNumbers network_numbers(const Fig6cOptions& options, const Images& images, 
 
 /// The images as the first layer at its initialization sees them.
 Data hidden_features(const Network& net, const Vector<float>& w0, const Data& data) {
-  Matrix<float> features = (net.weights(w0, 1).transpose() * data.features()).cwiseMax(0.0F);
-  return {std::move(features), data.labels(), data.num_classes()};
+  Matrix<float> features = (net.weights(w0, 1).transpose() * data.columns()).cwiseMax(0.0F);
+  return Data::from_columns(std::move(features), data.labels(), data.num_classes());
 }
 
 /// The scale of frozen features is that of the step: once for all alpha, from the zero function.

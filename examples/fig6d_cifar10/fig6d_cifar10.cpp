@@ -40,7 +40,7 @@ Index used(Index asked, Index present) { return asked > 0 ? std::min(asked, pres
 
 /// What the dense layer of the net sees of the data.
 Data last_features(const Net& net, const Vector<float>& w, const Data& data) {
-  return {net.last_features(w, data.features().transpose()).transpose(), data.labels(), data.num_classes()};
+  return Data(net.last_features(w, data.X()), data.labels(), data.num_classes());
 }
 
 struct Outcome {
@@ -77,8 +77,7 @@ NamedNumbers cell_numbers(const Fig6dOptions& options, const ImageFiles& files, 
   const Net net(problem.shape, vgg11_layers(options.width), problem.train.num_classes());
   // The same shape at every scale; a stream beyond those of the data.
   RandomStream random(options.seed, (std::uint64_t{1} << 32) + repetition);
-  const Vector<float> w0 =
-      net.initial_parameters(random, BasicScale<float>::from_value(static_cast<float>(cell["alpha"])));
+  const Vector<float> w0 = net.initial_parameters(random, Scale<float>::from_value(static_cast<float>(cell["alpha"])));
 
   SgdOptions<float> sgd;
   sgd.batch_size = std::min(options.batch, problem.train.num_samples());
@@ -171,7 +170,7 @@ double fig6d_estimate(const Fig6dOptions& options) {
   const ImageProblem problem = problem_of(options, read_image_files(options.data), 0);
   const Net net(problem.shape, vgg11_layers(options.width), problem.train.num_classes());
   RandomStream random(options.seed);
-  const Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1.0F));
+  const Vector<float> w = net.initial_parameters(random, Scale<float>::from_value(1.0F));
   // The linearized net takes a Jacobian-vector product more: twice a forward, two thirds of the whole.
   const double epochs =
       static_cast<double>(options.max_epochs) + 5.0 / 3.0 * static_cast<double>(options.max_linear_epochs);

@@ -56,9 +56,9 @@ NamedNumbers curve_numbers(const std::vector<std::string>& names, const Vector<d
 /// The start of a panel: the same shape for every alpha.
 Unbiased<UnivariateRelu<double>> network(const Fig7Options& options, const Cell& cell, double alpha) {
   RandomStream random(options.seed);
-  const UnivariateRelu<double> net(options.width);
+  const UnivariateRelu net(options.width);
   const double shift = shifts[static_cast<std::size_t>(cell.integer("panel"))];
-  return {net, net.initial_parameters(random, Scale::from_value(alpha), shift)};
+  return {net, net.initial_parameters(random, Scale<>::from_value(alpha), shift)};
 }
 
 NamedNumbers flow_numbers(const Fig7Options& options, const std::vector<std::string>& names, const Cell& cell) {
@@ -70,11 +70,11 @@ NamedNumbers flow_numbers(const Fig7Options& options, const std::vector<std::str
   constexpr Index budget = 100000;
   until_fit.max_steps = budget;
   const auto solution = integrate(flow, model.start(), TimeSpan{0.0, infinity}, Ros2{},
-                                  PiController{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
+                                  PiController<>{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
   Vector<double> f(options.points);
-  model.predict(solution.y, grid_points(options.points), f);
+  model.predict(solution.w, grid_points(options.points), f);
   NamedNumbers numbers = curve_numbers(names, f);
-  numbers.push_back({"loss", flow.loss(solution.y)});
+  numbers.push_back({"loss", flow.loss(solution.w)});
   numbers.push_back({"time", solution.t});
   numbers.push_back({"steps", static_cast<double>(solution.step)});
   return numbers;

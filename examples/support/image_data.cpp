@@ -24,7 +24,7 @@ LabelledDataset<float> image_dataset(const LabelledImages& images, Index padded_
         for (Index j = 0; j < images.width; ++j)
           features((c * height + top + i) * width + left + j, n) = static_cast<float>(images.pixels[next++]) / 255.0F;
   }
-  return {std::move(features), std::move(labels), 10};
+  return LabelledDataset<float>::from_columns(std::move(features), std::move(labels), 10);
 }
 
 }  // namespace richflow::examples

@@ -29,8 +29,9 @@ LabelledImages images_of(const LabelledImages& images, const std::vector<Index>&
 }
 
 LabelledDataset<float> standardized(const LabelledDataset<float>& data, double mean, double deviation) {
-  return {(data.features().array() - static_cast<float>(mean)).matrix() / static_cast<float>(deviation), data.labels(),
-          data.num_classes()};
+  return LabelledDataset<float>::from_columns(
+      (data.columns().array() - static_cast<float>(mean)).matrix() / static_cast<float>(deviation), data.labels(),
+      data.num_classes());
 }
 
 }  // namespace
@@ -74,11 +75,11 @@ ImageProblem image_problem(const ImageFiles& files, const ImageChoices& choices)
   const LabelledDataset<float> train = drawn(train_images, choices.num_train);
   const LabelledDataset<float> test = drawn(test_images, choices.num_test);
   double mean = 0.0;
-  for (Index n = 0; n < train.num_samples(); ++n) mean += train.features().col(n).cast<double>().mean();
+  for (Index n = 0; n < train.num_samples(); ++n) mean += train.columns().col(n).cast<double>().mean();
   mean /= static_cast<double>(train.num_samples());
   double variance = 0.0;
   for (Index n = 0; n < train.num_samples(); ++n)
-    variance += (train.features().col(n).cast<double>().array() - mean).square().mean();
+    variance += (train.columns().col(n).cast<double>().array() - mean).square().mean();
   variance /= static_cast<double>(train.num_samples());
   require(variance > 0.0, "all training images have one colour");
   return {shape, standardized(train, mean, std::sqrt(variance)), standardized(test, mean, std::sqrt(variance))};

@@ -114,7 +114,7 @@ template <class M>
 [[nodiscard]] double trained_kernel_distance(const M& model, const Vector<float>& w0, const Vector<float>& w,
                                              const LabelledDataset<float>& data, Index images) {
   constexpr Index projections = 48;
-  const Matrix<float> X = data.features().leftCols(std::min(images, data.num_samples())).transpose();
+  const Matrix<float> X = data.X().topRows(std::min(images, data.num_samples()));
   return static_cast<double>(KernelDistance<M>(model, w0, X, {.projections = projections})(w));
 }
 
@@ -123,7 +123,7 @@ template <class M>
 [[nodiscard]] double seconds_of_epoch(const M& model, Vector<float> w, const LabelledDataset<float>& data,
                                       Index num_samples, Index batch_size) {
   const Index batch = std::min(batch_size, data.num_samples());
-  const Matrix<float> X = data.features().leftCols(batch).transpose();
+  const Matrix<float> X = data.X().topRows(batch);
   Matrix<float> F(batch, model.num_outputs());
   auto at = model.make_evaluation(batch);
   const auto seconds_of_batch = [&] {

@@ -28,7 +28,7 @@ using namespace test_support;
 namespace {
 
 /// P3 of the reference: 4 x 8 integers.
-Dataset algorithms_problem() {
+Dataset<> algorithms_problem() {
   const ReferenceTable table = reference_table("algorithms_problem.csv");
   Matrix<double> X(static_cast<Index>(table.size()), 8);
   Vector<double> y(X.rows());
@@ -41,7 +41,7 @@ Dataset algorithms_problem() {
 }
 
 /// Labels of a sparse beta and a little noise: 6 x 14.
-Dataset effective_data(std::uint64_t seed) {
+Dataset<> effective_data(std::uint64_t seed) {
   RandomStream random(seed);
   Matrix<double> X = random_matrix(random, 6, 14);
   Vector<double> y = X.col(0) - X.col(3) + 0.5 * X.col(7);
@@ -52,9 +52,9 @@ Dataset effective_data(std::uint64_t seed) {
 /// The largest difference between beta and what the start predicts, over the largest beta; the prediction is solved
 /// from its kernel end, and does not know beta.
 template <class Net>
-double prediction_error(const Net& net, const EffectiveStart& effective, double tolerance = 1e-10) {
-  const Dataset reached = effective.reached();
-  const Limit limit = solve(net, reached, effective.start());
+double prediction_error(const Net& net, const EffectiveStart<>& effective, double tolerance = 1e-10) {
+  const Dataset<> reached = effective.reached();
+  const Limit<> limit = solve(net, reached, effective.start());
   CHECK(limit.ok());
   CHECK(limit.certificate.primal_residual <= tolerance);
   CHECK(limit.certificate.kkt_residual <= tolerance);
@@ -64,8 +64,8 @@ double prediction_error(const Net& net, const EffectiveStart& effective, double 
 }
 
 template <class Net>
-double distance_to_flow(const Net& net, const EffectiveStart& effective, const Start& start) {
-  const Limit limit = solve(net, effective.reached(), start);
+double distance_to_flow(const Net& net, const EffectiveStart<>& effective, const Start<>& start) {
+  const Limit<> limit = solve(net, effective.reached(), start);
   return (limit.beta - effective.beta()).cwiseAbs().maxCoeff() / effective.beta().cwiseAbs().maxCoeff();
 }
 
@@ -89,7 +89,7 @@ struct TwiceDescent {
 };
 
 /// Where the statement is refused: no numbers, and a message.
-void check_refused(const EffectiveStart& effective, const std::string& part) {
+void check_refused(const EffectiveStart<>& effective, const std::string& part) {
   CHECK_FALSE(effective.ok());
   CHECK_THAT(effective.message(), text_contains(part));
   CHECK_THROWS_MATCHES(effective.start(), ConvergenceError, message_contains(part));
@@ -100,7 +100,7 @@ void check_refused(const EffectiveStart& effective, const std::string& part) {
 }  // namespace
 
 TEST_CASE("the effective start of descent and heavy ball, with 60-digit runs as reference") {
-  const Dataset data = algorithms_problem();
+  const Dataset<> data = algorithms_problem();
   const DiagonalNet<double> net(2, 8);
   const ReferenceTable table = reference_table("algorithms_gd.csv");
   REQUIRE(table.size() == 48);
@@ -108,7 +108,7 @@ TEST_CASE("the effective start of descent and heavy ball, with 60-digit runs as 
     const auto number = [&](const char* column) { return table.number(first, column); };
     INFO(table.text(first, "run"));
     const Vector<double> ones = Vector<double>::Ones(8);
-    const Start start = Start::biased(Scale::from_value(number("alpha")), number("a") * ones, number("b") * ones);
+    const Start<> start = Start<>::biased(Scale<>::from_value(number("alpha")), number("a") * ones, number("b") * ones);
     EffectiveStart effective(net, data, start);
     const StochasticGradient problem(net, data, Sampling<double>{});
     const Steps steps{static_cast<Index>(number("steps"))};
@@ -138,15 +138,15 @@ TEST_CASE("the effective start of descent and heavy ball, with 60-digit runs as 
 }
 
 TEST_CASE("the effective start is the sum over steps, step by step, with decay too") {
-  const Dataset data = effective_data(2401);
-  const Index d = data.dimension();
+  const Dataset<> data = effective_data(2401);
+  const Index d = data.num_inputs();
   const SquaredDiagonalNet<double> net(d);
   for (const double lambda : {0.0, 0.05}) {
-    Vector<double> w = net.initial_parameters(Scale::from_value(0.2));
+    Vector<double> w = net.initial_parameters(Scale<>::from_value(0.2));
     EffectiveStart effective(net, data, w);
     const auto eta = [](Index k) { return 0.002 * (1 + 0.9 * std::sin(static_cast<double>(k) / 10)); };
     const WithWeightDecay problem(StochasticGradient(net, data, Sampling<double>{}), lambda);
-    (void)integrate(problem, w, Steps{700}, Descent{}, StepSchedule(eta), {.observers = {effective}});
+    (void)integrate(problem, w, Steps{700}, Descent{}, StepSchedule<>(eta), {.observers = {effective}});
     Vector<double> log_a = w.head(d).array().log(), log_b = w.tail(d).array().log();
     for (Index k = 0; k < 700; ++k) {
       const Vector<double> r = data.X() * (w.head(d).cwiseAbs2() - w.tail(d).cwiseAbs2()) - data.y();
@@ -169,10 +169,10 @@ TEST_CASE("the effective start is the sum over steps, step by step, with decay t
 TEST_CASE("predictions meet the runs of descent: batches, noise, decay, momentum, any depth") {
   for (std::uint64_t seed = 2410; seed < 2414; ++seed) {
     INFO(seed);
-    const Dataset data = effective_data(seed);
-    const Index d = data.dimension();
+    const Dataset<> data = effective_data(seed);
+    const Index d = data.num_inputs();
     RandomStream random(seed, 7);
-    const auto check = [&](const auto& net, const Vector<double>& w0, const Start& start, const auto& sampling,
+    const auto check = [&](const auto& net, const Vector<double>& w0, const Start<>& start, const auto& sampling,
                            const auto& rule, double step, double lambda, Index steps) {
       EffectiveStart effective(net, data, w0);
       const WithWeightDecay problem(StochasticGradient(net, data, sampling), lambda);
@@ -185,7 +185,7 @@ TEST_CASE("predictions meet the runs of descent: batches, noise, decay, momentum
       CHECK(distance_to_flow(net, effective, start) >= 1e-6);
     };
     const DiagonalNet<double> squared(2, d);
-    const Start start = Start::shaped(Scale::from_value(0.3), random_positive_vector(random, d, 0.5, 1.5));
+    const Start<> start = Start<>::shaped(Scale<>::from_value(0.3), random_positive_vector(random, d, 0.5, 1.5));
     const Vector<double> w0 = squared.initial_parameters(start);
     using Sampled = Sampling<double>;
     check(squared, w0, start, Sampled{}, Descent{}, 5e-3, 0.0, 1500);
@@ -205,7 +205,7 @@ TEST_CASE("predictions meet the runs of descent: batches, noise, decay, momentum
     for (const Index depth : {3, 4, 5}) {
       INFO("depth " << depth);
       const DiagonalNet<double> deep(depth, d);
-      const Start from = Start::uniform(Scale::from_value(0.6));
+      const Start<> from = Start<>::uniform(Scale<>::from_value(0.6));
       const Vector<double> weights = deep.initial_parameters(from);
       check(deep, weights, from, Sampled{}, Descent{}, 1e-3, 0.0, 2000);
       check(deep, weights, from, Sampled{.batch_size = 3, .seed = seed}, Descent{}, 1e-3, 0.0, 2000);
@@ -214,8 +214,8 @@ TEST_CASE("predictions meet the runs of descent: batches, noise, decay, momentum
       check(deep, weights, from, Sampled{}, HeavyBall{0.5}, 5e-4, 0.0, 1000);
     }
     const TwoLayerDiagonalNet<double> two(d);
-    const Start uneven = Start::unbalanced(Scale::from_value(0.3), random_vector(random, d),
-                                           random_positive_vector(random, d, 0.5, 1.5));
+    const Start<> uneven = Start<>::unbalanced(Scale<>::from_value(0.3), random_vector(random, d),
+                                               random_positive_vector(random, d, 0.5, 1.5));
     const Vector<double> layers = two.initial_parameters(uneven);
     check(two, layers, uneven, Sampled{}, Descent{}, 5e-3, 0.0, 2000);
     check(two, layers, uneven, Sampled{.batch_size = 2, .seed = seed}, Descent{}, 5e-3, 0.0, 2000);
@@ -226,41 +226,41 @@ TEST_CASE("predictions meet the runs of descent: batches, noise, decay, momentum
 }
 
 TEST_CASE("sign changes are no obstacle at even depth, and the end of the statement at odd depth") {
-  const Dataset data = effective_data(2420);
-  const Index d = data.dimension();
+  const Dataset<> data = effective_data(2420);
+  const Index d = data.num_inputs();
   const auto run = [&](Index depth, double alpha, double first_step, double step) {
     const DiagonalNet<double> net(depth, d);
-    const Vector<double> w0 = net.initial_parameters(Scale::from_value(alpha));
+    const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(alpha));
     EffectiveStart effective(net, data, w0);
     (void)integrate(StochasticGradient(net, data, Sampling<double>{}), w0, Steps{3000}, Descent{},
-                    StepSchedule([=](Index k) { return k == 0 ? first_step : step; }), {.observers = {effective}});
+                    StepSchedule<>([=](Index k) { return k == 0 ? first_step : step; }), {.observers = {effective}});
     return effective;
   };
   // The first step makes the largest x 1.2.
   const Vector<double> g = data.X().transpose() * data.y();
   const double large = 1.2 / g.cwiseAbs().maxCoeff();
-  const EffectiveStart squared = run(2, 0.4, large / 4, 1e-3);
+  const EffectiveStart<> squared = run(2, 0.4, large / 4, 1e-3);
   CHECK(squared.sign_changes() == 1);
   CHECK(squared.first_sign_change() == 1);
   CHECK(prediction_error(DiagonalNet<double>(2, d), squared) <= 1e-10);
-  const EffectiveStart quartic = run(4, 0.7, large / (8 * 0.49), 1e-4);
+  const EffectiveStart<> quartic = run(4, 0.7, large / (8 * 0.49), 1e-4);
   CHECK(quartic.sign_changes() == 1);
   CHECK(prediction_error(DiagonalNet<double>(4, d), quartic) <= 1e-9);
   check_refused(run(3, 0.7, large / (6 * 0.7), 1e-4), "became negative in step 1: at odd depth D = 3");
 }
 
 TEST_CASE("the statement is refused where there is none") {
-  const Dataset data = effective_data(2430);
-  const Index d = data.dimension();
+  const Dataset<> data = effective_data(2430);
+  const Index d = data.num_inputs();
   const SquaredDiagonalNet<double> net(d);
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.3));
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.3));
   const GradientFlow flow(net, data);
   const StochasticGradient problem(net, data, Sampling<double>{});
   EffectiveStart effective(net, data, w0);
   CHECK(effective.ok());  // of no steps: the run's own start
   CHECK((effective.log_scale().array() - std::log(0.3)).abs().maxCoeff() <= 1e-15);
   SECTION("adaptive steps") {
-    (void)integrate(flow, w0, TimeSpan{0, 0.1}, DormandPrince{}, PiController{.tolerance = {1e-6, 1e-9}},
+    (void)integrate(flow, w0, TimeSpan{0, 0.1}, DormandPrince{}, PiController<>{.tolerance = {1e-6, 1e-9}},
                     {.observers = {effective}});
     check_refused(effective, "those of an integrator");
   }
@@ -298,27 +298,27 @@ TEST_CASE("the statement is refused where there is none") {
   }
   SECTION("two layers whose difference rounding hides, unless they are equal") {
     const TwoLayerDiagonalNet<double> two(d);
-    const auto run = [&](const Start& start) {
+    const auto run = [&](const Start<>& start) {
       EffectiveStart of_two(two, data, start);
       (void)integrate(StochasticGradient(two, data, Sampling<double>{}), two.initial_parameters(start), Steps{6000},
                       Descent{}, ConstantStep{1e-2}, {.observers = {of_two}});
       return of_two;
     };
-    const Scale small = Scale::from_value(1e-7);
-    check_refused(run(Start::unbalanced(small, Vector<double>::Constant(d, 0.5), Vector<double>::Ones(d))),
+    const Scale<> small = Scale<>::from_value(1e-7);
+    check_refused(run(Start<>::unbalanced(small, Vector<double>::Constant(d, 0.5), Vector<double>::Ones(d))),
                   "which rounding hides");
-    CHECK(prediction_error(two, run(Start::uniform(small))) <= 1e-10);
+    CHECK(prediction_error(two, run(Start<>::uniform(small))) <= 1e-10);
   }
   SECTION("a net of depth 3 that decay has put to rest") {
     const DiagonalNet<double> deep(3, d);
-    EffectiveStart of_deep(deep, data, Start::uniform(Scale::from_value(0.01)));
+    EffectiveStart of_deep(deep, data, Start<>::uniform(Scale<>::from_value(0.01)));
     (void)integrate(WithWeightDecay(StochasticGradient(deep, data, Sampling<double>{}), 50.0),
-                    deep.initial_parameters(Scale::from_value(0.01)), Steps{10000}, Descent{}, ConstantStep{1e-3},
+                    deep.initial_parameters(Scale<>::from_value(0.01)), Steps{10000}, Descent{}, ConstantStep{1e-3},
                     {.observers = {of_deep}});
     check_refused(of_deep, "underflowed in step");
   }
   SECTION("another run") {
-    const Dataset other = effective_data(2431);
+    const Dataset<> other = effective_data(2431);
     EffectiveStart of_others(net, other, w0);
     CHECK_THROWS_MATCHES(integrate(problem, w0, Steps{3}, Descent{}, ConstantStep{1e-3}, {.observers = {of_others}}),
                          ArgumentError, message_contains("the first step of the run is not one of this net"));
@@ -337,7 +337,7 @@ TEST_CASE("the statement is refused where there is none") {
     CHECK_NOTHROW(EffectiveStart(net, data, zero));
     CHECK_THROWS_MATCHES(EffectiveStart(DiagonalNet<double>(3, d), data, zero), ArgumentError,
                          message_contains("w_-(2) is negative"));
-    const LabelledDataset<double> classes(Matrix<double>::Ones(3, 5), Vector<int>::Zero(5), 2);
+    const LabelledDataset<double> classes(Matrix<double>::Ones(5, 3), Vector<int>::Zero(5), 2);
     CHECK_THROWS_MATCHES(StochasticGradient(LinearClassifier<double>(3, 2), classes, {.label_noise = 0.5}),
                          ArgumentError, message_contains("classes have no noise"));
   }
@@ -347,7 +347,7 @@ TEST_CASE("batches without replacement of one sample are descent") {
   RandomStream random(2440);
   const Dataset data(random_matrix(random, 1, 5), Vector<double>::Ones(1));
   const SquaredDiagonalNet<double> net(5);
-  const Start start = Start::uniform(Scale::from_value(0.3));
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.3));
   const auto scale_of = [&](const Sampling<double>& sampling) {
     EffectiveStart effective(net, data, start);
     (void)integrate(StochasticGradient(net, data, sampling), net.initial_parameters(start), Steps{400}, Descent{},
@@ -359,10 +359,10 @@ TEST_CASE("batches without replacement of one sample are descent") {
 }
 
 TEST_CASE("weights that underflow go on by their logarithms, and k is what it is") {
-  const Dataset data = effective_data(2450);
-  const Index d = data.dimension();
+  const Dataset<> data = effective_data(2450);
+  const Index d = data.num_inputs();
   const SquaredDiagonalNet<double> net(d);
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.3));
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.3));
   SECTION("a net that dies of decay") {
     EffectiveStart effective(net, data, w0);
     // Every |2 g| is below lambda: beta goes to 0, and the weights below all numbers.
@@ -371,7 +371,7 @@ TEST_CASE("weights that underflow go on by their logarithms, and k is what it is
     const WithWeightDecay problem(StochasticGradient(net, data, Sampling<double>{}), lambda);
     const Index steps = 9000;
     const auto run = integrate(problem, w0, Steps{steps}, Descent{}, ConstantStep{h}, {.observers = {effective}});
-    CHECK(run.y.cwiseAbs().maxCoeff() <= 1e-290);
+    CHECK(run.w.cwiseAbs().maxCoeff() <= 1e-290);
     REQUIRE(effective.ok());
     // beta = 0 long before: then log k moves by 2 log c + log(1 - x^2) with the same x in each step.
     const double c = 1 - 2 * h * lambda;
@@ -394,11 +394,11 @@ TEST_CASE("weights that underflow go on by their logarithms, and k is what it is
 }
 
 TEST_CASE("an effective start is kept in the file of its run") {
-  const Dataset data = effective_data(2460);
-  const SquaredDiagonalNet<double> net(data.dimension());
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.3));
+  const Dataset<> data = effective_data(2460);
+  const SquaredDiagonalNet<double> net(data.num_inputs());
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.3));
   const StochasticGradient problem(net, data, {.batch_size = 2, .label_noise = 0.2});
-  const ConstantStep step{3e-3};
+  const ConstantStep<> step{3e-3};
   EffectiveStart whole(net, data, w0);
   (void)integrate(problem, w0, Steps{200}, HeavyBall{0.4}, step, {.observers = {whole}});
   const TemporaryFolder folder;
@@ -440,17 +440,17 @@ TEST_CASE("an effective start is kept in the file of its run") {
 
 TEST_CASE("the effective start nears the run's own like the step: the gains of the rules are right") {
   // Any vector in the row space of X in place of S gives a start that predicts the run. The right one stays near.
-  const Dataset data = effective_data(2470);
-  const Index d = data.dimension();
+  const Dataset<> data = effective_data(2470);
+  const Index d = data.num_inputs();
   const SquaredDiagonalNet<double> net(d);
-  const Start start = Start::biased(Scale::from_value(0.3), Vector<double>::LinSpaced(d, 0.8, 1.5),
-                                    Vector<double>::LinSpaced(d, 1.2, 0.6));
+  const Start<> start = Start<>::biased(Scale<>::from_value(0.3), Vector<double>::LinSpaced(d, 0.8, 1.5),
+                                        Vector<double>::LinSpaced(d, 1.2, 0.6));
   const Vector<double> w0 = net.initial_parameters(start);
   const Vector<double> log_scale = (w0.head(d).array().log() + w0.tail(d).array().log()) / 2;
   const Vector<double> log_ratio = w0.head(d).array().log() - w0.tail(d).array().log();
   const auto check =
       [&](const auto& rule,
-          const StochasticGradient<SquaredDiagonalNet<double>, SquaredLoss<double>, BasicDataset<double>>& problem) {
+          const StochasticGradient<SquaredDiagonalNet<double>, SquaredLoss<double>, Dataset<double>>& problem) {
         const auto shift = [&](double h) {
           EffectiveStart effective(net, data, start);
           (void)integrate(problem, w0, Steps{static_cast<Index>(std::lround(2.0 / h))}, rule, ConstantStep{h},
@@ -473,10 +473,10 @@ TEST_CASE("the effective start nears the run's own like the step: the gains of t
 }
 
 TEST_CASE("any schedule of weight decay, and decay that is switched off") {
-  const Dataset data = effective_data(2480);
+  const Dataset<> data = effective_data(2480);
   for (const Index depth : {2, 3, 4}) {
-    const DiagonalNet<double> net(depth, data.dimension());
-    const Start start = Start::uniform(Scale::from_value(0.6));
+    const DiagonalNet<double> net(depth, data.num_inputs());
+    const Start<> start = Start<>::uniform(Scale<>::from_value(0.6));
     const Vector<double> w0 = net.initial_parameters(start);
     EffectiveStart effective(net, data, start);
     const double off = 1.5;
@@ -492,16 +492,15 @@ TEST_CASE("any schedule of weight decay, and decay that is switched off") {
 }
 
 TEST_CASE("effective starts in single precision") {
-  const Dataset whole = effective_data(2490);
-  const BasicDataset<float> data(Matrix<float>(whole.X().cast<float>()), Vector<float>(whole.y().cast<float>()));
-  const DiagonalNet<float> net(2, data.dimension());
-  const auto start = BasicStart<float>::uniform(BasicScale<float>::from_value(0.3F));
-  BasicEffectiveStart<float> effective(net, data, start);
+  const Dataset<> whole = effective_data(2490);
+  const Dataset<float> data(Matrix<float>(whole.X().cast<float>()), Vector<float>(whole.y().cast<float>()));
+  const DiagonalNet<float> net(2, data.num_inputs());
+  const auto start = Start<float>::uniform(Scale<float>::from_value(0.3F));
+  EffectiveStart<float> effective(net, data, start);
   IntegrateOptions<float> options;
   options.observers = {effective};
   const StochasticGradient problem(net, data, Sampling<float>{.batch_size = 2});
-  (void)integrate(problem, net.initial_parameters(start), Steps{2000}, Descent{}, BasicConstantStep<float>{5e-3F},
-                  options);
+  (void)integrate(problem, net.initial_parameters(start), Steps{2000}, Descent{}, ConstantStep<float>{5e-3F}, options);
   const auto limit = solve(net, effective.reached(), effective.start());
   CHECK((limit.beta - effective.beta()).norm() <= 1e-4F * effective.beta().norm());
 }

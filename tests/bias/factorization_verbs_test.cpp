@@ -11,7 +11,7 @@ using namespace test_support;
 namespace {
 
 /// Symmetric 6 x 6 measurements with a common basis.
-Dataset commuting_data(RandomStream& random, Index n) {
+Dataset<> commuting_data(RandomStream& random, Index n) {
   const Matrix<double> Q = Eigen::HouseholderQR<Matrix<double>>(random_matrix(random, 6, 6)).householderQ();
   Matrix<double> X(n, 36);
   for (Index k = 0; k < n; ++k) {
@@ -22,12 +22,12 @@ Dataset commuting_data(RandomStream& random, Index n) {
 }
 
 template <class Net>
-void check_both_verbs(const Net& net, const Dataset& data) {
+void check_both_verbs(const Net& net, const Dataset<>& data) {
   for (const double log_alpha : {-12.0, -4.0, 0.0}) {
     CAPTURE(log_alpha);
-    const Start start = Start::uniform(Scale::from_log(log_alpha));
-    const MatrixLimit limit = solve(net, data, start);
-    const MatrixSimulation run = simulate(net, data, start);
+    const Start<> start = Start<>::uniform(Scale<>::from_log(log_alpha));
+    const MatrixLimit<> limit = solve(net, data, start);
+    const MatrixSimulation<> run = simulate(net, data, start);
     CAPTURE(limit.message, run.message, run.method);
     REQUIRE((limit.ok() && run.ok()));
     // Steps accurate to 1e-4 give the limit to some 1e-6 (measured); they accumulate.
@@ -54,7 +54,7 @@ TEST_CASE("a factorization is simulated from its weights, in any width and on an
   const MatrixFactorization<double> net(4, 4, 300);
   const Dataset data(MatrixMeasurements<double>::entries(4, 4, {{0, 0}, {1, 1}, {2, 3}, {3, 0}, {0, 2}}),
                      random_vector(random, 5));
-  const auto run = simulate(net, data, net.initial_parameters(random, Scale::from_value(0.01)), {.loss = 1e-12});
+  const auto run = simulate(net, data, net.initial_parameters(random, Scale<>::from_value(0.01)), {.loss = 1e-12});
   CAPTURE(run.message);
   REQUIRE(run.ok());
   CHECK(run.model.width() == 8);
@@ -65,7 +65,7 @@ TEST_CASE("a factorization is simulated from its weights, in any width and on an
 TEST_CASE("factorizations without a theorem are refused by name", "[verbs]") {
   RandomStream random(103);
   const MatrixFactorization<double> net(3, 3, 10);
-  const Start start = Start::uniform(Scale::from_log(-2));
+  const Start<> start = Start<>::uniform(Scale<>::from_log(-2));
   Matrix<double> X(2, 9);
   X << 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0;
   const Dataset data(MatrixMeasurements<double>::dense(3, 3, X), random_vector(random, 2));
@@ -75,20 +75,20 @@ TEST_CASE("factorizations without a theorem are refused by name", "[verbs]") {
   CHECK_THROWS_MATCHES(solve(net, observed, start), ArgumentError, message_contains("(1, 2)"));
   CHECK_THROWS_MATCHES(solve(net, Dataset(X, data.y()), start), ArgumentError, message_contains("measurements"));
   CHECK_THROWS_MATCHES(solve(net, data, start), ArgumentError, message_contains("do not commute"));
-  CHECK_THROWS_MATCHES(solve(net, data, Start::shaped(Scale::from_log(0), Vector<double>::Ones(3))), ArgumentError,
+  CHECK_THROWS_MATCHES(solve(net, data, Start<>::shaped(Scale<>::from_log(0), Vector<double>::Ones(3))), ArgumentError,
                        message_contains("uniform"));
   const Dataset rectangular(MatrixMeasurements<double>::dense(3, 2, X.leftCols(6)), data.y());
   CHECK_THROWS_MATCHES(solve(MatrixFactorization<double>(3, 2, 10), rectangular, start), DimensionError,
                        message_contains("square"));
   CHECK_THROWS_AS(solve(net, rectangular, start), DimensionError);
-  CHECK_THROWS_MATCHES(simulate(net, data, Start::uniform(Scale::from_log(-800))), ArgumentError,
+  CHECK_THROWS_MATCHES(simulate(net, data, Start<>::uniform(Scale<>::from_log(-800))), ArgumentError,
                        message_contains("-800"));
 }
 
 TEST_CASE("measurements that no matrix has are refused where the flow is to fit them", "[verbs]") {
   RandomStream random(104);
   const MatrixFactorization<double> net(3, 3, 10);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(0.1));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(0.1));
   Vector<double> y(2);
   y << 1.0, 2.0;
   const Dataset twice(MatrixMeasurements<double>::entries(3, 3, {{0, 0}, {0, 0}}), y);

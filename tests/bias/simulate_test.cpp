@@ -22,10 +22,10 @@ namespace {
 constexpr double agreement = 1e-6;
 
 template <class Net>
-void check_agreement(const Net& net, const Dataset& data, const Start& start) {
+void check_agreement(const Net& net, const Dataset<>& data, const Start<>& start) {
   CAPTURE(start.family(), start.scale().log());
-  const Limit limit = solve(net, data, start);
-  const Simulation run = simulate(net, data, start);
+  const Limit<> limit = solve(net, data, start);
+  const Simulation<> run = simulate(net, data, start);
   CAPTURE(limit.message, run.message, run.method, run.stats);
   REQUIRE(limit.ok());
   REQUIRE(run.ok());
@@ -41,10 +41,10 @@ void check_agreement(const Net& net, const Dataset& data, const Start& start) {
 
 /// The flow of the weights by small explicit steps, until time t.
 template <class Net>
-Vector<double> integrate_weights(const Net& net, const Dataset& data, const Start& start, double t) {
+Vector<double> integrate_weights(const Net& net, const Dataset<>& data, const Start<>& start, double t) {
   const GradientFlow flow(net, data);
-  const PiController control{.tolerance = {.relative = 1e-11, .absolute = 1e-13}};
-  return integrate(flow, net.initial_parameters(start), TimeSpan{0, t}, DormandPrince{}, control).require_ok().y;
+  const PiController<> control{.tolerance = {.relative = 1e-11, .absolute = 1e-13}};
+  return integrate(flow, net.initial_parameters(start), TimeSpan{0, t}, DormandPrince{}, control).require_ok().w;
 }
 
 }  // namespace
@@ -53,76 +53,76 @@ TEST_CASE("simulate and solve agree at every depth, start and scale", "[verbs]")
   RandomStream random(91);
   const Index d = 32;
   for (const int repetition : {0, 1}) {
-    const Dataset data = gaussian_data(random, 8, d);
+    const Dataset<> data = gaussian_data(random, 8, d);
     const Vector<double> a = random_positive_vector(random, d, 0.5, 2.0);
     const Vector<double> b = random_positive_vector(random, d, 0.5, 2.0);
     CAPTURE(repetition);
     for (const Index depth : {2, 3, 5}) {
       CAPTURE(depth);
       for (const double log_size : {-8.0, -2.0, 1.0}) {
-        const Scale scale = Scale::from_log(log_size / static_cast<double>(depth));
+        const Scale<> scale = Scale<>::from_log(log_size / static_cast<double>(depth));
         const DiagonalNet<double> net(depth, d);
-        check_agreement(net, data, Start::uniform(scale));
-        check_agreement(net, data, Start::shaped(scale, a));
-        check_agreement(net, data, Start::biased(scale, a, b));
+        check_agreement(net, data, Start<>::uniform(scale));
+        check_agreement(net, data, Start<>::shaped(scale, a));
+        check_agreement(net, data, Start<>::biased(scale, a, b));
       }
     }
     const TwoLayerDiagonalNet<double> two(d);
     for (const double log_alpha : {-30.0, -1.0, 1.0}) {
-      const Scale scale = Scale::from_log(log_alpha);
-      check_agreement(two, data, Start::uniform(scale));
-      check_agreement(two, data, Start::biased(scale, a, b));
-      check_agreement(two, data, Start::unbalanced(scale, a, -b));
-      check_agreement(two, data, Start::unbalanced(scale, a, Vector<double>::Zero(d)));
+      const Scale<> scale = Scale<>::from_log(log_alpha);
+      check_agreement(two, data, Start<>::uniform(scale));
+      check_agreement(two, data, Start<>::biased(scale, a, b));
+      check_agreement(two, data, Start<>::unbalanced(scale, a, -b));
+      check_agreement(two, data, Start<>::unbalanced(scale, a, Vector<double>::Zero(d)));
     }
-    check_agreement(SquaredDiagonalNet<double>(d), data, Start::uniform(Scale::from_log(-500)));
+    check_agreement(SquaredDiagonalNet<double>(d), data, Start<>::uniform(Scale<>::from_log(-500)));
   }
 }
 
 TEST_CASE("logarithms of -395 on a scale of -500 are simulated and solved end to end", "[verbs]") {
   RandomStream random(92);
   const Index d = 24;
-  const Dataset data = gaussian_data(random, 6, d);
-  const Scale scale = Scale::from_log(-500);
+  const Dataset<> data = gaussian_data(random, 6, d);
+  const Scale<> scale = Scale<>::from_log(-500);
   Vector<double> log_a(d), log_b(d);
   for (double& entry : log_a) entry = -395 + random.uniform(-2.0, 2.0);
   for (double& entry : log_b) entry = -395 + random.uniform(-2.0, 2.0);
-  check_agreement(DiagonalNet<double>(2, d), data, Start::shaped_logs(scale, log_a));
-  check_agreement(DiagonalNet<double>(2, d), data, Start::biased_logs(scale, log_a, log_b));
-  check_agreement(TwoLayerDiagonalNet<double>(d), data, Start::biased_logs(scale, log_a, log_b));
+  check_agreement(DiagonalNet<double>(2, d), data, Start<>::shaped_logs(scale, log_a));
+  check_agreement(DiagonalNet<double>(2, d), data, Start<>::biased_logs(scale, log_a, log_b));
+  check_agreement(TwoLayerDiagonalNet<double>(d), data, Start<>::biased_logs(scale, log_a, log_b));
   for (double& entry : log_a) entry = -random.uniform(0.0, 395.0);
-  check_agreement(DiagonalNet<double>(2, d), data, Start::shaped_logs(scale, log_a));
+  check_agreement(DiagonalNet<double>(2, d), data, Start<>::shaped_logs(scale, log_a));
 }
 
 TEST_CASE("where the dual variables have no digits left the weights are followed", "[verbs]") {
   RandomStream random(93);
   const Index d = 24;
-  const Dataset data = gaussian_data(random, 6, d);
+  const Dataset<> data = gaussian_data(random, 6, d);
   for (const auto& [depth, log_alpha] : {std::pair<Index, double>{3, -20.0}, {5, -8.0}}) {
     CAPTURE(depth, log_alpha);
     const DiagonalNet<double> net(depth, d);
-    const Start start = Start::uniform(Scale::from_log(log_alpha));
-    const Simulation run = simulate(net, data, start);
+    const Start<> start = Start<>::uniform(Scale<>::from_log(log_alpha));
+    const Simulation<> run = simulate(net, data, start);
     CAPTURE(run.message, run.method);
     REQUIRE(run.ok());
     CHECK_THAT(run.method, text_contains("weights"));
     // Errors of 1e-3 in the weights may remain in the limit, times the depth.
-    const Limit limit = solve(net, data, start);
+    const Limit<> limit = solve(net, data, start);
     CHECK((run.beta - limit.beta).norm() <= 1e-2 * limit.l2());
     CHECK(run.w.size() == 2 * d);
   }
   // A shape that takes the digits.
   const Vector<double> w0 = random_positive_vector(random, d, 1e-3, 1e-2);
-  const Start small = Start::shaped(Scale::from_log(-10), w0);
-  const Simulation shaped = simulate(DiagonalNet<double>(3, d), data, small);
+  const Start<> small = Start<>::shaped(Scale<>::from_log(-10), w0);
+  const Simulation<> shaped = simulate(DiagonalNet<double>(3, d), data, small);
   CAPTURE(shaped.message, shaped.method);
   CHECK(shaped.ok());
   CHECK((shaped.beta - solve(DiagonalNet<double>(3, d), data, small).beta).norm() <= 1e-2 * shaped.l2());
   // So deep that a step through the escape of a weight loses the flow: it does not pass for a limit.
   const DiagonalNet<double> deep(100, d);
   for (const double log_alpha : {-0.2, -0.3}) {
-    const Start start = Start::uniform(Scale::from_log(log_alpha));
-    const Simulation run = simulate(deep, data, start);
+    const Start<> start = Start<>::uniform(Scale<>::from_log(log_alpha));
+    const Simulation<> run = simulate(deep, data, start);
     CAPTURE(log_alpha, run.message, run.method);
     CHECK((!run.ok() || (run.beta - solve(deep, data, start).beta).norm() <= 0.1 * run.l2()));
   }
@@ -131,14 +131,14 @@ TEST_CASE("where the dual variables have no digits left the weights are followed
 TEST_CASE("weights and values are those of the flow of the weights", "[verbs]") {
   RandomStream random(94);
   const Index d = 10;
-  const Dataset data = gaussian_data(random, 3, d);
+  const Dataset<> data = gaussian_data(random, 3, d);
   const Vector<double> a = random_positive_vector(random, d, 0.5, 2.0);
   const Vector<double> b = random_positive_vector(random, d, 0.5, 2.0);
-  const Scale scale = Scale::from_value(0.4);
-  const auto check = [&](const auto& net, const Start& start) {
+  const Scale<> scale = Scale<>::from_value(0.4);
+  const auto check = [&](const auto& net, const Start<>& start) {
     CAPTURE(start.family());
     const double t = 0.05;
-    const Simulation run = simulate(net, data, start, {.tolerance = 1e-7, .times = {t / 4, t}});
+    const Simulation<> run = simulate(net, data, start, {.tolerance = 1e-7, .times = {t / 4, t}});
     REQUIRE(run.ok());
     CHECK(run.status == Status::reached_end);
     CHECK((run.times == std::vector<double>{t / 4, t} && run.t == t));
@@ -154,22 +154,22 @@ TEST_CASE("weights and values are those of the flow of the weights", "[verbs]") 
   };
   for (const Index depth : {2, 3, 5}) {
     const DiagonalNet<double> net(depth, d);
-    check(net, Start::uniform(scale));
-    check(net, Start::shaped(scale, a));
-    check(net, Start::biased(scale, a, b));
+    check(net, Start<>::uniform(scale));
+    check(net, Start<>::shaped(scale, a));
+    check(net, Start<>::biased(scale, a, b));
   }
   const TwoLayerDiagonalNet<double> two(d);
-  check(two, Start::uniform(scale));
-  check(two, Start::biased(scale, a, b));
-  check(two, Start::unbalanced(scale, a, -b));
+  check(two, Start<>::uniform(scale));
+  check(two, Start<>::biased(scale, a, b));
+  check(two, Start<>::unbalanced(scale, a, -b));
 }
 
 TEST_CASE("simulate stops where it is told", "[verbs]") {
   RandomStream random(95);
-  const Dataset data = gaussian_data(random, 5, 20);
+  const Dataset<> data = gaussian_data(random, 5, 20);
   const DiagonalNet<double> net(2, 20);
-  const Start start = Start::uniform(Scale::from_log(-3));
-  const Simulation run = simulate(net, data, start, {.loss = 1e-3});
+  const Start<> start = Start<>::uniform(Scale<>::from_log(-3));
+  const Simulation<> run = simulate(net, data, start, {.loss = 1e-3});
   CHECK_THAT(run.loss, near(1e-3, 1e-6, 0));
   CHECK_THAT(run.method, text_contains("Q_alpha (depth 2, uniform start)"));
   CHECK(certify(regularizer(net, start), data, run.beta, run.nu).kkt_residual <= 1e-12);
@@ -180,9 +180,9 @@ TEST_CASE("simulate stops where it is told", "[verbs]") {
     ++seen;
     return seen == 3 ? Action::stop : Action::proceed;
   };
-  const Simulation stopped = simulate(net, data, start, {.observers = {count}});
+  const Simulation<> stopped = simulate(net, data, start, {.observers = {count}});
   CHECK((stopped.steps == 3 && stopped.status == Status::stopped_by_observer));
-  const Simulation cut = simulate(net, data, start, {.max_steps = 2});
+  const Simulation<> cut = simulate(net, data, start, {.max_steps = 2});
   CHECK(!cut.ok());
   CHECK_THROWS_AS(cut.require_ok(), ConvergenceError);
 
@@ -203,7 +203,7 @@ TEST_CASE("simulate stops where it is told", "[verbs]") {
   CHECK_THROWS_AS(simulate(net, Dataset(X, y), start), InfeasibleError);
   CHECK_THAT(simulate(net, Dataset(X, y), start, {.max_time = 1e4}).loss, near(0.5, 1e-3, 0));
   // Nothing to do.
-  const Simulation idle = simulate(net, Dataset(data.X(), Vector<double>::Zero(5)), start);
+  const Simulation<> idle = simulate(net, Dataset(data.X(), Vector<double>::Zero(5)), start);
   CHECK((idle.ok() && idle.steps == 0 && idle.beta.isZero(0)));
   // Columns in very different units.
   Matrix<double> graded = data.X();
@@ -214,10 +214,10 @@ TEST_CASE("simulate stops where it is told", "[verbs]") {
 
 TEST_CASE("simulate and solve agree in float, to half its digits", "[verbs]") {
   RandomStream random(97);
-  const Dataset data = gaussian_data(random, 6, 24);
-  const BasicDataset<float> narrow(data.X().cast<float>(), data.y().cast<float>());
+  const Dataset<> data = gaussian_data(random, 6, 24);
+  const Dataset<float> narrow(data.X().cast<float>(), data.y().cast<float>());
   for (const float log_alpha : {-30.0F, -2.0F, 1.0F}) {
-    const auto start = BasicStart<float>::uniform(BasicScale<float>::from_log(log_alpha));
+    const auto start = Start<float>::uniform(Scale<float>::from_log(log_alpha));
     const DiagonalNet<float> net(2, 24);
     const auto run = simulate(net, narrow, start);
     CAPTURE(log_alpha, run.message);
@@ -228,17 +228,17 @@ TEST_CASE("simulate and solve agree in float, to half its digits", "[verbs]") {
 
 TEST_CASE("any model is simulated from its weights", "[verbs]") {
   RandomStream random(96);
-  const Dataset data = gaussian_data(random, 6, 3);
+  const Dataset<> data = gaussian_data(random, 6, 3);
   const auto relu = ReluNetwork<double>::uniform_width(3, 2, 60);
-  const auto run = simulate(relu, data, relu.initial_parameters(random, Scale::from_value(1.0)), {.loss = 1e-10});
+  const auto run = simulate(relu, data, relu.initial_parameters(random, Scale<>::from_value(1.0)), {.loss = 1e-10});
   CAPTURE(run.message);
   REQUIRE(run.ok());
   CHECK_THAT(run.method, text_contains("Ros2"));
   CHECK((run.f(data.X()) - data.y()).norm() <= 1.01e-5);
 
-  const Dataset wide = gaussian_data(random, 5, 20);
+  const Dataset<> wide = gaussian_data(random, 5, 20);
   const DiagonalNet<double> net(2, 20);
-  const Start start = Start::uniform(Scale::from_value(0.3));
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.3));
   const auto smooth = simulate(net, wide, net.initial_parameters(start), {.tolerance = 1e-6});
   CAPTURE(smooth.message);
   REQUIRE(smooth.ok());
@@ -246,7 +246,7 @@ TEST_CASE("any model is simulated from its weights", "[verbs]") {
   CHECK((smooth.f(wide.X()) - wide.y()).norm() <= 2e-8 * wide.y().norm());
   Vector<double> beta(20);
   net.beta(smooth.w, beta);
-  const Limit limit = solve(net, wide, start);
+  const Limit<> limit = solve(net, wide, start);
   CHECK((beta - limit.beta).norm() <= 1e-4 * limit.l2());
 
   // A loss without an infimum that is reached.

@@ -5,9 +5,9 @@ using namespace richflow;
 
 Index use(const Matrix<float>& X, const Vector<float>& y) {
 #ifdef MUST_COMPILE
-  const BasicDataset<float> data(X, y);
+  const Dataset<float> data(X, y);
 #else
-  const Dataset data(X, y);
+  const Dataset<> data(X, y);
 #endif
   return data.num_samples();
 }

@@ -2,4 +2,4 @@
 // with: -ffast-math
 #include "richflow/core/scale.hpp"
 
-int main() { return richflow::Scale::from_value(1).log() == 0 ? 0 : 1; }
+int main() { return richflow::Scale<>::from_value(1).log() == 0 ? 0 : 1; }

@@ -13,6 +13,6 @@ using StepperUnderTest = Rodas4;
 #endif
 
 bool use(const GradientFlow<ReluNetwork<double>>& flow, const Vector<double>& y) {
-  const PiController controller{.tolerance = {.relative = 1e-6, .absolute = 1e-6}};
+  const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-6}};
   return integrate(flow, y, TimeSpan{0, 1}, StepperUnderTest{}, controller).ok();
 }

@@ -14,7 +14,7 @@ struct HalfSquares {
 #endif
 };
 
-Index use(const Dataset& data) {
+Index use(const Dataset<>& data) {
   const GradientFlow flow(SquaredDiagonalNet<double>(3), data, HalfSquares{});
   return flow.dimension();
 }

@@ -14,7 +14,8 @@ struct HalfSquares {
 #endif
 };
 
-bool use(const Dataset& data, const Vector<double>& w) {
+bool use(const Dataset<>& data, const Vector<double>& w) {
   const GradientFlow flow(SquaredDiagonalNet<double>(3), data, HalfSquares{});
-  return integrate(flow, w, TimeSpan{0, 1}, Ros2{}, PiController{.tolerance = {.relative = 1e-3, .absolute = 0}}).ok();
+  return integrate(flow, w, TimeSpan{0, 1}, Ros2{}, PiController<>{.tolerance = {.relative = 1e-3, .absolute = 0}})
+      .ok();
 }

@@ -17,10 +17,10 @@ struct Euclidean {
   double conjugate(ConstVectorRef<double> z) const { return z.squaredNorm() / 2; }
 #endif
   double max_step(ConstVectorRef<double>, ConstVectorRef<double>) const { return 1; }
-  Scale scale() const { return Scale::from_log(0); }
-  Euclidean with_scale(Scale) const { return *this; }
+  Scale<> scale() const { return Scale<>::from_log(0); }
+  Euclidean with_scale(Scale<>) const { return *this; }
   double homogeneity() const { return 2; }
   double dual_rate() const { return 2; }
 };
 
-void use(const Dataset& dataset) { DualFlow flow(Euclidean{}, dataset); }
+void use(const Dataset<>& dataset) { DualFlow flow(Euclidean{}, dataset); }

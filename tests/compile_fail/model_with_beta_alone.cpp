@@ -12,8 +12,8 @@ struct Linear {
   }
   void beta(ConstVectorRef<double> w, VectorRef<double> out) const { out = w; }
 #ifdef MUST_COMPILE
-  Index input_dimension() const { return 2; }
+  Index num_inputs() const { return 2; }
 #endif
 };
 
-void use(const Dataset& dataset) { GradientFlow flow(Linear{}, dataset); }
+void use(const Dataset<>& dataset) { GradientFlow flow(Linear{}, dataset); }

@@ -18,4 +18,4 @@ struct Linear {
   }
 };
 
-void use(const Dataset& dataset) { GradientFlow flow(Linear{}, dataset); }
+void use(const Dataset<>& dataset) { GradientFlow flow(Linear{}, dataset); }

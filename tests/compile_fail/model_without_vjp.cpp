@@ -14,4 +14,4 @@ struct Linear {
 #endif
 };
 
-void use(const Dataset& dataset) { GradientFlow flow(Linear{}, dataset); }
+void use(const Dataset<>& dataset) { GradientFlow flow(Linear{}, dataset); }

@@ -10,4 +10,4 @@ using Net = DiagonalNet<double>;
 using Net = ReluNetwork<double>;
 #endif
 
-bool use(const Net& net, const Dataset& data, const Start& start) { return solve(net, data, start).ok(); }
+bool use(const Net& net, const Dataset<>& data, const Start<>& start) { return solve(net, data, start).ok(); }

@@ -14,6 +14,6 @@ struct Decay {
 };
 
 bool use(const Vector<double>& y) {
-  const PiController controller{.tolerance = {.relative = 1e-6, .absolute = 1e-6}};
+  const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-6}};
   return integrate(Decay{}, y, TimeSpan{0, 1}, Rodas4{}, controller).ok();
 }

@@ -11,7 +11,7 @@ struct Decay {
 };
 
 bool use(const Vector<double>& y) {
-  const ConstantStep steps{.step = 0.1};
+  const ConstantStep<> steps{.step = 0.1};
   const auto norm = [](double, const Vector<double>& state) { return state.norm(); };
 #ifdef MUST_COMPILE
   const IntegrateOptions<double, double> options{

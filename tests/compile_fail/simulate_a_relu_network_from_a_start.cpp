@@ -7,9 +7,9 @@ using namespace richflow;
 #ifdef MUST_COMPILE
 using Beginning = Vector<double>;
 #else
-using Beginning = Start;
+using Beginning = Start<>;
 #endif
 
-bool use(const ReluNetwork<double>& net, const Dataset& data, const Beginning& w0) {
+bool use(const ReluNetwork<double>& net, const Dataset<>& data, const Beginning& w0) {
   return simulate(net, data, w0).ok();
 }

@@ -1,4 +1,4 @@
-// must not compile: richflow: the start must be a BasicStart of the net's number type
+// must not compile: richflow: the start must be a Start of the net's number type
 #include "richflow/bias/regularizer.hpp"
 
 using namespace richflow;
@@ -9,4 +9,4 @@ using Net = DiagonalNet<double>;
 using Net = DiagonalNet<float>;
 #endif
 
-Index use(const Net& net, const Start& start) { return regularizer(net, start).dimension(); }
+Index use(const Net& net, const Start<>& start) { return regularizer(net, start).dimension(); }

@@ -15,6 +15,6 @@ int main() {
 #else
   const RungeKutta4 stepper;
 #endif
-  const PiController controller{.tolerance = {.relative = 1e-6, .absolute = 1e-8}};
+  const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-8}};
   return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, stepper, controller).ok() ? 0 : 1;
 }

@@ -16,7 +16,7 @@ void print(const char* name, const Vector<S>& values) {
 }
 
 template <class S>
-BasicDataset<S> data_with_units(S units) {
+Dataset<S> data_with_units(S units) {
   RandomStream random(5);
   Matrix<S> X(12, 30);
   for (Index j = 0; j < X.cols(); ++j)
@@ -30,11 +30,11 @@ BasicDataset<S> data_with_units(S units) {
 }
 
 template <class Mirror>
-void print_minimizers(const Mirror& mirror, const BasicDataset<typename Mirror::Scalar>& data) {
+void print_minimizers(const Mirror& mirror, const Dataset<typename Mirror::Scalar>& data) {
   using S = typename Mirror::Scalar;
   MirrorPath<Mirror> path(data, mirror);
   for (const double log_alpha : {1.0, -2.0, -9.0}) {
-    const auto result = path.solve(BasicScale<S>::from_log(static_cast<S>(log_alpha)));
+    const auto result = path.solve(Scale<S>::from_log(static_cast<S>(log_alpha)));
     std::printf("%s\n", result.message.c_str());
     print("beta", result.beta);
     print("nu", result.nu);
@@ -42,31 +42,31 @@ void print_minimizers(const Mirror& mirror, const BasicDataset<typename Mirror::
 }
 
 template <class Mirror, class St>
-void print_flow(const Mirror& mirror, const BasicDataset<typename Mirror::Scalar>& data, const St& stepper) {
+void print_flow(const Mirror& mirror, const Dataset<typename Mirror::Scalar>& data, const St& stepper) {
   using S = typename Mirror::Scalar;
   const DualFlow<Mirror> flow(mirror, data);
   const auto run = integrate(
-      flow, flow.initial_state(), BasicTimeSpan<S>{S(0), std::numeric_limits<S>::infinity()}, stepper,
-      BasicPiController<S>{.tolerance = {.relative = S(1e-4), .absolute = S(1e-6)}, .first_step = flow.first_step()},
+      flow, flow.initial_state(), TimeSpan<S>{S(0), std::numeric_limits<S>::infinity()}, stepper,
+      PiController<S>{.tolerance = {.relative = S(1e-4), .absolute = S(1e-6)}, .first_step = flow.first_step()},
       {.events = {loss_below(S(1e-6))}});
   std::printf("%s\n", run.message.c_str());
-  print("nu", run.y);
+  print("nu", run.w);
 }
 
 template <class S>
 void print_all() {
-  const auto alpha = BasicScale<S>::from_log(S(-1));
+  const auto alpha = Scale<S>::from_log(S(-1));
   for (const S units : {S(1), S(1e7)}) {
-    const BasicDataset<S> data = data_with_units(units);
-    print_minimizers(BasicHypentropy<S>::uniform(30, alpha), data);
-    print_minimizers(BasicDepthHypentropy<S>::uniform(3, 30, alpha), data);
-    print_flow(BasicHypentropy<S>::uniform(30, alpha), data, Ros34Pw2{});
-    print_flow(BasicHypentropy<S>::uniform(30, alpha), data, Rodas4{});
+    const Dataset<S> data = data_with_units(units);
+    print_minimizers(Hypentropy<S>::uniform(30, alpha), data);
+    print_minimizers(DepthHypentropy<S>::uniform(3, 30, alpha), data);
+    print_flow(Hypentropy<S>::uniform(30, alpha), data, Ros34Pw2{});
+    print_flow(Hypentropy<S>::uniform(30, alpha), data, Rodas4{});
     print("least norm", min_l2_interpolator(data));
   }
-  const BasicDataset<S> data = data_with_units(S(1));
-  print_flow(BasicDepthHypentropy<S>::uniform(3, 30, alpha), data, ExponentialRosenbrock{});
-  print_flow(BasicHypentropy<S>::uniform(30, alpha), data, DormandPrince{});
+  const Dataset<S> data = data_with_units(S(1));
+  print_flow(DepthHypentropy<S>::uniform(3, 30, alpha), data, ExponentialRosenbrock{});
+  print_flow(Hypentropy<S>::uniform(30, alpha), data, DormandPrince{});
 }
 
 template <class S>
@@ -78,11 +78,11 @@ void print_matrix_minimizers() {
     for (Index k = 0; k < X.cols(); ++k) X(n, k) = static_cast<S>(random.normal());
     y[n] = static_cast<S>(random.normal());
   }
-  BasicSchattenPathOptions<S> options;
+  SchattenPathOptions<S> options;
   options.primal_tolerance = S(100) * std::numeric_limits<S>::epsilon();
-  BasicSchattenPath<S> path(BasicDataset<S>(MatrixMeasurements<S>::dense(3, 3, X), y), options);
+  SchattenPath<S> path(Dataset<S>(MatrixMeasurements<S>::dense(3, 3, X), y), options);
   for (const double log_mu : {0.0, -3.0}) {
-    const auto result = path.solve(BasicScale<S>::from_log(static_cast<S>(log_mu)));
+    const auto result = path.solve(Scale<S>::from_log(static_cast<S>(log_mu)));
     std::printf("%s\n", result.message.c_str());
     print("nu", result.nu);
   }

@@ -6,20 +6,19 @@
 #include "richflow/richflow.hpp"
 
 int main() {
-  const auto problem = richflow::sparse_regression({.num_samples = 10, .dimension = 40, .num_nonzero = 3, .seed = 7});
-  const richflow::Scale scale = richflow::Scale::from_value(0.1);
+  const auto problem = richflow::sparse_regression({.num_samples = 10, .num_inputs = 40, .num_nonzero = 3, .seed = 7});
+  const richflow::Scale<> scale = richflow::Scale<>::from_value(0.1);
 
-  const richflow::MinimizerResult limit =
-      richflow::minimize_hypentropy(problem.dataset.X(), problem.dataset.y(), scale);
+  const richflow::MinimizerResult<> limit = richflow::minimize_hypentropy(problem.dataset, scale);
   limit.require_ok();
 
-  const richflow::DualFlow flow(richflow::Hypentropy::uniform(problem.dataset.dimension(), scale), problem.dataset);
+  const richflow::DualFlow flow(richflow::Hypentropy<>::uniform(problem.dataset.num_inputs(), scale), problem.dataset);
   const auto solution =
       richflow::integrate(flow, flow.initial_state(), richflow::TimeSpan{0.0, 100.0}, richflow::DormandPrince{},
-                          richflow::PiController{.tolerance = {.relative = 1e-9, .absolute = 1e-12}});
+                          richflow::PiController<>{.tolerance = {.relative = 1e-9, .absolute = 1e-12}});
   solution.require_ok();
-  richflow::Vector<double> beta(flow.dataset().dimension());
-  flow.beta(solution.y, beta);
+  richflow::Vector<double> beta(flow.dataset().num_inputs());
+  flow.beta(solution.w, beta);
 
   const double distance = (beta - limit.beta).norm() / limit.beta.norm();
   std::cout << "richflow " << RICHFLOW_VERSION_MAJOR << '.' << RICHFLOW_VERSION_MINOR << '.' << RICHFLOW_VERSION_PATCH

@@ -29,7 +29,7 @@ struct WithJvp : LinearModel {
 };
 
 struct WithBeta : LinearModel {
-  Index input_dimension() const { return d; }
+  Index num_inputs() const { return d; }
   void beta(ConstVectorRef<double> w, VectorRef<double> out) const { out = w; }
 };
 
@@ -82,7 +82,7 @@ struct HalfSquare {
 };
 
 struct HalfSquareMirror : HalfSquare {
-  Scale alpha = Scale::from_log(0.0);
+  Scale<> alpha = Scale<>::from_log(0.0);
   void mirror(ConstVectorRef<double> z, VectorRef<double> beta, VectorRef<double> curvature) const {
     beta = z;
     curvature.setOnes();
@@ -91,8 +91,8 @@ struct HalfSquareMirror : HalfSquare {
   double max_step(ConstVectorRef<double>, ConstVectorRef<double>) const {
     return std::numeric_limits<double>::infinity();
   }
-  Scale scale() const { return alpha; }
-  HalfSquareMirror with_scale(Scale scale) const {
+  Scale<> scale() const { return alpha; }
+  HalfSquareMirror with_scale(Scale<> scale) const {
     HalfSquareMirror other = *this;
     other.alpha = scale;
     return other;

@@ -30,41 +30,41 @@ constexpr bool returns_safely = std::is_same_v<decltype(std::declval<const R&>()
         std::is_same_v<decltype(std::declval<R>().require_ok()), R>&&
             std::is_same_v<decltype(std::declval<const R>().require_ok()), R>;
 
-static_assert(returns_safely<MinimizerResult>);
-static_assert(returns_safely<MinL1Result>);
-static_assert(returns_safely<SpectralResult>);
+static_assert(returns_safely<MinimizerResult<>>);
+static_assert(returns_safely<MinL1Result<>>);
+static_assert(returns_safely<SpectralResult<>>);
 static_assert(returns_safely<Solution<double>>);
 static_assert(returns_safely<SgdResult<double>>);
 static_assert(returns_safely<StepSearchResult<float>>);
 static_assert(returns_safely<SweepResult>);
 
-const Dataset& data() {
-  static const SparseRegression problem = sparse_regression({.num_samples = 8, .dimension = 20, .seed = 2});
+const Dataset<>& data() {
+  static const SparseRegression<> problem = sparse_regression({.num_samples = 8, .num_inputs = 20, .seed = 2});
   return problem.dataset;
 }
 
 }  // namespace
 
 TEST_CASE("a loop over a part of a temporary result reads memory that is there") {
-  HypentropyPath path(data(), Hypentropy::uniform(20, Scale::from_value(1)));
-  const Vector<double> kept = path.solve(Scale::from_value(1)).require_ok().beta;
+  HypentropyPath<> path(data(), Hypentropy<>::uniform(20, Scale<>::from_value(1)));
+  const Vector<double> kept = path.solve(Scale<>::from_value(1)).require_ok().beta;
   std::vector<double> seen;
-  for (const double b : path.solve(Scale::from_value(1)).require_ok().beta) seen.push_back(b);
+  for (const double b : path.solve(Scale<>::from_value(1)).require_ok().beta) seen.push_back(b);
   REQUIRE(seen.size() == 20);
   for (Index i = 0; i < 20; ++i) CHECK(seen[static_cast<std::size_t>(i)] == kept[i]);
 }
 
 TEST_CASE("every result has a message with its numbers, and throws it") {
-  MinimizerOptions hurried;
+  MinimizerOptions<> hurried;
   hurried.max_factorizations = 1;
-  HypentropyPath path(data(), Hypentropy::uniform(20, Scale::from_value(1)), hurried);
-  const MinimizerResult unfinished = path.solve(Scale::from_log(-300));
+  HypentropyPath<> path(data(), Hypentropy<>::uniform(20, Scale<>::from_value(1)), hurried);
+  const MinimizerResult<> unfinished = path.solve(Scale<>::from_log(-300));
   REQUIRE_FALSE(unfinished.ok());
   CHECK_THAT(unfinished.message, text_contains("log_alpha = -300"));
   CHECK_THAT(unfinished.message, text_contains("max_steps"));
   CHECK_THROWS_MATCHES(unfinished.require_ok(), ConvergenceError, message_contains("log_alpha = -300"));
-  HypentropyPath patient(data(), Hypentropy::uniform(20, Scale::from_value(1)));
-  CHECK_THAT(patient.solve(Scale::from_log(-3)).message, text_contains("tolerance_reached"));
+  HypentropyPath<> patient(data(), Hypentropy<>::uniform(20, Scale<>::from_value(1)));
+  CHECK_THAT(patient.solve(Scale<>::from_log(-3)).message, text_contains("tolerance_reached"));
 
   CHECK_THAT(min_l1_interpolator(data()).message, text_contains("tolerance_reached"));
   CHECK_THAT(min_l1_interpolator(Dataset(data().X(), Vector<double>::Zero(8))).message, text_contains("0 pivots"));

@@ -63,29 +63,29 @@ std::size_t stack_used(std::function<void()> work) {
 }  // namespace
 
 TEST_CASE("the main roads need no more stack than documented") {
-  const Dataset data = sparse_regression({.num_samples = 100, .dimension = 400, .seed = 1}).dataset;
+  const Dataset<> data = sparse_regression({.num_samples = 100, .num_inputs = 400, .seed = 1}).dataset;
   RandomStream random(5);
   const Dataset small(random_matrix(random, 60, 8), random_vector(random, 60));
   const ReluNetwork<double> net(8, {200, 150});
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1));
-  const PiController control{.tolerance = {1e-3, 1e-6}};
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1));
+  const PiController<> control{.tolerance = {1e-3, 1e-6}};
   Vector<int> classes(200);
   for (Index n = 0; n < 200; ++n) classes[n] = static_cast<int>(n % 10);
-  const LabelledDataset<float> labelled(Matrix<float>(random_matrix(random, 784, 200).cast<float>()), classes, 10);
+  const LabelledDataset<float> labelled(random_matrix(random, 200, 784).cast<float>(), classes, 10);
   const ReluNetwork<float> wide(784, {600}, true, 10);
-  const Vector<float> wide_w0 = wide.initial_parameters(random, BasicScale<float>::from_value(1));
+  const Vector<float> wide_w0 = wide.initial_parameters(random, Scale<float>::from_value(1));
 
   std::vector<std::size_t> used;
   const auto road = [&](std::function<void()> work) { used.push_back(stack_used(std::move(work))); };
   road([&] {
-    const auto Q = Hypentropy::uniform(400, Scale::from_log(-20));
-    static_cast<void>(MirrorPath<Hypentropy>(data, Q).solve(Q.scale()));
+    const auto Q = Hypentropy<>::uniform(400, Scale<>::from_log(-20));
+    static_cast<void>(MirrorPath<Hypentropy<>>(data, Q).solve(Q.scale()));
   });
   road([&] { static_cast<void>(min_l1_interpolator(data)); });
   road([&] {
-    const DualFlow<Hypentropy> flow(Hypentropy::uniform(400, Scale::from_log(-20)), data);
+    const DualFlow<Hypentropy<>> flow(Hypentropy<>::uniform(400, Scale<>::from_log(-20)), data);
     static_cast<void>(integrate(flow, flow.initial_state(), TimeSpan{0, 10 * flow.first_step()}, Ros34Pw2{},
-                                PiController{.tolerance = {1e-3, 1e-6}, .first_step = flow.first_step()}));
+                                PiController<>{.tolerance = {1e-3, 1e-6}, .first_step = flow.first_step()}));
   });
   const GradientFlow flow(net, small);
   road([&] { static_cast<void>(integrate(flow, w0, TimeSpan{0, 1e-3}, DormandPrince{}, control)); });

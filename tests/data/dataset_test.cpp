@@ -4,7 +4,6 @@
 
 #include "support/catch.hpp"
 
-using richflow::BasicDataset;
 using richflow::Dataset;
 using richflow::Matrix;
 using richflow::Vector;
@@ -18,8 +17,8 @@ TEST_CASE("a dataset keeps what it was given") {
   CHECK(dataset.X() == X);
   CHECK(dataset.y() == y);
   CHECK(dataset.num_samples() == 2);
-  CHECK(dataset.dimension() == 3);
-  CHECK(BasicDataset<float>(X.cast<float>(), y.cast<float>()).dimension() == 3);
+  CHECK(dataset.num_inputs() == 3);
+  CHECK(Dataset<float>(X.cast<float>(), y.cast<float>()).num_inputs() == 3);
 }
 
 TEST_CASE("a dataset takes its data over without a copy") {

@@ -13,10 +13,10 @@ using namespace richflow;
 using test_support::message_contains;
 
 TEST_CASE("the defaults are the protocol of Figure 5") {
-  const MatrixCompletion problem = matrix_completion({.seed = 4});
-  const Dataset& data = problem.observations.dataset;
+  const MatrixCompletion<> problem = matrix_completion({.seed = 4});
+  const Dataset<>& data = problem.observations.dataset;
   CHECK(data.num_samples() == 60);
-  CHECK(data.dimension() == 100);
+  CHECK(data.num_inputs() == 100);
   REQUIRE(problem.truth.rows() == 10);
   REQUIRE(problem.truth.cols() == 10);
   const Vector<double> spectrum = problem.truth.jacobiSvd().singularValues();
@@ -30,7 +30,8 @@ TEST_CASE("the defaults are the protocol of Figure 5") {
 }
 
 TEST_CASE("the rank, the shape and the number of observations are what was asked for") {
-  const MatrixCompletion problem = matrix_completion({.rows = 7, .cols = 4, .rank = 3, .num_observed = 28, .seed = 1});
+  const MatrixCompletion<> problem =
+      matrix_completion({.rows = 7, .cols = 4, .rank = 3, .num_observed = 28, .seed = 1});
   const Vector<double> spectrum = problem.truth.jacobiSvd().singularValues();
   CHECK(spectrum(2) > 1e-3 * spectrum(0));
   CHECK(spectrum(3) <= 1e-13 * spectrum(0));

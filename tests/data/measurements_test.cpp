@@ -258,7 +258,7 @@ TEST_CASE("a dataset of measurements has no matrix of samples, and one of sample
   const Measurements X = Measurements::entries(3, 4, {{0, 1}, {2, 0}});
   const Dataset data(X, Vector<double>::LinSpaced(2, 1.0, 2.0));
   CHECK(data.num_samples() == 2);
-  CHECK(data.dimension() == 12);
+  CHECK(data.num_inputs() == 12);
   CHECK(data.has_measurements());
   CHECK(data.measurements().places() == X.places());
   CHECK(data.y()(1) == 2.0);

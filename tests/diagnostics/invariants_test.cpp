@@ -22,20 +22,21 @@ TEST_CASE("w_+ w_- is conserved by the flow to the tolerance of its steps") {
   const Dataset data(random_matrix(random, 4, 10), random_vector(random, 4));
   const Net net(10);
   const GradientFlow<Net> flow(net, data);
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.5), random_positive_vector(random, 10, 0.5, 2.0),
-                                                   random_positive_vector(random, 10, 0.5, 2.0));
+  const Vector<double> w0 =
+      net.initial_parameters(Scale<>::from_value(0.5), random_positive_vector(random, 10, 0.5, 2.0),
+                             random_positive_vector(random, 10, 0.5, 2.0));
   double previous = 1.0;
   for (const double relative : {1e-4, 1e-7, 1e-10}) {
     InvariantMonitor<Net> monitor(net, w0);
     IntegrateOptions<double> options;
     options.observers = {monitor};
     const auto solution = integrate(flow, w0, TimeSpan{0.0, 1.0}, DormandPrince{},
-                                    PiController{.tolerance = {relative, 1e-3 * relative}}, options);
+                                    PiController<>{.tolerance = {relative, 1e-3 * relative}}, options);
     REQUIRE(solution.ok());
     CAPTURE(relative, monitor.largest());
     CHECK(monitor.largest() <= 100 * relative);  // some tens of steps, and a factor two from the product
     CHECK(monitor.largest() < 0.1 * previous);
-    CHECK(monitor.latest() == invariant_drift<Net>(net, w0, solution.y));
+    CHECK(monitor.latest() == invariant_drift<Net>(net, w0, solution.w));
     CHECK(monitor.latest() <= monitor.largest());
     previous = monitor.largest();
   }
@@ -45,7 +46,7 @@ TEST_CASE("under gradient descent the drift of the invariant halves with the ste
   RandomStream random(62);
   const Dataset data(random_matrix(random, 4, 10), random_vector(random, 4));
   const Net net(10);
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.5));
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.5));
   const auto drift = [&](Index iterations) {
     InvariantMonitor<Net> monitor(net, w0);
     GradientDescentOptions<double> options{.step = 0.2 / static_cast<double>(iterations), .iterations = iterations};
@@ -64,7 +65,7 @@ TEST_CASE("a monitor with a limit ends the run when the drift exceeds it") {
   RandomStream random(63);
   const Dataset data(random_matrix(random, 4, 10), random_vector(random, 4));
   const Net net(10);
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.5));
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.5));
   InvariantMonitor<Net> monitor(net, w0, 1e-3);
   GradientDescentOptions<double> options{.step = 5e-3, .iterations = 10000};
   options.observers = {monitor};

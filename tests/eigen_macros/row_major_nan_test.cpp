@@ -20,7 +20,7 @@ static_assert(Eigen::MatrixXd::IsRowMajor && !Matrix<double>::IsRowMajor);
 Eigen::MatrixXd row_major(RandomStream& random, Index rows, Index cols) { return normal_matrix(random, rows, cols); }
 
 template <class M>
-void check_model(const M& model, const Dataset& data) {
+void check_model(const M& model, const Dataset<>& data) {
   RandomStream random(3);
   const Index count = model.num_parameters();
   const testing::BatteryReport report = testing::model_battery(
@@ -41,15 +41,15 @@ TEST_CASE("data in rows are the same data: interpolators against a dense decompo
   const Vector<double> least = X.transpose() * (X * X.transpose()).ldlt().solve(y);
   CHECK((min_l2_interpolator(data) - least).norm() <= 1e-12 * least.norm());
 
-  const Scale scale = Scale::from_value(0.1);
-  const MinimizerResult limit = minimize_hypentropy(data.X(), data.y(), scale);
+  const Scale<> scale = Scale<>::from_value(0.1);
+  const MinimizerResult<> limit = minimize_hypentropy(data, scale);
   CHECK(limit.require_ok().certificate.kkt_residual <= 1e-12);
-  const DualFlow flow(Hypentropy::uniform(20, scale), data);
+  const DualFlow flow(Hypentropy<>::uniform(20, scale), data);
   const auto solution =
       integrate(flow, flow.initial_state(), TimeSpan{0.0, std::numeric_limits<double>::infinity()}, Rodas4{},
-                PiController{.tolerance = {.relative = 1e-6, .absolute = 1e-9}}, {.events = {loss_below(1e-20)}});
+                PiController<>{.tolerance = {.relative = 1e-6, .absolute = 1e-9}}, {.events = {loss_below(1e-20)}});
   Vector<double> beta(20);
-  flow.beta(solution.require_ok().y, beta);
+  flow.beta(solution.require_ok().w, beta);
   // The flow ends at the minimizer up to its residual, 1e-10.
   CHECK((beta - limit.beta).norm() <= 1e-8 * limit.beta.norm());
   CHECK(min_l1_interpolator(data).require_ok().objective <= limit.beta.lpNorm<1>() * (1 + 1e-12));
@@ -65,13 +65,13 @@ TEST_CASE("models and their derivatives agree with finite differences") {
 
 TEST_CASE("networks train, on batches that do not divide the data") {
   RandomStream random(1);
-  Matrix<double> features = normal_matrix(random, 2, 100);
+  Matrix<double> X = normal_matrix(random, 100, 2);
   Vector<int> labels(100);
   for (Index n = 0; n < 100; ++n) {
     labels[n] = n % 2 == 0 ? 0 : 1;
-    features.col(n) *= (labels[n] == 0 ? 0.5 : 1.5) / features.col(n).norm();
+    X.row(n) *= (labels[n] == 0 ? 0.5 : 1.5) / X.row(n).norm();
   }
-  const LabelledDataset<double> data(features, labels, 2);
+  const LabelledDataset<double> data(X, labels, 2);
   const ReluNetwork<double> net(2, {50}, true, 2);
   SgdOptions<double> options;
   options.batch_size = 32;
@@ -79,7 +79,7 @@ TEST_CASE("networks train, on batches that do not divide the data") {
   options.stop_loss = 0.05;
   options.step = 0.2;
   options.momentum = 0.5;
-  const auto result = Sgd(net, data, net.initial_parameters(random, Scale::from_value(1.0)), options).run();
+  const auto result = Sgd(net, data, net.initial_parameters(random, Scale<>::from_value(1.0)), options).run();
   CHECK(result.require_ok().w.allFinite());
   CHECK(evaluate(net, result.w, data).error() == 0.0);
 }
@@ -94,7 +94,7 @@ TEST_CASE("a convolutional network fits lines across and upright") {
   }
   const ConvNetwork<float> net(shape, "4-M-8-M-FC", 2);
   RandomStream random(1);
-  Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1.0F));
+  Vector<float> w = net.initial_parameters(random, Scale<float>::from_value(1.0F));
   auto at = net.make_evaluation(16);
   Matrix<float> F(16, 2);
   Matrix<float> G(16, 2);

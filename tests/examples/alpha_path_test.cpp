@@ -53,10 +53,10 @@ struct UserFiles {
   std::filesystem::path y_path;
 };
 
-richflow::SparseRegression small_problem() {
+richflow::SparseRegression<> small_problem() {
   richflow::SparseRegressionOptions options;
   options.num_samples = 15;
-  options.dimension = 40;
+  options.num_inputs = 40;
   options.num_nonzero = 3;
   options.seed = 5;
   return richflow::sparse_regression(options);
@@ -116,7 +116,7 @@ TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to 
   REQUIRE(problem.train.y() == regression.dataset.y());
 
   AlphaPathOptions options;
-  for (const double log_alpha : {-2.0, 4.0, -400.0, 4.0}) options.scales.push_back(Scale::from_log(log_alpha));
+  for (const double log_alpha : {-2.0, 4.0, -400.0, 4.0}) options.scales.push_back(Scale<>::from_log(log_alpha));
   options.simulate = true;
   const AlphaPath path = alpha_path(problem, options);
   CHECK(all_hold(path.claims));
@@ -127,7 +127,7 @@ TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to 
     CHECK(row.simulated == (k % 2 == 1));
     CHECK(row.ok);
     CHECK(row.scale.log() == std::vector<double>{4.0, -2.0, -400.0}[k / 2]);
-    const auto direct = richflow::minimize_hypentropy(problem.train.X(), problem.train.y(), row.scale);
+    const auto direct = richflow::minimize_hypentropy(problem.train, row.scale);
     // Solved to 1e-12; the integrated flow stops at a residual of 1e-8.
     CHECK((row.beta - direct.beta).norm() <= (row.simulated ? 1e-6 : 1e-10) * direct.beta.norm());
     CHECK(std::isnan(row.test_accuracy));
@@ -185,23 +185,22 @@ TEST_CASE("a shape changes the kernel end and not the rich one") {
   const AlphaPathProblem problem = csv_problem(files.x_path, files.y_path, folder.file("w0.csv", shape));
   const AlphaPathProblem plain = csv_problem(files.x_path, files.y_path, {});
   AlphaPathOptions options;
-  options.scales = {Scale::from_log(6.0), Scale::from_log(-20.0)};
+  options.scales = {Scale<>::from_log(6.0), Scale<>::from_log(-20.0)};
   const AlphaPath shaped = alpha_path(problem, options);
   const AlphaPath uniform = alpha_path(plain, options);
   CHECK(all_hold(shaped.claims));
   CHECK((shaped.rows[0].beta - shaped.kernel_end).norm() <= 1e-4 * shaped.kernel_end.norm());
   CHECK((shaped.kernel_end - uniform.kernel_end).norm() > 1e-2 * uniform.kernel_end.norm());
   CHECK(shaped.rich_end == uniform.rich_end);
-  const auto direct =
-      richflow::minimize_hypentropy(problem.train.X(), problem.train.y(), *problem.shape, Scale::from_log(-20.0));
+  const auto direct = richflow::minimize_hypentropy(problem.train, *problem.shape, Scale<>::from_log(-20.0));
   CHECK((shaped.rows[1].beta - direct.beta).norm() <= 1e-10 * direct.beta.norm());
 }
 
 TEST_CASE("alpha_path at depth 3 gives the tabulated limits, uniform and shaped, by both roads") {
   std::vector<std::string> names;
   for (int j = 0; j < 9; ++j) names.push_back("x" + std::to_string(j));
-  const Dataset data(test_support::reference_matrix("limit_X.csv", names),
-                     test_support::reference_matrix("limit_y.csv", {"y"}));
+  const Dataset<> data(test_support::reference_matrix("limit_X.csv", names),
+                       test_support::reference_matrix("limit_y.csv", {"y"}));
   const Vector<double> shape = test_support::reference_matrix("limit_shape.csv", {"w0"});
   const auto table = test_support::reference_table("limit_beta.csv");
   for (const std::string init : {"uniform", "shape"}) {
@@ -211,7 +210,7 @@ TEST_CASE("alpha_path at depth 3 gives the tabulated limits, uniform and shaped,
     options.depth = 3;
     options.simulate = true;
     for (const double log_alpha : {3.0, 0.0, -1.0, -3.0, -6.0, -10.0})
-      options.scales.push_back(Scale::from_log(log_alpha));
+      options.scales.push_back(Scale<>::from_log(log_alpha));
     const AlphaPath path = alpha_path(problem, options);
     CHECK(all_hold(path.claims));
     REQUIRE(path.rows.size() == 12);
@@ -265,11 +264,11 @@ TEST_CASE("alpha_path at depth 5 ends where the weights end, on scales of its ow
   const auto solution =
       richflow::integrate(flow, net.initial_parameters(row.scale, *problem.shape),
                           richflow::TimeSpan{0.0, std::numeric_limits<double>::infinity()}, richflow::DormandPrince{},
-                          richflow::PiController{.tolerance = {.relative = 1e-9, .absolute = 1e-12}},
+                          richflow::PiController<>{.tolerance = {.relative = 1e-9, .absolute = 1e-12}},
                           {.events = {richflow::loss_below(1e-14)}});
   REQUIRE(solution.ok());
   Vector<double> beta(40);
-  net.beta(solution.y, beta);
+  net.beta(solution.w, beta);
   // The weights are integrated to 1e-9 a step, over some thousand steps.
   CHECK((beta - row.beta).norm() <= 1e-6 * row.beta.norm());
 
@@ -341,7 +340,7 @@ TEST_CASE("a user's data that do not fit together are refused") {
   CHECK_THROWS_MATCHES(csv_problem(x, y, folder.file("w0.csv", "w\n1\n1\n")), FileError,
                        message_contains("the shape has 2 entries but"));
   AlphaPathOptions options;
-  options.scales = {Scale::from_log(0.0)};
+  options.scales = {Scale<>::from_log(0.0)};
   for (const char* shape : {"w\n1\n0\n1\n", "w\n1\n1\n-2\n"})
     CHECK_THROWS_AS(alpha_path(csv_problem(x, y, folder.file("w0.csv", shape)), options), richflow::ArgumentError);
   for (const Index depth : {Index{1}, Index{0}, Index{-3}}) {
@@ -368,14 +367,14 @@ TEST_CASE("images of two classes become a problem with test data") {
   }
   const AlphaPathProblem problem = image_problem(folder.path(), {3, 8}, 1, 1);
   REQUIRE(problem.train.num_samples() == 2);
-  REQUIRE(problem.train.dimension() == 4);
+  REQUIRE(problem.train.num_inputs() == 4);
   CHECK(problem.train.y() == Vector<double>{{-1.0, 1.0}});
   CHECK(problem.train.X()(0, 1) == 240.0 / 255.0);
   CHECK(problem.train.X()(1, 2) == 1.0);
   REQUIRE(problem.test);
   CHECK(problem.test->num_samples() == 4);
   AlphaPathOptions options;
-  options.scales = {Scale::from_log(-3.0)};
+  options.scales = {Scale<>::from_log(-3.0)};
   const AlphaPath path = alpha_path(problem, options);
   CHECK(path.rows[0].test_accuracy == 1.0);
   CHECK(path.kernel_accuracy == 1.0);
@@ -399,7 +398,7 @@ TEST_CASE("alpha_path runs an algorithm beside the flow, and predicts its end fr
       const TemporaryFolder folder;
       AlphaPathOptions options;
       options.depth = depth;
-      for (const double log_alpha : {0.0, -1.0, -2.0}) options.scales.push_back(Scale::from_log(log_alpha));
+      for (const double log_alpha : {0.0, -1.0, -2.0}) options.scales.push_back(Scale<>::from_log(log_alpha));
       options.algorithm = AlgorithmOptions{.kind = kind, .steps = 3000};
       const AlphaPath path = alpha_path(problem, options);
       CAPTURE(path.algorithm, depth);
@@ -439,7 +438,7 @@ TEST_CASE("alpha_path with an algorithm that goes wrong says so") {
   const auto regression = small_problem();
   const AlphaPathProblem problem{"wrong", regression.dataset};
   AlphaPathOptions options;
-  options.scales = {Scale::from_log(2.0), Scale::from_log(-2.0)};
+  options.scales = {Scale<>::from_log(2.0), Scale<>::from_log(-2.0)};
   const auto run = [&](const AlgorithmOptions& algorithm) {
     options.algorithm = algorithm;
     return alpha_path(problem, options);
@@ -466,7 +465,7 @@ TEST_CASE("alpha_path with an algorithm that goes wrong says so") {
   }
   SECTION("odd depth after a sign change has no statement") {
     options.depth = 3;
-    options.scales = {Scale::from_log(-0.5)};
+    options.scales = {Scale<>::from_log(-0.5)};
     CHECK_THROWS_MATCHES(run({.kind = AlgorithmKind::momentum, .step = 4e-3, .steps = 40, .momentum = 0.95}),
                          richflow::ArgumentError, message_contains("at odd depth D = 3"));
   }

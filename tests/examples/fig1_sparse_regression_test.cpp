@@ -40,11 +40,10 @@ Fig1 figure_of(const Fig1Options& options, int threads = 0) {
 double limit_error(const Fig1Options& options, Index num_samples, double log_alpha) {
   richflow::SparseRegressionOptions data;
   data.num_samples = num_samples;
-  data.dimension = options.dimension;
+  data.num_inputs = options.dimension;
   data.seed = options.seed;
   const auto problem = richflow::sparse_regression(data);
-  const auto limit =
-      richflow::minimize_hypentropy(problem.dataset.X(), problem.dataset.y(), Scale::from_log(log_alpha));
+  const auto limit = richflow::minimize_hypentropy(problem.dataset, Scale<>::from_log(log_alpha));
   return problem.population_error(limit.require_ok().beta);
 }
 

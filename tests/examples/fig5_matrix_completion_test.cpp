@@ -73,11 +73,11 @@ TEST_CASE("figure 5: a point is where plain descent ends, by its numbers") {
   const auto problem = fig5_problem(options, 0).completion;
   const richflow::MatrixFactorization<double> model(5, 5, 30);
   richflow::RandomStream random(99);
-  const auto solution = richflow::gradient_descent(model, problem.observations.dataset,
-                                                   model.initial_parameters(random, richflow::Scale::from_value(1e-3)),
-                                                   {.step = 2e-3, .iterations = 400'000, .loss_below = 1e-10});
+  const auto solution = richflow::gradient_descent(
+      model, problem.observations.dataset, model.initial_parameters(random, richflow::Scale<>::from_value(1e-3)),
+      {.step = 2e-3, .iterations = 400'000, .loss_below = 1e-10});
   REQUIRE(solution.ok());
-  const double excess = richflow::nuclear_norm(model.product(solution.y)) - richflow::nuclear_norm(problem.truth);
+  const double excess = richflow::nuclear_norm(model.product(solution.w)) - richflow::nuclear_norm(problem.truth);
   // Both are within the deviation of alpha^2 k = 3e-5 from the rich limit.
   CHECK(std::abs(sweeps.points.values("excess_nuclear").front() - excess) <=
         2e-3 * richflow::nuclear_norm(problem.truth));

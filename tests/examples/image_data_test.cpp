@@ -25,20 +25,20 @@ LabelledImages two_images() {
 TEST_CASE("images become columns of pixels in [0, 1], row by row") {
   const auto data = image_dataset(two_images());
   CHECK(data.num_samples() == 2);
-  CHECK(data.dimension() == 6);
+  CHECK(data.num_inputs() == 6);
   CHECK(data.num_classes() == 10);
   CHECK(data.labels() == Vector<int>{{7, 0}});
-  CHECK(data.features()(0, 0) == 35.0F / 255.0F);
-  CHECK(data.features()(1, 1) == 175.0F / 255.0F);
-  CHECK(data.features()(5, 1) == 1.0F);
+  CHECK(data.columns()(0, 0) == 35.0F / 255.0F);
+  CHECK(data.columns()(1, 1) == 175.0F / 255.0F);
+  CHECK(data.columns()(5, 1) == 1.0F);
 }
 
 TEST_CASE("padded images are centred in zeros") {
   const auto data = image_dataset(two_images(), 5);
-  CHECK(data.dimension() == 25);
+  CHECK(data.num_inputs() == 25);
   // rows 1 and 2, columns 1 to 3
-  CHECK(data.features()(6, 0) == 35.0F / 255.0F);
-  CHECK(data.features()(13, 1) == 1.0F);
-  CHECK((data.features().array() > 0.0F).count() == 12);
+  CHECK(data.columns()(6, 0) == 35.0F / 255.0F);
+  CHECK(data.columns()(13, 1) == 1.0F);
+  CHECK((data.columns().array() > 0.0F).count() == 12);
   CHECK_THROWS_MATCHES(image_dataset(two_images(), 2), ArgumentError, message_contains("got 2"));
 }

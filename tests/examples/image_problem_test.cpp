@@ -37,7 +37,7 @@ TEST_CASE("an image problem is drawn, bordered and standardized by its training 
   CHECK(problem.shape == richflow::ImageShape{1, 4, 4});
   CHECK(problem.train.num_samples() == 8);
   CHECK(problem.test.num_samples() == 5);
-  const auto& X = problem.train.features();
+  const auto& X = problem.train.columns();
   REQUIRE(X.rows() == 16);
   // Sums of 128 floats, standardized in single precision.
   CHECK(std::abs(X.cast<double>().mean()) < 1e-5);
@@ -47,7 +47,7 @@ TEST_CASE("an image problem is drawn, bordered and standardized by its training 
   CHECK(X.row(5).maxCoeff() > X.row(0).maxCoeff());
   // Another stream draws other images; the same one the same.
   const auto again = image_problem(read_image_files(folder.path()), {.num_train = 8, .size = 4, .seed = 3});
-  CHECK(again.train.features() == X);
+  CHECK(again.train.columns() == X);
   const auto other =
       image_problem(read_image_files(folder.path()), {.num_train = 8, .size = 4, .seed = 3, .stream = 1});
   CHECK(other.train.labels() != problem.train.labels());

@@ -43,7 +43,7 @@ LabelledDataset<float> noise() {
   Matrix<float> features = test_support::random_matrix(random, 3, 60).cast<float>();
   Vector<int> labels(60);
   for (Index n = 0; n < 60; ++n) labels[n] = static_cast<int>(random.uniform_integer(3));
-  return {std::move(features), std::move(labels), 3};
+  return LabelledDataset<float>::from_columns(std::move(features), std::move(labels), 3);
 }
 
 constexpr Index never = 1'000'000;

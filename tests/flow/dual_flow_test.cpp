@@ -29,11 +29,11 @@ using namespace test_support;
 
 namespace {
 
-using Flow = DualFlow<Hypentropy>;
+using Flow = DualFlow<Hypentropy<>>;
 using Net = SquaredDiagonalNet<double>;
 
 Vector<double> predictor(const Flow& flow, const Vector<double>& nu) {
-  Vector<double> beta(flow.dataset().dimension());
+  Vector<double> beta(flow.dataset().num_inputs());
   flow.beta(nu, beta);
   return beta;
 }
@@ -49,7 +49,7 @@ template <class St>
 Solution<double> to_the_end(const Flow& flow, double threshold, double relative, const St& stepper) {
   IntegrateOptions<double> options;
   options.events = {loss_below(threshold).at_step_end()};
-  const PiController control{.tolerance = {relative, 1e-14}, .first_step = flow.first_step()};
+  const PiController<> control{.tolerance = {relative, 1e-14}, .first_step = flow.first_step()};
   return integrate(flow, flow.initial_state(), TimeSpan{0.0, infinity}, stepper, control, options);
 }
 
@@ -62,9 +62,9 @@ static_assert(HasLoss<Flow>);
 
 TEST_CASE("the dual field is the residual at the mirrored predictor") {
   RandomStream random(31);
-  const Dataset data = gaussian_data(random, 5, 12);
+  const Dataset<> data = gaussian_data(random, 5, 12);
   const Vector<double> w0 = random_positive_vector(random, 12, 0.5, 2.0);
-  const Flow flow(Hypentropy::shaped(w0, Scale::from_value(0.3)), data);
+  const Flow flow(Hypentropy<>::shaped(w0, Scale<>::from_value(0.3)), data);
   const Vector<double> nu = random_vector(random, 5);
   const Vector<double> z = data.X().transpose() * nu;
   const Vector<double> beta = 2 * 0.09 * w0.array().square() * z.array().sinh();
@@ -80,8 +80,8 @@ TEST_CASE("the dual field is the residual at the mirrored predictor") {
 
 TEST_CASE("values do not depend on which points were asked before") {
   RandomStream random(32);
-  const Dataset data = gaussian_data(random, 5, 12);
-  const Flow flow(Hypentropy::uniform(12, Scale::from_value(0.1)), data);
+  const Dataset<> data = gaussian_data(random, 5, 12);
+  const Flow flow(Hypentropy<>::uniform(12, Scale<>::from_value(0.1)), data);
   const Vector<double> a = random_vector(random, 5);
   const Vector<double> b = random_vector(random, 5);
   const double loss_a = Flow(flow).loss(a);
@@ -100,10 +100,10 @@ TEST_CASE("the Jacobian is the derivative of the field") {
   for (const auto& shape : {std::pair<Index, Index>{3, 8}, {20, 50}, {130, 200}}) {
     const Index n = shape.first;
     const Index d = shape.second;
-    const Dataset data = gaussian_data(random, n, d);
+    const Dataset<> data = gaussian_data(random, n, d);
     const Vector<double> a = random_positive_vector(random, d, 0.5, 2.0);
     const Vector<double> b = random_positive_vector(random, d, 0.5, 2.0);
-    const Flow flow(Hypentropy::biased(a, b, Scale::from_value(0.5)), data);
+    const Flow flow(Hypentropy<>::biased(a, b, Scale<>::from_value(0.5)), data);
     const Vector<double> nu = random_vector(random, n) / std::sqrt(static_cast<double>(n));
     const Vector<double> v = random_vector(random, n) / std::sqrt(static_cast<double>(n));
     Matrix<double> S(n, n);
@@ -125,15 +125,15 @@ TEST_CASE("an approximate Jacobian keeps its bound as a quadratic form") {
   RandomStream random(34);
   const Index n = 20;
   const Index d = 120;
-  const Dataset data = gaussian_data(random, n, d);
+  const Dataset<> data = gaussian_data(random, n, d);
   for (const double log_alpha : {3.0, 0.0, -3.0, -20.0}) {
-    const Flow flow(Hypentropy::uniform(d, Scale::from_log(log_alpha)), data);
+    const Flow flow(Hypentropy<>::uniform(d, Scale<>::from_log(log_alpha)), data);
     const auto end = to_the_end(flow, 1e-8, 1e-3, Rodas3{});
     REQUIRE(end.ok());
     for (const double part : {0.0, 0.3, 1.0})
       for (const double relative : {1e-6, 1e-3, 1e-1})
         for (const double absolute : {0.0, 1e-3, 1.0, 1e3}) {
-          const Vector<double> nu = part * end.y;
+          const Vector<double> nu = part * end.w;
           Matrix<double> S(n, n);
           Matrix<double> approximate(n, n);
           flow.negative_jacobian(0.0, nu, S);
@@ -151,16 +151,16 @@ TEST_CASE("an approximate Jacobian keeps its bound as a quadratic form") {
 }
 
 TEST_CASE("primal flow, dual flow and the reference trajectory agree, and the certificate holds at every time") {
-  const Dataset data = reference_data();
+  const Dataset<> data = reference_data();
   const ReferenceTable table = reference_table("trajectory_squared.csv");
-  const Flow flow(Hypentropy::uniform(9, Scale::from_value(0.3)), data);
+  const Flow flow(Hypentropy<>::uniform(9, Scale<>::from_value(0.3)), data);
   const std::vector<double> times{0.01, 0.1, 0.5, 1.0, 2.0};
   const auto run = [&](const auto& stepper, double relative) {
     IntegrateOptions<double, Vector<double>> options;
     options.save_at.times = times;
     options.save_at.value = [&](double, const Vector<double>& nu) { return predictor(flow, nu); };
     const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0.0, 2.0}, stepper,
-                                    PiController{.tolerance = {relative, 1e-14}}, options);
+                                    PiController<>{.tolerance = {relative, 1e-14}}, options);
     REQUIRE(solution.ok());
     REQUIRE(solution.values.size() == times.size());
     return solution.values;
@@ -187,8 +187,8 @@ TEST_CASE("primal flow, dual flow and the reference trajectory agree, and the ce
   const GradientFlow<Net> primal(net, data);
   IntegrateOptions<double> options;
   options.save_at.times = times;
-  const auto weights = integrate(primal, net.initial_parameters(Scale::from_value(0.3)), TimeSpan{0.0, 2.0},
-                                 DormandPrince{}, PiController{.tolerance = {1e-12, 1e-14}}, options);
+  const auto weights = integrate(primal, net.initial_parameters(Scale<>::from_value(0.3)), TimeSpan{0.0, 2.0},
+                                 DormandPrince{}, PiController<>{.tolerance = {1e-12, 1e-14}}, options);
   REQUIRE(weights.ok());
   for (const Vector<double>& w : weights.values) {
     Vector<double> beta(9);
@@ -199,22 +199,22 @@ TEST_CASE("primal flow, dual flow and the reference trajectory agree, and the ce
 }
 
 TEST_CASE("the flow ends at the tabulated limits") {
-  const Dataset data = reference_data();
+  const Dataset<> data = reference_data();
   const Vector<double> shape = reference_matrix("limit_shape.csv", {"w0"});
   const ReferenceTable table = reference_table("limit_beta.csv");
   int tested = 0;
   for (std::size_t row = 0; row + 9 <= table.size(); row += 9) {
     if (table.text(row, "D") != "2") continue;
-    const Scale scale = Scale::from_log(table.number(row, "log_alpha"));
+    const Scale<> scale = Scale<>::from_log(table.number(row, "log_alpha"));
     const bool uniform = table.text(row, "init") == "uniform";
     Vector<double> exact(9);
     for (std::size_t i = 0; i < 9; ++i) exact[static_cast<Index>(i)] = table.number(row + i, "beta");
-    const Flow flow(uniform ? Hypentropy::uniform(9, scale) : Hypentropy::shaped(shape, scale), data);
+    const Flow flow(uniform ? Hypentropy<>::uniform(9, scale) : Hypentropy<>::shaped(shape, scale), data);
     const auto solution = to_the_end(flow, 1e-24, 1e-3, Rodas3{});
     CAPTURE(scale.log(), uniform, solution);
     REQUIRE(solution.status == Status::event);
     // A residual of 1e-12 times the condition of the small problem.
-    CHECK((predictor(flow, solution.y) - exact).lpNorm<Eigen::Infinity>() <= 1e-10 * exact.lpNorm<Eigen::Infinity>());
+    CHECK((predictor(flow, solution.w) - exact).lpNorm<Eigen::Infinity>() <= 1e-10 * exact.lpNorm<Eigen::Infinity>());
     ++tested;
   }
   CHECK(tested > 10);
@@ -225,50 +225,50 @@ TEST_CASE("the flow ends at the certified minimizer, for every kind of start and
   const Index n = 12;
   const Index d = 40;
   for (const double log_alpha : {2.0, 0.0, -2.0, -8.0, -100.0, -500.0}) {
-    const Dataset data = gaussian_data(random, n, d);
+    const Dataset<> data = gaussian_data(random, n, d);
     const Vector<double> a = random_positive_vector(random, d, 0.5, 2.0);
     const Vector<double> b = random_positive_vector(random, d, 0.5, 2.0);
-    const Scale scale = Scale::from_log(log_alpha);
-    for (const Hypentropy& mirror :
-         {Hypentropy::uniform(d, scale), Hypentropy::shaped(a, scale), Hypentropy::biased(a, b, scale)}) {
+    const Scale<> scale = Scale<>::from_log(log_alpha);
+    for (const Hypentropy<>& mirror :
+         {Hypentropy<>::uniform(d, scale), Hypentropy<>::shaped(a, scale), Hypentropy<>::biased(a, b, scale)}) {
       const Flow flow(mirror, data);
-      HypentropyPath path(data, mirror);
+      HypentropyPath<> path(data, mirror);
       const auto limit = path.solve(scale);
       REQUIRE(limit.ok());
       const auto solution = to_the_end(flow, 1e-20, 1e-3, Rodas3{.jacobian_tolerance = 1e-4});
       CAPTURE(log_alpha, solution);
       REQUIRE(solution.status == Status::event);
       // A residual of 1e-10 times the condition of the active columns (a dozen gaussian ones).
-      CHECK((predictor(flow, solution.y) - limit.beta).norm() <= 1e-7 * limit.beta.norm());
+      CHECK((predictor(flow, solution.w) - limit.beta).norm() <= 1e-7 * limit.beta.norm());
     }
   }
 }
 
 TEST_CASE("large alpha ends at the minimum l2 norm interpolator") {
   RandomStream random(36);
-  const Dataset data = gaussian_data(random, 10, 30);
-  const Flow flow(Hypentropy::uniform(30, Scale::from_log(12.0)), data);
+  const Dataset<> data = gaussian_data(random, 10, 30);
+  const Flow flow(Hypentropy<>::uniform(30, Scale<>::from_log(12.0)), data);
   const auto solution = to_the_end(flow, 1e-22, 1e-3, ExponentialRosenbrock{});
   REQUIRE(solution.ok());
   const Vector<double> l2 = min_l2_interpolator(data);
   // z = beta / (2 alpha^2) is 1e-11, and the curvature differs from constant by its square.
-  CHECK((predictor(flow, solution.y) - l2).norm() <= 1e-9 * l2.norm());
+  CHECK((predictor(flow, solution.w) - l2).norm() <= 1e-9 * l2.norm());
 }
 
 TEST_CASE("y times c with alpha times sqrt(c) gives beta times c, at the time over c") {
   RandomStream random(37);
   const Index d = 30;
-  const Dataset data = gaussian_data(random, 10, d);
+  const Dataset<> data = gaussian_data(random, 10, d);
   const Vector<double> times = Vector<double>::LinSpaced(5, 0.02, 0.1);
   const auto trajectory = [&](double c) {
     const Dataset scaled(data.X(), c * data.y());
-    const Flow flow(Hypentropy::uniform(d, Scale::from_log(std::log(0.1) + 0.5 * std::log(c))), scaled);
+    const Flow flow(Hypentropy<>::uniform(d, Scale<>::from_log(std::log(0.1) + 0.5 * std::log(c))), scaled);
     IntegrateOptions<double, Vector<double>> options;
     for (const double t : times) options.save_at.times.push_back(t / c);
     options.save_at.value = [&](double, const Vector<double>& nu) -> Vector<double> { return predictor(flow, nu) / c; };
     const auto solution =
         integrate(flow, flow.initial_state(), TimeSpan{0.0, times[4] / c}, Rodas4{},
-                  PiController{.tolerance = {1e-6, 1e-12 * c}, .first_step = flow.first_step()}, options);
+                  PiController<>{.tolerance = {1e-6, 1e-12 * c}, .first_step = flow.first_step()}, options);
     REQUIRE(solution.ok());
     return solution.values;
   };
@@ -283,13 +283,13 @@ TEST_CASE("y times c with alpha times sqrt(c) gives beta times c, at the time ov
 
 TEST_CASE("time zero is the identity, and times compose") {
   RandomStream random(38);
-  const Dataset data = gaussian_data(random, 8, 25);
-  const Flow flow(Hypentropy::uniform(25, Scale::from_value(0.05)), data);
-  const PiController control{.tolerance = {1e-8, 1e-14}};
+  const Dataset<> data = gaussian_data(random, 8, 25);
+  const Flow flow(Hypentropy<>::uniform(25, Scale<>::from_value(0.05)), data);
+  const PiController<> control{.tolerance = {1e-8, 1e-14}};
   const auto advance = [&](const Vector<double>& nu, double t) {
     const auto solution = integrate(flow, nu, TimeSpan{0.0, t}, Rodas4{}, control);
     REQUIRE(solution.ok());
-    return solution.y;
+    return solution.w;
   };
   const Vector<double> start = flow.initial_state();
   CHECK(same_bits(advance(start, 0.0), start));
@@ -300,14 +300,14 @@ TEST_CASE("time zero is the identity, and times compose") {
 
 TEST_CASE("a stopped run of the dual flow resumes bit for bit, with exact and approximate Jacobians") {
   RandomStream random(39);
-  const Dataset data = gaussian_data(random, 15, 60);
+  const Dataset<> data = gaussian_data(random, 15, 60);
   const auto check = [&](const auto& stepper, double alpha) {
-    const Hypentropy mirror = Hypentropy::uniform(60, Scale::from_value(alpha));
+    const Hypentropy<> mirror = Hypentropy<>::uniform(60, Scale<>::from_value(alpha));
     const Flow whole(mirror, data);
     IntegrateOptions<double> options;
     options.events = {loss_below(1e-10)};
-    const PiController control{.tolerance = {1e-4, 1e-12}};
-    const TimeSpan span{0.0, infinity};
+    const PiController<> control{.tolerance = {1e-4, 1e-12}};
+    const TimeSpan<> span{0.0, infinity};
     const auto uninterrupted = integrate(whole, whole.initial_state(), span, stepper, control, options);
     REQUIRE(uninterrupted.status == Status::event);
     IntegrateOptions<double> few = options;
@@ -318,7 +318,7 @@ TEST_CASE("a stopped run of the dual flow resumes bit for bit, with exact and ap
     const Flow second(mirror, data);  // nothing remembered from the first run
     const auto resumed = resume(second, stopped.state, infinity, stepper, control, options);
     CHECK(resumed.status == Status::event);
-    CHECK(same_bits(resumed.y, uninterrupted.y));
+    CHECK(same_bits(resumed.w, uninterrupted.w));
     CHECK(same_bits(resumed.t, uninterrupted.t));
   };
   for (const double alpha : {1e-3, 0.3, 3.0}) {
@@ -332,8 +332,8 @@ TEST_CASE("a stopped run of the dual flow resumes bit for bit, with exact and ap
 
 TEST_CASE("the error ratio is the error of the predictor over its tolerance, and linear in the error") {
   RandomStream random(40);
-  const Dataset data = gaussian_data(random, 6, 20);
-  const Flow flow(Hypentropy::uniform(20, Scale::from_value(0.2)), data);
+  const Dataset<> data = gaussian_data(random, 6, 20);
+  const Flow flow(Hypentropy<>::uniform(20, Scale<>::from_value(0.2)), data);
   const Vector<double> nu = random_vector(random, 6);
   const Vector<double> error = 1e-6 * random_vector(random, 6);
   const Tolerance<double> tolerance{1e-3, 1e-5};
@@ -350,15 +350,15 @@ TEST_CASE("the error ratio is the error of the predictor over its tolerance, and
 TEST_CASE("the paper's setting reaches the limit in few steps") {
   SparseRegressionOptions problem;
   problem.num_samples = 60;
-  problem.dimension = 400;
-  const Dataset data = sparse_regression(problem).dataset;
+  problem.num_inputs = 400;
+  const Dataset<> data = sparse_regression(problem).dataset;
   const auto steps = [&](double log_alpha, const auto& stepper) {
-    const Flow flow(Hypentropy::uniform(400, Scale::from_log(log_alpha)), data);
+    const Flow flow(Hypentropy<>::uniform(400, Scale<>::from_log(log_alpha)), data);
     const auto solution = to_the_end(flow, 1e-10, 1e-3, stepper);
     REQUIRE(solution.status == Status::event);
     CHECK(solution.stats.jacobians == solution.stats.accepted);  // kept over rejected attempts
-    const auto limit = minimize_hypentropy(data.X(), data.y(), Scale::from_log(log_alpha));
-    CHECK((predictor(flow, solution.y) - limit.beta).norm() <= 1e-4 * limit.beta.norm());
+    const auto limit = minimize_hypentropy(data, Scale<>::from_log(log_alpha));
+    CHECK((predictor(flow, solution.w) - limit.beta).norm() <= 1e-4 * limit.beta.norm());
     return solution.stats.accepted + solution.stats.rejected;
   };
   // Twice the counts seen: a loss of the error norm or of a Jacobian costs factors of ten.
@@ -371,28 +371,28 @@ TEST_CASE("the paper's setting reaches the limit in few steps") {
 
 TEST_CASE("the dual flow works in other precisions") {
   RandomStream random(41);
-  const Dataset data = gaussian_data(random, 5, 12);
-  const BasicDataset<long double> wide(data.X().cast<long double>(), data.y().cast<long double>());
-  const auto mirror = BasicHypentropy<long double>::uniform(12, BasicScale<long double>::from_value(0.3L));
-  const DualFlow<BasicHypentropy<long double>> flow(mirror, wide);
+  const Dataset<> data = gaussian_data(random, 5, 12);
+  const Dataset<long double> wide(data.X().cast<long double>(), data.y().cast<long double>());
+  const auto mirror = Hypentropy<long double>::uniform(12, Scale<long double>::from_value(0.3L));
+  const DualFlow<Hypentropy<long double>> flow(mirror, wide);
   IntegrateOptions<long double> options;
   options.events = {loss_below(1e-30L).at_step_end()};
-  const auto solution = integrate(flow, flow.initial_state(),
-                                  BasicTimeSpan<long double>{0.0L, std::numeric_limits<long double>::infinity()},
-                                  Rodas3{}, BasicPiController<long double>{.tolerance = {1e-4L, 1e-15L}}, options);
+  const auto solution =
+      integrate(flow, flow.initial_state(), TimeSpan<long double>{0.0L, std::numeric_limits<long double>::infinity()},
+                Rodas3{}, PiController<long double>{.tolerance = {1e-4L, 1e-15L}}, options);
   REQUIRE(solution.ok());
-  const auto limit = minimize_hypentropy(data.X(), data.y(), Scale::from_value(0.3));
+  const auto limit = minimize_hypentropy(data, Scale<>::from_value(0.3));
   Vector<long double> beta(12);
-  flow.beta(solution.y, beta);
+  flow.beta(solution.w, beta);
   CHECK((beta.cast<double>() - limit.beta).norm() <= 1e-10 * limit.beta.norm());  // the minimizer's 1e-12, conditioned
 }
 
 TEST_CASE("a mirror map and data that do not fit are refused") {
   RandomStream random(42);
-  const Dataset data = gaussian_data(random, 3, 5);
-  CHECK_THROWS_MATCHES(Flow(Hypentropy::uniform(4, Scale::from_value(1.0)), data), DimensionError,
+  const Dataset<> data = gaussian_data(random, 3, 5);
+  CHECK_THROWS_MATCHES(Flow(Hypentropy<>::uniform(4, Scale<>::from_value(1.0)), data), DimensionError,
                        message_contains("4 coordinates"));
-  const Flow flow(Hypentropy::uniform(5, Scale::from_value(1.0)), data);
+  const Flow flow(Hypentropy<>::uniform(5, Scale<>::from_value(1.0)), data);
   Vector<double> out(4);
   CHECK_THROWS_AS(flow.beta(flow.initial_state(), out), DimensionError);
   CHECK_THROWS_AS(flow.loss(Vector<double>::Zero(4)), DimensionError);
@@ -402,10 +402,10 @@ TEST_CASE("a mirror map and data that do not fit are refused") {
 
 namespace {
 
-using DepthFlow = DualFlow<DepthHypentropy>;
+using DepthFlow = DualFlow<DepthHypentropy<>>;
 
 Vector<double> predictor(const DepthFlow& flow, const Vector<double>& nu) {
-  Vector<double> beta(flow.dataset().dimension());
+  Vector<double> beta(flow.dataset().num_inputs());
   flow.beta(nu, beta);
   return beta;
 }
@@ -414,62 +414,62 @@ Vector<double> predictor(const DepthFlow& flow, const Vector<double>& nu) {
 
 TEST_CASE("beyond the bounds, or where beta overflows, field and loss are not finite", "[depth]") {
   RandomStream random(50);
-  const Dataset data = gaussian_data(random, 4, 100);
+  const Dataset<> data = gaussian_data(random, 4, 100);
   const Vector<double> far = Vector<double>::Constant(4, 1e4);
   Vector<double> field(4);
-  const DepthFlow deep(DepthHypentropy::uniform(3, 100, Scale::from_value(0.5)), data);
+  const DepthFlow deep(DepthHypentropy<>::uniform(3, 100, Scale<>::from_value(0.5)), data);
   CHECK_FALSE(std::isfinite(deep.loss(far)));
   deep(0.0, far, field);
   CHECK_FALSE(field.allFinite());
-  const Flow squared(Hypentropy::uniform(100, Scale::from_value(0.5)), data);
+  const Flow squared(Hypentropy<>::uniform(100, Scale<>::from_value(0.5)), data);
   CHECK_FALSE(std::isfinite(squared.loss(far)));
 }
 
 TEST_CASE("at depth D the dual flow is the flow of the weights, for every start", "[depth]") {
   RandomStream random(51);
   const Index d = 10;
-  const Dataset data = gaussian_data(random, 4, d);
+  const Dataset<> data = gaussian_data(random, 4, d);
   const Vector<double> a = random_positive_vector(random, d, 0.8, 1.25);
   const Vector<double> b = random_positive_vector(random, d, 0.8, 1.25);
-  const PiController tight{.tolerance = {1e-11, 1e-14}};
+  const PiController<> tight{.tolerance = {1e-11, 1e-14}};
   for (const Index depth : {3, 4, 6})
     for (const double alpha : {0.5, 1.5}) {
-      const Scale scale = Scale::from_value(alpha);
+      const Scale<> scale = Scale<>::from_value(alpha);
       const DiagonalNet<double> net(depth, d);
       const GradientFlow primal(net, data);
-      const DepthFlow dual(DepthHypentropy::biased(depth, a, b, scale), data);
+      const DepthFlow dual(DepthHypentropy<>::biased(depth, a, b, scale), data);
       // A few times the natural one, alpha^(2-D).
       const double t = 0.1 * std::pow(alpha, 2.0 - static_cast<double>(depth));
       const auto in_primal =
           integrate(primal, net.initial_parameters(scale, a, b), TimeSpan{0.0, t}, DormandPrince{}, tight);
       const auto in_dual = integrate(dual, dual.initial_state(), TimeSpan{0.0, t}, Rodas3{},
-                                     PiController{.tolerance = {1e-9, 1e-12}, .first_step = dual.first_step()});
+                                     PiController<>{.tolerance = {1e-9, 1e-12}, .first_step = dual.first_step()});
       Vector<double> beta(d), start(d);
-      net.beta(in_primal.y, beta);
+      net.beta(in_primal.w, beta);
       net.beta(net.initial_parameters(scale, a, b), start);
       CAPTURE(depth, alpha);
       REQUIRE(in_primal.ok());
       REQUIRE(in_dual.ok());
       CHECK((beta - start).norm() > 0.05 * start.norm());  // something happened
       // The tolerance of the Rosenbrock run, accumulated over some hundred steps.
-      CHECK((predictor(dual, in_dual.y) - beta).norm() <= 1e-7 * beta.norm());
+      CHECK((predictor(dual, in_dual.w) - beta).norm() <= 1e-7 * beta.norm());
     }
 }
 
 TEST_CASE("at depth D the dual flow ends at the minimizer and carries the certificate at every saved time", "[depth]") {
   RandomStream random(52);
   const Index d = 30;
-  const Dataset data = gaussian_data(random, 6, d);
+  const Dataset<> data = gaussian_data(random, 6, d);
   const Vector<double> w0 = random_positive_vector(random, d, 0.8, 1.25);
   for (const Index depth : {3, 5, 10})
     for (const double log_alpha_D : {-12.0, -3.0, 2.0}) {
-      const Scale scale = Scale::from_log(log_alpha_D / static_cast<double>(depth));
-      const auto mirror = DepthHypentropy::shaped(depth, w0, scale);
+      const Scale<> scale = Scale<>::from_log(log_alpha_D / static_cast<double>(depth));
+      const auto mirror = DepthHypentropy<>::shaped(depth, w0, scale);
       const DepthFlow flow(mirror, data);
       IntegrateOptions<double> options;
       options.events = {loss_below(1e-20).at_step_end()};
       options.save_at = {.every = 1};
-      const PiController control{.tolerance = {1e-6, 1e-12}, .first_step = flow.first_step()};
+      const PiController<> control{.tolerance = {1e-6, 1e-12}, .first_step = flow.first_step()};
       const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0.0, infinity}, Rodas3{}, control, options);
       CAPTURE(depth, log_alpha_D, solution.message);
       REQUIRE(solution.ok());
@@ -481,32 +481,32 @@ TEST_CASE("at depth D the dual flow ends at the minimizer and carries the certif
         // grad Q(beta(t)) in the row space: exact but for rounding, that of nu next to a bound.
         CHECK(distance_from_row_space(data.X(), gradient) <= 1e-12);
       }
-      MirrorPath<DepthHypentropy> path(data, mirror);
+      MirrorPath<DepthHypentropy<>> path(data, mirror);
       const Vector<double> minimizer = path.solve(scale).require_ok().beta;
       // |X beta - y| <= 1e-10 and the rounding of nu over its distance from the bound.
-      CHECK((predictor(flow, solution.y) - minimizer).norm() <= (1e-8 + 1e-13 / slack) * minimizer.norm());
+      CHECK((predictor(flow, solution.w) - minimizer).norm() <= (1e-8 + 1e-13 / slack) * minimizer.norm());
     }
 }
 
 TEST_CASE("at depth D the limit of the simulated weights is the minimizer, balanced or not", "[depth]") {
   RandomStream random(53);
   const Index d = 12;
-  const Dataset data = gaussian_data(random, 4, d);
+  const Dataset<> data = gaussian_data(random, 4, d);
   const Vector<double> a = random_positive_vector(random, d, 0.8, 1.25);
   const Vector<double> b = random_positive_vector(random, d, 0.8, 1.25);
   for (const Index depth : {3, 5}) {
-    const Scale scale = Scale::from_value(0.4);
+    const Scale<> scale = Scale<>::from_value(0.4);
     const DiagonalNet<double> net(depth, d);
     const GradientFlow flow(net, data);
     IntegrateOptions<double> options;
     options.events = {loss_below(1e-21)};
     const auto solution = integrate(flow, net.initial_parameters(scale, a, b), TimeSpan{0.0, infinity}, DormandPrince{},
-                                    PiController{.tolerance = {1e-12, 1e-15}}, options);
+                                    PiController<>{.tolerance = {1e-12, 1e-15}}, options);
     CAPTURE(depth, solution.message);
     REQUIRE(solution.ok());
     Vector<double> beta(d);
-    net.beta(solution.y, beta);
-    MirrorPath<DepthHypentropy> path(data, DepthHypentropy::biased(depth, a, b, scale));
+    net.beta(solution.w, beta);
+    MirrorPath<DepthHypentropy<>> path(data, DepthHypentropy<>::biased(depth, a, b, scale));
     const Vector<double> minimizer = path.solve(scale).require_ok().beta;
     // The rest of the residual, 3e-11, times the condition of the problem, and 1e-12 per step along the flow.
     CHECK((beta - minimizer).norm() <= 1e-8 * minimizer.norm());

@@ -17,7 +17,7 @@ namespace {
 using Net = SquaredDiagonalNet<double>;
 
 struct Problem {
-  Dataset data;
+  Dataset<> data;
   Net net;
   Vector<double> w0;
 };
@@ -25,7 +25,7 @@ struct Problem {
 Problem make_problem(std::uint64_t seed) {
   RandomStream random(seed);
   Dataset data(random_matrix(random, 4, 10), random_vector(random, 4));
-  return {std::move(data), Net(10), Net(10).initial_parameters(Scale::from_value(0.4))};
+  return {std::move(data), Net(10), Net(10).initial_parameters(Scale<>::from_value(0.4))};
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ TEST_CASE("gradient descent is the iteration w - eta grad L") {
   CHECK(solution.status == Status::reached_end);
   CHECK(solution.step == 50);
   CHECK(solution.t == 50 * eta);
-  CHECK((solution.y - w).norm() <= 1e-14 * w.norm());  // 50 iterations, each a few roundings
+  CHECK((solution.w - w).norm() <= 1e-14 * w.norm());  // 50 iterations, each a few roundings
   CHECK(solution.stats.evaluations == 50);
 }
 
@@ -57,10 +57,10 @@ TEST_CASE("gradient descent reports k and t = eta k, and stops at the first iter
   const auto solution = gradient_descent(p.net, p.data, p.w0, options);
   REQUIRE(solution.status == Status::event);
   const GradientFlow<Net> flow(p.net, p.data);
-  CHECK(flow.loss(solution.y) <= 1e-6);
+  CHECK(flow.loss(solution.w) <= 1e-6);
   REQUIRE(solution.values.size() >= 2);
   CHECK(flow.loss(solution.values[solution.values.size() - 2]) > 1e-6);
-  CHECK(same_bits(solution.values.back(), solution.y));
+  CHECK(same_bits(solution.values.back(), solution.w));
   // t_k is a fraction of the span, never a running sum: one rounding.
   for (std::size_t i = 0; i < solution.times.size(); ++i)
     CHECK_THAT(solution.times[i], within_ulp(static_cast<long double>(eta) * solution.steps[i], 2));
@@ -72,14 +72,14 @@ TEST_CASE("gradient descent tends to the flow like its step") {
   const auto at = [&](Index iterations) {
     return gradient_descent(p.net, p.data, p.w0,
                             {.step = t / static_cast<double>(iterations), .iterations = iterations})
-        .y;
+        .w;
   };
   const GradientFlow<Net> flow(p.net, p.data);
   const auto exact =
-      integrate(flow, p.w0, TimeSpan{0.0, t}, DormandPrince{}, PiController{.tolerance = {1e-12, 1e-14}});
+      integrate(flow, p.w0, TimeSpan{0.0, t}, DormandPrince{}, PiController<>{.tolerance = {1e-12, 1e-14}});
   REQUIRE(exact.ok());
-  const double coarse = (at(400) - exact.y).norm();
-  const double fine = (at(800) - exact.y).norm();
+  const double coarse = (at(400) - exact.w).norm();
+  const double fine = (at(800) - exact.w).norm();
   CHECK_THAT(coarse / fine, near(2.0, 0.05, 0));  // first order, next term of relative size eta / t
 }
 
@@ -87,7 +87,7 @@ TEST_CASE("gradient descent that diverges says so and keeps the last good iterat
   const Problem p = make_problem(54);
   const auto solution = gradient_descent(p.net, p.data, p.w0, {.step = 1.0, .iterations = 1000});
   CHECK(solution.status == Status::non_finite);
-  CHECK(solution.y.allFinite());
+  CHECK(solution.w.allFinite());
   CHECK(solution.step < 1000);
 }
 
@@ -138,16 +138,16 @@ TEST_CASE("descent that ends in a two-cycle at the edge of stability is stalled 
       CHECK_THAT(solution.message, text_contains("the steps of " + std::string(step == 0.3 ? "0.3" : "0.")));
       CHECK_THAT(solution.message, text_contains("below about 0.25"));
       // It is a cycle: two steps written out lead back.
-      double w = solution.y(0);
+      double w = solution.w(0);
       for (int k = 0; k < 4; ++k) w -= step * 4 * w * (w * w - 1);
-      CHECK(std::abs(w - solution.y(0)) <= 1e-12);
+      CHECK(std::abs(w - solution.w(0)) <= 1e-12);
     }
   }
   // Below the edge, however near, descent converges and is not stopped.
   const auto stable = gradient_descent(SquareNet{}, data, w0, {.step = 0.249, .iterations = 20000});
   CHECK(stable.status == Status::reached_end);
   CHECK(stable.step == 20000);
-  CHECK(std::abs(stable.y(0) - 1) <= 1e-12);
+  CHECK(std::abs(stable.w(0) - 1) <= 1e-12);
   // Who wants the cycle gets it.
   const auto asked = gradient_descent(SquareNet{}, data, w0, {.step = 0.28, .iterations = 5000, .detect_stall = false});
   CHECK(asked.status == Status::reached_end);

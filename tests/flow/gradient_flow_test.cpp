@@ -87,14 +87,14 @@ TEST_CASE("the residual obeys r' = -2 J J^T r") {
 }
 
 TEST_CASE("the flow follows the reference trajectory") {
-  const Dataset data = reference_data();
+  const Dataset<> data = reference_data();
   const Net net(9);
   const GradientFlow<Net> flow(net, data);
   const ReferenceTable table = reference_table("trajectory_squared.csv");
   IntegrateOptions<double> options;
   options.save_at.times = {0.01, 0.1, 0.5, 1.0, 2.0};
-  const auto solution = integrate(flow, net.initial_parameters(Scale::from_value(0.3)), TimeSpan{0.0, 2.0},
-                                  DormandPrince{}, PiController{.tolerance = {1e-12, 1e-14}}, options);
+  const auto solution = integrate(flow, net.initial_parameters(Scale<>::from_value(0.3)), TimeSpan{0.0, 2.0},
+                                  DormandPrince{}, PiController<>{.tolerance = {1e-12, 1e-14}}, options);
   REQUIRE(solution.ok());
   REQUIRE(solution.values.size() == 5);
   REQUIRE(table.size() == 45);
@@ -118,25 +118,25 @@ TEST_CASE("the flow of the net ends at the minimizer of its start's regularizer:
   for (int repeat = 0; repeat < 6; ++repeat) {
     const Dataset data(random_matrix(random, 4, 9), random_vector(random, 4));
     const Net net(9);
-    const Scale scale = Scale::from_log(random.uniform() * 2.0 - 1.5);
+    const Scale<> scale = Scale<>::from_log(random.uniform() * 2.0 - 1.5);
     const Vector<double> a = random_vector(random, 9).cwiseAbs() + Vector<double>::Constant(9, 0.3);
     const Vector<double> b = random_vector(random, 9).cwiseAbs() + Vector<double>::Constant(9, 0.3);
     const Vector<double> start = kind == "uniform"  ? net.initial_parameters(scale)
                                  : kind == "shaped" ? net.initial_parameters(scale, a)
                                                     : net.initial_parameters(scale, a, b);
-    const Hypentropy regularizer = kind == "uniform"  ? Hypentropy::uniform(9, scale)
-                                   : kind == "shaped" ? Hypentropy::shaped(a, scale)
-                                                      : Hypentropy::biased(a, b, scale);
+    const Hypentropy<> regularizer = kind == "uniform"  ? Hypentropy<>::uniform(9, scale)
+                                     : kind == "shaped" ? Hypentropy<>::shaped(a, scale)
+                                                        : Hypentropy<>::biased(a, b, scale);
     const GradientFlow<Net> flow(net, data);
     IntegrateOptions<> options;
     options.events = {loss_below(1e-16)};
     const auto solution = integrate(flow, start, TimeSpan{0.0, infinity}, DormandPrince{},
-                                    PiController{.tolerance = {1e-11, 1e-13}}, options);
+                                    PiController<>{.tolerance = {1e-11, 1e-13}}, options);
     CAPTURE(kind, repeat, scale.log(), solution.message);
     REQUIRE(solution.ok());
     Vector<double> beta(9);
-    net.beta(solution.y, beta);
-    const Vector<double> limit = HypentropyPath(data, regularizer).solve(scale).require_ok().beta;
+    net.beta(solution.w, beta);
+    const Vector<double> limit = HypentropyPath<>(data, regularizer).solve(scale).require_ok().beta;
     // At the threshold the residual is 1e-8 long, and X is well conditioned; another start of the same size has
     // a limit that differs by a tenth or more.
     CHECK((beta - limit).norm() <= 1e-7 * limit.norm());

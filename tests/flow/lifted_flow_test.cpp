@@ -30,8 +30,8 @@ namespace {
 
 using Completion = MatrixFactorization<double>;
 
-PiController accuracy(double relative, double first_step) {
-  return PiController{.tolerance = {.relative = relative, .absolute = 0.0}, .first_step = first_step};
+PiController<> accuracy(double relative, double first_step) {
+  return PiController<>{.tolerance = {.relative = relative, .absolute = 0.0}, .first_step = first_step};
 }
 
 /// To a loss of `goal`, along the stiff road.
@@ -40,13 +40,13 @@ Vector<double> to_limit(const Flow& flow, const Vector<double>& w0, double relat
   const auto solution = integrate_to_loss(flow, w0, goal, relative);
   INFO(solution);
   REQUIRE(solution.ok());
-  return solution.y;
+  return solution.w;
 }
 
 template <class M>
 void check_linear_algebra(const M& model, Kind kind, Index samples) {
   RandomStream random(31);
-  const Dataset data = random_measured_data(random, kind, model.shape(), samples);
+  const Dataset<> data = random_measured_data(random, kind, model.shape(), samples);
   const LiftedFlow flow(model, data);
   const GradientFlow plain(model, data);
   const Vector<double> w = random_vector(random, model.num_parameters());
@@ -115,7 +115,7 @@ TEST_CASE("the trajectory of the reference table, from 40 digits") {
   const ReferenceTable start = reference_table("factorization_init.csv");
   const ReferenceTable table = reference_table("trajectory_factorization.csv");
   Matrix<double> F(6, 2);
-  std::vector<ObservedEntry> entries;
+  std::vector<ObservedEntry<>> entries;
   for (std::size_t n = 0; n < start.size(); ++n) {
     const auto i = static_cast<Index>(start.number(n, "i"));
     const auto j = static_cast<Index>(start.number(n, "j"));
@@ -125,7 +125,7 @@ TEST_CASE("the trajectory of the reference table, from 40 digits") {
       F(start.text(n, "matrix") == "U" ? i : 3 + i, j) = start.number(n, "value");
   }
   REQUIRE(entries.size() == 5);
-  const Observations observed = observed_entries<double>(3, 3, entries);
+  const Observations<> observed = observed_entries<double>(3, 3, entries);
   const Completion model(3, 3, 2);
   const LiftedFlow flow(model, observed.dataset);
   IntegrateOptions<double, Matrix<double>> options;
@@ -177,8 +177,8 @@ TEST_CASE("the factor's flow is the lifted equation, for any width") {
     CAPTURE(width);
     RandomStream random(33);
     const Completion wide(4, 3, width);
-    const Dataset data = random_measured_data(random, Kind::entries, wide.shape(), 8);
-    const Vector<double> w = wide.initial_parameters(random, Scale::from_value(0.3));
+    const Dataset<> data = random_measured_data(random, Kind::entries, wide.shape(), 8);
+    const Vector<double> w = wide.initial_parameters(random, Scale<>::from_value(0.3));
     const LiftedFlow flow(wide.reduced(), data);
     const auto narrow = integrate(flow, wide.reduce(w), TimeSpan{0.0, 2.0}, Rodas4{}, accuracy(1e-9, 0.0));
 
@@ -186,24 +186,24 @@ TEST_CASE("the factor's flow is the lifted equation, for any width") {
     for (const auto [i, j] : data.measurements().places()) equation.observed.emplace_back(i, j);
     const Matrix<double> W0 = wide.stack(w) * wide.stack(w).transpose();
     const auto lifted = integrate(equation, Eigen::Map<const Vector<double>>(W0.data(), W0.size()), TimeSpan{0.0, 2.0},
-                                  DormandPrince{}, PiController{.tolerance = {.relative = 1e-11, .absolute = 1e-13}});
+                                  DormandPrince{}, PiController<>{.tolerance = {.relative = 1e-11, .absolute = 1e-13}});
     REQUIRE(narrow.ok());
     REQUIRE(lifted.ok());
-    const Eigen::Map<const Matrix<double>> W(lifted.y.data(), 7, 7);
+    const Eigen::Map<const Matrix<double>> W(lifted.w.data(), 7, 7);
     CHECK((W - W0).norm() > 0.1 * W.norm());
     // A hundred steps of 1e-9 on this side.
-    CHECK((flow.lifted(narrow.y) - W).norm() <= 1e-7 * W.norm());
+    CHECK((flow.lifted(narrow.w) - W).norm() <= 1e-7 * W.norm());
   }
 }
 
 TEST_CASE("Rodas4 has order four on the lifted flow") {
   RandomStream random(34);
   const Completion model(4, 3, 7);
-  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 8);
-  const Vector<double> w = model.initial_parameters(random, Scale::from_value(0.5));
+  const Dataset<> data = random_measured_data(random, Kind::entries, model.shape(), 8);
+  const Vector<double> w = model.initial_parameters(random, Scale<>::from_value(0.5));
   const LiftedFlow flow(model, data);
   const auto end = [&](int steps) {
-    return integrate(flow, w, TimeSpan{0.0, 1.0}, Rodas4{}, ConstantStep{1.0 / steps}).require_ok().y;
+    return integrate(flow, w, TimeSpan{0.0, 1.0}, Rodas4{}, ConstantStep{1.0 / steps}).require_ok().w;
   };
   const Vector<double> exact = end(1600);
   const double ratio = (end(150) - exact).norm() / (end(300) - exact).norm();
@@ -214,8 +214,8 @@ TEST_CASE("Rodas4 has order four on the lifted flow") {
 TEST_CASE("the invariant is conserved to the tolerance") {
   RandomStream random(35);
   const Completion model(5, 4, 9);
-  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 9);
-  const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.3));
+  const Dataset<> data = random_measured_data(random, Kind::entries, model.shape(), 9);
+  const Vector<double> w0 = model.initial_parameters(random, Scale<>::from_value(0.3));
   const LiftedFlow flow(model, data);
   double previous = 1.0;
   for (const double relative : {1e-3, 1e-5, 1e-7}) {
@@ -229,8 +229,8 @@ TEST_CASE("the invariant is conserved to the tolerance") {
 
 TEST_CASE("the flow is where small-step descent at full width is, from the rich to the kernel end") {
   // The error of descent is of first order in the step: it halves, and extrapolation to step 0 leaves the second order.
-  const MatrixCompletion problem = matrix_completion({.rows = 4, .cols = 4, .num_observed = 10, .seed = 5});
-  const Dataset& data = problem.observations.dataset;
+  const MatrixCompletion<> problem = matrix_completion({.rows = 4, .cols = 4, .num_observed = 10, .seed = 5});
+  const Dataset<>& data = problem.observations.dataset;
   struct Case {
     double alpha;
     Index width;
@@ -240,18 +240,18 @@ TEST_CASE("the flow is where small-step descent at full width is, from the rich 
     CAPTURE(at.alpha, at.width);
     const Completion wide(4, 4, at.width);
     RandomStream random(36);
-    const Vector<double> w = wide.initial_parameters(random, Scale::from_value(at.alpha));
+    const Vector<double> w = wide.initial_parameters(random, Scale<>::from_value(at.alpha));
     const LiftedFlow flow(wide.reduced(), data);
     const Vector<double> start = wide.reduce(w);
     const auto solution =
         integrate(flow, start, TimeSpan{0.0, at.end}, Rodas4{}, accuracy(1e-7, flow.first_step(start))).require_ok();
-    const Matrix<double> M = flow.model().product(solution.y);
+    const Matrix<double> M = flow.model().product(solution.w);
     CHECK((M - wide.product(w)).norm() > 0.5);
     const auto descent = [&](Index iterations) {
       return wide.product(
           gradient_descent(wide, data, w, {.step = at.end / static_cast<double>(iterations), .iterations = iterations})
               .require_ok()
-              .y);
+              .w);
     };
     const Matrix<double> coarse = descent(40'000);
     const Matrix<double> fine = descent(80'000);
@@ -279,12 +279,12 @@ TEST_CASE("diagonal measurements from the balanced start end at the hypentropy m
     const auto solution = integrate(flow, w0, TimeSpan{0.0, infinity}, Rodas4{}, accuracy(1e-7, flow.first_step(w0)),
                                     {.save_at = {.every = 4}, .events = {loss_below(1e-22).at_step_end()}});
     REQUIRE(solution.ok());
-    Vector<double> diagonal = model.product(solution.y).diagonal();
-    const Vector<double> limit = minimize_hypentropy(X, data.y(), Scale::from_log(log_mu)).require_ok().beta;
+    Vector<double> diagonal = model.product(solution.w).diagonal();
+    const Vector<double> limit = minimize_hypentropy(Dataset(X, data.y()), Scale<>::from_log(log_mu)).require_ok().beta;
     // Up to a hundred steps, each accurate to 1e-7 in every direction of the stack.
     CHECK((diagonal - limit).norm() <= 1e-5 * limit.norm());
     // The off-diagonal entries stay 0, to rounding.
-    CHECK((model.product(solution.y) - Matrix<double>(diagonal.asDiagonal())).norm() <= 1e-12 * limit.norm());
+    CHECK((model.product(solution.w) - Matrix<double>(diagonal.asDiagonal())).norm() <= 1e-12 * limit.norm());
     // arcsinh(M_ii / (2 mu^2)) is in the row space of X all the time; it moves by the relative error of M_ii at most.
     REQUIRE(solution.values.size() >= 2);
     for (const Vector<double>& w : solution.values) {
@@ -319,7 +319,7 @@ TEST_CASE("as alpha^2 k grows the limit of the symmetric factorization is the ke
     const SymmetricFactorization<double> wide(d, width);
     const auto model = wide.reduced();
     const Vector<double> w0 =
-        wide.reduced_initial_parameters(random, Scale::from_value(std::sqrt(strength / static_cast<double>(width))));
+        wide.reduced_initial_parameters(random, Scale<>::from_value(std::sqrt(strength / static_cast<double>(width))));
     Vector<double> start(samples);
     model.predict(w0, X, start);
     const Dataset data(X, y + start);
@@ -354,12 +354,12 @@ TEST_CASE("as alpha^2 k grows the limit of the symmetric factorization is the ke
 }
 
 TEST_CASE("tiny starts end near the truth, the nearer the smaller") {
-  const MatrixCompletion problem = matrix_completion({.seed = 1});
+  const MatrixCompletion<> problem = matrix_completion({.seed = 1});
   const Completion wide(10, 10, 100);
   std::vector<Matrix<double>> ends;
   for (const double alpha : {1e-4, 1e-8}) {
     RandomStream random(39);
-    const Vector<double> w0 = wide.reduced_initial_parameters(random, Scale::from_value(alpha));
+    const Vector<double> w0 = wide.reduced_initial_parameters(random, Scale<>::from_value(alpha));
     const LiftedFlow flow(wide.reduced(), problem.observations.dataset);
     ends.push_back(flow.model().product(to_limit(flow, w0, 1e-4, 1e-14)));
   }
@@ -371,8 +371,8 @@ TEST_CASE("tiny starts end near the truth, the nearer the smaller") {
 TEST_CASE("a resumed run of the lifted flow is the uninterrupted one, bit for bit") {
   RandomStream random(40);
   const Completion model(5, 4, 9);
-  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 12);
-  const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.1));
+  const Dataset<> data = random_measured_data(random, Kind::entries, model.shape(), 12);
+  const Vector<double> w0 = model.initial_parameters(random, Scale<>::from_value(0.1));
   const LiftedFlow flow(model, data);
   const auto controller = accuracy(1e-4, 1e-3);
   const auto whole = integrate(flow, w0, TimeSpan{0.0, 5.0}, Rodas4{}, controller);
@@ -381,7 +381,7 @@ TEST_CASE("a resumed run of the lifted flow is the uninterrupted one, bit for bi
   const LiftedFlow fresh(model, data);
   const auto rest = resume(fresh, half.state, 5.0, Rodas4{}, controller);
   REQUIRE(whole.ok());
-  CHECK(rest.y == whole.y);
+  CHECK(rest.w == whole.w);
   CHECK(rest.step == whole.step);
 }
 

@@ -28,17 +28,17 @@ static_assert(Loss<HalvedLoss, double>);
 
 /// The end of the run to t with the squared loss, and to 2t with the halved one.
 template <class M, class Stepper>
-void check_half_speed(const M& model, const Dataset& data, const Vector<double>& w0, const Stepper& stepper,
+void check_half_speed(const M& model, const Dataset<>& data, const Vector<double>& w0, const Stepper& stepper,
                       double tolerance, double agreement) {
   constexpr double t = 0.3;
-  const PiController control{.tolerance = {tolerance, tolerance * 1e-3}};
+  const PiController<> control{.tolerance = {tolerance, tolerance * 1e-3}};
   const auto plain = integrate(GradientFlow<M>(model, data), w0, TimeSpan{0.0, t}, stepper, control);
   const auto halved =
       integrate(GradientFlow<M, HalvedLoss>(model, data, HalvedLoss{}), w0, TimeSpan{0.0, 2 * t}, stepper, control);
   REQUIRE(plain.ok());
   REQUIRE(halved.ok());
-  CHECK((plain.y - w0).norm() > 0.01 * w0.norm());  // something happened
-  CHECK((plain.y - halved.y).norm() <= agreement * plain.y.norm());
+  CHECK((plain.w - w0).norm() > 0.01 * w0.norm());  // something happened
+  CHECK((plain.w - halved.w).norm() <= agreement * plain.w.norm());
 }
 
 }  // namespace
@@ -48,7 +48,7 @@ TEST_CASE("another loss: half the sum of squares runs at half the speed, by ever
   const Index d = 6;
   const Dataset data(random_matrix(random, 4, d), random_vector(random, 4));
   const SquaredDiagonalNet<double> net(d);
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.4));
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.4));
   // Both runs keep their tolerance per step; some hundred steps of the order-2 method.
   check_half_speed(net, data, w0, DormandPrince{}, 1e-10, 1e-8);
   check_half_speed(net, data, w0, Ros34Pw2{}, 1e-7, 1e-4);

@@ -23,7 +23,7 @@ using namespace test_support;
 
 namespace {
 
-PiController control(double relative) { return {.tolerance = {.relative = relative, .absolute = 0.0}}; }
+PiController<> control(double relative) { return {.tolerance = {.relative = relative, .absolute = 0.0}}; }
 
 /// Three classes in the plane.
 LabelledDataset<double> three_classes(RandomStream& random, Index samples) {
@@ -34,7 +34,7 @@ LabelledDataset<double> three_classes(RandomStream& random, Index samples) {
     features(0, n) += 2.0 * std::cos(2.1 * labels[n]);
     features(1, n) += 2.0 * std::sin(2.1 * labels[n]);
   }
-  return {features, labels, 3};
+  return LabelledDataset<double>::from_columns(features, labels, 3);
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ TEST_CASE("the flow of K outputs is that of K networks where they share nothing"
   Eigen::Map<Matrix<double>> outgoing(w.data() + 16, 8, 2);
   outgoing.col(0).head(4) = last.col(0).head(4);
   outgoing.col(1).tail(4) = last.col(1).tail(4);
-  const auto data = Dataset::with_outputs(X, Y);
+  const auto data = Dataset<>::with_outputs(X, Y);
   // Descent would move the zeros: a unit that feeds no second output still has a gradient by that weight. So compare
   // the derivative on the weights that are not zero.
   Vector<double> derivative(w.size());
@@ -75,7 +75,7 @@ TEST_CASE("the flow of K outputs is that of K networks where they share nothing"
 }
 
 TEST_CASE("a deep linear network and a muP network with ten outputs end where small steps of descent do, in fewer") {
-  const auto check = [](const auto& net, const Dataset& data, const Vector<double>& w0, double step) {
+  const auto check = [](const auto& net, const Dataset<>& data, const Vector<double>& w0, double step) {
     const GradientFlow flow(net, data);
     constexpr double goal = 1e-8;
     const auto end =
@@ -84,26 +84,26 @@ TEST_CASE("a deep linear network and a muP network with ten outputs end where sm
     const auto descent = gradient_descent(flow, w0, {.step = step, .iterations = 2'000'000, .loss_below = goal});
     REQUIRE(descent.status == Status::event);
     CAPTURE(end.step, descent.step);
-    CHECK((end.y - descent.y).norm() <= 1e-3 * end.y.norm());
+    CHECK((end.w - descent.w).norm() <= 1e-3 * end.w.norm());
     CHECK(end.step < descent.step / 5);
   };
   RandomStream random(502);
   const Matrix<double> X = random_matrix(random, 12, 6);
   const DeepLinearNetwork<double> linear(6, {8, 8, 8}, false, 3);  // depth 4
-  const auto rotated = Dataset::with_outputs(X, X * random_matrix(random, 6, 3) / 3.0);
-  check(linear, rotated, linear.initial_parameters(random, Scale::from_value(0.6)), 2e-5);
+  const auto rotated = Dataset<>::with_outputs(X, X * random_matrix(random, 6, 3) / 3.0);
+  check(linear, rotated, linear.initial_parameters(random, Scale<>::from_value(0.6)), 2e-5);
 
   const ReluNetwork<double> net(
       6, {40}, FullyConnectedOptions<double>{.num_outputs = 10, .parametrization = Parametrization::maximal_update});
-  const auto data = Dataset::with_outputs(X.topRows(8), random_matrix(random, 8, 10));
-  check(net, data, net.initial_parameters(random, Scale::from_value(1.0)), 2e-5);
+  const auto data = Dataset<>::with_outputs(X.topRows(8), random_matrix(random, 8, 10));
+  check(net, data, net.initial_parameters(random, Scale<>::from_value(1.0)), 2e-5);
 }
 
 TEST_CASE("the kernel predictor of several outputs is where the flow of the tangent model ends") {
   RandomStream random(503);
   const FullyConnected<double, activation::Tanh> net(3, {15, 10}, true, 3);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
-  const auto data = Dataset::with_outputs(random_matrix(random, 6, 3), random_matrix(random, 6, 3));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
+  const auto data = Dataset<>::with_outputs(random_matrix(random, 6, 3), random_matrix(random, 6, 3));
   const KernelPredictor kernel(net, w0, data);
   REQUIRE(kernel.rank() == 18);
   CHECK(kernel.interpolates());
@@ -114,7 +114,7 @@ TEST_CASE("the kernel predictor of several outputs is where the flow of the tang
   // At a finite time, against an integrator.
   const GradientFlow flow(tangent, data);
   const auto end = integrate(flow, w0, TimeSpan{0, 0.05}, DormandPrince{}, control(1e-10));
-  CHECK((end.y - kernel.parameters(0.05)).norm() <= 1e-7 * (end.y - w0).norm());
+  CHECK((end.w - kernel.parameters(0.05)).norm() <= 1e-7 * (end.w - w0).norm());
   CHECK(kernel.predict_outputs(data.X()).isApprox(data.Y(), 1e-9));
   CHECK_THROWS_MATCHES(kernel.predict(data.X()), DimensionError, message_contains("3 outputs"));
   CHECK_THROWS_MATCHES(KernelPredictor(net, w0, Dataset(data.X(), data.Y().col(0))), DimensionError,
@@ -134,21 +134,21 @@ TEST_CASE("W-methods follow the flows of the logistic loss, the exponential loss
     const auto exact = run(DormandPrince{}, 1e-9);
     const auto third = run(Ros34Pw2{}, 1e-6);
     const auto second = run(Ros2{}, 1e-5);
-    CHECK((third.y - exact.y).norm() <= 1e-4 * exact.y.norm());
-    CHECK((second.y - exact.y).norm() <= 1e-3 * exact.y.norm());
+    CHECK((third.w - exact.w).norm() <= 1e-4 * exact.w.norm());
+    CHECK((second.w - exact.w).norm() <= 1e-3 * exact.w.norm());
     CHECK_THAT(third.t, near(exact.t, 1e-3, 0.0));
   };
   const SquaredDiagonalNet<double> diagonal(6);
   Vector<double> y = random_vector(random, 5);
   for (double& label : y) label = label < 0.0 ? -1.0 : 1.0;
   const Dataset separable(random_matrix(random, 5, 6), y);
-  const Vector<double> w0 = diagonal.initial_parameters(Scale::from_value(0.5));
+  const Vector<double> w0 = diagonal.initial_parameters(Scale<>::from_value(0.5));
   check(GradientFlow(diagonal, separable, LogisticLoss<double>{}), w0, 1e-2);
   check(GradientFlow(diagonal, separable, ExponentialLoss<double>{}), w0, 1e-2);
 
   const FullyConnected<double, activation::Tanh> net(2, {12}, true, 3);
   const LabelledDataset<double> classes = three_classes(random, 12);
-  check(GradientFlow(net, classes), net.initial_parameters(random, Scale::from_value(1.0)), 1e-1);
+  check(GradientFlow(net, classes), net.initial_parameters(random, Scale<>::from_value(1.0)), 1e-1);
 }
 
 TEST_CASE("flows of several outputs refuse what does not fit") {
@@ -162,10 +162,10 @@ TEST_CASE("flows of several outputs refuse what does not fit") {
   CHECK_THROWS_MATCHES(GradientFlow(net, classes), DimensionError, message_contains("for 3"));
   const ReluNetwork<double> wide(3, {3}, false, 3);
   CHECK_THROWS_MATCHES(GradientFlow(wide, classes), DimensionError, message_contains("the model takes 3 features"));
-  const auto many = Dataset::with_outputs(X, random_matrix(random, 4, 2));
+  const auto many = Dataset<>::with_outputs(X, random_matrix(random, 4, 2));
   CHECK_THROWS_MATCHES(many.y(), DimensionError, message_contains("2 labels per sample"));
-  CHECK_THROWS_AS(Dataset::with_outputs(X, Matrix<double>(4, 0)), DimensionError);
-  CHECK_THROWS_AS(Dataset::with_outputs(X, random_matrix(random, 3, 2)), DimensionError);
+  CHECK_THROWS_AS(Dataset<>::with_outputs(X, Matrix<double>(4, 0)), DimensionError);
+  CHECK_THROWS_AS(Dataset<>::with_outputs(X, random_matrix(random, 3, 2)), DimensionError);
   const GradientFlow cross(ReluNetwork<double>(2, {3}, false, 3), classes);
   CHECK_THROWS_MATCHES(
       integrate(cross, Vector<double>::Ones(15).eval(), TimeSpan{0, 1}, ExponentialTangent{}, control(1e-3)),

@@ -62,21 +62,21 @@ TEST_CASE("flows on data in any units: ok is said of the residual in the data as
       IntegrateOptions<double> options;
       options.events = {loss_below(threshold)};
       options.max_steps = 3000;
-      const TimeSpan forever{0, infinity};
-      const PiController controller{.tolerance = {.relative = 1e-6, .absolute = 1e-12}};
+      const TimeSpan<> forever{0, infinity};
+      const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-12}};
       const auto loss = [&](const Vector<double>& w) {
         return std::pow(relative_residual(data.X(), w, data.y()), 2) * data.y().squaredNorm();
       };
       const auto exponential =
           integrate(flow, Vector<double>::Zero(6), forever, ExponentialTangent{}, controller, options);
-      check_status(exponential, loss(exponential.y), threshold);
+      check_status(exponential, loss(exponential.w), threshold);
       const auto implicit = integrate(flow, Vector<double>::Zero(6), forever, Ros34Pw2{}, controller, options);
-      check_status(implicit, loss(implicit.y), threshold);
+      check_status(implicit, loss(implicit.w), threshold);
       // The tangent model, from an initial function of its own.
       const Vector<double> start = random_vector(random, 6).cwiseQuotient(columns);
       const GradientFlow tangent(Linearized<LinearNet>(LinearNet{6}, start), data);
       const auto linearized = integrate(tangent, start, forever, ExponentialTangent{}, controller, options);
-      check_status(linearized, loss(linearized.y), threshold);
+      check_status(linearized, loss(linearized.w), threshold);
       if (exponent == 0) {
         CHECK(exponential.ok());
         CHECK(implicit.ok());
@@ -95,16 +95,16 @@ TEST_CASE("the flow of the two-layer net on features in any units: ok is said of
     const TwoLayerDiagonalNet<double> net(d);
     const Vector<double> u = random_positive_vector(random, d, 0.5, 1);
     const Vector<double> v = random_positive_vector(random, d, 0.5, 1);
-    const Scale scale = Scale::from_value(0.3);
+    const Scale<> scale = Scale<>::from_value(0.3);
     const double threshold = 1e-14 * data.y().squaredNorm();
     const GradientFlow flow(net, data);
     IntegrateOptions<double> options;
     options.events = {loss_below(threshold)};
     options.max_steps = 3000;
     const auto solution = integrate(flow, net.initial_parameters(scale, u, v), TimeSpan{0, infinity}, Ros34Pw2{},
-                                    PiController{.tolerance = {.relative = 1e-8, .absolute = 1e-12}}, options);
+                                    PiController<>{.tolerance = {.relative = 1e-8, .absolute = 1e-12}}, options);
     Vector<double> beta(d);
-    net.beta(solution.y, beta);
+    net.beta(solution.w, beta);
     // The loss of the net and this one add up in another order.
     const double loss = std::pow(relative_residual(data.X(), beta, data.y()), 2) * data.y().squaredNorm();
     check_status(solution, loss, 1.01 * threshold);
@@ -112,7 +112,7 @@ TEST_CASE("the flow of the two-layer net on features in any units: ok is said of
     if (solution.ok()) {
       // Where it says so, it is where its regularizer says; each entry by what it contributes to f. The layers' balance
       // is kept to the tolerance of the steps.
-      MirrorPath<Hypentropy> path(data, Hypentropy::two_layer(u, v, scale));
+      MirrorPath<Hypentropy<>> path(data, Hypentropy<>::two_layer(u, v, scale));
       const Vector<double> minimizer = path.solve(scale).require_ok().beta;
       CHECK((beta - minimizer).cwiseProduct(columns).norm() <= 1e-4 * minimizer.cwiseProduct(columns).norm());
     }
@@ -133,16 +133,16 @@ TEST_CASE("the lifted flow on dense measurements in any units: ok is said of the
       const Dataset data(MatrixMeasurements<double>::dense(2, 3, X), rows.cwiseProduct(random_vector(random, 3)));
       const double threshold = 1e-8 * data.y().squaredNorm();
       const LiftedFlow flow(model, data);
-      const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.5));
+      const Vector<double> w0 = model.initial_parameters(random, Scale<>::from_value(0.5));
       IntegrateOptions<double> options;
       options.events = {loss_below(threshold).at_step_end()};
       options.max_steps = 3000;
-      PiController controller;
+      PiController<> controller;
       controller.tolerance = {1e-4, 0};
       controller.first_step = flow.first_step(w0);
       const auto solution = integrate(flow, w0, TimeSpan{0, infinity}, Rodas4{}, controller, options);
       // M = U V^T by hand.
-      const Eigen::Map<const Matrix<double>> T(solution.y.data(), 5, 5);
+      const Eigen::Map<const Matrix<double>> T(solution.w.data(), 5, 5);
       const Matrix<double> M = T.leftCols(shape.rows()).transpose() * T.rightCols(shape.cols());
       const Vector<double> m = Eigen::Map<const Vector<double>>(M.data(), 6);
       const double loss = std::pow(relative_residual(X, m, data.y()), 2) * data.y().squaredNorm();

@@ -168,7 +168,7 @@ TEST_CASE("a run resumed from a file ends as if it had never stopped") {
   const TemporaryFolder folder;
   const auto path = folder.path() / "run";
   const Mixed problem;
-  const PiController controller{.tolerance = {.relative = 1e-7, .absolute = 1e-9}};
+  const PiController<> controller{.tolerance = {.relative = 1e-7, .absolute = 1e-9}};
   const auto whole = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, controller);
   // Save often, as a long run would: an observer cannot see the state, but a budget of steps can.
   auto solution = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, controller, {.max_steps = 7});
@@ -177,6 +177,6 @@ TEST_CASE("a run resumed from a file ends as if it had never stopped") {
     solution = resume(problem, load_checkpoint<double>(path), 2, DormandPrince{}, controller, {.max_steps = 7});
   }
   CHECK(solution.status == Status::reached_end);
-  CHECK(same_bits(solution.y, whole.y));
+  CHECK(same_bits(solution.w, whole.w));
   CHECK(solution.step == whole.step);
 }

@@ -23,9 +23,9 @@ using namespace test_support;
 namespace {
 
 constexpr double pi = std::numbers::pi;
-const PiController fine{.tolerance = {.relative = 1e-11, .absolute = 1e-13}};
+const PiController<> fine{.tolerance = {.relative = 1e-11, .absolute = 1e-13}};
 
-Solution<double> rotate(std::vector<Event> events, double start = 0) {
+Solution<double> rotate(std::vector<Event<>> events, double start = 0) {
   const Rotation problem;
   Vector<double> y0(2);
   y0 << std::cos(start), std::sin(start);
@@ -52,8 +52,8 @@ TEST_CASE("a sign change is located on the interpolant, in every direction asked
   CHECK(either.event_name == "x");
   CHECK_THAT(either.message, text_contains("the event x fired at t = 1.570796"));
   CHECK_THAT(either.t, near(pi / 2, 0, 1e-9));
-  CHECK_THAT(either.y(1), near(1, 0, 1e-9));
-  CHECK(std::abs(either.y(0)) < 1e-14);
+  CHECK_THAT(either.w(1), near(1, 0, 1e-9));
+  CHECK(std::abs(either.w(0)) < 1e-14);
   CHECK_THAT(rotate({zero_crossing("x", first, Crossing::falling)}).t, near(pi / 2, 0, 1e-9));
   CHECK_THAT(rotate({zero_crossing("x", first, Crossing::rising)}).t, near(3 * pi / 2, 0, 1e-9));
   CHECK_THAT(rotate({zero_crossing("y", second, Crossing::falling)}).t, near(pi, 0, 1e-9));
@@ -82,7 +82,7 @@ TEST_CASE("roots are found to rounding, wherever they are in the step") {
     const auto dense = from_steps(DormandPrince{});
     REQUIRE(dense.status == Status::event);
     CHECK_THAT(dense.t, near(root, 0, 8e-15));
-    CHECK(bent(dense.t, dense.y) >= 0);
+    CHECK(bent(dense.t, dense.w) >= 0);
     const auto hermite = from_steps(RungeKutta4{});
     REQUIRE(hermite.status == Status::event);
     CHECK_THAT(hermite.t, near(root, 0, 8e-15));
@@ -126,7 +126,7 @@ TEST_CASE("the run ends where the loss is at the threshold, not above it") {
     const auto solution =
         integrate(problem, y0, TimeSpan{0, infinity}, DormandPrince{}, fine, {.events = {loss_below(threshold)}});
     REQUIRE(solution.status == Status::event);
-    CHECK(problem.loss(solution.y) <= threshold);
+    CHECK(problem.loss(solution.w) <= threshold);
     CHECK_THAT(problem.loss(problem.exact(solution.t, y0)), near(threshold, 1e-6, 0));  // tolerance over sqrt(loss)
   }
 }
@@ -135,13 +135,13 @@ TEST_CASE("a run is stationary when its derivative is small") {
   const Decay problem = decay({0.5, 1.0});
   const Vector<double> y0 = Vector<double>::Ones(2);
   for (const bool at_step_end : {false, true}) {
-    const Event event = at_step_end ? stationary(1e-5).at_step_end() : stationary(1e-5);
+    const Event<> event = at_step_end ? stationary(1e-5).at_step_end() : stationary(1e-5);
     for (const auto& solution :
          {integrate(problem, y0, TimeSpan{0, infinity}, DormandPrince{}, fine, {.events = {event}}),
           integrate(problem, y0, TimeSpan{0, infinity}, RungeKutta4{}, ConstantStep{.step = 0.1}, {.events = {event}}),
           integrate(problem, y0, TimeSpan{0, infinity}, Midpoint{}, ConstantStep{.step = 0.1}, {.events = {event}})}) {
       Vector<double> dy(2);
-      problem(0.0, solution.y, dy);
+      problem(0.0, solution.w, dy);
       REQUIRE(solution.status == Status::event);
       CHECK(dy.norm() <= 1e-5);
       CHECK(dy.norm() > (at_step_end ? 0.8e-5 : 0.999e-5));
@@ -168,7 +168,7 @@ TEST_CASE("a loss that is below its threshold at the start ends the run there") 
       integrate(problem, y0, TimeSpan{0, infinity}, DormandPrince{}, fine, {.events = {loss_below(1.0)}});
   CHECK(solution.status == Status::event);
   CHECK(solution.t == 0);
-  CHECK(same_bits(solution.y, y0));
+  CHECK(same_bits(solution.w, y0));
   CHECK(solution.stats.evaluations <= 1);
 }
 
@@ -182,7 +182,7 @@ TEST_CASE("the first of several events wins, in time and not in order") {
                                   ConstantStep{.step = 10}, {.events = {at(7), at(3), at(5)}});
   CHECK(solution.event == std::size_t{1});
   CHECK_THAT(solution.t, near(3, 1e-15, 0));
-  CHECK_THAT(solution.y(0), near(3, 1e-15, 0));
+  CHECK_THAT(solution.w(0), near(3, 1e-15, 0));
 }
 
 TEST_CASE("an event may end the run at the end of its step: the iterate of gradient descent") {
@@ -194,7 +194,7 @@ TEST_CASE("an event may end the run at the end of its step: the iterate of gradi
   Index steps = 0;
   for (; w * w / 2 > 1e-3; ++steps) w += 0.1 * -w;
   CHECK(solution.step == steps);
-  CHECK(same_bits(solution.y(0), w));
+  CHECK(same_bits(solution.w(0), w));
   CHECK(solution.t == 0.1 * static_cast<double>(steps));
 }
 
@@ -206,7 +206,7 @@ TEST_CASE("save times up to the event are kept, later ones are not, and the end 
   REQUIRE(solution.times.size() == 3);
   CHECK(solution.times[1] == 1.5);
   CHECK(solution.times[2] == solution.t);
-  CHECK(same_bits(solution.values[2], solution.y));
+  CHECK(same_bits(solution.values[2], solution.w));
 }
 
 TEST_CASE("a run goes on behind an event") {
@@ -226,7 +226,7 @@ TEST_CASE("an event that is NaN ends the run as non_finite, at the last good sta
   CHECK(solution.status == Status::non_finite);
   CHECK_THAT(solution.message, text_contains("the event broken is NaN at t = 2."));
   CHECK(solution.t <= 2);
-  CHECK(solution.y.allFinite());
+  CHECK(solution.w.allFinite());
   CHECK_FALSE(solution.event.has_value());
   const auto at_start = rotate({zero_crossing("broken", broken)}, 3);
   CHECK(at_start.status == Status::non_finite);

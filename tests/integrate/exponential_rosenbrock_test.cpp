@@ -194,26 +194,27 @@ TEST_CASE("the exponential Rosenbrock method has order 3, its estimate 2 and its
 TEST_CASE("in the kernel regime a handful of steps follows the whole dual flow") {
   RandomStream random(86);
   const Dataset data(random_matrix(random, 20, 100), random_vector(random, 20));
-  const DualFlow<Hypentropy> flow(Hypentropy::uniform(100, Scale::from_value(30.0)), data);
+  const DualFlow<Hypentropy<>> flow(Hypentropy<>::uniform(100, Scale<>::from_value(30.0)), data);
   IntegrateOptions<double> options;
   options.events = {loss_below(1e-12)};
   const auto solution = integrate(flow, flow.initial_state(), TimeSpan{0.0, infinity}, ExponentialRosenbrock{},
-                                  PiController{.tolerance = {1e-6, 1e-12}, .first_step = flow.first_step()}, options);
+                                  PiController<>{.tolerance = {1e-6, 1e-12}, .first_step = flow.first_step()}, options);
   CAPTURE(solution);
   REQUIRE(solution.status == Status::event);
   CHECK(solution.stats.accepted <= 8);
   CHECK(solution.stats.rejected == 0);
   // The event time against a fine explicit solution.
   const auto fine = integrate(flow, flow.initial_state(), TimeSpan{0.0, infinity}, DormandPrince{},
-                              PiController{.tolerance = {1e-11, 1e-15}}, options);
+                              PiController<>{.tolerance = {1e-11, 1e-15}}, options);
   REQUIRE(fine.status == Status::event);
   CHECK_THAT(solution.t, near(fine.t, 1e-4, 0));
 }
 
 TEST_CASE("statistics of the exponential method tell the truth") {
   const Sinh problem{Eigen::Vector3d(1.0, 10.0, 100.0)};
-  const auto solution = integrate(problem, Vector<double>::Constant(3, 2.0), TimeSpan{0.0, 2.0},
-                                  ExponentialRosenbrock{}, PiController{.tolerance = {1e-5, 1e-7}, .first_step = 1.0});
+  const auto solution =
+      integrate(problem, Vector<double>::Constant(3, 2.0), TimeSpan{0.0, 2.0}, ExponentialRosenbrock{},
+                PiController<>{.tolerance = {1e-5, 1e-7}, .first_step = 1.0});
   REQUIRE(solution.ok());
   CHECK(solution.stats.rejected > 0);
   CHECK(solution.stats.jacobians == solution.stats.accepted);

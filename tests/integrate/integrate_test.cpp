@@ -22,12 +22,12 @@ namespace {
 
 using Options = IntegrateOptions<double>;
 
-const PiController adaptive{.tolerance = {.relative = 1e-8, .absolute = 1e-10}};
+const PiController<> adaptive{.tolerance = {.relative = 1e-8, .absolute = 1e-10}};
 
 /// The ways to run: in one call, one attempt at a time, and stopped once with the state sent through a
 /// checkpoint. Each must give the same.
 template <class Problem, class St, class Controller>
-std::vector<Solution<double>> all_ways(const Problem& problem, const Vector<double>& y0, TimeSpan span,
+std::vector<Solution<double>> all_ways(const Problem& problem, const Vector<double>& y0, TimeSpan<> span,
                                        const St& stepper, const Controller& controller, const Options& options) {
   std::vector<Solution<double>> all;
   all.push_back(integrate(problem, y0, span, stepper, controller, options));
@@ -59,7 +59,7 @@ void check_all_equal(const std::vector<Solution<double>>& all, Status status) {
     CHECK(all[way].status == status);
     CHECK(all[way].step == all[0].step);
     CHECK(same_bits(all[way].t, all[0].t));
-    CHECK(same_bits(all[way].y, all[0].y));
+    CHECK(same_bits(all[way].w, all[0].w));
     CHECK(all[way].bad_index == all[0].bad_index);
     CHECK(all[way].event == all[0].event);
     CHECK(all[way].stats.accepted == all[0].stats.accepted);
@@ -90,15 +90,15 @@ TEST_CASE("reached_end, whichever way it is run") {
 TEST_CASE("event, whichever way it is run") {
   const Decay problem = decay({1.0, 3.0});
   const Vector<double> y0 = Vector<double>::Ones(2);
-  const auto check = [&](const auto& stepper, const auto& controller, const Event& event) {
+  const auto check = [&](const auto& stepper, const auto& controller, const Event<>& event) {
     const auto all = all_ways(problem, y0, TimeSpan{0, infinity}, stepper, controller, {.events = {event}});
     check_all_equal(all, Status::event);
     CHECK(all[0].ok());
     CHECK(all[0].stats.accepted > 5);
   };
-  for (const Event& event : {loss_below(1e-5), loss_below(1e-5).at_step_end(), stationary(1e-4),
-                             zero_crossing("y0 = 0.01", [](double, const auto&y) { return y(0) - 0.01; }),
-                             condition("t > 3", [](double t, const auto&) { return t > 3; })}) {
+  for (const Event<>&event : {loss_below(1e-5), loss_below(1e-5).at_step_end(), stationary(1e-4),
+                              zero_crossing("y0 = 0.01", [](double, const auto&y) { return y(0) - 0.01; }),
+                              condition("t > 3", [](double t, const auto&) { return t > 3; })}) {
     CAPTURE(event.name());
     check(DormandPrince{}, adaptive, event);
     check(DormandPrince{}, ConstantStep{.step = 0.07}, event);
@@ -140,10 +140,10 @@ TEST_CASE("step_too_small at a singularity, whichever way it is run") {
   const auto all = all_ways(problem, BlowUp::start(), TimeSpan{0, 2}, DormandPrince{}, adaptive, {});
   check_all_equal(all, Status::step_too_small);
   CHECK_THAT(all[0].t, near(1, 1e-6, 0));
-  CHECK(all[0].y.allFinite());
+  CHECK(all[0].w.allFinite());
   CHECK_THAT(all[0].message, text_contains("too small to go on from t = "));
 
-  PiController bounded = adaptive;
+  PiController<> bounded = adaptive;
   bounded.min_step = 1e-4;
   const auto earlier = integrate(problem, BlowUp::start(), TimeSpan{0, 2}, DormandPrince{}, bounded);
   CHECK(earlier.status == Status::step_too_small);
@@ -163,8 +163,8 @@ TEST_CASE("non_finite when constant steps blow up: the last good state, the step
         all_ways(problem, Vector<double>::Ones(2), TimeSpan{0, 1e6}, stepper, ConstantStep{.step = step}, {});
     check_all_equal(all, Status::non_finite);
     const Solution<double>& solution = all[0];
-    CHECK(solution.y.allFinite());
-    CHECK(solution.y.cwiseAbs().maxCoeff() > 1e100);
+    CHECK(solution.w.allFinite());
+    CHECK(solution.w.cwiseAbs().maxCoeff() > 1e100);
     CHECK(solution.bad_index == 1);
     CHECK_THAT(solution.message, text_contains("y(1) became NaN or infinite in step " +
                                                std::to_string(solution.step + 1) + ", from t = "));
@@ -185,7 +185,7 @@ TEST_CASE("non_finite where the right-hand side is undefined, for constant and a
     CHECK(all[0].bad_index == 1);
     CHECK(all[0].t >= first);
     CHECK(all[0].t <= last);
-    CHECK(all[0].y.allFinite());
+    CHECK(all[0].w.allFinite());
     CHECK_THAT(all[0].message, text_contains("y(1) became NaN"));
   };
   check(DormandPrince{}, adaptive, 0.5 - 1e-10, 0.5);
@@ -206,7 +206,7 @@ TEST_CASE("non_finite at once when the derivative is NaN at the start") {
     CHECK(all[0].bad_index == 1);
     CHECK(all[0].stats.accepted == 0);
     CHECK(all[0].stats.evaluations <= 2);
-    CHECK(same_bits(all[0].y, UndefinedLater::start()));
+    CHECK(same_bits(all[0].w, UndefinedLater::start()));
   }
 }
 
@@ -215,7 +215,7 @@ TEST_CASE("large entries whose squares overflow are not mistaken for infinity") 
   const Vector<double> y0 = Vector<double>::Constant(2, 1e200);
   const auto solution = integrate(problem, y0, TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.01});
   CHECK(solution.status == Status::reached_end);
-  CHECK_THAT(solution.y(0), near(1e200 * std::pow(0.99, 100), 1e-13, 0));
+  CHECK_THAT(solution.w(0), near(1e200 * std::pow(0.99, 100), 1e-13, 0));
 }
 
 TEST_CASE("a run that is stopped and resumed anywhere saves and ends the same, bit for bit") {
@@ -240,7 +240,7 @@ TEST_CASE("a run that is stopped and resumed anywhere saves and ends the same, b
       steps.insert(steps.end(), rest.steps.begin(), rest.steps.end());
       values.insert(values.end(), rest.values.begin(), rest.values.end());
       bool same = rest.status == whole.status && rest.step == whole.step && same_bits(rest.t, whole.t) &&
-                  same_bits(rest.y, whole.y) && times == whole.times && steps == whole.steps &&
+                  same_bits(rest.w, whole.w) && times == whole.times && steps == whole.steps &&
                   rest.stats.accepted == whole.stats.accepted && rest.stats.rejected == whole.stats.rejected;
       for (std::size_t i = 0; same && i < values.size(); ++i) same = same_bits(values[i], whole.values[i]);
       CAPTURE(stop);
@@ -248,7 +248,7 @@ TEST_CASE("a run that is stopped and resumed anywhere saves and ends the same, b
     }
   };
   check(DormandPrince{}, adaptive);
-  check(DormandPrince{}, PiController{.tolerance = {.relative = 1e-2, .absolute = 1e-2}, .first_step = 1.0});
+  check(DormandPrince{}, PiController<>{.tolerance = {.relative = 1e-2, .absolute = 1e-2}, .first_step = 1.0});
   check(DormandPrince{}, ConstantStep{.step = 0.03});
   check(RungeKutta4{}, ConstantStep{.step = 0.07});
   check(Euler{}, ConstantStep{.step = 0.01});
@@ -264,7 +264,7 @@ TEST_CASE("an observer's stop resumes bit for bit") {
   REQUIRE(stopped.status == Status::stopped_by_observer);
   CHECK(stopped.step == 7);
   const auto rest = resume(problem, stopped.state, 2, DormandPrince{}, adaptive);
-  CHECK(same_bits(rest.y, whole.y));
+  CHECK(same_bits(rest.w, whole.w));
 }
 
 TEST_CASE("t1 and then t2 is t1 + t2, and a span of length zero is the identity") {
@@ -273,16 +273,16 @@ TEST_CASE("t1 and then t2 is t1 + t2, and a span of length zero is the identity"
   for (int trial = 0; trial < 20; ++trial) {
     const double middle = random.uniform(0.1, 1.9);
     const auto first = integrate(problem, Mixed::start(), TimeSpan{0, middle}, DormandPrince{}, adaptive);
-    const auto second = integrate(problem, first.y, TimeSpan{middle, 2}, DormandPrince{}, adaptive);
+    const auto second = integrate(problem, first.w, TimeSpan{middle, 2}, DormandPrince{}, adaptive);
     const auto on = resume(problem, first.state, 2, DormandPrince{}, adaptive);
     // Both runs meet the tolerance 1e-8 per step, some 50 steps, entries up to 4 that grow by at most 4.
-    CHECK((second.y - Mixed::exact(2)).norm() < 1e-5);
-    CHECK((on.y - Mixed::exact(2)).norm() < 1e-5);
+    CHECK((second.w - Mixed::exact(2)).norm() < 1e-5);
+    CHECK((on.w - Mixed::exact(2)).norm() < 1e-5);
   }
   const auto nothing = integrate(problem, Mixed::start(), TimeSpan{1, 1}, DormandPrince{}, adaptive,
                                  {.save_at = {.times = {1}, .end = true}});
   CHECK(nothing.status == Status::reached_end);
-  CHECK(same_bits(nothing.y, Mixed::start()));
+  CHECK(same_bits(nothing.w, Mixed::start()));
   CHECK(nothing.times == std::vector<double>{1});
   CHECK(nothing.stats.accepted == 0);
 }
@@ -314,7 +314,7 @@ TEST_CASE("statistics equal what a counting wrapper counts") {
         Options{.events = {stationary(1e-2), loss_below(1e-5), loss_below(1e-6)}},
         Options{.save_at = {.times = times}, .events = {loss_below(1e-300)}}}) {
     check(DormandPrince{}, adaptive, options);
-    check(DormandPrince{}, PiController{.tolerance = {.relative = 1e-4, .absolute = 1e-4}, .first_step = 4}, options);
+    check(DormandPrince{}, PiController<>{.tolerance = {.relative = 1e-4, .absolute = 1e-4}, .first_step = 4}, options);
     check(DormandPrince{}, ConstantStep{.step = 0.05}, options);
     check(RungeKutta4{}, ConstantStep{.step = 0.05}, options);
     check(Euler{}, ConstantStep{.step = 0.01}, options);
@@ -325,7 +325,7 @@ TEST_CASE("statistics equal what a counting wrapper counts") {
 TEST_CASE("rejected attempts are counted, and do not evaluate the first stage again") {
   const Decay plain = decay({1.0});
   const Counting<Decay> problem{plain};
-  PiController large = adaptive;
+  PiController<> large = adaptive;
   large.first_step = 100;
   const auto solution = integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 100}, DormandPrince{}, large);
   CHECK(solution.stats.rejected >= 1);
@@ -346,7 +346,7 @@ TEST_CASE("bad input is refused before any work, naming argument and value") {
   const Decay plain = decay({1.0, 3.0});
   const Counting<Decay> problem{plain};
   const Vector<double> y0 = Vector<double>::Ones(2);
-  const auto run = [&](const Vector<double>& y, TimeSpan span, const auto& controller, const Options& options) {
+  const auto run = [&](const Vector<double>& y, TimeSpan<> span, const auto& controller, const Options& options) {
     return integrate(problem, y, span, DormandPrince{}, controller, options);
   };
   Vector<double> broken = y0;
@@ -360,7 +360,7 @@ TEST_CASE("bad input is refused before any work, naming argument and value") {
   CHECK_THROWS_MATCHES(run(y0, {-infinity, 1}, adaptive, {}), ArgumentError, message_contains("finite"));
   CHECK_THROWS_MATCHES(run(y0, {0, infinity}, adaptive, {}), ArgumentError, message_contains("infinity"));
   CHECK_THROWS_MATCHES(run(y0, {0, 1}, adaptive, {.max_steps = 0}), ArgumentError, message_contains("max_steps"));
-  CHECK_THROWS_MATCHES(run(y0, {0, 1}, PiController{}, {}), ArgumentError, message_contains("tolerance"));
+  CHECK_THROWS_MATCHES(run(y0, {0, 1}, PiController<>{}, {}), ArgumentError, message_contains("tolerance"));
   CHECK_THROWS_MATCHES(run(y0, {0, 1}, ConstantStep{}, {}), ArgumentError, message_contains("step"));
   IntegrationState<double> state;
   state.y = Vector<double>::Ones(5);

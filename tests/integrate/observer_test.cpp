@@ -69,7 +69,7 @@ TEST_CASE("an observer sees the loss that an event needed, and the state where i
   REQUIRE(solution.status == Status::event);
   CHECK(recorder.steps.back() == solution.step);
   CHECK(recorder.times.back() == solution.t);
-  CHECK(recorder.first_entries.back() == solution.y(0));
+  CHECK(recorder.first_entries.back() == solution.w(0));
   CHECK(recorder.has_loss.front());
 }
 

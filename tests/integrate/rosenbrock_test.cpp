@@ -20,8 +20,8 @@ namespace {
 
 /// y' = -Q (rate * sinh(Q^T y)) with an orthogonal Q: the gradient flow of a convex function, coupled, nonlinear, and
 /// solved by u = Q^T y, tanh(u_i(t) / 2) = tanh(u_i(0) / 2) exp(-rate_i t).
-template <class S>
-struct BasicRotatedSinh {
+template <class S = double>
+struct RotatedSinh {
   using Scalar = S;
   Matrix<S> Q;
   Vector<S> rates;
@@ -50,14 +50,13 @@ struct BasicRotatedSinh {
     return Q.lazyProduct(u);
   }
 };
-using RotatedSinh = BasicRotatedSinh<double>;
 
 template <class S = double>
-BasicRotatedSinh<S> rotated_sinh(std::uint64_t seed, std::initializer_list<double> rates) {
+RotatedSinh<S> rotated_sinh(std::uint64_t seed, std::initializer_list<double> rates) {
   RandomStream random(seed);
   const auto n = static_cast<Index>(rates.size());
   const Matrix<double> A = random_matrix(random, n, n);
-  BasicRotatedSinh<S> problem{A.cast<S>(), Vector<S>(n)};
+  RotatedSinh<S> problem{A.cast<S>(), Vector<S>(n)};
   // Gram and Schmidt, twice for orthogonality to the last digit.
   Matrix<S>& Q = problem.Q;
   for (Index j = 0; j < n; ++j) {
@@ -173,9 +172,9 @@ long double w_residual(const Column<T::stages>& b, int order) {
 
 }  // namespace
 
-static_assert(Stepper<Rodas3, RotatedSinh> && EmbeddedStepper<Rodas3, RotatedSinh> &&
-              DenseStepper<Rodas3, RotatedSinh>);
-static_assert(DerivativeStepper<Rodas4, RotatedSinh> && DenseStepper<Rodas4, RotatedSinh>);
+static_assert(Stepper<Rodas3, RotatedSinh<>> && EmbeddedStepper<Rodas3, RotatedSinh<>> &&
+              DenseStepper<Rodas3, RotatedSinh<>>);
+static_assert(DerivativeStepper<Rodas4, RotatedSinh<>> && DenseStepper<Rodas4, RotatedSinh<>>);
 
 TEST_CASE("the tableaus satisfy the order conditions, and fail those of the next order") {
   // The coefficients are published to 16 digits and reach 50 in size.
@@ -286,12 +285,12 @@ TEST_CASE("stiffness does not limit the steps") {
   const Vector<double> y0 = 0.1 * start(3);
   const Vector<double> exact = problem.exact(y0, 1.0);
   const auto check = [&](const auto& stepper) {
-    const PiController control{.tolerance = {1e-5, 1e-7}};
+    const PiController<> control{.tolerance = {1e-5, 1e-7}};
     const auto solution = integrate(problem, y0, TimeSpan{0.0, 1.0}, stepper, control);
     CAPTURE(solution);
     REQUIRE(solution.ok());
     CHECK(solution.stats.accepted + solution.stats.rejected < 300);  // an explicit method needs 1e10
-    CHECK((solution.y - exact).norm() <= 1e-4 * exact.norm() + 1e-6);
+    CHECK((solution.w - exact).norm() <= 1e-4 * exact.norm() + 1e-6);
   };
   check(Rodas3{});
   check(Rodas4{});
@@ -311,21 +310,21 @@ TEST_CASE("stiffness does not limit the steps") {
 }
 
 TEST_CASE("statistics tell the truth, and a rejected attempt keeps the Jacobian and the first stage") {
-  struct Counted : RotatedSinh {
+  struct Counted : RotatedSinh<> {
     mutable Index evaluations = 0;
     mutable Index jacobians = 0;
-    explicit Counted(const RotatedSinh& base) : RotatedSinh(base) {}
+    explicit Counted(const RotatedSinh<>& base) : RotatedSinh<>(base) {}
     void operator()(double t, ConstVectorRef<double> y, VectorRef<double> dy) const {
       ++evaluations;
-      RotatedSinh::operator()(t, y, dy);
+      RotatedSinh<>::operator()(t, y, dy);
     }
     void negative_jacobian(double t, ConstVectorRef<double> y, MatrixRef<double> out) const {
       ++jacobians;
-      RotatedSinh::negative_jacobian(t, y, out);
+      RotatedSinh<>::negative_jacobian(t, y, out);
     }
   };
   const Counted problem(rotated_sinh(76, {1.0, 10.0, 100.0}));
-  const PiController control{.tolerance = {1e-6, 1e-8}, .first_step = 1.0};  // far too long: rejections
+  const PiController<> control{.tolerance = {1e-6, 1e-8}, .first_step = 1.0};  // far too long: rejections
   const auto solution = integrate(problem, start(3), TimeSpan{0.0, 3.0}, Rodas3{}, control);
   REQUIRE(solution.ok());
   const Index attempts = solution.stats.accepted + solution.stats.rejected;
@@ -348,22 +347,21 @@ TEST_CASE("a matrix that is not positive definite rejects the step") {
   CHECK(std::isnan(Rodas3{}.error(ws)[0]));
 
   const auto solution = integrate(Growth{}, y0, TimeSpan{0.0, 3.0}, Rodas4{},
-                                  PiController{.tolerance = {1e-9, 1e-12}, .first_step = 100.0});
+                                  PiController<>{.tolerance = {1e-9, 1e-12}, .first_step = 100.0});
   REQUIRE(solution.ok());
   CHECK(solution.stats.rejected > 0);
-  CHECK_THAT(solution.y[0], near(std::exp(3.0), 1e-7, 0));  // a hundred local errors of 1e-9
+  CHECK_THAT(solution.w[0], near(std::exp(3.0), 1e-7, 0));  // a hundred local errors of 1e-9
 }
 
 TEST_CASE("a Rosenbrock method runs in other precisions") {
   const auto problem = rotated_sinh<long double>(77, {0.7, 2.0, 5.0});
   const Vector<long double> y0 = start(3).cast<long double>();
   const auto solution =
-      integrate(problem, y0, BasicTimeSpan<long double>{0.0L, 1.0L}, Rodas4{}, BasicConstantStep<long double>{0.01L});
+      integrate(problem, y0, TimeSpan<long double>{0.0L, 1.0L}, Rodas4{}, ConstantStep<long double>{0.01L});
   REQUIRE(solution.ok());
   const Vector<long double> exact = problem.exact(y0, 1.0L);
-  CHECK(static_cast<double>((solution.y - exact).norm() / exact.norm()) <= 1e-6);
-  const auto order =
-      testing::convergence_study(problem, y0, BasicTimeSpan<long double>{0.0L, 1.0L}, Rodas3{}, exact, 40, 3);
+  CHECK(static_cast<double>((solution.w - exact).norm() / exact.norm()) <= 1e-6);
+  const auto order = testing::convergence_study(problem, y0, TimeSpan<long double>{0.0L, 1.0L}, Rodas3{}, exact, 40, 3);
   CHECK_THAT(static_cast<double>(order.finest_order()), near(3.0, 0, 0.2));
 }
 

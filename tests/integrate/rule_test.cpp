@@ -25,7 +25,7 @@ namespace {
 using RuleNet = SquaredDiagonalNet<double>;
 
 struct RuleProblem {
-  Dataset data;
+  Dataset<> data;
   RuleNet net;
   Vector<double> w0;
 
@@ -33,7 +33,7 @@ struct RuleProblem {
 
   /// The gradient by its definition.
   [[nodiscard]] Vector<double> gradient(const Vector<double>& w) const {
-    const Index d = data.dimension();
+    const Index d = data.num_inputs();
     const Vector<double> r = data.X() * (w.head(d).cwiseAbs2() - w.tail(d).cwiseAbs2()) - data.y();
     const Vector<double> g = data.X().transpose() * r;
     Vector<double> out(2 * d);
@@ -43,7 +43,7 @@ struct RuleProblem {
 
  private:
   explicit RuleProblem(RandomStream random)
-      : data(gaussian_data(random, 4, 10)), net(10), w0(net.initial_parameters(Scale::from_value(0.4))) {}
+      : data(gaussian_data(random, 4, 10)), net(10), w0(net.initial_parameters(Scale<>::from_value(0.4))) {}
 };
 
 /// A rule of a user's, as in the documentation.
@@ -65,7 +65,7 @@ TEST_CASE("descent is Euler's method, to the bit") {
   const auto euler = gradient_descent(p.net, p.data, p.w0, {.step = 1e-3, .iterations = 300});
   CHECK(descent.status == Status::reached_end);
   CHECK(descent.step == 300);
-  CHECK(same_bits(descent.y, euler.y));
+  CHECK(same_bits(descent.w, euler.w));
   CHECK(descent.stats == euler.stats);
 }
 
@@ -86,7 +86,7 @@ TEST_CASE("heavy ball, Nesterov and a user's rule by their definitions") {
     }
     const auto heavy = integrate(flow, p.w0, Steps{steps}, HeavyBall{.momentum = m}, ConstantStep{h});
     // 200 steps of a contraction, each a few roundings.
-    CHECK((heavy.y - ball).norm() <= 1e-12 * ball.norm());
+    CHECK((heavy.w - ball).norm() <= 1e-12 * ball.norm());
 
     // u_(k+1) = u_k + v_(k+1), v_(k+1) = m v_k - h g(u_k + m v_k); the weights look ahead.
     Vector<double> u = p.w0;
@@ -96,12 +96,12 @@ TEST_CASE("heavy ball, Nesterov and a user's rule by their definitions") {
       u += v;
     }
     const auto nesterov = integrate(flow, p.w0, Steps{steps}, Nesterov{.momentum = m}, ConstantStep{h});
-    CHECK((nesterov.y - (u + m * v)).norm() <= 1e-12 * u.norm());
+    CHECK((nesterov.w - (u + m * v)).norm() <= 1e-12 * u.norm());
 
     Vector<double> sign = p.w0;
     for (Index k = 0; k < 20; ++k) sign -= h * p.gradient(sign).array().sign().matrix();
     const auto users = integrate(flow, p.w0, Steps{20}, SignDescent{}, ConstantStep{h});
-    CHECK((users.y - sign).norm() <= 1e-13 * sign.norm());
+    CHECK((users.w - sign).norm() <= 1e-13 * sign.norm());
   }
 }
 
@@ -110,7 +110,7 @@ TEST_CASE("every rule tends to the flow like its step, in its own time") {
   const GradientFlow flow(p.net, p.data);
   const double end = 0.05;
   const auto exact =
-      integrate(flow, p.w0, TimeSpan{0.0, end}, DormandPrince{}, PiController{.tolerance = {1e-12, 1e-14}});
+      integrate(flow, p.w0, TimeSpan{0.0, end}, DormandPrince{}, PiController<>{.tolerance = {1e-12, 1e-14}});
   REQUIRE(exact.ok());
   const auto check_order = [&](const auto& rule, double momentum) {
     std::vector<double> errors;
@@ -119,7 +119,7 @@ TEST_CASE("every rule tends to the flow like its step, in its own time") {
       const double h = end * (1 - momentum) / static_cast<double>(steps);
       const auto run = integrate(flow, p.w0, Steps{steps}, rule, ConstantStep{h});
       REQUIRE(run.ok());
-      errors.push_back((run.y - exact.y).norm());
+      errors.push_back((run.w - exact.w).norm());
     }
     // First order: halving the step halves the error, to the band in which order tests of this project lie.
     for (std::size_t i = 1; i < errors.size(); ++i) CHECK(std::abs(std::log2(errors[i - 1] / errors[i]) - 1.0) < 0.2);
@@ -142,45 +142,46 @@ TEST_CASE("schedules of steps") {
     t += length(k);
     list.push_back(length(k));
   }
-  const auto run = integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule(length));
-  CHECK((run.y - w).norm() <= 1e-13 * w.norm());
+  const auto run = integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule<>(length));
+  CHECK((run.w - w).norm() <= 1e-13 * w.norm());
   CHECK(run.t == t);
-  CHECK(same_bits(integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule(list)).y, run.y));
+  CHECK(same_bits(integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule<>(list)).w, run.w));
   // It also serves a stepper, and the end of a span cuts the last step.
-  const auto span = integrate(flow, p.w0, TimeSpan{0.0, 0.5 * t}, Euler{}, StepSchedule(list));
+  const auto span = integrate(flow, p.w0, TimeSpan{0.0, 0.5 * t}, Euler{}, StepSchedule<>(list));
   CHECK(span.status == Status::reached_end);
   CHECK(span.t == 0.5 * t);
 
   SECTION("a list that fills the span up to rounding reaches its end") {
     const auto filled =
-        integrate(flow, p.w0, TimeSpan{0.0, 1e-2}, Euler{}, StepSchedule(std::vector<double>(10, 1e-3)));
+        integrate(flow, p.w0, TimeSpan{0.0, 1e-2}, Euler{}, StepSchedule<>(std::vector<double>(10, 1e-3)));
     CHECK(filled.status == Status::reached_end);
     CHECK(filled.t == 1e-2);
     CHECK(filled.step == 10);
-    const auto endless = integrate(flow, p.w0, TimeSpan{0.0, 1e-2}, Euler{}, StepSchedule([](Index) { return 1e-3; }));
+    const auto endless =
+        integrate(flow, p.w0, TimeSpan{0.0, 1e-2}, Euler{}, StepSchedule<>([](Index) { return 1e-3; }));
     CHECK(endless.step == 10);
   }
   SECTION("it goes on by the number of the step after an event within one") {
     IntegrateOptions<double> until;
     until.events = {zero_crossing("time", [&](double time, const Vector<double>&) { return time - 2.5e-3; })};
-    const auto cut = integrate(flow, p.w0, Steps{50}, Euler{}, StepSchedule(length), until);
+    const auto cut = integrate(flow, p.w0, Steps{50}, Euler{}, StepSchedule<>(length), until);
     REQUIRE(cut.status == Status::event);
-    const auto rest = resume(flow, cut.state, Steps{cut.step + 1}, Euler{}, StepSchedule(length));
+    const auto rest = resume(flow, cut.state, Steps{cut.step + 1}, Euler{}, StepSchedule<>(length));
     CHECK(std::abs(rest.t - cut.t - length(cut.step)) <= 4 * eps * rest.t);
   }
   SECTION("one that ends early says so, with the last state") {
     list.resize(20);
-    const auto early = integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule(list));
+    const auto early = integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule<>(list));
     CHECK(early.status == Status::max_steps);
     CHECK(early.step == 20);
     CHECK_THAT(early.message, text_contains("schedule"));
     const auto stopped =
-        integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule([&](Index k) { return k < 20 ? length(k) : -1.0; }));
+        integrate(flow, p.w0, Steps{50}, Descent{}, StepSchedule<>([&](Index k) { return k < 20 ? length(k) : -1.0; }));
     CHECK(stopped.status == Status::max_steps);
-    CHECK(same_bits(early.y, stopped.y));
+    CHECK(same_bits(early.w, stopped.w));
   }
-  CHECK_THROWS_AS(StepSchedule(std::vector<double>{}), ArgumentError);
-  CHECK_THROWS_MATCHES(StepSchedule(std::vector<double>{0.1, 0.0}), ArgumentError, message_contains("steps[1]"));
+  CHECK_THROWS_AS(StepSchedule<>(std::vector<double>{}), ArgumentError);
+  CHECK_THROWS_MATCHES(StepSchedule<>(std::vector<double>{0.1, 0.0}), ArgumentError, message_contains("steps[1]"));
 }
 
 TEST_CASE("a rule goes on from a state to the bit, with its memory") {
@@ -190,7 +191,7 @@ TEST_CASE("a rule goes on from a state to the bit, with its memory") {
     const auto whole = integrate(flow, p.w0, Steps{100}, rule, ConstantStep{1e-3});
     const auto part = integrate(flow, p.w0, Steps{37}, rule, ConstantStep{1e-3});
     const auto rest = resume(flow, part.state, Steps{100}, rule, ConstantStep{1e-3});
-    CHECK(same_bits(rest.y, whole.y));
+    CHECK(same_bits(rest.w, whole.w));
     CHECK(rest.t == whole.t);
     CHECK(rest.stats == whole.stats);
   };
@@ -220,8 +221,8 @@ TEST_CASE("several quantities of one run, at steps and at times") {
   CHECK(run.values.empty());
   REQUIRE(run.table.num_rows() == 4);
   CHECK(run.table["loss"][0] == flow.loss(p.w0));
-  CHECK(run.table["loss"][3] == flow.loss(run.y));
-  CHECK(run.table.columns("beta").row(3).transpose() == beta(0.0, run.y));
+  CHECK(run.table["loss"][3] == flow.loss(run.w));
+  CHECK(run.table.columns("beta").row(3).transpose() == beta(0.0, run.w));
   CHECK(run.table.first()[3] == run.t);
 
   // Between two steps of a rule the weights are on the line between them.
@@ -248,7 +249,7 @@ TEST_CASE("an event of a rule is met at the end of a step") {
   const auto run = integrate(flow, p.w0, Steps{100000}, Descent{}, ConstantStep{1e-3}, options);
   REQUIRE(run.status == Status::event);
   CHECK(run.step % 64 == 0);
-  CHECK(flow.loss(run.y) <= 1e-6);
+  CHECK(flow.loss(run.w) <= 1e-6);
   // One at the start, and one for each 64 steps.
   CHECK(run.stats.loss_evaluations == 1 + run.step / 64);
   CHECK_THROWS_AS(loss_below(1e-6).at_step_end(0), ArgumentError);
@@ -260,13 +261,13 @@ TEST_CASE("every way of descending fails with the same status and keeps the last
   const double huge = 10.0;
   const auto descent = integrate(flow, p.w0, Steps{1000}, Descent{}, ConstantStep{huge});
   CHECK(descent.status == Status::non_finite);
-  CHECK(descent.y.allFinite());
+  CHECK(descent.w.allFinite());
   CHECK(integrate(flow, p.w0, TimeSpan{0.0, 1e4}, Euler{}, ConstantStep{huge}).status == Status::non_finite);
   CHECK(gradient_descent(p.net, p.data, p.w0, {.step = huge, .iterations = 1000}).status == Status::non_finite);
   for (const auto& run : {integrate(flow, p.w0, Steps{1000}, HeavyBall{}, ConstantStep{huge}),
                           integrate(flow, p.w0, Steps{1000}, Nesterov{}, ConstantStep{huge})}) {
     CHECK(run.status == Status::non_finite);
-    CHECK(run.y.allFinite());
+    CHECK(run.w.allFinite());
     CHECK(run.state.memory.allFinite());
   }
   CHECK_THROWS_MATCHES(integrate(flow, p.w0, Steps{1}, HeavyBall{.momentum = 1.0}, ConstantStep{1e-3}), ArgumentError,
@@ -285,10 +286,10 @@ TEST_CASE("weight decay on a flow and on descent") {
     const WithWeightDecay decayed(flow, rate);
     const double end = 3.0;
     const auto run =
-        integrate(decayed, p.w0, TimeSpan{0.0, end}, DormandPrince{}, PiController{.tolerance = {1e-11, 1e-13}});
+        integrate(decayed, p.w0, TimeSpan{0.0, end}, DormandPrince{}, PiController<>{.tolerance = {1e-11, 1e-13}});
     REQUIRE(run.ok());
     const double integral = 0.1 * end + 0.05 * (1 - std::cos(end));
-    const Vector<double> k = run.y.head(10).cwiseProduct(run.y.tail(10));
+    const Vector<double> k = run.w.head(10).cwiseProduct(run.w.tail(10));
     // w_+ w_- decays at the rate 4 lambda; the tolerance of the run, over some hundred steps.
     CHECK((k.array() / (0.16 * std::exp(-4 * integral)) - 1.0).abs().maxCoeff() <= 1e-8);
     CHECK(decayed.lambda(0.0) == 0.1);
@@ -299,7 +300,7 @@ TEST_CASE("weight decay on a flow and on descent") {
     Vector<double> w = p.w0;
     for (Index k = 0; k < 100; ++k) w = (1 - 2 * h * lambda) * w - h * p.gradient(w);
     const auto descent = integrate(decayed, p.w0, Steps{100}, Descent{}, ConstantStep{h});
-    CHECK((descent.y - w).norm() <= 1e-13 * w.norm());
+    CHECK((descent.w - w).norm() <= 1e-13 * w.norm());
     Vector<double> ball = p.w0;
     Vector<double> v = Vector<double>::Zero(ball.size());
     for (Index k = 0; k < 100; ++k) {
@@ -307,17 +308,17 @@ TEST_CASE("weight decay on a flow and on descent") {
       ball += v;
     }
     const auto heavy = integrate(decayed, p.w0, Steps{100}, HeavyBall{.momentum = 0.5}, ConstantStep{h});
-    CHECK((heavy.y - ball).norm() <= 1e-13 * ball.norm());
+    CHECK((heavy.w - ball).norm() <= 1e-13 * ball.norm());
   }
   SECTION("it has a limit: the lasso") {
     // min |X beta - y|^2 + lambda |beta|_1: where beta_i is not zero, 2 X_i^T r = -lambda sign(beta_i).
     const double strong = 0.5;
     const WithWeightDecay decayed(flow, strong);
     const auto run = integrate(decayed, p.w0, TimeSpan{0.0, 20000.0}, DormandPrince{},
-                               PiController{.tolerance = {1e-9, 1e-13}}, {.events = {stationary(1e-6)}});
+                               PiController<>{.tolerance = {1e-9, 1e-13}}, {.events = {stationary(1e-6)}});
     REQUIRE(run.status == Status::event);
     Vector<double> beta(10);
-    p.net.beta(run.y, beta);
+    p.net.beta(run.w, beta);
     const Vector<double> slope = 2 * p.data.X().transpose() * (p.data.X() * beta - p.data.y());
     // F_i = -2 w_i (slope_i +- lambda), w_i about the root of |beta_i|.
     for (Index i = 0; i < 10; ++i) {
@@ -330,7 +331,7 @@ TEST_CASE("weight decay on a flow and on descent") {
   const auto negative = integrate(WithWeightDecay(flow, [](double t) { return t < 0.01 ? 0.1 : -0.1; }), p.w0,
                                   Steps{100}, Descent{}, ConstantStep{1e-3});
   CHECK(negative.status == Status::non_finite);
-  CHECK(negative.y.allFinite());
+  CHECK(negative.w.allFinite());
   CHECK(negative.t <= 0.011);
   CHECK_THROWS_MATCHES(WithWeightDecay(flow, -1.0), ArgumentError, message_contains("lambda"));
   CHECK_THROWS_AS(WithWeightDecay(flow, infinity), ArgumentError);

@@ -38,9 +38,9 @@ struct Killer {
 };
 
 struct KilledProblem {
-  Dataset data;
+  Dataset<> data;
   SquaredDiagonalNet<double> net{8};
-  Vector<double> w0 = net.initial_parameters(Scale::from_value(0.3));
+  Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.3));
   explicit KilledProblem(std::uint64_t seed)
       : data([&] {
           RandomStream random(seed);
@@ -70,7 +70,7 @@ void check_survives(const MakeRun& make_run, std::uint64_t seed, Index longest_l
     mortal.observers = {killer};
     try {
       const auto run = make_run(mortal);
-      CHECK(same_bits(run.y, whole.y));
+      CHECK(same_bits(run.w, whole.w));
       CHECK(run.t == whole.t);
       CHECK(run.status == whole.status);
       CHECK(run.stats.accepted == whole.stats.accepted);
@@ -88,7 +88,7 @@ void check_survives(const MakeRun& make_run, std::uint64_t seed, Index longest_l
   }
   CHECK(deaths > 0);
   // It is there to be asked again.
-  CHECK(same_bits(make_run(options).y, whole.y));
+  CHECK(same_bits(make_run(options).w, whole.w));
 }
 
 }  // namespace
@@ -100,7 +100,7 @@ TEST_CASE("runs killed at random moments go on to the bit") {
   SECTION("a flow") {
     check_survives(
         [&](const IntegrateOptions<double>& options) {
-          return integrate(flow, p.w0, TimeSpan{0.0, 3.0}, DormandPrince{}, PiController{.tolerance = {1e-8, 1e-10}},
+          return integrate(flow, p.w0, TimeSpan{0.0, 3.0}, DormandPrince{}, PiController<>{.tolerance = {1e-8, 1e-10}},
                            options);
         },
         1, 40);
@@ -132,7 +132,7 @@ TEST_CASE("a run that an event has ended stays ended, and others go on as far as
   const auto norm = [half](double, const Vector<double>& w) { return w.head(8).norm() - 1.5 * half; };
   options.events = {zero_crossing("norm", norm)};
   const auto run = [&](double end) {
-    return integrate(flow, p.w0, TimeSpan{0.0, end}, DormandPrince{}, PiController{.tolerance = {1e-8, 1e-10}},
+    return integrate(flow, p.w0, TimeSpan{0.0, end}, DormandPrince{}, PiController<>{.tolerance = {1e-8, 1e-10}},
                      options);
   };
   const auto first = run(3.0);
@@ -142,7 +142,7 @@ TEST_CASE("a run that an event has ended stays ended, and others go on as far as
   CHECK(again.status == Status::event);
   CHECK(again.event_name == "norm");
   CHECK(again.t == first.t);
-  CHECK(same_bits(again.y, first.y));
+  CHECK(same_bits(again.w, first.w));
   CHECK(again.times == first.times);
 
   options.checkpoint = {.file = folder.path() / "span"};
@@ -154,7 +154,7 @@ TEST_CASE("a run that an event has ended stays ended, and others go on as far as
   const auto longer = steps(90);
   CHECK(longer.step == 90);
   options.checkpoint = {};
-  CHECK(same_bits(longer.y, steps(90).y));
+  CHECK(same_bits(longer.w, steps(90).w));
 }
 
 TEST_CASE("a checkpoint of another run is refused and stays as it is") {
@@ -193,7 +193,7 @@ TEST_CASE("a checkpoint of another run is refused and stays as it is") {
   const KilledProblem q(923);
   const StochasticGradient other_data(q.net, q.data, sampling);
   refuses([&] { return run(other_data, p.w0, HeavyBall{.momentum = 0.5}, 1e-3); });
-  CHECK(same_bits(run(problem, p.w0, HeavyBall{.momentum = 0.5}, 1e-3).y, first.y));
+  CHECK(same_bits(run(problem, p.w0, HeavyBall{.momentum = 0.5}, 1e-3).w, first.w));
 }
 
 TEST_CASE("a checkpoint of a run that kept something else, or came further, is refused") {
@@ -242,7 +242,7 @@ TEST_CASE("a checkpoint that can no longer be written is no reason to lose the r
   options.observers = {remove};
   const auto run = integrate(flow, p.w0, Steps{20}, Descent{}, ConstantStep{1e-3}, options);
   CHECK(run.ok());
-  CHECK(same_bits(run.y, plain.y));
+  CHECK(same_bits(run.w, plain.w));
   CHECK_THAT(run.message, text_contains("cannot write"));
 }
 

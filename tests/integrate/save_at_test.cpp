@@ -13,7 +13,7 @@ using namespace test_support;
 
 namespace {
 
-const PiController tight{.tolerance = {.relative = 1e-9, .absolute = 1e-12}};
+const PiController<> tight{.tolerance = {.relative = 1e-9, .absolute = 1e-12}};
 
 /// What a user may keep in place of the state: any type.
 struct Kept {
@@ -28,7 +28,7 @@ TEST_CASE("without a request nothing is saved but the end") {
   const auto solution = integrate(problem, Mixed::start(), TimeSpan{0, 1}, DormandPrince{}, tight);
   CHECK(solution.times.empty());
   CHECK(solution.values.empty());
-  CHECK((solution.y - Mixed::exact(1)).norm() < 1e-7);
+  CHECK((solution.w - Mixed::exact(1)).norm() < 1e-7);
 }
 
 TEST_CASE("times between steps come from the interpolant, and do not influence the steps") {
@@ -42,8 +42,8 @@ TEST_CASE("times between steps come from the interpolant, and do not influence t
   // The tolerance 1e-9 over some hundred steps; the interpolant has order 4 where the step has order 5.
   for (std::size_t i = 0; i < times.size(); ++i) CHECK((saved.values[i] - Mixed::exact(times[i])).norm() < 1e-7);
   CHECK(saved.values.front() == Mixed::start());
-  CHECK(same_bits(saved.values.back(), saved.y));
-  CHECK(same_bits(saved.y, plain.y));
+  CHECK(same_bits(saved.values.back(), saved.w));
+  CHECK(same_bits(saved.w, plain.w));
   CHECK(saved.stats == plain.stats);
 }
 
@@ -157,7 +157,7 @@ TEST_CASE("a dense solution is the interpolant of the run at any time") {
     const auto run = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, tight, options);
     REQUIRE(run.status == Status::event);
     CHECK(run.trajectory.end() == run.t);
-    CHECK((run.trajectory(run.t) - run.y).norm() <= 1e-13);
+    CHECK((run.trajectory(run.t) - run.w).norm() <= 1e-13);
     CHECK((run.trajectory(0.5 * run.t) - Mixed::exact(0.5 * run.t)).norm() < 1e-7);
   }
   SECTION("of a run of no length") {

@@ -22,7 +22,7 @@ std::vector<double> times_of(double start, double end, double step) {
       .times;
 }
 
-PiController controller(double relative) { return {.tolerance = {.relative = relative, .absolute = relative / 100}}; }
+PiController<> controller(double relative) { return {.tolerance = {.relative = relative, .absolute = relative / 100}}; }
 
 }  // namespace
 
@@ -47,7 +47,7 @@ TEST_CASE("a step that does not divide the span ends with a shorter one, exactly
   const Decay problem = decay({1.0});
   const auto solution = integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.3});
   // Three steps of 0.3 and one of what is left; 4 ulp for the products.
-  CHECK_THAT(solution.y(0), near(std::pow(0.7, 3) * 0.9, 4e-16, 0));
+  CHECK_THAT(solution.w(0), near(std::pow(0.7, 3) * 0.9, 4e-16, 0));
 }
 
 TEST_CASE("an adaptive run ends exactly at the end of the span") {
@@ -57,7 +57,7 @@ TEST_CASE("an adaptive run ends exactly at the end of the span") {
     CHECK(solution.status == Status::reached_end);
     CHECK(solution.t == end);
     // Error per step at most the tolerance, some dozens of steps, entries up to 4.
-    CHECK((solution.y - Mixed::exact(end)).norm() < 1e-5);
+    CHECK((solution.w - Mixed::exact(end)).norm() < 1e-5);
   }
 }
 
@@ -66,7 +66,7 @@ TEST_CASE("the error of an adaptive run falls with its tolerance") {
   double before = 1;
   for (const double relative : {1e-4, 1e-6, 1e-8, 1e-10}) {
     const auto solution = integrate(problem, Mixed::start(), TimeSpan{0, 2}, DormandPrince{}, controller(relative));
-    const double error = (solution.y - Mixed::exact(2)).norm();
+    const double error = (solution.w - Mixed::exact(2)).norm();
     CAPTURE(relative, error);
     CHECK(error < 100 * relative);  // steps times local error, for fewer than 100 steps per unit of condition
     CHECK(error < before / 10);     // tolerance proportionality: 100 times tighter, at least 10 times better
@@ -75,7 +75,7 @@ TEST_CASE("the error of an adaptive run falls with its tolerance") {
 }
 
 TEST_CASE("an error ratio that is NaN is rejected") {
-  const PiController pi = controller(1e-6);
+  const PiController<> pi = controller(1e-6);
   ControlMemory<double> memory{.step = 1.0};
   CHECK_FALSE(pi.judge(std::numeric_limits<double>::quiet_NaN(), 1.0, 4, memory));
   CHECK(memory.step == pi.min_factor);
@@ -87,7 +87,7 @@ TEST_CASE("an error ratio that is NaN is rejected") {
 }
 
 TEST_CASE("changes of the step stay within their factors, and none grows after a rejection") {
-  const PiController pi = controller(1e-6);
+  const PiController<> pi = controller(1e-6);
   ControlMemory<double> memory{.step = 1.0, .taken = 5};
   CHECK(pi.judge(0.0, 1.0, 4, memory));
   CHECK(memory.step == pi.max_factor);
@@ -104,7 +104,7 @@ TEST_CASE("changes of the step stay within their factors, and none grows after a
 
 TEST_CASE("steps respect first_step and max_step") {
   const Decay problem = decay({1.0});
-  PiController pi = controller(1e-6);
+  PiController<> pi = controller(1e-6);
   pi.first_step = 1e-5;
   pi.max_step = 0.02;
   const auto solution = integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, DormandPrince{}, pi,
@@ -133,10 +133,10 @@ TEST_CASE("coordinates that stay exactly zero do not disturb a purely relative t
   const Decay problem = decay({1.0, 2.0});
   const Vector<double> y0 = Vector<double>::Unit(2, 1);
   const auto solution = integrate(problem, y0, TimeSpan{0, 3}, DormandPrince{},
-                                  PiController{.tolerance = {.relative = 1e-8, .absolute = 0}});
+                                  PiController<>{.tolerance = {.relative = 1e-8, .absolute = 0}});
   CHECK(solution.status == Status::reached_end);
-  CHECK(solution.y(0) == 0.0);
-  CHECK_THAT(solution.y(1), near(std::exp(-6), 1e-6, 0));
+  CHECK(solution.w(0) == 0.0);
+  CHECK_THAT(solution.w(1), near(std::exp(-6), 1e-6, 0));
 }
 
 namespace {
@@ -161,7 +161,7 @@ TEST_CASE("a problem's own error norm replaces the default") {
   const auto tight = integrate(strict, y0, TimeSpan{0, 3}, DormandPrince{}, controller(1e-5));
   // Steps grow like ratio^(1/5): 1e6^(1/5) = 16.
   CHECK(tight.stats.accepted > 8 * loose.stats.accepted);
-  CHECK((tight.y - plain.exact(3, y0)).norm() < 1e-9);
+  CHECK((tight.w - plain.exact(3, y0)).norm() < 1e-9);
 }
 
 TEST_CASE("the default norm is the root mean square of errors over what is allowed") {
@@ -187,24 +187,25 @@ TEST_CASE("controllers refuse settings that make no sense, naming them") {
     return std::string();
   };
   const auto with = [](auto change) {
-    PiController pi{.tolerance = {.relative = 1e-6, .absolute = 1e-6}};
+    PiController<> pi{.tolerance = {.relative = 1e-6, .absolute = 1e-6}};
     change(pi);
     return pi;
   };
   CHECK_THAT(message(ConstantStep{}), text_contains("step must be given"));
   CHECK_THAT(message(ConstantStep{.step = -1}), text_contains("-1"));
   CHECK_THAT(message(ConstantStep{.step = infinity}), text_contains("inf"));
-  CHECK_THAT(message(PiController{}), text_contains("tolerance.relative must be given"));
-  CHECK_THAT(message(PiController{.tolerance = {.relative = 1e-3}}), text_contains("tolerance.absolute must be given"));
-  CHECK_THAT(message(PiController{.tolerance = {.relative = 0, .absolute = 0}}), text_contains("both be 0"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.safety = 1; })), text_contains("safety"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.min_factor = 1.5; })), text_contains("min_factor"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.max_factor = 1; })), text_contains(": max_factor"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.first_max_factor = 0; })), text_contains("first_max_factor"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.first_step = -2; })), text_contains("first_step"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.min_step = -2; })), text_contains("min_step"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.max_step = 0; })), text_contains("max_step"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.integral = 0; })), text_contains("integral"));
-  CHECK_THAT(message(with([](PiController& pi) { pi.proportional = 2; })), text_contains("proportional"));
-  CHECK(message(with([](PiController&) {})).empty());
+  CHECK_THAT(message(PiController<>{}), text_contains("tolerance.relative must be given"));
+  CHECK_THAT(message(PiController<>{.tolerance = {.relative = 1e-3}}),
+             text_contains("tolerance.absolute must be given"));
+  CHECK_THAT(message(PiController<>{.tolerance = {.relative = 0, .absolute = 0}}), text_contains("both be 0"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.safety = 1; })), text_contains("safety"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.min_factor = 1.5; })), text_contains("min_factor"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.max_factor = 1; })), text_contains(": max_factor"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.first_max_factor = 0; })), text_contains("first_max_factor"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.first_step = -2; })), text_contains("first_step"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.min_step = -2; })), text_contains("min_step"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.max_step = 0; })), text_contains("max_step"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.integral = 0; })), text_contains("integral"));
+  CHECK_THAT(message(with([](PiController<>& pi) { pi.proportional = 2; })), text_contains("proportional"));
+  CHECK(message(with([](PiController<>&) {})).empty());
 }

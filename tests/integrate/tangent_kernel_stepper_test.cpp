@@ -26,10 +26,10 @@ using namespace test_support;
 
 namespace {
 
-PiController control(double relative) { return {.tolerance = {.relative = relative, .absolute = 0.0}}; }
+PiController<> control(double relative) { return {.tolerance = {.relative = relative, .absolute = 0.0}}; }
 
 /// Points on the circle with labels of a small network, as in Figure 6.
-Dataset circle_data(std::uint64_t seed) {
+Dataset<> circle_data(std::uint64_t seed) {
   RandomStream random(seed);
   Matrix<double> X(10, 2);
   for (Index n = 0; n < 10; ++n) {
@@ -39,25 +39,25 @@ Dataset circle_data(std::uint64_t seed) {
   }
   const ReluNetwork<double> teacher(2, {3});
   Vector<double> y(10);
-  teacher.predict(teacher.initial_parameters(random, Scale::from_value(1.0)), X, y);
+  teacher.predict(teacher.initial_parameters(random, Scale<>::from_value(1.0)), X, y);
   return Dataset(std::move(X), std::move(y));
 }
 
 /// The problem of Figure 7 (a).
 struct SplineProblem {
   using Net = Unbiased<UnivariateRelu<double>>;
-  Dataset data = make_data();
+  Dataset<> data = make_data();
   Vector<double> start;
   Net net;
 
   SplineProblem(Index width, double alpha)
       : start([&] {
           RandomStream random(7);
-          return UnivariateRelu<double>(width).initial_parameters(random, Scale::from_value(alpha));
+          return UnivariateRelu<double>(width).initial_parameters(random, Scale<>::from_value(alpha));
         }()),
         net(UnivariateRelu<double>(width), start) {}
 
-  static Dataset make_data() {
+  static Dataset<> make_data() {
     Matrix<double> X(9, 1);
     Vector<double> y(9);
     for (Index j = 0; j < 9; ++j) {
@@ -79,7 +79,7 @@ TEST_CASE("on a smooth flow the tangent-kernel steppers have their order though 
   const auto exact = integrate(flow, w0, TimeSpan{0.0, 0.1}, DormandPrince{}, control(1e-13));
   REQUIRE(exact.ok());
   const auto order = [&](const auto& stepper) {
-    return testing::convergence_study(flow, w0, TimeSpan{0.0, 0.1}, stepper, exact.y, 64, 3).finest_order();
+    return testing::convergence_study(flow, w0, TimeSpan{0.0, 0.1}, stepper, exact.w, 64, 3).finest_order();
   };
   CHECK_THAT(order(Ros2{}), near(2.0, 0.0, 0.2));
   CHECK_THAT(order(Ros34Pw2{}), near(3.0, 0.0, 0.2));
@@ -120,8 +120,8 @@ TEST_CASE("the spectrum of a symmetric matrix is Eigen's, in any size and unit")
 TEST_CASE("the exponential stepper is exact in the kernel regime, for any step") {
   RandomStream random(72);
   const ReluNetwork<double> net(2, {30});
-  const Dataset data = circle_data(3);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(3.0));
+  const Dataset<> data = circle_data(3);
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(3.0));
   const KernelPredictor kernel(net, w0, data);
   const GradientFlow flow(kernel.model(), data);
   for (const double t : {1e-3, 0.1, 30.0}) {
@@ -130,15 +130,15 @@ TEST_CASE("the exponential stepper is exact in the kernel regime, for any step")
     CAPTURE(t);
     CHECK(solution.step == 1);
     // Rounding of products with J, |J| |w| / |w|.
-    CHECK((solution.y - kernel.parameters(t)).norm() <= 1e-11 * w0.norm());
+    CHECK((solution.w - kernel.parameters(t)).norm() <= 1e-11 * w0.norm());
   }
 }
 
 TEST_CASE("the kernel regime of the network itself needs a handful of exponential steps") {
   RandomStream random(73);
   const auto net = ReluNetwork<double>::uniform_width(2, 2, 2000);
-  const Dataset data = circle_data(3);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(10.0));
+  const Dataset<> data = circle_data(3);
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(10.0));
   const Unbiased model(net, w0);
   const GradientFlow flow(model, data);
   const auto solution = integrate(flow, w0, TimeSpan{0.0, infinity}, ExponentialTangent{}, control(1e-4),
@@ -149,27 +149,27 @@ TEST_CASE("the kernel regime of the network itself needs a handful of exponentia
   for (Index n = 0; n < 50; ++n)
     circle.row(n) << std::cos(0.1257 * static_cast<double>(n)), std::sin(0.1257 * static_cast<double>(n));
   Vector<double> f(50);
-  model.predict(solution.y, circle, f);
+  model.predict(solution.w, circle, f);
   const Vector<double> limit = KernelPredictor(model, w0, data).predict(circle);
   // At scale alpha^2 sqrt(width) the distance to the kernel limit is of the order of its inverse.
   CHECK((f - limit).cwiseAbs().maxCoeff() <= 1e-2);
 }
 
 TEST_CASE("the tangent-kernel steppers agree with tight explicit integration on a smooth stretch") {
-  const Dataset data = circle_data(5);
+  const Dataset<> data = circle_data(5);
   for (const Index depth : {2, 3, 5}) {
     RandomStream random(74);
     const auto net = ReluNetwork<double>::uniform_width(2, depth, 30);
     const GradientFlow flow(net, data);
-    const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(0.7));
-    const TimeSpan span{0.0, 0.3};
+    const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(0.7));
+    const TimeSpan<> span{0.0, 0.3};
     const auto exact = integrate(flow, w0, span, RungeKutta4{}, ConstantStep{.step = 1e-4});
     REQUIRE(exact.ok());
     double previous = infinity;
     for (const double tolerance : {1e-2, 1e-3, 1e-4}) {
       const auto solution = integrate(flow, w0, span, Ros2{}, control(tolerance));
       REQUIRE(solution.ok());
-      const double error = (solution.y - exact.y).norm() / exact.y.norm();
+      const double error = (solution.w - exact.y).norm() / exact.y.norm();
       CAPTURE(depth, tolerance, error, solution.step);
       // Relative errors of the units, of some tens of steps and a few kinks.
       CHECK(error <= 10 * tolerance);
@@ -178,12 +178,12 @@ TEST_CASE("the tangent-kernel steppers agree with tight explicit integration on 
     }
     const auto third = integrate(flow, w0, span, Ros34Pw2{}, control(1e-4));
     REQUIRE(third.ok());
-    CHECK((third.y - exact.y).norm() <= 1e-3 * exact.y.norm());
+    CHECK((third.w - exact.y).norm() <= 1e-3 * exact.y.norm());
   }
 }
 
 TEST_CASE("gradient descent approaches the tangent-kernel trajectory linearly in its step") {
-  const Dataset data = circle_data(5);
+  const Dataset<> data = circle_data(5);
   const auto net = ReluNetwork<double>::uniform_width(2, 3, 30);
   const GradientFlow flow(net, data);
   double coarse = 0.0;
@@ -191,19 +191,19 @@ TEST_CASE("gradient descent approaches the tangent-kernel trajectory linearly in
   // Several starts, for descent with another step crosses kinks at other times.
   for (std::uint64_t seed = 0; seed < 6; ++seed) {
     RandomStream random(75, seed);
-    const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(0.8));
+    const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(0.8));
     const auto solution = integrate(flow, w0, TimeSpan{0.0, 0.5}, Ros2{}, control(1e-5));
     REQUIRE(solution.ok());
     const auto distance = [&](double step) {
       const auto descent =
           gradient_descent(flow, w0, {.step = step, .iterations = static_cast<Index>(std::lround(0.5 / step))});
       REQUIRE(descent.ok());
-      return (descent.y - solution.y).norm() / solution.y.norm();
+      return (descent.w - solution.w).norm() / solution.w.norm();
     };
     coarse += distance(4e-3) / 6.0;
     fine += distance(1e-3) / 6.0;
     // The balance of every neuron is conserved by the flow; what is left is the error of the steps.
-    CHECK(invariant_drift(net, w0, solution.y) <= 1e-4);
+    CHECK(invariant_drift(net, w0, solution.w) <= 1e-4);
   }
   CHECK(fine <= 1e-3);
   CHECK_THAT(coarse / fine, near(4.0, 0.3, 0.0));
@@ -247,7 +247,7 @@ TEST_CASE("where kinks stick to data points no step is much shorter than descent
   const auto solution =
       integrate(flow, problem.start, TimeSpan{0.0, 100.0}, Ros2{}, control(1e-7), {.max_steps = 200000});
   REQUIRE(solution.status == Status::reached_end);
-  const Matrix<double> K = tangent_kernel(problem.net, solution.y, problem.data.X());
+  const Matrix<double> K = tangent_kernel(problem.net, solution.w, problem.data.X());
   const double stable_step = 1.0 / K.cwiseAbs().rowwise().sum().maxCoeff();
   // The tolerance alone would ask for steps of 1e-7 there. The mean step stays above a tenth of descent's.
   CHECK(100.0 / static_cast<double>(solution.stats.accepted) >= 0.1 * stable_step);
@@ -265,7 +265,7 @@ TEST_CASE("a network whose units are all dead ends as stalled: it cannot move") 
   for (const auto& solution : {run(Ros2{}), run(Ros34Pw2{}), run(ExponentialTangent{})}) {
     CHECK(solution.status == Status::stalled);
     CHECK_THAT(solution.message, text_contains("no longer changes"));
-    CHECK((solution.y - w).norm() == 0.0);
+    CHECK((solution.w - w).norm() == 0.0);
   }
 }
 

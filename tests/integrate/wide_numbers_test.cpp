@@ -33,9 +33,9 @@ const Vector<Wide> wide_one = Vector<Wide>::Constant(1, Wide(1));
 
 TEST_CASE("DormandPrince keeps its order beyond the digits of double") {
   const auto error = [](int n) {
-    const auto solution = integrate(wide_decay, wide_one, BasicTimeSpan<Wide>{0, 1}, DormandPrince{},
-                                    BasicConstantStep<Wide>{.step = Wide(1) / n});
-    return Wide(abs(solution.y(0) - exp(Wide(-1))));
+    const auto solution =
+        integrate(wide_decay, wide_one, TimeSpan<Wide>{0, 1}, DormandPrince{}, ConstantStep<Wide>{.step = Wide(1) / n});
+    return Wide(abs(solution.w(0) - exp(Wide(-1))));
   };
   const Wide coarse = error(2000);
   const Wide fine = error(4000);
@@ -44,21 +44,21 @@ TEST_CASE("DormandPrince keeps its order beyond the digits of double") {
 }
 
 TEST_CASE("adaptive steps, events and checkpoints carry all digits") {
-  const BasicPiController<Wide> controller{.tolerance = {.relative = Wide("1e-18"), .absolute = Wide("1e-22")}};
+  const PiController<Wide> controller{.tolerance = {.relative = Wide("1e-18"), .absolute = Wide("1e-22")}};
   const IntegrateOptions<Wide> options{.events = {loss_below(Wide("1e-2"))}};
-  const auto whole = integrate(wide_decay, wide_one, BasicTimeSpan<Wide>{0, 10}, DormandPrince{}, controller, options);
+  const auto whole = integrate(wide_decay, wide_one, TimeSpan<Wide>{0, 10}, DormandPrince{}, controller, options);
   REQUIRE(whole.status == Status::event);
   CHECK(abs(whole.t - log(Wide(10))) < Wide("1e-15"));  // the tolerance over some thousand steps
 
   IntegrateOptions<Wide> part = options;
   part.max_steps = 100;
-  const auto begun = integrate(wide_decay, wide_one, BasicTimeSpan<Wide>{0, 10}, DormandPrince{}, controller, part);
+  const auto begun = integrate(wide_decay, wide_one, TimeSpan<Wide>{0, 10}, DormandPrince{}, controller, part);
   REQUIRE(begun.status == Status::max_steps);
   std::stringstream file;
   save_checkpoint(file, begun.state);
   const auto rest = resume(wide_decay, load_checkpoint<Wide>(file), 10, DormandPrince{}, controller, options);
   CHECK(rest.t == whole.t);
-  CHECK(rest.y(0) == whole.y(0));
+  CHECK(rest.w(0) == whole.w(0));
   CHECK(rest.step == whole.step);
 }
 

@@ -23,7 +23,7 @@ namespace {
 struct Problem {
   ReluNetwork<double> net{2, {40}};
   Vector<double> w0;
-  Dataset data;
+  Dataset<> data;
   Matrix<double> test;
 
   explicit Problem(std::uint64_t seed)
@@ -32,9 +32,9 @@ struct Problem {
  private:
   static Vector<double> RandomStreamStart(std::uint64_t seed, const ReluNetwork<double>& net) {
     RandomStream random(seed, 0);
-    return net.initial_parameters(random, Scale::from_value(1.0));
+    return net.initial_parameters(random, Scale<>::from_value(1.0));
   }
-  static Dataset make_data(std::uint64_t seed) {
+  static Dataset<> make_data(std::uint64_t seed) {
     RandomStream random(seed, 1);
     Matrix<double> X = random_matrix(random, 6, 2);
     return Dataset(std::move(X), random_vector(random, 6));
@@ -78,9 +78,9 @@ TEST_CASE("the trajectory of the kernel predictor is the integrated flow of the 
   double t = 0.0;
   for (const double next : {1e-3, 0.02, 0.4}) {
     const auto solution = integrate(flow, w, TimeSpan{t, next}, DormandPrince{},
-                                    PiController{.tolerance = {.relative = 1e-11, .absolute = 1e-12}});
+                                    PiController<>{.tolerance = {.relative = 1e-11, .absolute = 1e-12}});
     REQUIRE(solution.ok());
-    w = solution.y;
+    w = solution.w;
     t = next;
     CAPTURE(t);
     // Some hundred steps with local errors of 1e-11.
@@ -100,7 +100,7 @@ TEST_CASE("a wide squared net has the kernel limit of least weighted l2 norm") {
   RandomStream random(63);
   const SquaredDiagonalNet<double> net(9);
   const Dataset data(random_matrix(random, 4, 9), random_vector(random, 4));
-  const KernelPredictor kernel(net, net.initial_parameters(Scale::from_value(2.0)), data);
+  const KernelPredictor kernel(net, net.initial_parameters(Scale<>::from_value(2.0)), data);
   const Matrix<double>& X = data.X();
   const Vector<double> min_l2 = X.transpose() * (X * X.transpose()).partialPivLu().solve(data.y());
   const Matrix<double> test = random_matrix(random, 3, 9);
@@ -213,7 +213,7 @@ TEST_CASE("inputs near 1e8 that were not normalized interpolate, in a linear mod
     // The function of a ReLU network at such inputs is of size 1e8 itself: subtracting it leaves 1e-8 of y.
     const Matrix<double> inputs = (random_matrix(random, 5, 2).array() + 1e8).matrix();
     const Dataset raw(inputs, random_vector(random, 5));
-    const KernelPredictor wide(net, net.initial_parameters(random, Scale::from_value(1.0)), raw);
+    const KernelPredictor wide(net, net.initial_parameters(random, Scale<>::from_value(1.0)), raw);
     const double missed = (wide.predict(inputs) - raw.y()).norm();
     CHECK_THAT(wide.limit_residual(), near(missed, 1e-6, 1e-12));
     CHECK(wide.interpolates() == (missed <= KernelPredictor<LinearNet>::fit_tolerance() * raw.y().norm()));

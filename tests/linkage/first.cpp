@@ -3,4 +3,4 @@
 
 double value_from_second();
 
-int main() { return richflow::Scale::from_log(0).value() == value_from_second() ? 0 : 1; }
+int main() { return richflow::Scale<>::from_log(0).value() == value_from_second() ? 0 : 1; }

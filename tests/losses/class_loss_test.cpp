@@ -58,9 +58,9 @@ Vector<double> flow_direction(double t_end) {
   const Dataset data(X, Vector<double>{{1, 1, -1}});
   const GradientFlow<LinearModel, L> flow(LinearModel{2}, data);
   const auto run = integrate(flow, Vector<double>::Zero(2), TimeSpan{0.0, t_end}, DormandPrince{},
-                             PiController{.tolerance = {1e-8, 1e-10}});
+                             PiController<>{.tolerance = {1e-8, 1e-10}});
   REQUIRE(run.ok());
-  return run.y.normalized();
+  return run.w.normalized();
 }
 
 }  // namespace

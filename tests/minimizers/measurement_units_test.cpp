@@ -17,7 +17,7 @@ namespace {
 Vector<double> stacked(const Matrix<double>& M) { return Eigen::Map<const Vector<double>>(M.data(), M.size()); }
 
 /// What `ok` promises, from the data as given and without the library.
-void check_promise(const Dataset& data, const SpectralResult& result) {
+void check_promise(const Dataset<>& data, const SpectralResult<>& result) {
   CHECK(relative_residual(measurement_rows(data), stacked(result.matrix), data.y()) <= 1e-12);
   const auto [fit, Z] = measured(data.measurements(), result.matrix, result.nu);
   CHECK(spectral_norm(Z) <= 1.0 + 1e-12);
@@ -36,7 +36,7 @@ TEST_CASE("least Frobenius norm: entries and measurements in units of their own"
       CAPTURE(exponent, trial);
       const Matrix<double> plain = random_matrix(random, 3, 9) * columns.asDiagonal();
       const Vector<double> labels = random_vector(random, 3);
-      const Dataset data = dense_data(shape, rows.asDiagonal() * plain, rows.cwiseProduct(labels));
+      const Dataset<> data = dense_data(shape, rows.asDiagonal() * plain, rows.cwiseProduct(labels));
       const Vector<double> m = stacked(min_frobenius_interpolator(data));
       CHECK(relative_residual(measurement_rows(data), m, data.y()) <= 1e-14);
       // Each measurement by itself: a few roundings of its terms.
@@ -98,7 +98,7 @@ TEST_CASE("least nuclear norm: ok is said of the data as given, whatever the uni
     for (int trial = 0; trial < 3; ++trial) {
       CAPTURE(exponent, trial);
       const Vector<double> columns = mixed_units(random, 12, std::pow(10.0, exponent));
-      const Dataset data =
+      const Dataset<> data =
           dense_data(shape, random_matrix(random, 5, 12) * columns.asDiagonal(), random_vector(random, 5));
       const auto result = min_nuclear_norm_interpolator(data);
       INFO(result.status << " after " << result.iterations << ", gap " << result.duality_gap << ", residual "
@@ -119,9 +119,10 @@ TEST_CASE("least nuclear norm: units of measurements change nothing") {
   const FactorShape shape = FactorShape::general(3, 4);
   for (int exponent = 0; exponent <= 18; exponent += 3) {
     CAPTURE(exponent);
-    const Dataset plain = dense_data(shape, random_matrix(random, 5, 12), random_vector(random, 5));
+    const Dataset<> plain = dense_data(shape, random_matrix(random, 5, 12), random_vector(random, 5));
     const Vector<double> rows = mixed_units(random, 5, std::pow(10.0, exponent));
-    const Dataset scaled = dense_data(shape, rows.asDiagonal() * measurement_rows(plain), rows.cwiseProduct(plain.y()));
+    const Dataset<> scaled =
+        dense_data(shape, rows.asDiagonal() * measurement_rows(plain), rows.cwiseProduct(plain.y()));
     const auto one = min_nuclear_norm_interpolator(plain);
     const auto other = min_nuclear_norm_interpolator(scaled);
     REQUIRE(one.ok());
@@ -142,13 +143,13 @@ TEST_CASE("the Schatten path: the kernel end in any units is the least Frobenius
   for (int exponent = 0; exponent <= 18; exponent += 6) {
     CAPTURE(exponent);
     const double ratio = std::pow(10.0, exponent);
-    const Dataset columns = dense_data(
+    const Dataset<> columns = dense_data(
         shape, random_matrix(random, 4, 12) * mixed_units(random, 12, ratio).asDiagonal(), random_vector(random, 4));
-    SchattenPath path(columns);
+    SchattenPath<> path(columns);
     const Matrix<double> least = min_frobenius_interpolator(columns);
     for (const double log_mu : {8.0, -2.0, -10.0}) {
       CAPTURE(log_mu);
-      const auto result = path.solve(Scale::from_log(log_mu + 0.5 * std::log(spectral_norm(least))));
+      const auto result = path.solve(Scale<>::from_log(log_mu + 0.5 * std::log(spectral_norm(least))));
       INFO(result.status << ", residual " << result.primal_residual << ", gap " << result.duality_gap);
       REQUIRE(result.ok());
       CHECK(relative_residual(measurement_rows(columns), stacked(result.matrix), columns.y()) <= 1e-11);
@@ -157,11 +158,12 @@ TEST_CASE("the Schatten path: the kernel end in any units is the least Frobenius
       if (log_mu == -2.0 && exponent <= 6) CHECK(std::abs(result.duality_gap) <= 1e-8);
     }
 
-    const Dataset plain = dense_data(shape, random_matrix(random, 4, 12), random_vector(random, 4));
+    const Dataset<> plain = dense_data(shape, random_matrix(random, 4, 12), random_vector(random, 4));
     const Vector<double> rows = mixed_units(random, 4, ratio);
-    const Dataset scaled = dense_data(shape, rows.asDiagonal() * measurement_rows(plain), rows.cwiseProduct(plain.y()));
-    const auto one = SchattenPath(plain).solve(Scale::from_value(0.1)).require_ok();
-    const auto other = SchattenPath(scaled).solve(Scale::from_value(0.1)).require_ok();
+    const Dataset<> scaled =
+        dense_data(shape, rows.asDiagonal() * measurement_rows(plain), rows.cwiseProduct(plain.y()));
+    const auto one = SchattenPath<>(plain).solve(Scale<>::from_value(0.1)).require_ok();
+    const auto other = SchattenPath<>(scaled).solve(Scale<>::from_value(0.1)).require_ok();
     CHECK((one.matrix - other.matrix).norm() <= 1e-9 * one.matrix.norm());
     CHECK(std::abs(other.duality_gap) <= 1e-9);
   }

@@ -34,7 +34,7 @@ double smallest_l1_norm_of_all_vertices(const Matrix<double>& X, const Vector<do
 }
 
 /// Weak duality proves the optimum: nu is feasible and its value equals the objective. Rounding of N-term sums.
-void check_optimal(const MinL1Result& result, const Dataset& data) {
+void check_optimal(const MinL1Result<>& result, const Dataset<>& data) {
   CHECK(result.ok());
   CHECK(result.primal_residual <= 1e-12);
   CHECK(std::abs(result.duality_gap) <= 1e-12);
@@ -53,7 +53,7 @@ TEST_CASE("minimum l1 equals the best of all vertices", "[minimizers][property]"
     Matrix<double> X = random_matrix(random, n, d);
     const Dataset data(X, random_vector(random, n));
     CAPTURE(trial, n, d);
-    const MinL1Result result = min_l1_interpolator(data);
+    const MinL1Result<> result = min_l1_interpolator(data);
     check_optimal(result, data);
     CHECK_THAT(result.objective, near(smallest_l1_norm_of_all_vertices(X, data.y()), 1e-11, 0));
   }
@@ -75,11 +75,11 @@ TEST_CASE("degenerate vertices: sparse truth, integer data, repeated columns", "
   for (const Index n : {20, 60, 120}) {
     SparseRegressionOptions options;
     options.num_samples = n;
-    options.dimension = 300;
+    options.num_inputs = 300;
     options.num_nonzero = 4;
     options.noise_variance = 0;
-    const SparseRegression problem = sparse_regression(options);
-    const MinL1Result result = min_l1_interpolator(problem.dataset);
+    const SparseRegression<> problem = sparse_regression(options);
+    const MinL1Result<> result = min_l1_interpolator(problem.dataset);
     check_optimal(result, problem.dataset);
     if (n >= 60) CHECK((result.beta - problem.beta_star).norm() <= 1e-12);
   }
@@ -103,7 +103,7 @@ TEST_CASE("weighted l1 is l1 in scaled columns", "[minimizers]") {
   Matrix<double> X = random_matrix(random, 6, 25);
   const Dataset data(std::move(X), random_vector(random, 6));
   const Vector<double> weights = random_positive_vector(random, 25, 0.2, 5.0);
-  const MinL1Result result = min_l1_interpolator(data, weights);
+  const MinL1Result<> result = min_l1_interpolator(data, weights);
   CHECK(result.ok());
   CHECK_THAT(result.objective, near(weights.dot(result.beta.cwiseAbs()), 1e-13, 0));
   CHECK((data.X() * result.beta - data.y()).norm() <= 1e-12 * data.y().norm());
@@ -122,7 +122,7 @@ TEST_CASE("redundant rows, square systems, y = 0 and infeasible y", "[minimizers
   doubled << X, 3 * X.row(2);
   doubled_y << y, 3 * y[2];
   const Dataset redundant(doubled, doubled_y);
-  const MinL1Result result = min_l1_interpolator(redundant);
+  const MinL1Result<> result = min_l1_interpolator(redundant);
   check_optimal(result, redundant);
   CHECK_THAT(result.objective, near(min_l1_interpolator(Dataset(X, y)).objective, 1e-12, 0));
 
@@ -130,7 +130,7 @@ TEST_CASE("redundant rows, square systems, y = 0 and infeasible y", "[minimizers
   CHECK_THROWS_AS(min_l1_interpolator(Dataset(doubled, doubled_y)), InfeasibleError);
   CHECK_THROWS_AS(min_l2_interpolator(Dataset(doubled, doubled_y)), InfeasibleError);
 
-  const MinL1Result zero = min_l1_interpolator(Dataset(X, Vector<double>::Zero(5)));
+  const MinL1Result<> zero = min_l1_interpolator(Dataset(X, Vector<double>::Zero(5)));
   CHECK(zero.ok());
   CHECK(zero.objective == 0);
   CHECK(zero.beta.isZero(0));
@@ -153,16 +153,16 @@ TEST_CASE("nearly dependent rows: the minimizers of l1 and Q are certified at ev
     CAPTURE(k);
     X.row(n) = X.row(0) + std::pow(10.0, -k) * noise.transpose();
     const Dataset data(X, X * truth);
-    const MinL1Result l1 = min_l1_interpolator(data);
+    const MinL1Result<> l1 = min_l1_interpolator(data);
     CHECK(l1.ok());
     // The labels of the close rows are rounded to 1e-16, which the rows' distance magnifies.
     CHECK(l1.primal_residual <= 1e-13);
     CHECK(l1.objective <= truth.lpNorm<1>());
     CHECK(std::abs(l1.duality_gap) <= 1e-13 * std::pow(10.0, std::min(k, 13)));
-    HypentropyPath path(data, Hypentropy::uniform(d, Scale::from_log(0)));
+    HypentropyPath<> path(data, Hypentropy<>::uniform(d, Scale<>::from_log(0)));
     for (const double log_alpha : {5.0, -5.0, -30.0}) {
       CAPTURE(log_alpha);
-      const MinimizerResult q = path.solve(Scale::from_log(log_alpha));
+      const MinimizerResult<> q = path.solve(Scale<>::from_log(log_alpha));
       CHECK(q.ok());
       CHECK(q.certificate.primal_residual <= 1e-11);
       CHECK(q.beta.lpNorm<1>() >= l1.objective * (1 - 1e-9));
@@ -181,13 +181,13 @@ TEST_CASE("badly conditioned features: powers of 12 points", "[minimizers]") {
     y(i) = std::exp(-x);
   }
   const Dataset data(X, y);
-  const MinL1Result l1 = min_l1_interpolator(data);
+  const MinL1Result<> l1 = min_l1_interpolator(data);
   CHECK(l1.ok());
   CHECK(l1.primal_residual <= 1e-12);
-  HypentropyPath path(data, Hypentropy::uniform(d, Scale::from_log(0)));
+  HypentropyPath<> path(data, Hypentropy<>::uniform(d, Scale<>::from_log(0)));
   for (const double log_alpha : {5.0, -2.0, -10.0, -50.0}) {
     CAPTURE(log_alpha);
-    const MinimizerResult q = path.solve(Scale::from_log(log_alpha));
+    const MinimizerResult<> q = path.solve(Scale<>::from_log(log_alpha));
     CHECK(q.ok());
     CHECK(q.certificate.primal_residual <= 1e-11);
   }
@@ -223,7 +223,7 @@ TEST_CASE("hypentropy minimizers approach the vertex as alpha falls, from any sh
   const Vector<double> vertex = min_l1_interpolator(data).beta;
   const Vector<double> w0 = random_positive_vector(random, 20, 0.5, 2.0);
   for (const Vector<double>& shape : {Vector<double>::Ones(20).eval(), w0}) {
-    const Vector<double> beta = minimize_hypentropy(data.X(), data.y(), shape, Scale::from_log(-1000)).beta;
+    const Vector<double> beta = minimize_hypentropy(data, shape, Scale<>::from_log(-1000)).beta;
     CHECK((beta - vertex).norm() <= 1e-3 * vertex.norm());
   }
 }

@@ -19,7 +19,7 @@ using namespace test_support;
 namespace {
 
 /// The proof, without the library: M fits, Z = sum nu_n X_n has no singular value beyond 1, and <y, nu> = |M|_*.
-void check_certificate(const Dataset& data, const SpectralResult& result) {
+void check_certificate(const Dataset<>& data, const SpectralResult<>& result) {
   INFO(result.status << " after " << result.iterations << ", gap " << result.duality_gap << ", residual "
                      << result.primal_residual);
   REQUIRE(result.ok());
@@ -33,7 +33,7 @@ void check_certificate(const Dataset& data, const SpectralResult& result) {
   CHECK_THAT(result.duality_gap, near(gap, 0.0, 1e-12));
 }
 
-Dataset completion(Index rows, Index cols, const std::vector<ObservedEntry>& entries) {
+Dataset<> completion(Index rows, Index cols, const std::vector<ObservedEntry<>>& entries) {
   return observed_entries<double>(rows, cols, entries).dataset;
 }
 
@@ -42,8 +42,8 @@ Dataset completion(Index rows, Index cols, const std::vector<ObservedEntry>& ent
 TEST_CASE("minimum-nuclear-norm completions come with a proof") {
   for (std::uint64_t stream = 0; stream < 8; ++stream) {
     CAPTURE(stream);
-    const MatrixCompletion problem = matrix_completion({.seed = 1, .stream = stream});
-    const Dataset& data = problem.observations.dataset;
+    const MatrixCompletion<> problem = matrix_completion({.seed = 1, .stream = stream});
+    const Dataset<>& data = problem.observations.dataset;
     const auto result = min_nuclear_norm_interpolator(data);
     check_certificate(data, result);
     CHECK(result.objective <= nuclear_norm(problem.truth) * (1.0 + 1e-7));
@@ -56,7 +56,7 @@ TEST_CASE("dense measurements, rectangular matrices and few or many measurements
        {std::tuple<Index, Index, Index>{4, 7, 1}, {4, 7, 12}, {6, 3, 17}, {5, 5, 25}}) {
     CAPTURE(rows, cols, samples);
     const FactorShape shape = FactorShape::general(rows, cols);
-    const Dataset data = random_measured_data(random, Kind::dense, shape, samples);
+    const Dataset<> data = random_measured_data(random, Kind::dense, shape, samples);
     check_certificate(data, min_nuclear_norm_interpolator(data));
   }
 }
@@ -64,7 +64,7 @@ TEST_CASE("dense measurements, rectangular matrices and few or many measurements
 TEST_CASE("diagonal measurements: the smallest nuclear norm is the smallest l1 norm") {
   RandomStream random(6);
   const FactorShape shape = FactorShape::general(9, 9);
-  const Dataset data = random_measured_data(random, Kind::diagonal, shape, 4);
+  const Dataset<> data = random_measured_data(random, Kind::diagonal, shape, 4);
   Matrix<double> X(4, 9);
   for (Index n = 0; n < 4; ++n) X.row(n) = measurement_matrix(data.measurements(), n).diagonal().transpose();
   const Dataset diagonals(X, data.y());
@@ -79,7 +79,7 @@ TEST_CASE("a user's own measurements are minimized over as the same dense ones")
   RandomStream random(9);
   const Vector<double> y = random_vector(random, 2);
   const Dataset sums(MatrixMeasurements<double>(std::make_unique<RowSums>(3, 4, std::vector<Index>{0, 2}, 2.0)), y);
-  const Dataset dense = dense_data(FactorShape::general(3, 4), measurement_rows(sums), y);
+  const Dataset<> dense = dense_data(FactorShape::general(3, 4), measurement_rows(sums), y);
   CHECK((min_frobenius_interpolator(sums) - min_frobenius_interpolator(dense)).norm() <= 1e-14 * y.norm());
   const auto result = min_nuclear_norm_interpolator(sums);
   check_certificate(sums, result);
@@ -93,7 +93,7 @@ TEST_CASE("2 x 2 completions in closed form") {
                                    {1.0, 2.0, 3.0, 1.0},
                                    {-1.0, 2.0, 3.0, -1.0}}) {
     CAPTURE(a, b, c, x);
-    const Dataset data = completion(2, 2, {{0, 0, a}, {0, 1, b}, {1, 0, c}});
+    const Dataset<> data = completion(2, 2, {{0, 0, a}, {0, 1, b}, {1, 0, c}});
     const auto result = min_nuclear_norm_interpolator(data);
     check_certificate(data, result);
     CHECK_THAT(result.matrix(1, 1), near(x, 3e-3, 0.0));  // the norm is flat there: to some roots of the gap
@@ -101,19 +101,19 @@ TEST_CASE("2 x 2 completions in closed form") {
 }
 
 TEST_CASE("the unit of the data does not matter, an empty row and zero labels are no trouble") {
-  std::vector<ObservedEntry> entries = {{0, 0, 1.0}, {0, 1, -2.0}, {2, 1, 1.5}, {2, 3, 0.3}};
+  std::vector<ObservedEntry<>> entries = {{0, 0, 1.0}, {0, 1, -2.0}, {2, 1, 1.5}, {2, 3, 0.3}};
   const auto one = min_nuclear_norm_interpolator(completion(3, 4, entries));
   check_certificate(completion(3, 4, entries), one);
   CHECK(one.matrix.row(1).norm() <= 1e-5 * one.matrix.norm());  // nothing is known of it: zero is least
   CHECK(one.matrix.col(2).norm() <= 1e-5 * one.matrix.norm());
   for (const double unit : {1e-8, 1e8}) {
     auto scaled = entries;
-    for (ObservedEntry& entry : scaled) entry.value *= unit;
+    for (ObservedEntry<>& entry : scaled) entry.value *= unit;
     const auto other = min_nuclear_norm_interpolator(completion(3, 4, scaled));
     check_certificate(completion(3, 4, scaled), other);
     CHECK((other.matrix / unit - one.matrix).norm() <= 1e-6 * one.matrix.norm());
   }
-  for (ObservedEntry& entry : entries) entry.value = 0.0;
+  for (ObservedEntry<>& entry : entries) entry.value = 0.0;
   const auto zero = min_nuclear_norm_interpolator(completion(3, 4, entries));
   CHECK(zero.ok());
   CHECK(zero.objective == 0.0);
@@ -129,7 +129,7 @@ TEST_CASE("the minimum-Frobenius interpolator is zero where nothing is observed,
 
   RandomStream random(7);
   const FactorShape wide = FactorShape::general(3, 5);
-  const Dataset data = random_measured_data(random, Kind::dense, wide, 7);
+  const Dataset<> data = random_measured_data(random, Kind::dense, wide, 7);
   const Vector<double> beta = min_l2_interpolator(Dataset(measurement_rows(data), data.y()));
   const Matrix<double> dense = min_frobenius_interpolator(data);
   CHECK((Eigen::Map<const Vector<double>>(dense.data(), 15) - beta).norm() <= 1e-13 * beta.norm());
@@ -142,18 +142,18 @@ TEST_CASE("dependent measurements are fine when they agree, and refused when not
   X.row(3) = 2.0 * X.row(0) - X.row(1);
   Vector<double> y = random_vector(random, 4);
   y(3) = 2.0 * y(0) - y(1);
-  const Dataset agreeing = dense_data(shape, X, y);
+  const Dataset<> agreeing = dense_data(shape, X, y);
   CHECK((X * Eigen::Map<const Vector<double>>(min_frobenius_interpolator(agreeing).eval().data(), 9) - y).norm() <=
         1e-12 * y.norm());
   check_certificate(agreeing, min_nuclear_norm_interpolator(agreeing));
   y(3) += 0.5;
-  const Dataset contradicting = dense_data(shape, X, y);
+  const Dataset<> contradicting = dense_data(shape, X, y);
   CHECK_THROWS_MATCHES(min_frobenius_interpolator(contradicting), InfeasibleError, message_contains("no matrix fits"));
   CHECK_THROWS_AS(min_nuclear_norm_interpolator(contradicting), InfeasibleError);
 }
 
 TEST_CASE("the interpolators refuse bad input, and tell when they stop early") {
-  const Dataset data = completion(3, 3, {{0, 1, 2.0}, {1, 1, 1.0}, {1, 0, 1.0}, {2, 2, -1.0}});
+  const Dataset<> data = completion(3, 3, {{0, 1, 2.0}, {1, 1, 1.0}, {1, 0, 1.0}, {2, 2, -1.0}});
   const Dataset rows(Matrix<double>::Ones(2, 9), Vector<double>::Ones(2));
   CHECK_THROWS_MATCHES(min_frobenius_interpolator(rows), ArgumentError, message_contains("measurements of a matrix"));
   CHECK_THROWS_AS(min_nuclear_norm_interpolator(rows), ArgumentError);

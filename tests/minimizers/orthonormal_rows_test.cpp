@@ -20,9 +20,9 @@ using namespace test_support;
 namespace {
 
 /// Rows are orthonormal, have the same solutions, and multipliers lead back; products of numbers of order 1.
-void check_rows(const Dataset& data, Index rank) {
-  CAPTURE(data.num_samples(), data.dimension());
-  const BasicOrthonormalRows<double> rows(data);
+void check_rows(const Dataset<>& data, Index rank) {
+  CAPTURE(data.num_samples(), data.num_inputs());
+  const OrthonormalRows<double> rows(data);
   REQUIRE(rows.X().rows() == rank);
   CHECK((rows.X() * rows.X().transpose() - Matrix<double>::Identity(rank, rank)).norm() <= 1e-13);
   const Vector<double> beta = rows.least_solution();
@@ -50,7 +50,7 @@ TEST_CASE("orthonormal rows: full rank, redundant rows, more rows than columns, 
   graded.row(1) *= 1e-9;
   graded.row(4) *= 1e6;
   const Dataset data(graded, graded * beta);
-  const BasicOrthonormalRows<double> rows(data);
+  const OrthonormalRows<double> rows(data);
   CHECK(rows.X().rows() == 5);
   const Vector<double> residual = graded * rows.least_solution() - data.y();
   for (Index n = 0; n < 5; ++n) CHECK(std::abs(residual[n]) <= 1e-13 * graded.row(n).norm() * beta.norm());
@@ -62,11 +62,11 @@ TEST_CASE("orthonormal rows: what has no solution is refused, with the size of t
   X << random_matrix(random, 2, 4), Matrix<double>::Zero(1, 4);
   Vector<double> y = random_vector(random, 3);
   y[2] = 0.5;
-  const BasicOrthonormalRows<double> rows(Dataset(X, y));
+  const OrthonormalRows<double> rows(Dataset(X, y));
   CHECK(rows.X().rows() == 2);
   CHECK_THROWS_MATCHES(rows.require_solution(), InfeasibleError, message_contains("residual of norm 0.5"));
   CHECK_THROWS_AS(rows.least_solution(), InfeasibleError);
-  const BasicOrthonormalRows<double> none(Dataset(Matrix<double>::Zero(2, 3), Vector<double>::Zero(2)));
+  const OrthonormalRows<double> none(Dataset(Matrix<double>::Zero(2, 3), Vector<double>::Zero(2)));
   CHECK(none.X().rows() == 0);
   CHECK(none.least_solution() == Vector<double>::Zero(3));
 }
@@ -79,10 +79,10 @@ TEST_CASE("certificates without multipliers: redundant rows, and more rows than 
   redundant << X, 2.0 * X.row(0), X.row(1) - X.row(2);
   Vector<double> labels(6);
   labels << y, 2.0 * y[0], y[1] - y[2];
-  const Scale scale = Scale::from_value(0.1);
-  const Hypentropy Q = Hypentropy::uniform(10, scale);
-  const Certificate of_redundant =
-      certify(Q, Dataset(redundant, labels), minimize_hypentropy(X, y, scale).require_ok().beta);
+  const Scale<> scale = Scale<>::from_value(0.1);
+  const Hypentropy<> Q = Hypentropy<>::uniform(10, scale);
+  const Certificate<> of_redundant =
+      certify(Q, Dataset(redundant, labels), minimize_hypentropy(Dataset(X, y), scale).require_ok().beta);
   // The solver's own tolerance, and roundings of sums of ten terms.
   CHECK(of_redundant.primal_residual <= 1e-11);
   CHECK(of_redundant.kkt_residual <= 1e-11);
@@ -91,7 +91,7 @@ TEST_CASE("certificates without multipliers: redundant rows, and more rows than 
   // The only interpolator is the minimizer, whatever Q.
   const Matrix<double> tall = random_matrix(random, 9, 4);
   const Vector<double> beta = random_vector(random, 4);
-  const Certificate of_tall = certify(Hypentropy::uniform(4, scale), Dataset(tall, tall * beta), beta);
+  const Certificate<> of_tall = certify(Hypentropy<>::uniform(4, scale), Dataset(tall, tall * beta), beta);
   CHECK(of_tall.primal_residual <= 1e-14);
   CHECK(of_tall.kkt_residual <= 1e-12);
 }

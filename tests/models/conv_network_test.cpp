@@ -90,7 +90,7 @@ template <class S>
 struct Problem {
   Problem(const Case& c, RandomStream& random)
       : net(c.image, c.layers, c.outputs),
-        X(random_matrix(random, c.batch, net.input_dimension()).template cast<S>()),
+        X(random_matrix(random, c.batch, net.num_inputs()).template cast<S>()),
         w(random_vector(random, net.num_parameters()).template cast<S>()),
         F(Matrix<S>::Zero(c.batch, c.outputs)),
         at(net.make_evaluation(c.batch)) {}
@@ -199,7 +199,7 @@ TEST_CASE("a convolutional network with one output passes the model battery") {
   RandomStream random(11);
   for (const char* layers : {"3-M-2-FC", "2-3-FC", "M-2-FC"}) {
     const ConvNetwork<double> net({2, 4, 4}, layers, 1);
-    const Dataset data(random_matrix(random, 5, net.input_dimension()), random_vector(random, 5));
+    const Dataset data(random_matrix(random, 5, net.num_inputs()), random_vector(random, 5));
     const auto report =
         testing::model_battery(net, random_vector(random, net.num_parameters()), data,
                                random_vector(random, net.num_parameters()), random_vector(random, 5), 1e-6);
@@ -252,7 +252,7 @@ TEST_CASE("each image's output is independent of the rest of the batch, also in 
     auto larger = p.net.make_evaluation(c.batch + 40);
     // Leave other values in the memory first.
     Matrix<double> ignored(c.batch + 40, c.outputs);
-    const Matrix<double> others = random_matrix(random, c.batch + 40, p.net.input_dimension());
+    const Matrix<double> others = random_matrix(random, c.batch + 40, p.net.num_inputs());
     larger.forward(p.w, others, ignored);
     Vector<double> whole_gradient = Vector<double>::Zero(p.w.size());
     const Matrix<double> G = random_matrix(random, c.batch, c.outputs);
@@ -338,7 +338,7 @@ TEST_CASE("the weights of the convolutional network are drawn by the rule of He"
   // 9 (3 * 64 + 64 * 128 + 128 * 256 + 256^2 + 256 * 512 + 3 * 512^2) + 512 * 10.
   CHECK(net.num_parameters() == 9 * (192 + 8192 + 32768 + 65536 + 131072 + 3 * 262144) + 5120);
   RandomStream random(9);
-  const Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(2.0F));
+  const Vector<float> w = net.initial_parameters(random, Scale<float>::from_value(2.0F));
   for (Index l = 1; l <= net.depth(); ++l) {
     const auto W = net.weights(w, l);
     const double bound = 2.0 * std::sqrt(6.0 / static_cast<double>(W.rows()));
@@ -404,6 +404,6 @@ TEST_CASE("the convolutional network refuses bad shapes by name") {
   CHECK_THROWS_MATCHES(p.at.add_pullback(wrong, 1.0, target), DimensionError, message_contains("G is 3 x 1"));
   CHECK_THROWS_MATCHES(p.at.jvp(p.w.head(3), p.F), DimensionError, message_contains("v has 3"));
   CHECK_THROWS_MATCHES(p.net.weights(p.w, 3), ArgumentError, message_contains("1 to 2, got 3"));
-  CHECK_THROWS_MATCHES(p.net.initial_parameters(random, Scale::from_log(-1e6)), ArgumentError,
+  CHECK_THROWS_MATCHES(p.net.initial_parameters(random, Scale<>::from_log(-1e6)), ArgumentError,
                        message_contains("outside the range"));
 }

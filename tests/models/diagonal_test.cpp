@@ -66,7 +66,7 @@ TEST_CASE("initial parameters have the promised predictor and invariant") {
   RandomStream random(14);
   const Index features = 8;
   const SquaredDiagonalNet<double> net(features);
-  const auto scale = Scale::from_value(0.3);
+  const auto scale = Scale<>::from_value(0.3);
   const Vector<double> a = random_positive_vector(random, features, 0.5, 2.0);
   const Vector<double> b = random_positive_vector(random, features, 0.5, 2.0);
   Vector<double> beta(features);
@@ -92,12 +92,12 @@ TEST_CASE("initial parameters have the promised predictor and invariant") {
 TEST_CASE("the squared net refuses bad input by name and value") {
   CHECK_THROWS_MATCHES(SquaredDiagonalNet<double>(0), DimensionError, message_contains("d > 0"));
   const SquaredDiagonalNet<double> net(3);
-  const auto scale = Scale::from_value(1.0);
+  const auto scale = Scale<>::from_value(1.0);
   const double nan = std::numeric_limits<double>::quiet_NaN();
 
-  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(-800.0)), ArgumentError, message_contains("-800"));
-  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(800.0)), ArgumentError, message_contains("800"));
-  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(-700.0), Vector<double>::Constant(3, 1e-200)),
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale<>::from_log(-800.0)), ArgumentError, message_contains("-800"));
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale<>::from_log(800.0)), ArgumentError, message_contains("800"));
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale<>::from_log(-700.0), Vector<double>::Constant(3, 1e-200)),
                        ArgumentError, message_contains("underflows"));
   CHECK_THROWS_AS(net.initial_parameters(scale, Vector<double>::Ones(2)), DimensionError);
   Vector<double> shape = Vector<double>::Ones(3);
@@ -121,7 +121,7 @@ TEMPLATE_TEST_CASE("the squared net works in other precisions", "", float, long 
   using S = TestType;
   RandomStream random(15);
   const SquaredDiagonalNet<S> net(5);
-  const BasicDataset<S> data(random_matrix(random, 3, 5).cast<S>(), random_vector(random, 3).cast<S>());
+  const Dataset<S> data(random_matrix(random, 3, 5).cast<S>(), random_vector(random, 3).cast<S>());
   // A step near the cube root of the precision balances rounding and truncation.
   const S h = std::is_same_v<S, float> ? S(1e-2) : S(1e-5);
   const auto report = testing::model_battery(net, Vector<S>(random_vector(random, 10).cast<S>()), data,
@@ -138,8 +138,8 @@ TEST_CASE("nets of any depth pass the model battery, and the depth of compile ti
       // In long double, because w^100 amplifies rounding more than a difference quotient can bear; near 1, so that it
       // stays in range.
       using L = long double;
-      const BasicDataset<L> data(random_matrix(random, samples, features).cast<L>(),
-                                 random_vector(random, samples).cast<L>());
+      const Dataset<L> data(random_matrix(random, samples, features).cast<L>(),
+                            random_vector(random, samples).cast<L>());
       const DiagonalNet<L> net(depth, features);
       const auto D = static_cast<L>(depth);
       const Vector<L> w = Vector<L>::Ones(2 * features) + random_vector(random, 2 * features).cast<L>() / D;
@@ -187,7 +187,7 @@ TEST_CASE("beta at depth D agrees with the definition in long double, also where
 TEST_CASE("starts and invariants at depth D", "[depth]") {
   RandomStream random(18);
   const Index d = 6;
-  const auto scale = Scale::from_value(0.5);
+  const auto scale = Scale<>::from_value(0.5);
   const Vector<double> a = random_positive_vector(random, d, 0.5, 2.0);
   const Vector<double> b = random_positive_vector(random, d, 0.5, 2.0);
   for (const Index depth : {3, 4, 9}) {

@@ -21,7 +21,7 @@ namespace {
 /// batches.
 template <HasEvaluation M>
 void check_batches(const M& model, const Vector<double>& w, RandomStream& random) {
-  const Index d = model.input_dimension();
+  const Index d = model.num_inputs();
   const Index outputs = model.num_outputs();
   auto at = model.make_evaluation(7);
   for (const Index batch : {7, 3, 1}) {
@@ -119,7 +119,7 @@ TEST_CASE("a wide ReLU network, worked on in blocks of neurons, has the batches 
 TEST_CASE("the batches of a ReLU network are the same bit for bit for any number of threads") {
   RandomStream random(505);
   const ReluNetwork<float> net(5, {1100, 700}, true, 3);
-  const Vector<float> w0 = net.initial_parameters(random, BasicScale<float>::from_value(1));
+  const Vector<float> w0 = net.initial_parameters(random, Scale<float>::from_value(1));
   const Vector<float> v = random_vector(random, w0.size()).cast<float>();
   const Matrix<float> X = random_matrix(random, 20, 5).cast<float>();
   const Matrix<float> G = random_matrix(random, 20, 3).cast<float>();
@@ -195,7 +195,7 @@ TEST_CASE("a weight of a ReLU network that is NaN makes the outputs of a batch N
   Matrix<float> F(6, 2);
   auto at = net.make_evaluation(6);
   for (const Index position : {Index(7), Index(1250), net.num_parameters() - 1}) {
-    Vector<float> w = net.initial_parameters(random, BasicScale<float>::from_value(1));
+    Vector<float> w = net.initial_parameters(random, Scale<float>::from_value(1));
     w[position] = std::numeric_limits<float>::quiet_NaN();
     at.forward(w, X, F);
     CHECK(F.array().isNaN().rowwise().any().all());
@@ -203,7 +203,7 @@ TEST_CASE("a weight of a ReLU network that is NaN makes the outputs of a batch N
   const ReluNetwork<float> single(40, {30, 20}, false);
   Vector<float> f(6);
   for (const Index position : {Index(7), Index(1250)}) {
-    Vector<float> w = single.initial_parameters(random, BasicScale<float>::from_value(1));
+    Vector<float> w = single.initial_parameters(random, Scale<float>::from_value(1));
     w[position] = std::numeric_limits<float>::quiet_NaN();
     single.predict(w, X, f);
     CHECK(f.array().isNaN().all());

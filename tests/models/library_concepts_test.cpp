@@ -56,10 +56,10 @@ TEST_CASE("every loss, regularizer and flow fits the concepts of what it offers"
   STATIC_REQUIRE((ConvexLoss<LogisticLoss<double>, double> && ConvexLoss<ExponentialLoss<double>, double>));
   STATIC_REQUIRE((Loss<LogisticLoss<double>, double> && !QuadraticLoss<LogisticLoss<double>, double>));
   STATIC_REQUIRE((Loss<ExponentialLoss<double>, double> && !QuadraticLoss<ExponentialLoss<double>, double>));
-  STATIC_REQUIRE(MirrorMap<Hypentropy>);
-  STATIC_REQUIRE(BoundedMirrorMap<DepthHypentropy>);
-  STATIC_REQUIRE(Regularizer<DistanceToInitialization>);
-  STATIC_REQUIRE((Regularizer<L1Norm> && Regularizer<L2Norm>));
+  STATIC_REQUIRE(MirrorMap<Hypentropy<>>);
+  STATIC_REQUIRE(BoundedMirrorMap<DepthHypentropy<>>);
+  STATIC_REQUIRE(Regularizer<DistanceToInitialization<>>);
+  STATIC_REQUIRE((Regularizer<L1Norm<>> && Regularizer<L2Norm<>>));
   STATIC_REQUIRE((TangentFlow<LiftedFlow<MatrixFactorization<double>>>));
   STATIC_REQUIRE((HasLinearSolver<LiftedFlow<MatrixFactorization<double>>>));
 }

@@ -31,7 +31,7 @@ using Completion = MatrixFactorization<double>;
 template <class M>
 void check_model(const M& model, Kind kind, Index samples, std::size_t num_checks) {
   RandomStream random(21);
-  const Dataset data = random_measured_data(random, kind, model.shape(), samples);
+  const Dataset<> data = random_measured_data(random, kind, model.shape(), samples);
   const Vector<double> w = random_vector(random, model.num_parameters());
   const auto report = testing::model_battery(model, w, data, random_vector(random, model.num_parameters()),
                                              random_vector(random, samples), 1e-4);
@@ -114,7 +114,7 @@ TEST_CASE("the tangent kernel is that of the measurements, tr(B_n B_m F F^T)") {
 TEST_CASE("the kernel predictor of a completion fits the observed entries, at the least change of the factors") {
   RandomStream random(30);
   const Completion model(4, 3, 6);
-  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 7);
+  const Dataset<> data = random_measured_data(random, Kind::entries, model.shape(), 7);
   const Vector<double> w0 = random_vector(random, model.num_parameters());
   const KernelPredictor predictor(model, w0, data);
   predictor.require_interpolation();
@@ -139,8 +139,8 @@ TEMPLATE_TEST_CASE("factorizations work in other precisions", "", float, long do
   using S = TestType;
   RandomStream random(25);
   const MatrixFactorization<S> model(3, 2, 4);
-  const BasicDataset<S> data(MatrixMeasurements<S>::dense(3, 2, random_matrix(random, 3, 6).cast<S>()),
-                             random_vector(random, 3).cast<S>());
+  const Dataset<S> data(MatrixMeasurements<S>::dense(3, 2, random_matrix(random, 3, 6).cast<S>()),
+                        random_vector(random, 3).cast<S>());
   // A step near the cube root of the precision balances rounding and truncation.
   const S h = std::is_same_v<S, float> ? S(1e-2) : S(1e-5);
   const auto report = testing::model_battery(model, Vector<S>(random_vector(random, 20).cast<S>()), data,
@@ -153,7 +153,7 @@ TEMPLATE_TEST_CASE("factorizations work in other precisions", "", float, long do
 TEST_CASE("U^T U - V^T V drifts under descent by an amount that halves with the step") {
   RandomStream random(22);
   const Completion model(5, 4, 3);
-  const Dataset data = random_measured_data(random, Kind::entries, model.shape(), 9);
+  const Dataset<> data = random_measured_data(random, Kind::entries, model.shape(), 9);
   const Vector<double> w0 = random_vector(random, model.num_parameters());
   const auto drift = [&](Index iterations) {
     InvariantMonitor<Completion> monitor(model, w0);
@@ -171,8 +171,8 @@ TEST_CASE("U^T U - V^T V drifts under descent by an amount that halves with the 
 TEST_CASE("the width reduction is exact: 3000 steps of descent at width 2000 and at width 20") {
   RandomStream random(23);
   const Completion wide(10, 10, 2000);
-  const Dataset data = random_measured_data(random, Kind::entries, wide.shape(), 60);
-  const Vector<double> w = wide.initial_parameters(random, Scale::from_value(0.01));
+  const Dataset<> data = random_measured_data(random, Kind::entries, wide.shape(), 60);
+  const Vector<double> w = wide.initial_parameters(random, Scale<>::from_value(0.01));
   const Completion narrow = wide.reduced();
   CHECK(narrow.width() == 20);
   const Vector<double> reduced = wide.reduce(w);
@@ -202,7 +202,7 @@ TEST_CASE("reduction leaves narrow stacks alone, and takes rank-deficient ones")
 }
 
 TEST_CASE("random starts: plain ones are normal in the order of w, reduced ones a scaled Wishart factor") {
-  const auto scale = Scale::from_value(0.1);
+  const auto scale = Scale<>::from_value(0.1);
   RandomStream a(3), b(3);
   const Completion model(2, 3, 7);
   // The scale comes back from its logarithm with an error of rounding.
@@ -223,7 +223,7 @@ TEST_CASE("factorizations refuse bad input by name and value") {
   CHECK_THROWS_AS(SymmetricFactorization<double>(0, 1), DimensionError);
   const Completion model(3, 4, 2);
   RandomStream random(1);
-  CHECK_THROWS_MATCHES(model.initial_parameters(random, Scale::from_log(-800.0)), ArgumentError,
+  CHECK_THROWS_MATCHES(model.initial_parameters(random, Scale<>::from_log(-800.0)), ArgumentError,
                        message_contains("-800"));
   const Vector<double> w = random_vector(random, 14);
   Vector<double> out(2);

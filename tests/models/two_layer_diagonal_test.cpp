@@ -54,15 +54,16 @@ TEST_CASE("its regularizer is that of Azulay et al., in units of one half", "[tw
     const Vector<double> v = random_vector(random, 30);
     const Vector<double> beta = random_vector(random, 30);
     const double alpha = std::exp(log_alpha);
-    const auto Q = Hypentropy::two_layer(u, v, Scale::from_log(log_alpha));
+    const auto Q = Hypentropy<>::two_layer(u, v, Scale<>::from_log(log_alpha));
     // The closed form in long double cancels at most like 1 / t^2, t above 1e-3 here.
     CHECK_THAT(Q.value(beta), near(2 * azulay_regularizer(alpha * u, alpha * v, beta), 1e-12, 0));
     CHECK(Q.dual_rate() == 4.0);
-    CHECK(Q.with_scale(Scale::from_log(-1)).dual_rate() == 4.0);
+    CHECK(Q.with_scale(Scale<>::from_log(-1)).dual_rate() == 4.0);
   }
-  CHECK_THROWS_MATCHES(Hypentropy::two_layer(Vector<double>::Zero(2), Vector<double>::Zero(2), Scale::from_value(1.0)),
-                       ArgumentError, message_contains("u(0)"));
-  CHECK_THROWS_AS(Hypentropy::two_layer(Vector<double>::Ones(2), Vector<double>::Ones(3), Scale::from_value(1.0)),
+  CHECK_THROWS_MATCHES(
+      Hypentropy<>::two_layer(Vector<double>::Zero(2), Vector<double>::Zero(2), Scale<>::from_value(1.0)),
+      ArgumentError, message_contains("u(0)"));
+  CHECK_THROWS_AS(Hypentropy<>::two_layer(Vector<double>::Ones(2), Vector<double>::Ones(3), Scale<>::from_value(1.0)),
                   DimensionError);
 }
 
@@ -77,30 +78,30 @@ TEST_CASE("the limit of the simulated two-layer flow is the minimizer to 1e-8", 
     u[0] = 0.0;
     u[1] = v[1];
     u[2] = -v[2];
-    const auto scale = Scale::from_value(alpha);
+    const auto scale = Scale<>::from_value(alpha);
     const TwoLayerDiagonalNet<double> net(d);
     const GradientFlow flow(net, data);
     IntegrateOptions<> until_fit;
     until_fit.events = {loss_below(1e-20)};
     const Vector<double> w0 = net.initial_parameters(scale, u, v);
     const auto solution = integrate(flow, w0, TimeSpan{0.0, infinity}, DormandPrince{},
-                                    PiController{.tolerance = {.relative = 1e-12, .absolute = 1e-15}}, until_fit);
+                                    PiController<>{.tolerance = {.relative = 1e-12, .absolute = 1e-15}}, until_fit);
     CAPTURE(alpha, solution.message);
     REQUIRE(solution.ok());
     Vector<double> beta(d);
-    net.beta(solution.y, beta);
-    CHECK(invariant_drift(net, w0, solution.y) <= 1e-9);
-    HypentropyPath path(data, Hypentropy::two_layer(u, v, scale));
+    net.beta(solution.w, beta);
+    CHECK(invariant_drift(net, w0, solution.w) <= 1e-9);
+    HypentropyPath<> path(data, Hypentropy<>::two_layer(u, v, scale));
     const Vector<double> minimizer = path.solve(scale).require_ok().beta;
     CHECK((beta - minimizer).norm() <= 1e-8 * minimizer.norm());
 
     // The dual flow runs on the same clock: the predictor at one time, before the end, is the same.
     const double t = 0.02;
     const auto primal = integrate(flow, w0, TimeSpan{0.0, t}, DormandPrince{},
-                                  PiController{.tolerance = {.relative = 1e-12, .absolute = 1e-15}});
-    const DualFlow dual(Hypentropy::two_layer(u, v, scale), data);
+                                  PiController<>{.tolerance = {.relative = 1e-12, .absolute = 1e-15}});
+    const DualFlow dual(Hypentropy<>::two_layer(u, v, scale), data);
     const auto in_dual = integrate(dual, dual.initial_state(), TimeSpan{0.0, t}, DormandPrince{},
-                                   PiController{.tolerance = {.relative = 1e-12, .absolute = 1e-15}});
+                                   PiController<>{.tolerance = {.relative = 1e-12, .absolute = 1e-15}});
     Vector<double> beta_dual(d);
     net.beta(primal.y, beta);
     dual.beta(in_dual.y, beta_dual);
@@ -111,14 +112,15 @@ TEST_CASE("the limit of the simulated two-layer flow is the minimizer to 1e-8", 
 TEST_CASE("the two-layer net refuses bad input by name", "[two_layer]") {
   CHECK_THROWS_MATCHES(TwoLayerDiagonalNet<double>(0), DimensionError, message_contains("d > 0"));
   const TwoLayerDiagonalNet<double> net(2);
-  const auto scale = Scale::from_value(1.0);
+  const auto scale = Scale<>::from_value(1.0);
   const Vector<double> one = Vector<double>::Ones(2);
   CHECK_THROWS_AS(net.initial_parameters(scale, Vector<double>::Ones(3), one), DimensionError);
   CHECK_THROWS_MATCHES(net.initial_parameters(scale, Vector<double>::Zero(2), Vector<double>::Zero(2)), ArgumentError,
                        message_contains("(0)"));
-  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(-800), one, one), ArgumentError,
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale<>::from_log(-800), one, one), ArgumentError,
                        message_contains("-800"));
-  CHECK_THROWS_MATCHES(net.initial_parameters(Scale::from_log(800), one, one), ArgumentError, message_contains("800"));
+  CHECK_THROWS_MATCHES(net.initial_parameters(Scale<>::from_log(800), one, one), ArgumentError,
+                       message_contains("800"));
   Vector<double> beta(2);
   net.beta(net.initial_parameters(scale, one, 0 * one), beta);
   CHECK(beta.norm() == 0.0);

@@ -85,11 +85,11 @@ TEST_CASE("the shapes of Figure 7 share their function and differ in the size of
   const Matrix<double> X = Vector<double>::LinSpaced(5, -2.0, 2.0);
   Vector<double> plain(5);
   RandomStream random(33);
-  const Vector<double> w = net.initial_parameters(random, Scale::from_value(0.3));
+  const Vector<double> w = net.initial_parameters(random, Scale<>::from_value(0.3));
   net.predict(w, X, plain);
   for (const double shift : {0.5, 0.25}) {
     RandomStream again(33);
-    const Vector<double> shifted = net.initial_parameters(again, Scale::from_value(0.3), shift);
+    const Vector<double> shifted = net.initial_parameters(again, Scale<>::from_value(0.3), shift);
     const double factor = std::pow(1000.0, shift);
     CHECK((shifted.head(k) - factor * w.head(k)).norm() <= 10 * eps * shifted.norm());
     Vector<double> out(5);
@@ -111,7 +111,7 @@ TEST_CASE("the univariate network refuses bad input by name and value") {
   CHECK_THROWS_MATCHES(net.predict(Vector<double>::Ones(10), Matrix<double>::Ones(2, 2), out), DimensionError,
                        message_contains("d = 1 features"));
   CHECK_THROWS_AS(net.predict(Vector<double>::Ones(9), Matrix<double>::Ones(2, 1), out), DimensionError);
-  CHECK_THROWS_AS(net.initial_parameters(random, Scale::from_log(-800.0)), ArgumentError);
-  CHECK_THROWS_MATCHES(net.initial_parameters(random, Scale::from_value(1.0), std::nan("")), ArgumentError,
+  CHECK_THROWS_AS(net.initial_parameters(random, Scale<>::from_log(-800.0)), ArgumentError);
+  CHECK_THROWS_MATCHES(net.initial_parameters(random, Scale<>::from_value(1.0), std::nan("")), ArgumentError,
                        message_contains("shift"));
 }

@@ -102,8 +102,8 @@ TEST_CASE("the switches work: an allocation is seen") {
 #endif
 
 TEST_CASE("no step of the loop allocates, whatever the stepper, controller and events") {
-  const PiController adaptive{.tolerance = {.relative = 1e-8, .absolute = 1e-10}};
-  const ConstantStep constant{.step = 0.005};
+  const PiController<> adaptive{.tolerance = {.relative = 1e-8, .absolute = 1e-10}};
+  const ConstantStep<> constant{.step = 0.005};
   for (const IntegrateOptions<double>& options :
        {IntegrateOptions<double>{}, IntegrateOptions<double>{.events = {loss_below(1e-30)}},
         IntegrateOptions<double>{.events = {stationary(1e-30)}},

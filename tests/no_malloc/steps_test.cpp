@@ -32,7 +32,7 @@ using namespace test_support;
 
 namespace {
 
-Dataset fixed_data(Index n, Index d) {
+Dataset<> fixed_data(Index n, Index d) {
   RandomStream random(91);
   return gaussian_data(random, n, d);
 }
@@ -81,10 +81,10 @@ TEST_CASE("the switch works: an allocation is seen") {
 }
 
 TEST_CASE("explicit steps of the gradient flow allocate nothing") {
-  const Dataset data = fixed_data(40, 700);
+  const Dataset<> data = fixed_data(40, 700);
   const SquaredDiagonalNet<double> net(700);
   const GradientFlow<SquaredDiagonalNet<double>> flow(net, data);
-  const Vector<double> w = net.initial_parameters(Scale::from_value(0.1));
+  const Vector<double> w = net.initial_parameters(Scale<>::from_value(0.1));
   check_steps(flow, w, 1e-5, Euler{});
   check_steps(flow, w, 1e-5, RungeKutta4{});
   check_steps(flow, w, 1e-5, DormandPrince{});
@@ -102,10 +102,10 @@ TEST_CASE("explicit steps of the gradient flow allocate nothing") {
 
 TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothing") {
   // 100 samples are several tiles of the Jacobian's assembly.
-  const Dataset data = fixed_data(100, 500);
+  const Dataset<> data = fixed_data(100, 500);
   for (const double log_alpha : {2.0, 0.0, -5.0, -100.0}) {
     CAPTURE(log_alpha);
-    const DualFlow<Hypentropy> flow(Hypentropy::uniform(500, Scale::from_log(log_alpha)), data);
+    const DualFlow<Hypentropy<>> flow(Hypentropy<>::uniform(500, Scale<>::from_log(log_alpha)), data);
     const Vector<double> nu = flow.initial_state();
     const double h = flow.first_step();
     check_steps(flow, nu, h, DormandPrince{});
@@ -123,8 +123,8 @@ namespace {
 template <class M>
 void check_factorization(const M& model, Kind kind, Index samples) {
   RandomStream random(92);
-  const Dataset data = random_measured_data(random, kind, model.shape(), samples);
-  const Vector<double> w = model.initial_parameters(random, Scale::from_value(0.1));
+  const Dataset<> data = random_measured_data(random, kind, model.shape(), samples);
+  const Vector<double> w = model.initial_parameters(random, Scale<>::from_value(0.1));
   const GradientFlow<M> plain(model, data);
   const LiftedFlow<M> lifted(model, data);
   const double h = lifted.first_step(w);
@@ -154,29 +154,29 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
     check_steps(flow, w, 1e-5, ExponentialTangent{});
   };
   RandomStream random(92);
-  const Dataset data = fixed_data(10, 2);
+  const Dataset<> data = fixed_data(10, 2);
   for (const Index depth : {2, 3, 5}) {
     const auto net = ReluNetwork<double>::uniform_width(2, depth, 30, depth == 3);
-    check_all(GradientFlow(net, data), net.initial_parameters(random, Scale::from_value(1.0)));
+    check_all(GradientFlow(net, data), net.initial_parameters(random, Scale<>::from_value(1.0)));
   }
-  const Dataset line = fixed_data(9, 1);
+  const Dataset<> line = fixed_data(9, 1);
   const UnivariateRelu<double> wide(1000);
-  const Vector<double> start = wide.initial_parameters(random, Scale::from_value(0.5));
+  const Vector<double> start = wide.initial_parameters(random, Scale<>::from_value(0.5));
   check_all(GradientFlow(Unbiased(wide, start), line), start);
   check_all(GradientFlow(Doubled(wide), line), Doubled(wide).initial_parameters(start));
   // More samples than Eigen's reflections are applied to one by one.
-  const Dataset many = fixed_data(150, 2);
+  const Dataset<> many = fixed_data(150, 2);
   const auto net = ReluNetwork<double>::uniform_width(2, 3, 40);
-  check_steps(GradientFlow(net, many), net.initial_parameters(random, Scale::from_value(1.0)), 1e-5,
+  check_steps(GradientFlow(net, many), net.initial_parameters(random, Scale<>::from_value(1.0)), 1e-5,
               ExponentialTangent{});
 }
 
 TEST_CASE("a batch of a small convolutional network allocates nothing") {
   RandomStream random(92);
   const ConvNetwork<double> net({2, 4, 4}, "3-M-4-FC", 3);
-  const Matrix<double> X = random_matrix(random, 7, net.input_dimension());
+  const Matrix<double> X = random_matrix(random, 7, net.num_inputs());
   const Matrix<double> G = random_matrix(random, 7, 3);
-  Vector<double> w = net.initial_parameters(random, Scale::from_value(1));
+  Vector<double> w = net.initial_parameters(random, Scale<>::from_value(1));
   const Vector<double> v = w;
   Matrix<double> F(7, 3);
   Matrix<double> dF(7, 3);
@@ -209,7 +209,7 @@ TEST_CASE("evaluations of small models allocate nothing, after their first linea
     return Index(0);
   };
   const auto check = [&](const auto& model, Index features, Index outputs) {
-    const auto data = Dataset::with_outputs(random_matrix(random, 5, features), random_matrix(random, 5, outputs));
+    const auto data = Dataset<>::with_outputs(random_matrix(random, 5, features), random_matrix(random, 5, outputs));
     const auto report = testing::model_battery(model, data, 94, options);
     CAPTURE(report);
     CHECK(report.ok());

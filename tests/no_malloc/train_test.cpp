@@ -25,7 +25,7 @@ void check_steps(const M& model, const Vector<double>& w0, double momentum) {
   RandomStream random(92);
   Vector<int> labels(20);
   for (int& label : labels) label = static_cast<int>(random.uniform_integer(3));
-  const LabelledDataset<double> data(random_matrix(random, 4, 20), labels, 3);
+  const LabelledDataset<double> data(random_matrix(random, 20, 4), labels, 3);
   SgdOptions<double> options;
   options.step = 0.01;
   options.momentum = momentum;
@@ -48,7 +48,7 @@ TEST_CASE("a step of SGD allocates nothing") {
   for (const double momentum : {0.0, 0.9}) {
     for (const bool biases : {false, true}) {
       const ReluNetwork<double> net(4, {8, 6}, biases, 3);
-      const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+      const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
       check_steps(net, w0, momentum);
       check_steps(Linearized<ReluNetwork<double>>(net, w0), w0, momentum);
     }
@@ -58,9 +58,9 @@ TEST_CASE("a step of SGD allocates nothing") {
 
 TEST_CASE("a step of a rule allocates nothing, whatever it sees of the data") {
   RandomStream random(94);
-  const Dataset data = gaussian_data(random, 20, 30);
+  const Dataset<> data = gaussian_data(random, 20, 30);
   const SquaredDiagonalNet<double> net(30);
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.1));
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.1));
   const auto check_rule = [&](const auto& problem, const auto& rule) {
     using Rule = std::remove_cvref_t<decltype(rule)>;
     const detail::RuleOf<double, Rule> any_rule(rule);
@@ -92,9 +92,9 @@ TEST_CASE("a step of a rule allocates nothing, whatever it sees of the data") {
 TEST_CASE("a step of SGD on measurements allocates nothing, whatever their kind") {
   RandomStream random(94);
   const MatrixFactorization<double> model(5, 4, 3);
-  const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.1));
+  const Vector<double> w0 = model.initial_parameters(random, Scale<>::from_value(0.1));
   for (const Kind kind : {Kind::dense, Kind::entries, Kind::diagonal}) {
-    const Dataset data = random_measured_data(random, kind, model.shape(), 20);
+    const Dataset<> data = random_measured_data(random, kind, model.shape(), 20);
     SgdOptions<double> options;
     options.step = 0.01;
     options.batch_size = 6;  // the last batch has 2
@@ -112,9 +112,9 @@ TEST_CASE("a step of SGD on measurements allocates nothing, whatever their kind"
 
 TEST_CASE("an effective start allocates nothing after the first step") {
   RandomStream random(95);
-  const Dataset data = gaussian_data(random, 20, 30);
+  const Dataset<> data = gaussian_data(random, 20, 30);
   const SquaredDiagonalNet<double> net(30);
-  Vector<double> w = net.initial_parameters(Scale::from_value(0.1));
+  Vector<double> w = net.initial_parameters(Scale<>::from_value(0.1));
   Vector<double> w_new = w;
   EffectiveStart effective(net, data, w);
   const detail::RuleOf<double, Descent> rule(Descent{});

@@ -35,26 +35,26 @@ struct Case {
   std::string name;
   Vector<double> a;
   Vector<double> b;
-  DepthHypentropy map;
+  DepthHypentropy<> map;
 };
 
-std::vector<Case> cases(RandomStream& random, Index depth, Index d, Scale scale) {
+std::vector<Case> cases(RandomStream& random, Index depth, Index d, Scale<> scale) {
   const Vector<double> one = Vector<double>::Ones(d);
   const Vector<double> w0 = random_shape(random, depth, d);
   const Vector<double> a = random_shape(random, depth, d);
   const Vector<double> b = random_shape(random, depth, d);
-  return {{"uniform", one, one, DepthHypentropy::uniform(depth, d, scale)},
-          {"shaped", w0, w0, DepthHypentropy::shaped(depth, w0, scale)},
-          {"biased", a, b, DepthHypentropy::biased(depth, a, b, scale)}};
+  return {{"uniform", one, one, DepthHypentropy<>::uniform(depth, d, scale)},
+          {"shaped", w0, w0, DepthHypentropy<>::shaped(depth, w0, scale)},
+          {"biased", a, b, DepthHypentropy<>::biased(depth, a, b, scale)}};
 }
 
-Vector<double> gradient_of(const DepthHypentropy& map, const Vector<double>& beta) {
+Vector<double> gradient_of(const DepthHypentropy<>& map, const Vector<double>& beta) {
   Vector<double> out(beta.size());
   map.gradient(beta, out);
   return out;
 }
 
-Vector<double> mirror_of(const DepthHypentropy& map, const Vector<double>& z) {
+Vector<double> mirror_of(const DepthHypentropy<>& map, const Vector<double>& z) {
   Vector<double> beta(z.size()), curvature(z.size());
   map.mirror(z, beta, curvature);
   return beta;
@@ -130,7 +130,7 @@ TEST_CASE("the map is the weights of the depth-D flow", "[regularizers][property
   RandomStream random(62);
   for (const Index depth : {3, 5, 10})
     for (const double log_alpha : {-10.0, -1.0, 1.0})
-      for (const Case& c : cases(random, depth, 20, Scale::from_log(log_alpha))) {
+      for (const Case& c : cases(random, depth, 20, Scale<>::from_log(log_alpha))) {
         CAPTURE(depth, log_alpha, c.name);
         const L e = static_cast<L>(depth - 2);
         Vector<double> z(20);
@@ -160,7 +160,7 @@ TEST_CASE("gradient and mirror undo each other at any scale, through the distanc
   RandomStream random(63);
   for (const Index depth : depths)
     for (const double log_alpha_D : {-1000.0, -500.0, -40.0, -3.0, 0.0, 10.0})
-      for (const Case& c : cases(random, depth, 30, Scale::from_log(log_alpha_D / static_cast<double>(depth)))) {
+      for (const Case& c : cases(random, depth, 30, Scale<>::from_log(log_alpha_D / static_cast<double>(depth)))) {
         CAPTURE(depth, log_alpha_D, c.name);
         if (log_alpha_D * static_cast<double>(depth - 2) / static_cast<double>(depth) < -650) continue;
         Vector<double> beta(30);
@@ -193,11 +193,11 @@ TEST_CASE("values, gradients and conjugates are derivatives of each other", "[re
   const Index d = 6;
   for (const Index depth : {3, 4, 10})
     for (const bool biased : {false, true}) {
-      const auto scale = BasicScale<L>::from_log(-0.3L);
+      const auto scale = Scale<L>::from_log(-0.3L);
       const Vector<L> a = random_shape(random, depth, d).cast<L>();
       const Vector<L> b = random_shape(random, depth, d).cast<L>();
-      const auto map = biased ? BasicDepthHypentropy<L>::biased(depth, a, b, scale)
-                              : BasicDepthHypentropy<L>::shaped(depth, a, scale);
+      const auto map =
+          biased ? DepthHypentropy<L>::biased(depth, a, b, scale) : DepthHypentropy<L>::shaped(depth, a, scale);
       Vector<L> beta(d);
       for (Index i = 0; i < d; ++i) beta[i] = signed_log_uniform(random, 0.5, 2.0);
       const Vector<L> direction = random_vector(random, d).cast<L>();
@@ -230,7 +230,7 @@ TEST_CASE("Fenchel and Young at depth D, and the conjugate ends at the bounds", 
   RandomStream random(65);
   for (const Index depth : {3, 5, 10, 100})
     for (const double log_alpha_D : {-30.0, -3.0, 0.0, 8.0})
-      for (const Case& c : cases(random, depth, 20, Scale::from_log(log_alpha_D / static_cast<double>(depth)))) {
+      for (const Case& c : cases(random, depth, 20, Scale<>::from_log(log_alpha_D / static_cast<double>(depth)))) {
         CAPTURE(depth, log_alpha_D, c.name);
         const Vector<double> beta = random_vector(random, 20);
         const Vector<double> z = gradient_of(c.map, beta);
@@ -257,11 +257,11 @@ TEST_CASE("the biased form is the Bregman divergence from beta(0)", "[regularize
       const double log_alpha = log_alpha_D / static_cast<double>(depth);
       const Vector<double> a = random_shape(random, depth, 12);
       const Vector<double> b = random_shape(random, depth, 12);
-      const Scale scale = Scale::from_log(log_alpha);
-      const auto biased = DepthHypentropy::biased(depth, a, b, scale);
+      const Scale<> scale = Scale<>::from_log(log_alpha);
+      const auto biased = DepthHypentropy<>::biased(depth, a, b, scale);
       const double exponent = 2.0 - static_cast<double>(depth);
       const Vector<double> w0 = ((a.array().pow(exponent) + b.array().pow(exponent)) / 2).pow(1 / exponent);
-      const auto unbiased = DepthHypentropy::shaped(depth, w0, scale);
+      const auto unbiased = DepthHypentropy<>::shaped(depth, w0, scale);
       const auto D = static_cast<double>(depth);
       const Vector<double> start = std::exp(log_alpha_D) * (a.array().pow(D) - b.array().pow(D));
       CAPTURE(depth, log_alpha_D);
@@ -288,7 +288,7 @@ TEST_CASE("the shape survives in the rich limit: Q tends to the weighted norm", 
     const double weighted = (w0.array().pow(2.0 - static_cast<double>(depth)) * beta.array().abs()).sum();
     double last = std::numeric_limits<double>::infinity();
     for (const double log_alpha : {-2.0, -4.0, -8.0}) {
-      const double value = DepthHypentropy::shaped(depth, w0, Scale::from_log(log_alpha)).value(beta);
+      const double value = DepthHypentropy<>::shaped(depth, w0, Scale<>::from_log(log_alpha)).value(beta);
       const double gap = weighted - value;  // O(alpha^(D-2))
       CHECK(gap > -1e-14);
       CHECK(gap < 1.05 * last * std::exp(-static_cast<double>(depth - 2) * (log_alpha == -8.0 ? 4.0 : 2.0)) + 1e-14);
@@ -298,23 +298,25 @@ TEST_CASE("the shape survives in the rich limit: Q tends to the weighted norm", 
 }
 
 TEST_CASE("the depth hypentropy refuses bad input by name", "[regularizers]") {
-  const Scale scale = Scale::from_value(0.5);
-  CHECK_THROWS_MATCHES(DepthHypentropy::uniform(2, 4, scale), ArgumentError, message_contains("depth"));
-  CHECK_THROWS_MATCHES(DepthHypentropy::uniform(3, 0, scale), DimensionError, message_contains("0"));
-  CHECK_THROWS_MATCHES(DepthHypentropy::shaped(3, Vector<double>::Zero(2), scale), ArgumentError,
+  const Scale<> scale = Scale<>::from_value(0.5);
+  CHECK_THROWS_MATCHES(DepthHypentropy<>::uniform(2, 4, scale), ArgumentError, message_contains("depth"));
+  CHECK_THROWS_MATCHES(DepthHypentropy<>::uniform(3, 0, scale), DimensionError, message_contains("0"));
+  CHECK_THROWS_MATCHES(DepthHypentropy<>::shaped(3, Vector<double>::Zero(2), scale), ArgumentError,
                        message_contains("w0(0)"));
-  CHECK_THROWS_MATCHES(DepthHypentropy::shaped(1000, Vector<double>::Constant(2, 0.1), scale), ArgumentError,
+  CHECK_THROWS_MATCHES(DepthHypentropy<>::shaped(1000, Vector<double>::Constant(2, 0.1), scale), ArgumentError,
                        message_contains("1000"));
-  CHECK_THROWS_AS(DepthHypentropy::biased(3, Vector<double>::Ones(2), Vector<double>::Ones(3), scale), DimensionError);
-  CHECK_THROWS_MATCHES(DepthHypentropy::uniform(10, 2, Scale::from_log(100)), ArgumentError, message_contains("100"));
+  CHECK_THROWS_AS(DepthHypentropy<>::biased(3, Vector<double>::Ones(2), Vector<double>::Ones(3), scale),
+                  DimensionError);
+  CHECK_THROWS_MATCHES(DepthHypentropy<>::uniform(10, 2, Scale<>::from_log(100)), ArgumentError,
+                       message_contains("100"));
   CHECK_THROWS_AS(depth_hypentropy(2, 1.0), ArgumentError);
   CHECK_THROWS_AS(depth_hypentropy_gradient(1, 1.0), ArgumentError);
   CHECK_THROWS_AS(depth_hypentropy_mirror(0, 0.5), ArgumentError);
-  const auto map = DepthHypentropy::uniform(3, 4, scale);
+  const auto map = DepthHypentropy<>::uniform(3, 4, scale);
   CHECK_THROWS_AS(map.value(Vector<double>::Zero(3)), DimensionError);
   CHECK(map.dual_rate() == 2 * 3 * 1 * 0.5);
   CHECK(map.homogeneity() == 3.0);
-  CHECK(map.with_scale(Scale::from_log(-9)).scale() == Scale::from_log(-9));
+  CHECK(map.with_scale(Scale<>::from_log(-9)).scale() == Scale<>::from_log(-9));
 }
 
 TEST_CASE("the depth hypentropy works in float and long double", "[regularizers]") {

@@ -9,8 +9,6 @@
 #include "support/random_inputs.hpp"
 #include "support/reference.hpp"
 
-using richflow::BasicDistanceToInitialization;
-using richflow::BasicScale;
 using richflow::distance_to_initialization;
 using richflow::distance_to_initialization_gradient;
 using richflow::DistanceToInitialization;
@@ -160,7 +158,7 @@ TEST_CASE("R agrees with the sum of alpha^2 r(beta / alpha^2), for any alpha") {
   const Index d = 20;
   for (const double log_alpha : {-700.0, -500.0, -300.0, -50.0, -5.0, -1.0, 0.0, 1.0, 5.0, 50.0, 200.0}) {
     INFO("log_alpha = " << log_alpha);
-    const DistanceToInitialization R(d, Scale::from_log(log_alpha));
+    const DistanceToInitialization<> R(d, Scale<>::from_log(log_alpha));
     const Vector<double> beta = random_vector(random, d);
     Vector<double> gradient(d);
     R.gradient(beta, gradient);
@@ -192,7 +190,7 @@ TEST_CASE("the nearest weights represent beta at the distance R, and are station
   RandomStream random(4);
   const Index d = 30;
   for (const double log_alpha : {-400.0, -20.0, -3.0, 0.0, 2.0}) {
-    const DistanceToInitialization R(d, Scale::from_log(log_alpha));
+    const DistanceToInitialization<> R(d, Scale<>::from_log(log_alpha));
     Vector<double> beta = random_vector(random, d);
     beta(0) = 0.0;
     const auto w = R.nearest_weights(beta);
@@ -220,7 +218,7 @@ TEST_CASE("the gradient of R is its derivative") {
   RandomStream random(5);
   const Index d = 6;
   for (const long double log_alpha : {-8.0L, -1.0L, 0.0L, 1.0L}) {
-    const BasicDistanceToInitialization<long double> R(d, BasicScale<long double>::from_log(log_alpha));
+    const DistanceToInitialization<long double> R(d, Scale<long double>::from_log(log_alpha));
     Vector<long double> beta(d);
     for (Index i = 0; i < d; ++i) beta(i) = signed_log_uniform(random, 0.5, 2.0);
     const Vector<long double> direction = random_vector(random, d).cast<long double>();
@@ -243,42 +241,42 @@ TEST_CASE("R nears the l1 norm polynomially as alpha falls") {
   // R = |beta|_1 - 2 alpha sum sqrt|beta_i| + O(alpha^2 d)
   const double slope = 2.0 * beta.cwiseAbs().cwiseSqrt().sum();
   for (const double alpha : {1e-3, 1e-4, 1e-5}) {
-    const double gap = l1 - DistanceToInitialization(50, Scale::from_value(alpha)).value(beta);
+    const double gap = l1 - DistanceToInitialization<>(50, Scale<>::from_value(alpha)).value(beta);
     CHECK_THAT(gap, test_support::near(alpha * slope, 1e-10, 3.0 * 50.0 * alpha * alpha));
   }
-  CHECK_THAT(DistanceToInitialization(50, Scale::from_log(-500.0)).value(beta), within_ulp(l1, 50.0L));
+  CHECK_THAT(DistanceToInitialization<>(50, Scale<>::from_log(-500.0)).value(beta), within_ulp(l1, 50.0L));
 }
 
 TEST_CASE("R serves float and long double") {
   const Index d = 3;
   Vector<long double> beta(d);
   beta << 0.5L, -3.0L, 1e-4L;
-  const BasicDistanceToInitialization<long double> wide(d, BasicScale<long double>::from_log(-1.0L));
-  const BasicDistanceToInitialization<float> narrow(d, BasicScale<float>::from_log(-1.0F));
+  const DistanceToInitialization<long double> wide(d, Scale<long double>::from_log(-1.0L));
+  const DistanceToInitialization<float> narrow(d, Scale<float>::from_log(-1.0F));
   long double expected = 0.0L;
   const long double c = std::exp(-2.0L);
   for (Index i = 0; i < d; ++i) expected += c * oracle(std::fabs(beta(i)) / c).r;
   // a few ulp of the type itself
   CHECK(std::fabs(wide.value(beta) - expected) < 16.0L * std::numeric_limits<long double>::epsilon() * expected);
   CHECK_THAT(narrow.value(beta.cast<float>()), within_ulp<float>(expected, 8.0L));
-  const BasicDistanceToInitialization<float> tiny(d, BasicScale<float>::from_log(-500.0F));
+  const DistanceToInitialization<float> tiny(d, Scale<float>::from_log(-500.0F));
   CHECK_THAT(tiny.value(beta.cast<float>()), within_ulp<float>(3.5001L, 4.0L));
 }
 
 TEST_CASE("a scaled copy is the same function at another alpha") {
-  const DistanceToInitialization R(2, Scale::from_log(-1.0));
-  const DistanceToInitialization other = R.with_scale(Scale::from_log(-7.0));
+  const DistanceToInitialization<> R(2, Scale<>::from_log(-1.0));
+  const DistanceToInitialization<> other = R.with_scale(Scale<>::from_log(-7.0));
   const Vector<double> beta = Vector<double>::LinSpaced(2, -1.0, 2.0);
   CHECK(other.dimension() == 2);
-  CHECK(other.scale() == Scale::from_log(-7.0));
-  CHECK(R.scale() == Scale::from_log(-1.0));
-  CHECK(other.value(beta) == DistanceToInitialization(2, Scale::from_log(-7.0)).value(beta));
+  CHECK(other.scale() == Scale<>::from_log(-7.0));
+  CHECK(R.scale() == Scale<>::from_log(-1.0));
+  CHECK(other.value(beta) == DistanceToInitialization<>(2, Scale<>::from_log(-7.0)).value(beta));
 }
 
 TEST_CASE("bad input of R is named") {
-  CHECK_THROWS_AS(DistanceToInitialization(0, Scale::from_log(0.0)), richflow::DimensionError);
-  CHECK_THROWS_AS(DistanceToInitialization(-3, Scale::from_log(0.0)), richflow::DimensionError);
-  const DistanceToInitialization R(3, Scale::from_log(0.0));
+  CHECK_THROWS_AS(DistanceToInitialization<>(0, Scale<>::from_log(0.0)), richflow::DimensionError);
+  CHECK_THROWS_AS(DistanceToInitialization<>(-3, Scale<>::from_log(0.0)), richflow::DimensionError);
+  const DistanceToInitialization<> R(3, Scale<>::from_log(0.0));
   Vector<double> out(3);
   Vector<double> beta = Vector<double>::Zero(2);
   CHECK_THROWS_MATCHES(R.value(beta), richflow::DimensionError, message_contains("beta has 2"));
@@ -293,7 +291,7 @@ TEST_CASE("bad input of R is named") {
     CHECK_THROWS_AS(R.gradient(beta, out), richflow::NonFiniteError);
     CHECK_THROWS_AS(R.nearest_weights(beta), richflow::NonFiniteError);
   }
-  const DistanceToInitialization huge(3, Scale::from_log(800.0));
+  const DistanceToInitialization<> huge(3, Scale<>::from_log(800.0));
   CHECK_THROWS_MATCHES(huge.nearest_weights(Vector<double>::Zero(3)), richflow::ArgumentError,
                        message_contains("log_alpha = 800"));
 }

@@ -48,32 +48,32 @@ TEST_CASE("norms have their textbook values") {
   weights << 1.0, 0.25, 7.0;
   CHECK(richflow::l1_norm(beta) == 7.0);
   CHECK(richflow::l2_norm(beta) == 5.0);
-  CHECK(L1Norm(3).value(beta) == 7.0);
-  CHECK(L2Norm(3).value(beta) == 5.0);
-  CHECK(L1Norm(weights).value(beta) == 4.0);
-  CHECK_THAT(L2Norm(weights).value(beta), near(std::sqrt(13.0), 1e-15, 0.0));
-  CHECK(L1Norm(weights).dimension() == 3);
-  CHECK(L2Norm(weights).dimension() == 3);
+  CHECK(L1Norm<>(3).value(beta) == 7.0);
+  CHECK(L2Norm<>(3).value(beta) == 5.0);
+  CHECK(L1Norm<>(weights).value(beta) == 4.0);
+  CHECK_THAT(L2Norm<>(weights).value(beta), near(std::sqrt(13.0), 1e-15, 0.0));
+  CHECK(L1Norm<>(weights).dimension() == 3);
+  CHECK(L2Norm<>(weights).dimension() == 3);
 
   Vector<double> gradient(3);
-  L1Norm(3).gradient(beta, gradient);
+  L1Norm<>(3).gradient(beta, gradient);
   CHECK(gradient == Eigen::Vector3d(1.0, -1.0, 0.0));
-  L1Norm(weights).gradient(beta, gradient);
+  L1Norm<>(weights).gradient(beta, gradient);
   CHECK(gradient == Eigen::Vector3d(1.0, -0.25, 0.0));
-  L2Norm(3).gradient(beta, gradient);
+  L2Norm<>(3).gradient(beta, gradient);
   CHECK((gradient - Eigen::Vector3d(0.6, -0.8, 0.0)).norm() < 1e-15);
-  L2Norm(3).gradient(Vector<double>::Zero(3), gradient);
+  L2Norm<>(3).gradient(Vector<double>::Zero(3), gradient);
   CHECK(gradient == Eigen::Vector3d::Zero());
 }
 
 TEST_CASE("norms do not overflow or underflow on the way") {
   const Vector<double> pattern = (Vector<double>(2) << 3.0, 4.0).finished();
   for (const double size : {1e-300, 1e-160, 1e160, 1e300}) {
-    CHECK_THAT(L2Norm(2).value(size * pattern), near(5.0 * size, 1e-15, 0.0));
+    CHECK_THAT(L2Norm<>(2).value(size * pattern), near(5.0 * size, 1e-15, 0.0));
     Vector<double> gradient(2);
-    L2Norm(2).gradient(size * pattern, gradient);
+    L2Norm<>(2).gradient(size * pattern, gradient);
     CHECK((gradient - pattern / 5.0).norm() < 1e-15);
-    CHECK_THAT(L1Norm(2).value(size * pattern), near(7.0 * size, 1e-15, 0.0));
+    CHECK_THAT(L1Norm<>(2).value(size * pattern), near(7.0 * size, 1e-15, 0.0));
   }
 }
 
@@ -97,31 +97,31 @@ TEST_CASE("norms are norms and their gradients are derivatives") {
       const double slope = (norm.value(a + h * b) - norm.value(a - h * b)) / (2.0 * h);
       if (h > 1e-8) CHECK_THAT(slope, near(gradient.dot(b), 1e-5, 1e-5));
     };
-    check(L1Norm(d));
-    check(L2Norm(d));
-    check(L1Norm(weights));
-    check(L2Norm(weights));
+    check(L1Norm<>(d));
+    check(L2Norm<>(d));
+    check(L1Norm<>(weights));
+    check(L2Norm<>(weights));
   }
 }
 
 TEST_CASE("bad input of the norms is named") {
-  CHECK_THROWS_AS(L1Norm(0), richflow::DimensionError);
-  CHECK_THROWS_AS(L2Norm(-1), richflow::DimensionError);
-  CHECK_THROWS_AS(L1Norm(Vector<double>()), richflow::DimensionError);
+  CHECK_THROWS_AS(L1Norm<>(0), richflow::DimensionError);
+  CHECK_THROWS_AS(L2Norm<>(-1), richflow::DimensionError);
+  CHECK_THROWS_AS(L1Norm<>(Vector<double>()), richflow::DimensionError);
   Vector<double> weights = Vector<double>::Ones(3);
   for (const double bad : {0.0, -1.0}) {
     weights(1) = bad;
-    CHECK_THROWS_MATCHES(L1Norm(weights), richflow::ArgumentError, message_contains("weights(1)"));
-    CHECK_THROWS_MATCHES(L2Norm(weights), richflow::ArgumentError, message_contains("weights(1)"));
+    CHECK_THROWS_MATCHES(L1Norm<>(weights), richflow::ArgumentError, message_contains("weights(1)"));
+    CHECK_THROWS_MATCHES(L2Norm<>(weights), richflow::ArgumentError, message_contains("weights(1)"));
   }
   weights(1) = std::numeric_limits<double>::quiet_NaN();
-  CHECK_THROWS_AS(L1Norm(weights), richflow::NonFiniteError);
-  CHECK_THROWS_AS(L2Norm(weights), richflow::NonFiniteError);
+  CHECK_THROWS_AS(L1Norm<>(weights), richflow::NonFiniteError);
+  CHECK_THROWS_AS(L2Norm<>(weights), richflow::NonFiniteError);
   Vector<double> out(3);
-  CHECK_THROWS_AS(L1Norm(3).value(Vector<double>::Zero(2)), richflow::DimensionError);
-  CHECK_THROWS_AS(L2Norm(3).value(Vector<double>::Zero(4)), richflow::DimensionError);
-  CHECK_THROWS_AS(L1Norm(2).gradient(Vector<double>::Zero(2), out), richflow::DimensionError);
-  CHECK_THROWS_AS(L2Norm(2).gradient(Vector<double>::Zero(2), out), richflow::DimensionError);
+  CHECK_THROWS_AS(L1Norm<>(3).value(Vector<double>::Zero(2)), richflow::DimensionError);
+  CHECK_THROWS_AS(L2Norm<>(3).value(Vector<double>::Zero(4)), richflow::DimensionError);
+  CHECK_THROWS_AS(L1Norm<>(2).gradient(Vector<double>::Zero(2), out), richflow::DimensionError);
+  CHECK_THROWS_AS(L2Norm<>(2).gradient(Vector<double>::Zero(2), out), richflow::DimensionError);
 }
 
 TEST_CASE("the two scale bounds are the formulas of the theorem") {

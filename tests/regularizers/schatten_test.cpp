@@ -35,15 +35,15 @@ TEST_CASE("Schatten-Q is the hypentropy of the singular values, whatever the bas
   RandomStream random(2);
   for (const double log_mu : {-30.0, -2.0, 0.0, 3.0}) {
     CAPTURE(log_mu);
-    const auto mu = Scale::from_log(log_mu);
+    const auto mu = Scale<>::from_log(log_mu);
     const Vector<double> s = random_positive_vector(random, 3, 0.1, 3.0);
     Matrix<double> M = Matrix<double>::Zero(3, 5);
     M.diagonal() = s;
     const Matrix<double> P = random_orthogonal(random, 3);
     const Matrix<double> Q = random_orthogonal(random, 5);
     const Matrix<double> rotated = P * M * Q;
-    const SchattenHypentropy schatten(3, 5, mu);
-    const auto hypentropy = Hypentropy::uniform(3, mu);
+    const SchattenHypentropy<> schatten(3, 5, mu);
+    const auto hypentropy = Hypentropy<>::uniform(3, mu);
     CHECK(schatten.scale() == mu);
     CHECK_THAT(schatten.value(rotated), near(hypentropy.value(s), 1e-13, 0.0));
     Vector<double> z(3);
@@ -56,7 +56,7 @@ TEST_CASE("Schatten-Q is the hypentropy of the singular values, whatever the bas
 
 TEST_CASE("the gradient of Schatten-Q by differences") {
   RandomStream random(3);
-  const SchattenHypentropy schatten(4, 3, Scale::from_value(0.7));
+  const SchattenHypentropy<> schatten(4, 3, Scale<>::from_value(0.7));
   const Matrix<double> M = random_matrix(random, 4, 3);
   const Matrix<double> E = random_matrix(random, 4, 3);
   const double h = 1e-5;
@@ -70,7 +70,7 @@ TEST_CASE("Schatten-Q goes from the nuclear to the squared Frobenius norm") {
   const Matrix<double> A = random_matrix(random, 4, 4);
   const Matrix<double> B = random_matrix(random, 4, 4);
   const auto ratio = [&](double log_mu) {
-    const SchattenHypentropy schatten(4, 4, Scale::from_log(log_mu));
+    const SchattenHypentropy<> schatten(4, 4, Scale<>::from_log(log_mu));
     return schatten.value(A) / schatten.value(B);
   };
   // Q = sum s^2 / (4 mu^2) (1 - s^2 / (48 mu^4)) there.
@@ -82,9 +82,9 @@ TEST_CASE("Schatten-Q goes from the nuclear to the squared Frobenius norm") {
 }
 
 TEST_CASE("Schatten-Q refuses bad input") {
-  CHECK_THROWS_AS(SchattenHypentropy(0, 3, Scale::from_value(1.0)), DimensionError);
-  CHECK_THROWS_AS(SchattenHypentropy(-2, 3, Scale::from_value(1.0)), DimensionError);
-  const SchattenHypentropy schatten(2, 3, Scale::from_value(1.0));
+  CHECK_THROWS_AS(SchattenHypentropy<>(0, 3, Scale<>::from_value(1.0)), DimensionError);
+  CHECK_THROWS_AS(SchattenHypentropy<>(-2, 3, Scale<>::from_value(1.0)), DimensionError);
+  const SchattenHypentropy<> schatten(2, 3, Scale<>::from_value(1.0));
   CHECK_THROWS_MATCHES(schatten.value(Matrix<double>::Zero(3, 2)), DimensionError, message_contains("M is 3 x 2"));
   Matrix<double> M = Matrix<double>::Zero(2, 3);
   M(1, 2) = std::numeric_limits<double>::quiet_NaN();

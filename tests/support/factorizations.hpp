@@ -35,15 +35,15 @@ inline richflow::MatrixMeasurements<double> random_measurements(richflow::Random
 }
 
 /// Random measurements and labels.
-inline richflow::Dataset random_measured_data(richflow::RandomStream& random, Kind kind,
-                                              const richflow::FactorShape& shape, richflow::Index samples) {
+inline richflow::Dataset<> random_measured_data(richflow::RandomStream& random, Kind kind,
+                                                const richflow::FactorShape& shape, richflow::Index samples) {
   richflow::MatrixMeasurements<double> X = random_measurements(random, kind, shape, samples);
   return {std::move(X), random_vector(random, samples)};
 }
 
 /// General measurements: row n of X is vec(X_n).
-inline richflow::Dataset dense_data(const richflow::FactorShape& shape, const richflow::Matrix<double>& X,
-                                    const richflow::Vector<double>& y) {
+inline richflow::Dataset<> dense_data(const richflow::FactorShape& shape, const richflow::Matrix<double>& X,
+                                      const richflow::Vector<double>& y) {
   return {richflow::MatrixMeasurements<double>::dense(shape.rows(), shape.cols(), X), y};
 }
 
@@ -53,7 +53,7 @@ inline richflow::Matrix<double> measurement_matrix(const richflow::MatrixMeasure
 }
 
 /// vec(X_n) in row n.
-inline richflow::Matrix<double> measurement_rows(const richflow::Dataset& data) {
+inline richflow::Matrix<double> measurement_rows(const richflow::Dataset<>& data) {
   using namespace richflow;
   const MatrixMeasurements<double>& X = data.measurements();
   Matrix<double> rows(X.num_measurements(), X.rows() * X.cols());

@@ -44,7 +44,7 @@ inline richflow::Vector<double> random_positive_vector(richflow::RandomStream& r
 }
 
 /// X and y of independent standard normal numbers.
-inline richflow::Dataset gaussian_data(richflow::RandomStream& random, richflow::Index n, richflow::Index d) {
+inline richflow::Dataset<> gaussian_data(richflow::RandomStream& random, richflow::Index n, richflow::Index d) {
   richflow::Matrix<double> X = random_matrix(random, n, d);
   return {std::move(X), random_vector(random, n)};
 }

@@ -100,7 +100,7 @@ inline std::vector<std::string> columns(richflow::Index d) {
 }
 
 /// The data of the tables limit_*.csv and trajectory_squared.csv.
-inline richflow::Dataset reference_data() {
+inline richflow::Dataset<> reference_data() {
   return {reference_matrix("limit_X.csv", columns(9)), reference_matrix("limit_y.csv", {"y"})};
 }
 

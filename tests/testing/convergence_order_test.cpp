@@ -11,7 +11,7 @@ using namespace test_support;
 TEST_CASE("the measured order is that of the method, also of a user's stepper") {
   const Decay problem = decay({1.0, 2.0});
   const Vector<double> y0 = Vector<double>::Ones(2);
-  const TimeSpan span{0.0, 1.0};
+  const TimeSpan<> span{0.0, 1.0};
   const auto order = [&](const auto& stepper) {
     return testing::convergence_study(problem, y0, span, stepper, problem.exact(1.0, y0), 32, 3).finest_order();
   };
@@ -48,7 +48,7 @@ TEST_CASE("the interpolant's order is measured by its local error") {
 TEST_CASE("a study refuses what makes no sense") {
   const Decay problem = decay({1.0});
   const Vector<double> y0 = Vector<double>::Ones(1);
-  const TimeSpan span{0.0, 1.0};
+  const TimeSpan<> span{0.0, 1.0};
   CHECK_THROWS_MATCHES(testing::convergence_study(problem, y0, span, Euler{}, y0, 0, 2), ArgumentError,
                        message_contains("first_steps"));
   CHECK_THROWS_MATCHES(testing::convergence_study(problem, y0, span, Euler{}, y0, 4, 0), ArgumentError,

@@ -60,7 +60,7 @@ struct Faulty : SquaredDiagonalNet<double> {
     if (fault == Fault::wrong_beta) out *= 1.0 + 1e-8;
   }
   [[nodiscard]] Vector<double> invariant(ConstVectorRef<double> w) const {
-    return fault == Fault::wrong_invariant ? Vector<double>(w.head(input_dimension()) + w.tail(input_dimension()))
+    return fault == Fault::wrong_invariant ? Vector<double>(w.head(num_inputs()) + w.tail(num_inputs()))
                                            : Base::invariant(w);
   }
 };
@@ -81,8 +81,7 @@ enum class EvaluationFault {
 class FaultyEvaluation final : public AnyEvaluation<double> {
  public:
   FaultyEvaluation(Evaluation<double> inner, EvaluationFault fault)
-      : AnyEvaluation<double>(
-            {inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+      : AnyEvaluation<double>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.num_inputs()}),
         inner_(std::move(inner)),
         fault_(fault) {}
 
@@ -200,7 +199,7 @@ TEST_CASE("each fault of an evaluation fails the check that is about it") {
   CHECK(fails(EvaluationFault::shares_state, "two evaluations are independent"));
 
   RandomStream random(132);
-  const auto data = Dataset::with_outputs(random_matrix(random, 3, 4), random_matrix(random, 3, 2));
+  const auto data = Dataset<>::with_outputs(random_matrix(random, 3, 4), random_matrix(random, 3, 2));
   const auto report = testing::model_battery(WrongDegree{}, data, 133);
   CHECK(failed(report, "homogeneity is the degree in w"));
   CHECK(failed(report, "unit_square_norms is a sum of squares"));

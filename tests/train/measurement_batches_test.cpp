@@ -53,11 +53,11 @@ Matrix<double> completion_by_loop(Matrix<double> U, Matrix<double> V, const std:
 }  // namespace
 
 TEST_CASE("SGD on matrix completion takes batches of entries: against its own plain loop") {
-  const MatrixCompletion problem = matrix_completion({.rows = 6, .cols = 5, .num_observed = 20, .seed = 2});
-  const Dataset& data = problem.observations.dataset;
+  const MatrixCompletion<> problem = matrix_completion({.rows = 6, .cols = 5, .num_observed = 20, .seed = 2});
+  const Dataset<>& data = problem.observations.dataset;
   const MatrixFactorization<double> model(6, 5, 3);
   RandomStream random(401);
-  const Vector<double> w0 = model.initial_parameters(random, Scale::from_value(0.4));
+  const Vector<double> w0 = model.initial_parameters(random, Scale<>::from_value(0.4));
   const Matrix<double> F = model.stack(w0);
   for (const Index batch_size : {1, 3, 8, 20})
     for (const double momentum : {0.0, 0.7}) {

@@ -38,17 +38,17 @@ LabelledDataset<double> clusters(Index n, double spread, std::uint64_t seed = 60
     labels[i] = static_cast<int>(random.uniform_integer(3));
     features(labels[i], i) += 1.0;
   }
-  return {std::move(features), std::move(labels), 3};
+  return LabelledDataset<double>::from_columns(std::move(features), std::move(labels), 3);
 }
 
 /// The mean gradient of softmax regression by its definition.
 Matrix<double> softmax_gradient(const Matrix<double>& W, const LabelledDataset<double>& data) {
   Matrix<double> gradient = Matrix<double>::Zero(W.rows(), W.cols());
   for (Index n = 0; n < data.num_samples(); ++n) {
-    Vector<double> p = (W.transpose() * data.features().col(n)).array().exp();
+    Vector<double> p = (W.transpose() * data.columns().col(n)).array().exp();
     p /= p.sum();
     p[data.labels()[n]] -= 1.0;
-    gradient += data.features().col(n) * p.transpose() / static_cast<double>(data.num_samples());
+    gradient += data.columns().col(n) * p.transpose() / static_cast<double>(data.num_samples());
   }
   return gradient;
 }
@@ -60,7 +60,7 @@ struct Wrapped {
 
   Wrapped(Index d, Index num_outputs) : inner(d, num_outputs) {}
   Index num_parameters() const { return inner.num_parameters(); }
-  Index input_dimension() const { return inner.input_dimension(); }
+  Index num_inputs() const { return inner.num_inputs(); }
   Index num_outputs() const { return inner.num_outputs(); }
   void predict(ConstVectorRef<double> w, ConstMatrixRef<double> X, MatrixRef<double> F) const {
     inner.predict(w, X, F);
@@ -128,8 +128,7 @@ struct Counted : Wrapped {
 class PlainEvaluation final : public AnyEvaluation<double> {
  public:
   explicit PlainEvaluation(Evaluation<double> inner)
-      : AnyEvaluation<double>(
-            {inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension()}),
+      : AnyEvaluation<double>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.num_inputs()}),
         inner_(std::move(inner)) {}
 
   std::unique_ptr<AnyEvaluation<double>> clone() const override { return std::make_unique<PlainEvaluation>(*this); }
@@ -237,7 +236,7 @@ TEST_CASE("SGD learns separable data to full accuracy, by network, tangent model
   };
   RandomStream random(603);
   const ReluNetwork<double> net(3, {20}, true, 3);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
   check(net, w0);
   check(Linearized<ReluNetwork<double>>(net, w0), w0);
   check(LinearClassifier<double>(3, 3), Vector<double>::Zero(9));
@@ -249,7 +248,7 @@ TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that wa
   const auto data = clusters(50, 0.4);
   const ReluNetwork<double> net(3, {8}, false, 3);
   RandomStream random(604);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
   for (const double momentum : {0.0, 0.9}) {
     SgdOptions<double> options;
     options.step = 0.05;
@@ -288,7 +287,7 @@ TEST_CASE("a trainer in the middle of an epoch can be copied, run on, or made to
   const auto data = clusters(50, 0.4);
   const ReluNetwork<double> net(3, {8}, false, 3);
   RandomStream random(606);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
   SgdOptions<double> options;
   options.step = 0.05;
   options.batch_size = 16;
@@ -308,7 +307,7 @@ TEST_CASE("SGD gives the same bit for bit on any number of threads, and where mo
   const auto data = clusters(50, 0.4);
   const ReluNetwork<double> net(3, {1100}, true, 3);
   RandomStream random(607);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
   for (const double momentum : {0.0, 0.5}) {
     SgdOptions<double> options;
     options.step = 0.01;
@@ -384,7 +383,7 @@ TEST_CASE("a diverging step is detected, and the search goes on to one that lear
   const auto data = clusters(40, 0.4);
   const ReluNetwork<double> net(3, {16}, false, 3);
   RandomStream random(605);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(2.0));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(2.0));
   SgdOptions<double> options;
   options.batch_size = 8;
   options.max_epochs = 50;
@@ -441,7 +440,7 @@ TEST_CASE("steps that all kill the model tie, and the search goes on below them"
 
 TEST_CASE("parameters that the last batch of a run has destroyed are not its result") {
   const auto unit = clusters(40, 0.4);
-  const LabelledDataset<double> data(1e5 * unit.features(), unit.labels(), 3);
+  const LabelledDataset<double> data(1e5 * unit.X(), unit.labels(), 3);
   SgdOptions<double> options;
   options.batch_size = 40;
   options.max_epochs = 1;
@@ -586,7 +585,7 @@ TEST_CASE("SGD refuses bad input, naming it") {
 
 TEST_CASE("SGD in the regression setting is its own loop, for the squared diagonal net and K outputs") {
   RandomStream random(61);
-  const auto check = [&](const auto& model, const Dataset& data, const Vector<double>& w0, double momentum) {
+  const auto check = [&](const auto& model, const Dataset<>& data, const Vector<double>& w0, double momentum) {
     SgdOptions<double> options;
     options.step = 2e-3;
     options.batch_size = 4;  // the last batch has 2 samples
@@ -631,13 +630,13 @@ TEST_CASE("SGD in the regression setting is its own loop, for the squared diagon
     const Score all = evaluate(model, result.w, data);
     CHECK_THAT(result.final.loss, near(all.loss, 1e-13, 0.0));
   };
-  const Dataset data = gaussian_data(random, 10, 7);
+  const Dataset<> data = gaussian_data(random, 10, 7);
   const SquaredDiagonalNet<double> net(7);
-  check(net, data, net.initial_parameters(Scale::from_value(0.5)), 0.0);
-  check(net, data, net.initial_parameters(Scale::from_value(0.5)), 0.8);
+  check(net, data, net.initial_parameters(Scale<>::from_value(0.5)), 0.0);
+  check(net, data, net.initial_parameters(Scale<>::from_value(0.5)), 0.8);
   const ReluNetwork<double> two(7, {5}, true, 2);
-  const auto many = Dataset::with_outputs(data.X(), random_matrix(random, 10, 2));
-  check(two, many, two.initial_parameters(random, Scale::from_value(1.0)), 0.0);
+  const auto many = Dataset<>::with_outputs(data.X(), random_matrix(random, 10, 2));
+  check(two, many, two.initial_parameters(random, Scale<>::from_value(1.0)), 0.0);
 
   // Fits, with a step that is searched, and goes on from a file.
   const test_support::TemporaryFolder folder;
@@ -645,7 +644,7 @@ TEST_CASE("SGD in the regression setting is its own loop, for the squared diagon
   options.batch_size = 5;
   options.max_epochs = 4000;
   options.stop_loss = 1e-6;
-  const Vector<double> w0 = net.initial_parameters(Scale::from_value(0.5));
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.5));
   const Dataset fewer(data.X().topRows(5), data.y().head(5));
   options.step = search_step(net, fewer, w0, options, StepSearchOptions<double>{}).step;
   const auto fitted = Sgd(net, fewer, w0, options).run();
@@ -665,7 +664,7 @@ TEST_CASE("SGD in the regression setting is its own loop, for the squared diagon
 
 TEST_CASE("automatic, unbiased and factorized models train too") {
   RandomStream random(62);
-  const auto fits = [&](const auto& model, const Dataset& data, const Vector<double>& w0, double step) {
+  const auto fits = [&](const auto& model, const Dataset<>& data, const Vector<double>& w0, double step) {
     SgdOptions<double> options;
     options.step = step;
     options.batch_size = 2;
@@ -675,13 +674,13 @@ TEST_CASE("automatic, unbiased and factorized models train too") {
     CAPTURE(result.message);
     CHECK(result.status == Status::tolerance_reached);
   };
-  const Dataset data = gaussian_data(random, 4, 2);
+  const Dataset<> data = gaussian_data(random, 4, 2);
   fits(Autodiff(TanhUnits{}), data, random_vector(random, 12), 0.05);
   const ReluNetwork<double> net(2, {20}, true);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
   fits(Unbiased(net, w0), data, w0, 0.02);
   const MatrixFactorization<double> product(3, 3, 3);
-  const Dataset rows = gaussian_data(random, 4, 9);
+  const Dataset<> rows = gaussian_data(random, 4, 9);
   const Dataset measured(MatrixMeasurements<double>::dense(3, 3, rows.X()), rows.y());
   fits(product, measured, random_vector(random, 18), 0.005);
 }

@@ -29,15 +29,15 @@ namespace {
 using StochasticNet = SquaredDiagonalNet<double>;
 constexpr Index features = 9;
 
-Dataset stochastic_data(std::uint64_t seed, Index n = 7) {
+Dataset<> stochastic_data(std::uint64_t seed, Index n = 7) {
   RandomStream random(seed);
   return gaussian_data(random, n, features);
 }
 
-Vector<double> stochastic_start() { return StochasticNet(features).initial_parameters(Scale::from_value(0.3)); }
+Vector<double> stochastic_start() { return StochasticNet(features).initial_parameters(Scale<>::from_value(0.3)); }
 
 /// The gradient of the plain sum over some samples, by its definition.
-Vector<double> sum_gradient(const Dataset& data, const Vector<double>& w, const std::vector<Index>& samples,
+Vector<double> sum_gradient(const Dataset<>& data, const Vector<double>& w, const std::vector<Index>& samples,
                             const std::vector<double>& noise = {}) {
   Vector<double> g = Vector<double>::Zero(features);
   for (std::size_t b = 0; b < samples.size(); ++b) {
@@ -68,14 +68,14 @@ LabelledDataset<double> three_classes(Index n) {
   Matrix<double> points = random_matrix(random, 4, n);
   Vector<int> labels(n);
   for (Index i = 0; i < n; ++i) labels[i] = static_cast<int>(random.uniform_integer(3));
-  return {std::move(points), std::move(labels), 3};
+  return LabelledDataset<double>::from_columns(std::move(points), std::move(labels), 3);
 }
 
 }  // namespace
 
 TEST_CASE("mini-batches without replacement: each sample once per epoch, sums or means") {
   for (const Index size : {1, 2, 3, 7}) {
-    const Dataset data = stochastic_data(950 + static_cast<std::uint64_t>(size));
+    const Dataset<> data = stochastic_data(950 + static_cast<std::uint64_t>(size));
     const double h = 1e-3;
     Vector<double> w = stochastic_start();
     Vector<double> mean = w;
@@ -88,7 +88,7 @@ TEST_CASE("mini-batches without replacement: each sample once per epoch, sums or
     CHECK(problem.steps_per_epoch() == (7 + size - 1) / size);
     const auto run = integrate(problem, stochastic_start(), Epochs{4}, Descent{}, ConstantStep{h});
     CHECK(run.step == 4 * problem.steps_per_epoch());
-    CHECK((run.y - w).norm() <= 1e-13 * w.norm());
+    CHECK((run.w - w).norm() <= 1e-13 * w.norm());
     const StochasticGradient of_means(StochasticNet(features), data, {.batch_size = size, .mean = true, .seed = 5});
     const auto means = integrate(of_means, stochastic_start(), Epochs{4}, Descent{}, ConstantStep{h});
     CHECK((means.y - mean).norm() <= 1e-13 * mean.norm());
@@ -96,7 +96,7 @@ TEST_CASE("mini-batches without replacement: each sample once per epoch, sums or
 }
 
 TEST_CASE("samples drawn with replacement: unbiased, and the same for the same seed") {
-  const Dataset data = stochastic_data(960);
+  const Dataset<> data = stochastic_data(960);
   const Vector<double> w = stochastic_start();
   std::vector<Index> all(7);
   std::iota(all.begin(), all.end(), Index(0));
@@ -130,7 +130,7 @@ TEST_CASE("samples drawn with replacement: unbiased, and the same for the same s
 }
 
 TEST_CASE("label noise and gradient noise by their definitions") {
-  const Dataset data = stochastic_data(961);
+  const Dataset<> data = stochastic_data(961);
   const double h = 1e-3;
   const double delta = 0.7;
   SECTION("fresh normal noise on all labels of a step") {
@@ -146,7 +146,7 @@ TEST_CASE("label noise and gradient noise by their definitions") {
     const StochasticGradient problem(StochasticNet(features), data, {.label_noise = delta, .seed = 8});
     CHECK(problem.steps_per_epoch() == 1);
     const auto run = integrate(problem, stochastic_start(), Steps{30}, Descent{}, ConstantStep{h});
-    CHECK((run.y - w).norm() <= 1e-13 * w.norm());
+    CHECK((run.w - w).norm() <= 1e-13 * w.norm());
     // The problem itself has none.
     CHECK(
         std::abs(problem.loss(w) -
@@ -169,7 +169,7 @@ TEST_CASE("label noise and gradient noise by their definitions") {
                                       .noise = [](RandomStream& r) { return r.uniform() < 0.5 ? -1.0 : 1.0; },
                                       .seed = 9});
     const auto run = integrate(problem, stochastic_start(), Epochs{5}, Descent{}, ConstantStep{h});
-    CHECK((run.y - w).norm() <= 1e-13 * w.norm());
+    CHECK((run.w - w).norm() <= 1e-13 * w.norm());
   }
   SECTION("on the gradient") {
     Vector<double> w = stochastic_start();
@@ -181,12 +181,12 @@ TEST_CASE("label noise and gradient noise by their definitions") {
     }
     const StochasticGradient problem(StochasticNet(features), data, {.gradient_noise = 0.2, .seed = 10});
     const auto run = integrate(problem, stochastic_start(), Steps{30}, Descent{}, ConstantStep{h});
-    CHECK((run.y - w).norm() <= 1e-13 * w.norm());
+    CHECK((run.w - w).norm() <= 1e-13 * w.norm());
   }
 }
 
 TEST_CASE("as a vector field it is the gradient flow of all data, a batch at a time") {
-  const Dataset data = stochastic_data(962, 600);
+  const Dataset<> data = stochastic_data(962, 600);
   const StochasticNet net(features);
   const GradientFlow flow(net, data);
   const StochasticGradient problem(net, data, {.batch_size = 1});
@@ -220,10 +220,10 @@ TEST_CASE("descent on means of classes makes the steps of Sgd, and momentum too"
 TEST_CASE("mini-batch runs do not depend on the number of threads") {
   RandomStream random(964);
   const Matrix<double> points = random_matrix(random, 40, 3);
-  const Dataset data = Dataset::with_outputs(points, random_matrix(random, 40, 2));
+  const Dataset<> data = Dataset<>::with_outputs(points, random_matrix(random, 40, 2));
   // Wide enough for its layers to be shared.
   const ReluNetwork<double> net(3, {600}, false, 2);
-  const Vector<double> w0 = net.initial_parameters(random, Scale::from_value(1.0));
+  const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
   const auto run = [&](int threads) {
     const StochasticGradient problem(net, data, {.batch_size = 16, .mean = true}, SquaredLoss<double>{},
                                      ParallelOptions{threads});
@@ -235,7 +235,7 @@ TEST_CASE("mini-batch runs do not depend on the number of threads") {
 }
 
 TEST_CASE("weight decay on mini-batches") {
-  const Dataset data = stochastic_data(965);
+  const Dataset<> data = stochastic_data(965);
   const double h = 1e-3;
   const double lambda = 0.3;
   Vector<double> w = stochastic_start();
@@ -245,11 +245,11 @@ TEST_CASE("weight decay on mini-batches") {
   const StochasticGradient problem(StochasticNet(features), data, {.batch_size = 2, .seed = 5});
   const auto run =
       integrate(WithWeightDecay(problem, lambda), stochastic_start(), Epochs{4}, Descent{}, ConstantStep{h});
-  CHECK((run.y - w).norm() <= 1e-13 * w.norm());
+  CHECK((run.w - w).norm() <= 1e-13 * w.norm());
 }
 
 TEST_CASE("a stochastic problem refuses what makes no sense") {
-  const Dataset data = stochastic_data(966);
+  const Dataset<> data = stochastic_data(966);
   const StochasticNet net(features);
   const auto refuses = [&](const Sampling<double>& sampling, const std::string& part) {
     CHECK_THROWS_MATCHES(StochasticGradient(net, data, sampling), ArgumentError, message_contains(part));
@@ -269,7 +269,7 @@ TEST_CASE("a stochastic problem refuses what makes no sense") {
 }
 
 TEST_CASE("the step search serves every rule") {
-  const Dataset data = stochastic_data(967);
+  const Dataset<> data = stochastic_data(967);
   const StochasticGradient problem(StochasticNet(features), data, {.batch_size = 2, .seed = 5});
   const auto check_search = [&](const auto& rule) {
     const StepSearchOptions<double> ladder{
@@ -282,7 +282,7 @@ TEST_CASE("the step search serves every rule") {
       least = std::min(least, trial.loss);
       if (!std::isfinite(trial.loss)) continue;
       const auto run = integrate(problem, stochastic_start(), Epochs{20}, rule, ConstantStep{trial.step});
-      CHECK(problem.loss(run.y) == trial.loss);
+      CHECK(problem.loss(run.w) == trial.loss);
       if (trial.step == found.step) CHECK(trial.loss == least);
     }
   };

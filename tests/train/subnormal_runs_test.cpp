@@ -64,7 +64,7 @@ template <class M>
 void check_training(const M& model, Vector<float> w, float scale, float step) {
   RandomStream random(71);
   const Index count = 8;
-  Matrix<float> X(count, model.input_dimension());
+  Matrix<float> X(count, model.num_inputs());
   for (Index i = 0; i < X.size(); ++i) X.data()[i] = static_cast<float>(random.normal());
   w *= scale;
   auto at = model.make_evaluation(count);
@@ -77,7 +77,7 @@ void check_training(const M& model, Vector<float> w, float scale, float step) {
     F.row(n).maxCoeff(&best);
     labels[n] = static_cast<int>(n == 0 ? (best + 1) % model.num_outputs() : best);
   }
-  const LabelledDataset<float> data(Matrix<float>(X.transpose()), labels, model.num_outputs());
+  const LabelledDataset<float> data(X, labels, model.num_outputs());
   SgdOptions<float> options;
   options.step = step;  // jumps beyond, to margins whose softmax underflows
   options.momentum = 0.9F;
@@ -147,9 +147,9 @@ TEST_CASE("the gradients of losses of margins have no subnormal numbers") {
 TEST_CASE("training leaves no subnormal numbers in weights, velocities and gradients") {
   RandomStream random(72);
   const ReluNetwork<float> relu(6, {12, 8}, true, 3);
-  check_training(relu, relu.initial_parameters(random, BasicScale<float>::from_value(1)), 1.0F, 0.1F);
+  check_training(relu, relu.initial_parameters(random, Scale<float>::from_value(1)), 1.0F, 0.1F);
   const ConvNetwork<float> conv({1, 4, 4}, "3-M-FC", 3);
-  check_training(conv, conv.initial_parameters(random, BasicScale<float>::from_value(1)), 10.0F, 0.1F);
+  check_training(conv, conv.initial_parameters(random, Scale<float>::from_value(1)), 10.0F, 0.1F);
   const LinearClassifier<float> linear(6, 3);
   check_training(
       linear,
@@ -165,7 +165,7 @@ TEST_CASE(
     "flows of tiny units leave no subnormal numbers; observers, events and what is saved keep the caller's mode") {
   RandomStream random(73);
   const Index d = 12;
-  const BasicDataset<float> data(random_matrix(random, 5, d).cast<float>(), random_vector(random, 5).cast<float>());
+  const Dataset<float> data(random_matrix(random, 5, d).cast<float>(), random_vector(random, 5).cast<float>());
   const SquaredDiagonalNet<float> net(d);
   const GradientFlow flow(net, data);
   // u v stays alpha^2 = 1e-60 along the flow: where one grows to 1 the other leaves the normal numbers.
@@ -195,14 +195,14 @@ TEST_CASE(
     keeps_mode();
     return t;
   };
-  const auto run = integrate(flow, w0, BasicTimeSpan<float>{0, 60}, DormandPrince{},
-                             BasicPiController<float>{.tolerance = {.relative = 1e-3F, .absolute = 0.0F}}, options);
+  const auto run = integrate(flow, w0, TimeSpan<float>{0, 60}, DormandPrince{},
+                             PiController<float>{.tolerance = {.relative = 1e-3F, .absolute = 0.0F}}, options);
   INFO(run);
   REQUIRE(run.status == Status::reached_end);
-  CHECK(run.y.cwiseAbs().maxCoeff() > 0.1F);
+  CHECK(run.w.cwiseAbs().maxCoeff() > 0.1F);
   CHECK(keeps);
   CHECK(SubnormalMode::of_this_thread() == SubnormalMode::keep());
-  if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.y) == 0);
+  if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.w) == 0);
 }
 
 TEST_CASE("completion at a tiny scale leaves no subnormal numbers") {
@@ -215,7 +215,7 @@ TEST_CASE("completion at a tiny scale leaves no subnormal numbers") {
   const auto run = integrate_to_loss(flow, w0, 1e-12, 1e-6);
   INFO(run);
   REQUIRE(run.ok());
-  if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.y) == 0);
+  if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.w) == 0);
 }
 
 TEST_CASE("the cells of a sweep have the caller's mode, and the library's loops in them flush") {
@@ -223,12 +223,12 @@ TEST_CASE("the cells of a sweep have the caller's mode, and the library's loops 
   const auto cell = [](const Cell&) -> NamedNumbers {
     const bool keeps = SubnormalMode::of_this_thread() == SubnormalMode::keep();
     RandomStream random(75);
-    const BasicDataset<float> data(random_matrix(random, 3, 8).cast<float>(), random_vector(random, 3).cast<float>());
+    const Dataset<float> data(random_matrix(random, 3, 8).cast<float>(), random_vector(random, 3).cast<float>());
     const SquaredDiagonalNet<float> net(8);
     const GradientFlow flow(net, data);
-    const auto run = integrate(flow, Vector<float>::Constant(16, 1e-30F), BasicTimeSpan<float>{0, 60}, DormandPrince{},
-                               BasicPiController<float>{.tolerance = {.relative = 1e-3F, .absolute = 0.0F}});
-    return {{"keeps", keeps ? 1.0 : 0.0}, {"subnormals", static_cast<double>(count_subnormal(run.require_ok().y))}};
+    const auto run = integrate(flow, Vector<float>::Constant(16, 1e-30F), TimeSpan<float>{0, 60}, DormandPrince{},
+                               PiController<float>{.tolerance = {.relative = 1e-3F, .absolute = 0.0F}});
+    return {{"keeps", keeps ? 1.0 : 0.0}, {"subnormals", static_cast<double>(count_subnormal(run.require_ok().w))}};
   };
   const SweepResult result = run_sweep(sweep, cell, {}, ThreadExecutor{{.threads = 3}}).require_ok();
   for (const double keeps : result.values("keeps")) CHECK(keeps == 1.0);

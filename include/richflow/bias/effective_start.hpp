@@ -56,8 +56,8 @@ namespace richflow {
 /// Sees every step of one run from the first on, resumed runs included; with IntegrateOptions::checkpoint it is kept in
 /// the file of the run. Refers to the data, which must outlive it. Cost of a step: O(B) for the residuals of a batch of
 /// B and one pass over the weights; of `start()`: O(N d).
-template <class S>
-class BasicEffectiveStart : public Result<BasicEffectiveStart<S>> {
+template <class S = double>
+class EffectiveStart : public Result<EffectiveStart<S>> {
  public:
   /// Number type.
   using Scalar = S;
@@ -65,16 +65,16 @@ class BasicEffectiveStart : public Result<BasicEffectiveStart<S>> {
   /// Of runs that begin at the weights w0, P entries. Throws DimensionError where net, data and w0 do not fit or y has
   /// more than one column, ArgumentError where a weight is zero, not finite or, at odd depth, negative.
   template <int depth>
-  BasicEffectiveStart(const DiagonalNet<S, depth>& net, const BasicDataset<S>& data, Vector<S> w0)
-      : BasicEffectiveStart(net.homogeneity(), false, net.input_dimension(), data, std::move(w0)) {}
-  BasicEffectiveStart(const TwoLayerDiagonalNet<S>& net, const BasicDataset<S>& data, Vector<S> w0)
-      : BasicEffectiveStart(2, true, net.input_dimension(), data, std::move(w0)) {}
+  EffectiveStart(const DiagonalNet<S, depth>& net, const Dataset<S>& data, Vector<S> w0)
+      : EffectiveStart(net.homogeneity(), false, net.num_inputs(), data, std::move(w0)) {}
+  EffectiveStart(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data, Vector<S> w0)
+      : EffectiveStart(2, true, net.num_inputs(), data, std::move(w0)) {}
   /// Of runs that begin at `net.initial_parameters(start)`.
   template <class Net>
-  BasicEffectiveStart(const Net& net, const BasicDataset<S>& data, const BasicStart<S>& start)
-      : BasicEffectiveStart(net, data, net.initial_parameters(start)) {}
+  EffectiveStart(const Net& net, const Dataset<S>& data, const Start<S>& start)
+      : EffectiveStart(net, data, net.initial_parameters(start)) {}
   template <class Net, class W>
-  BasicEffectiveStart(const Net&, const BasicDataset<S>&&, const W&) = delete;
+  EffectiveStart(const Net&, const Dataset<S>&&, const W&) = delete;
 
   /// Takes in a step. Throws ArgumentError where the first step is not one of this net on these data from w0.
   Action operator()(const StepView<S>& view);
@@ -88,9 +88,9 @@ class BasicEffectiveStart : public Result<BasicEffectiveStart<S>> {
 
   /// `(alpha A_+, alpha A_-)` as a biased start; its scale is their geometric mean. Throws ConvergenceError unless
   /// `ok()`.
-  [[nodiscard]] BasicStart<S> start() const;
+  [[nodiscard]] Start<S> start() const;
   /// The data with the labels that the run has reached, `X beta(T)`.
-  [[nodiscard]] BasicDataset<S> reached() const { return {data_->X(), data_->X() * beta()}; }
+  [[nodiscard]] Dataset<S> reached() const { return {data_->X(), data_->X() * beta()}; }
   /// beta(T), d.
   [[nodiscard]] Vector<S> beta() const;
 
@@ -119,7 +119,7 @@ class BasicEffectiveStart : public Result<BasicEffectiveStart<S>> {
     std::string message = {};  ///< why there are none
   };
 
-  BasicEffectiveStart(Index depth, bool has_two_layers, Index d, const BasicDataset<S>& data, Vector<S> w0);
+  EffectiveStart(Index depth, bool has_two_layers, Index d, const Dataset<S>& data, Vector<S> w0);
 
   [[nodiscard]] Logs logs() const;
   [[nodiscard]] std::string message_of_logs() const { return problem_.empty() ? logs().message : problem_; }
@@ -154,7 +154,7 @@ class BasicEffectiveStart : public Result<BasicEffectiveStart<S>> {
   Index depth_;
   bool has_two_layers_;
   Index d_;
-  const BasicDataset<S>* data_;
+  const Dataset<S>* data_;
   Vector<S> w_;
   Vector<S> sum_ = {};         // over steps of gain h G / c, N
   Vector<S> correction_ = {};  // what its additions have lost
@@ -165,12 +165,14 @@ class BasicEffectiveStart : public Result<BasicEffectiveStart<S>> {
   std::string problem_ = {};
 };
 
+template <class Net, class S, class W>
+EffectiveStart(const Net&, const Dataset<S>&, const W&) -> EffectiveStart<S>;
+
 template <class S>
-BasicEffectiveStart<S>::BasicEffectiveStart(Index depth, bool has_two_layers, Index d, const BasicDataset<S>& data,
-                                            Vector<S> w0)
+EffectiveStart<S>::EffectiveStart(Index depth, bool has_two_layers, Index d, const Dataset<S>& data, Vector<S> w0)
     : depth_(depth), has_two_layers_(has_two_layers), d_(d), data_(&data), w_(std::move(w0)) {
-  require<DimensionError>(data.dimension() == d, "the net has d = ", d, " features where the data have ",
-                          data.dimension());
+  require<DimensionError>(data.num_inputs() == d, "the net has d = ", d, " features where the data have ",
+                          data.num_inputs());
   (void)data.X();
   require_size("y", data.y().size(), data.num_samples());
   require_size("w0", w_.size(), (has_two_layers ? 4 : 2) * d);
@@ -186,7 +188,7 @@ BasicEffectiveStart<S>::BasicEffectiveStart(Index depth, bool has_two_layers, In
 }
 
 template <class S>
-Action BasicEffectiveStart<S>::operator()(const StepView<S>& view) {
+Action EffectiveStart<S>::operator()(const StepView<S>& view) {
   if (problem_.empty()) problem_ = objection(view);
   step_ = view.step;
   if (problem_.empty()) {
@@ -201,7 +203,7 @@ Action BasicEffectiveStart<S>::operator()(const StepView<S>& view) {
 }
 
 template <class S>
-std::string BasicEffectiveStart<S>::objection(const StepView<S>& view) const {
+std::string EffectiveStart<S>::objection(const StepView<S>& view) const {
   using detail::concat;
   if (view.step != step_ + 1)
     return concat("the observer has seen ", step_, " steps where the run has made ", view.step - 1,
@@ -228,14 +230,14 @@ std::string BasicEffectiveStart<S>::objection(const StepView<S>& view) const {
 }
 
 template <class S>
-S BasicEffectiveStart<S>::gradient_at(const StepResiduals<S>& seen, Index i) const {
+S EffectiveStart<S>::gradient_at(const StepResiduals<S>& seen, Index i) const {
   S sum(0);
   for (Index b = 0; b < seen.size; ++b) sum += data_->X()(seen.samples ? seen.samples[b] : b, i) * seen.slopes[b];
   return seen.weight * sum;
 }
 
 template <class S>
-void BasicEffectiveStart<S>::check_first_step(const StepResiduals<S>& seen, const Vector<S>& w) const {
+void EffectiveStart<S>::check_first_step(const StepResiduals<S>& seen, const Vector<S>& w) const {
   using std::abs;
   using std::pow;
   Vector<S> slope(w.size());
@@ -263,7 +265,7 @@ void BasicEffectiveStart<S>::check_first_step(const StepResiduals<S>& seen, cons
 }
 
 template <class S>
-void BasicEffectiveStart<S>::add(const StepResiduals<S>& seen, S decay_factor) {
+void EffectiveStart<S>::add(const StepResiduals<S>& seen, S decay_factor) {
   using std::abs;
   using std::pow;
   if (decay_factor != S(1) && p() > 0) {
@@ -283,7 +285,7 @@ void BasicEffectiveStart<S>::add(const StepResiduals<S>& seen, S decay_factor) {
 }
 
 template <class S>
-void BasicEffectiveStart<S>::watch(const StepResiduals<S>& seen, S decay_factor, Index step, const Vector<S>& w) {
+void EffectiveStart<S>::watch(const StepResiduals<S>& seen, S decay_factor, Index step, const Vector<S>& w) {
   using std::sqrt;
   const S smallest = w.cwiseAbs().minCoeff();
   // Products of two smaller ones may underflow.
@@ -296,7 +298,7 @@ void BasicEffectiveStart<S>::watch(const StepResiduals<S>& seen, S decay_factor,
 }
 
 template <class S>
-void BasicEffectiveStart<S>::count_sign_changes(Index step, const Vector<S>& w) {
+void EffectiveStart<S>::count_sign_changes(Index step, const Vector<S>& w) {
   for (Index j = 0; j < w.size(); ++j) {
     if (w[j] == S(0) || w_[j] == S(0) || (w[j] < S(0)) == (w_[j] < S(0))) continue;
     ++sign_changes_;
@@ -308,8 +310,7 @@ void BasicEffectiveStart<S>::count_sign_changes(Index step, const Vector<S>& w) 
 }
 
 template <class S>
-void BasicEffectiveStart<S>::follow_small(const StepResiduals<S>& seen, S decay_factor, Index step,
-                                          const Vector<S>& w) {
+void EffectiveStart<S>::follow_small(const StepResiduals<S>& seen, S decay_factor, Index step, const Vector<S>& w) {
   using detail::concat;
   using std::abs;
   using std::isnan;
@@ -353,7 +354,7 @@ void BasicEffectiveStart<S>::follow_small(const StepResiduals<S>& seen, S decay_
 }
 
 template <class S>
-S BasicEffectiveStart<S>::side(const Vector<S>& w, Index i, bool is_plus) const {
+S EffectiveStart<S>::side(const Vector<S>& w, Index i, bool is_plus) const {
   using std::abs;
   using std::hypot;
   if (!has_two_layers_) return abs(w[is_plus ? i : d_ + i]);
@@ -364,21 +365,21 @@ S BasicEffectiveStart<S>::side(const Vector<S>& w, Index i, bool is_plus) const 
 }
 
 template <class S>
-std::string BasicEffectiveStart<S>::name_of(Index i, bool is_plus) const {
+std::string EffectiveStart<S>::name_of(Index i, bool is_plus) const {
   const char* name =
       has_two_layers_ ? (is_plus ? "(u_+ + v_+, u_- - v_-)(" : "(u_+ - v_+, u_- + v_-)(") : (is_plus ? "w_+(" : "w_-(");
   return detail::concat(name, i, ")");
 }
 
 template <class S>
-Vector<S> BasicEffectiveStart<S>::sum_of_gradients() const {
+Vector<S> EffectiveStart<S>::sum_of_gradients() const {
   Vector<S> out;
   detail::multiply_transposed(data_->X(), Vector<S>(sum_ - correction_), out);
   return out;
 }
 
 template <class S>
-typename BasicEffectiveStart<S>::Logs BasicEffectiveStart<S>::logs() const {
+typename EffectiveStart<S>::Logs EffectiveStart<S>::logs() const {
   using detail::concat;
   using std::isfinite;
   using std::isnan;
@@ -424,7 +425,7 @@ typename BasicEffectiveStart<S>::Logs BasicEffectiveStart<S>::logs() const {
 }
 
 template <class S>
-std::string BasicEffectiveStart<S>::message() const {
+std::string EffectiveStart<S>::message() const {
   std::string problem = message_of_logs();
   if (!problem.empty()) return problem;
   return detail::concat("the start from which gradient flow goes to where ", step_, " steps went, through ",
@@ -432,16 +433,16 @@ std::string BasicEffectiveStart<S>::message() const {
 }
 
 template <class S>
-BasicStart<S> BasicEffectiveStart<S>::start() const {
+Start<S> EffectiveStart<S>::start() const {
   Logs found = checked_logs();
   const S center = (found.a.mean() + found.b.mean()) / S(2);
   found.a.array() -= center;
   found.b.array() -= center;
-  return BasicStart<S>::biased_logs(BasicScale<S>::from_log(center), std::move(found.a), std::move(found.b));
+  return Start<S>::biased_logs(Scale<S>::from_log(center), std::move(found.a), std::move(found.b));
 }
 
 template <class S>
-Vector<S> BasicEffectiveStart<S>::beta() const {
+Vector<S> EffectiveStart<S>::beta() const {
   Vector<S> out(d_);
   if (has_two_layers_)
     TwoLayerDiagonalNet<S>(d_).beta(w_, out);
@@ -451,7 +452,7 @@ Vector<S> BasicEffectiveStart<S>::beta() const {
 }
 
 template <class S>
-Vector<S> BasicEffectiveStart<S>::log_scale() const {
+Vector<S> EffectiveStart<S>::log_scale() const {
   using std::exp;
   using std::log1p;
   Logs found = checked_logs();
@@ -466,13 +467,13 @@ Vector<S> BasicEffectiveStart<S>::log_scale() const {
 }
 
 template <class S>
-Vector<S> BasicEffectiveStart<S>::log_offset_ratio() const {
+Vector<S> EffectiveStart<S>::log_offset_ratio() const {
   const Logs found = checked_logs();
   return found.a - found.b;
 }
 
 template <class S>
-void BasicEffectiveStart<S>::write(detail::CheckpointWriter& writer) const {
+void EffectiveStart<S>::write(detail::CheckpointWriter& writer) const {
   Vector<S> followed(0);  // pairs (which, logarithm): NaN is no text that reads back
   for (Index j = 0; j < log_side_.size(); ++j)
     if (log_side_[j] == log_side_[j]) {
@@ -493,8 +494,8 @@ void BasicEffectiveStart<S>::write(detail::CheckpointWriter& writer) const {
 }
 
 template <class S>
-void BasicEffectiveStart<S>::read(detail::CheckpointReader& reader) {
-  BasicEffectiveStart found = *this;
+void EffectiveStart<S>::read(detail::CheckpointReader& reader) {
+  EffectiveStart found = *this;
   Vector<S> followed, letters;
   reader.field("effective_start_steps", found.step_);
   reader.field("effective_start_weights", found.w_);
@@ -519,10 +520,7 @@ void BasicEffectiveStart<S>::read(detail::CheckpointReader& reader) {
   *this = std::move(found);
 }
 
-/// In double precision.
-using EffectiveStart = BasicEffectiveStart<double>;
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_EFFECTIVE_START(prefix, S) prefix template class BasicEffectiveStart<S>;
+#define RICHFLOW_INSTANTIATE_EFFECTIVE_START(prefix, S) prefix template class EffectiveStart<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_EFFECTIVE_START)

@@ -36,12 +36,12 @@
 namespace richflow {
 
 /// Where the gradient flow of a wide factorization ends, with the proof. `beta` is vec(M), column after column.
-template <class S>
-struct [[nodiscard]] BasicMatrixLimit : BasicLinearPrediction<S>, Result<BasicMatrixLimit<S>> {
+template <class S = double>
+struct [[nodiscard]] MatrixLimit : LinearPrediction<S>, Result<MatrixLimit<S>> {
   Matrix<S> matrix = {};                                      ///< M, d1 x d2.
   S regularizer_value = std::numeric_limits<S>::quiet_NaN();  ///< `Q_mu(M)`.
   Vector<S> nu = {};                                          ///< Multipliers, N.
-  BasicCertificate<S> certificate = {};                       ///< Distance from optimality, of the spectrum.
+  Certificate<S> certificate = {};                            ///< Distance from optimality, of the spectrum.
   Status status = Status::stalled;                            ///< tolerance_reached, stalled or max_steps.
   std::string method = {};                                    ///< What was minimized, and how.
   std::string message = {};                                   ///< How it ended, with these numbers.
@@ -49,32 +49,26 @@ struct [[nodiscard]] BasicMatrixLimit : BasicLinearPrediction<S>, Result<BasicMa
   /// Whether the tolerance was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
 
-  using BasicLinearPrediction<S>::f;
+  using LinearPrediction<S>::f;
   /// `<M, X_n>`, N values.
   [[nodiscard]] Vector<S> f(const MatrixMeasurements<S>& measurements) const { return measurements.apply(matrix); }
 };
-
-using MatrixLimit = BasicMatrixLimit<double>;
 
 /// Where the simulated flow of a wide factorization ended; `w` is the reduced stack, D x D (see LiftedFlow).
-template <class S>
-struct [[nodiscard]] BasicMatrixSimulation : BasicLinearPrediction<S>,
-                                             BasicSimulationRecord<S>,
-                                             Result<BasicMatrixSimulation<S>> {
+template <class S = double>
+struct [[nodiscard]] MatrixSimulation : LinearPrediction<S>, SimulationRecord<S>, Result<MatrixSimulation<S>> {
   Matrix<S> matrix = {};  ///< M, d1 x d2.
 
-  using BasicLinearPrediction<S>::f;
+  using LinearPrediction<S>::f;
   /// `<M, X_n>`, N values.
   [[nodiscard]] Vector<S> f(const MatrixMeasurements<S>& measurements) const { return measurements.apply(matrix); }
 };
-
-using MatrixSimulation = BasicMatrixSimulation<double>;
 
 namespace detail {
 
 /// mu with `2 mu^2 = alpha^2 k`.
 template <class S>
-[[nodiscard]] BasicScale<S> schatten_scale(const BasicStart<S>& start, Index width) {
+[[nodiscard]] Scale<S> schatten_scale(const Start<S>& start, Index width) {
   using std::log;
   require(start.family() == StartFamily::uniform, "a factorization has uniform starts only, not a ",
           to_string(start.family()), " one");
@@ -95,7 +89,7 @@ void require_commuting_entries(const MatrixMeasurements<S>& measurements) {
 /// Throws InfeasibleError where no matrix has these measurements. Observed entries are compared with each other; others
 /// cost a factorization of N x d1 d2 numbers, which is not made for more than 32 million of them.
 template <class S>
-void require_measurable(const BasicDataset<S>& data) {
+void require_measurable(const Dataset<S>& data) {
   const MatrixMeasurements<S>& measurements = data.measurements();
   if (const auto* const observed = as_kind<EntryMeasurements<S>>(measurements)) {
     Matrix<S> seen = Matrix<S>::Constant(measurements.rows(), measurements.cols(), std::numeric_limits<S>::quiet_NaN());
@@ -110,20 +104,20 @@ void require_measurable(const BasicDataset<S>& data) {
   }
   constexpr Index most = Index(1) << 25;
   if (measurements.num_measurements() * measurements.rows() * measurements.cols() > most) return;
-  require_solution(BasicDataset<S>(dense_rows(measurements), data.y()));
+  require_solution(Dataset<S>(dense_rows(measurements), data.y()));
 }
 
 /// Runs the lifted flow; `kept(w)` of what is kept.
 template <class M, class Kept>
-void simulate_lifted(const M& net, const BasicDataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
-                     const BasicSimulateOptions<typename M::Scalar>& options, const Kept& kept,
-                     BasicSimulationRecord<typename M::Scalar>& result) {
+void simulate_lifted(const M& net, const Dataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
+                     const SimulateOptions<typename M::Scalar>& options, const Kept& kept,
+                     SimulationRecord<typename M::Scalar>& result) {
   using S = typename M::Scalar;
   using std::sqrt;
   if (is_until_fit(options)) require_measurable(data);
   const LiftedFlow<M> flow(net, data);
   require_size("w0", w0.size(), flow.dimension());
-  BasicPiController<S> controller;
+  PiController<S> controller;
   controller.tolerance = {options.tolerance > S(0) ? options.tolerance : S(1e-4), S(0)};
   controller.first_step = flow.first_step(w0);
   const S size = std::max<S>(norm(data.y()), sqrt(flow.loss(w0)));
@@ -139,8 +133,8 @@ void simulate_lifted(const M& net, const BasicDataset<typename M::Scalar>& data,
 /// Throws ArgumentError naming two measurements that do not commute, where the data are no measurements, and for
 /// another start than a uniform one, DimensionError where the shapes do not fit. Cost O(N size^3).
 template <class S>
-[[nodiscard]] BasicSchattenHypentropy<S> regularizer(const MatrixFactorization<S>& net, const BasicStart<S>& start,
-                                                     const BasicDataset<S>& data) {
+[[nodiscard]] SchattenHypentropy<S> regularizer(const MatrixFactorization<S>& net, const Start<S>& start,
+                                                const Dataset<S>& data) {
   const FactorShape& shape = net.shape();
   data.measurements().require_shape(shape);
   if (detail::as_kind<detail::DiagonalMeasurements<S>>(data.measurements()) == nullptr) {
@@ -154,15 +148,14 @@ template <class S>
 /// `regularizer(net, start, data)`, through its spectrum, for any alpha. Throws as `regularizer`, DimensionError where
 /// X does not fit, InfeasibleError when no M fits.
 template <class S>
-[[nodiscard]] BasicMatrixLimit<S> solve(const MatrixFactorization<S>& net, const BasicDataset<S>& data,
-                                        const BasicStart<S>& start) {
+[[nodiscard]] MatrixLimit<S> solve(const MatrixFactorization<S>& net, const Dataset<S>& data, const Start<S>& start) {
   const FactorShape& shape = net.shape();
   data.measurements().require_shape(shape);
-  const BasicScale<S> mu = detail::schatten_scale(start, net.width());
-  BasicMatrixLimit<S> limit;
-  BasicMinimizerResult<S> spectrum;
+  const Scale<S> mu = detail::schatten_scale(start, net.width());
+  MatrixLimit<S> limit;
+  MinimizerResult<S> spectrum;
   if (const auto* diagonal = detail::as_kind<detail::DiagonalMeasurements<S>>(data.measurements())) {
-    spectrum = minimize_hypentropy(Matrix<S>(diagonal->X()), data.y(), mu);
+    spectrum = minimize_hypentropy(Dataset<S>(Matrix<S>(diagonal->X()), data.y()), mu);
     limit.matrix = Matrix<S>::Zero(shape.rows(), shape.cols());
     limit.matrix.diagonal() = spectrum.beta;
   } else {
@@ -172,7 +165,7 @@ template <class S>
     spectrum = std::move(found.spectrum);
   }
   limit.beta = Eigen::Map<const Vector<S>>(limit.matrix.data(), limit.matrix.size());
-  limit.regularizer_value = BasicHypentropy<S>::uniform(spectrum.beta.size(), mu).value(spectrum.beta);
+  limit.regularizer_value = Hypentropy<S>::uniform(spectrum.beta.size(), mu).value(spectrum.beta);
   limit.nu = std::move(spectrum.nu);
   limit.certificate = spectrum.certificate;
   limit.status = spectrum.status;
@@ -187,9 +180,9 @@ template <class S>
 /// data and options do not fit, ArgumentError where alpha sqrt(k) is outside the range of S. Cost of a step: O(D^3 +
 /// N^3).
 template <class S>
-[[nodiscard]] BasicMatrixSimulation<S> simulate(const MatrixFactorization<S>& net, const BasicDataset<S>& data,
-                                                const BasicStart<S>& start,
-                                                const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
+[[nodiscard]] MatrixSimulation<S> simulate(const MatrixFactorization<S>& net, const Dataset<S>& data,
+                                           const Start<S>& start,
+                                           const SimulateOptions<std::type_identity_t<S>>& options = {}) {
   using std::isfinite;
   const Index D = net.shape().stack_size();
   const auto square = net.with_width(D);
@@ -197,11 +190,11 @@ template <class S>
   require(size > S(0) && isfinite(size), "log alpha = ", start.scale().log(),
           " puts the weights outside the range of the scalar type");
   const auto beta_of = [&](const Vector<S>& w) {
-    Vector<S> beta(square.input_dimension());
+    Vector<S> beta(square.num_inputs());
     square.beta(w, beta);
     return beta;
   };
-  BasicMatrixSimulation<S> result;
+  MatrixSimulation<S> result;
   detail::simulate_lifted(square, data, square.pack(Matrix<S>(size * Matrix<S>::Identity(D, D))), options, beta_of,
                           result);
   result.beta = beta_of(result.w);
@@ -213,8 +206,8 @@ template <class S>
 /// `net.reduce(w0)`, whose predictor is the same. `model` and `w` of the result are those of `net.reduced()`.
 template <class S, bool symmetric>
 [[nodiscard]] ModelSimulation<MatrixFactorization<S, symmetric>> simulate(
-    const MatrixFactorization<S, symmetric>& net, const BasicDataset<std::type_identity_t<S>>& data,
-    const Vector<std::type_identity_t<S>>& w0, const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
+    const MatrixFactorization<S, symmetric>& net, const Dataset<std::type_identity_t<S>>& data,
+    const Vector<std::type_identity_t<S>>& w0, const SimulateOptions<std::type_identity_t<S>>& options = {}) {
   require_size("w0", w0.size(), net.num_parameters());
   ModelSimulation<MatrixFactorization<S, symmetric>> result(net.reduced());
   detail::simulate_lifted(

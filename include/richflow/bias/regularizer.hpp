@@ -30,10 +30,10 @@ class AnyHypentropy {
   virtual ~AnyHypentropy() = default;
   [[nodiscard]] virtual Index depth() const = 0;
   /// Null beyond depth 2.
-  [[nodiscard]] virtual const BasicHypentropy<S>* flat() const = 0;
+  [[nodiscard]] virtual const Hypentropy<S>* flat() const = 0;
   [[nodiscard]] virtual Index dimension() const = 0;
-  [[nodiscard]] virtual BasicScale<S> scale() const = 0;
-  [[nodiscard]] virtual std::shared_ptr<const AnyHypentropy> with_scale(BasicScale<S> scale) const = 0;
+  [[nodiscard]] virtual Scale<S> scale() const = 0;
+  [[nodiscard]] virtual std::shared_ptr<const AnyHypentropy> with_scale(Scale<S> scale) const = 0;
   [[nodiscard]] virtual S dual_rate() const = 0;
   [[nodiscard]] virtual S value(ConstVectorRef<S> beta) const = 0;
   virtual void gradient(ConstVectorRef<S> beta, VectorRef<S> out) const = 0;
@@ -48,7 +48,7 @@ class AnyHypentropy {
 
 template <class S, class Map>
 class HypentropyOf final : public AnyHypentropy<S> {
-  static constexpr bool is_flat = std::is_same_v<Map, BasicHypentropy<S>>;
+  static constexpr bool is_flat = std::is_same_v<Map, Hypentropy<S>>;
 
  public:
   explicit HypentropyOf(Map map) : map_(std::move(map)) {}
@@ -59,15 +59,15 @@ class HypentropyOf final : public AnyHypentropy<S> {
     else
       return map_.depth();
   }
-  [[nodiscard]] const BasicHypentropy<S>* flat() const override {
+  [[nodiscard]] const Hypentropy<S>* flat() const override {
     if constexpr (is_flat)
       return &map_;
     else
       return nullptr;
   }
   [[nodiscard]] Index dimension() const override { return map_.dimension(); }
-  [[nodiscard]] BasicScale<S> scale() const override { return map_.scale(); }
-  [[nodiscard]] std::shared_ptr<const AnyHypentropy<S>> with_scale(BasicScale<S> scale) const override {
+  [[nodiscard]] Scale<S> scale() const override { return map_.scale(); }
+  [[nodiscard]] std::shared_ptr<const AnyHypentropy<S>> with_scale(Scale<S> scale) const override {
     return std::make_shared<const HypentropyOf>(map_.with_scale(scale));
   }
   [[nodiscard]] S dual_rate() const override { return map_.dual_rate(); }
@@ -111,23 +111,22 @@ class HypentropyOf final : public AnyHypentropy<S> {
 /// The regularizer that the gradient flow of a diagonal net minimizes, whatever its depth and start: made by
 /// `regularizer(net, start)`.
 ///
-/// A MirrorMap (with bounds at depth D >= 3): `MirrorPath`, `certify` and `DualFlow` take it. A BasicHypentropy or a
-/// BasicDepthHypentropy inside, with the members and the accuracy of that. Immutable; copies share their shape.
-template <class S>
-class BasicImplicitRegularizer {
+/// A MirrorMap (with bounds at depth D >= 3): `MirrorPath`, `certify` and `DualFlow` take it. A Hypentropy or a
+/// DepthHypentropy inside, with the members and the accuracy of that. Immutable; copies share their shape.
+template <class S = double>
+class ImplicitRegularizer {
  public:
   /// Number type.
   using Scalar = S;
   /// Type of alpha.
-  using ScaleType = BasicScale<S>;
+  using ScaleType = Scale<S>;
 
   /// Of a net of depth 2. `name` says what it is.
-  BasicImplicitRegularizer(BasicHypentropy<S> map, std::string name)
-      : map_(std::make_shared<const detail::HypentropyOf<S, BasicHypentropy<S>>>(std::move(map))),
-        name_(std::move(name)) {}
+  ImplicitRegularizer(Hypentropy<S> map, std::string name)
+      : map_(std::make_shared<const detail::HypentropyOf<S, Hypentropy<S>>>(std::move(map))), name_(std::move(name)) {}
   /// Of a net of depth D >= 3.
-  BasicImplicitRegularizer(BasicDepthHypentropy<S> map, std::string name)
-      : map_(std::make_shared<const detail::HypentropyOf<S, BasicDepthHypentropy<S>>>(std::move(map))),
+  ImplicitRegularizer(DepthHypentropy<S> map, std::string name)
+      : map_(std::make_shared<const detail::HypentropyOf<S, DepthHypentropy<S>>>(std::move(map))),
         name_(std::move(name)) {}
 
   /// What it is, for messages: "Q^3_alpha (depth 3, shaped start)".
@@ -135,15 +134,15 @@ class BasicImplicitRegularizer {
   /// D, 2 for two layers.
   [[nodiscard]] Index depth() const { return map_->depth(); }
   /// The hypentropy that it is at depth 2; null at depth D >= 3.
-  [[nodiscard]] const BasicHypentropy<S>* hypentropy() const { return map_->flat(); }
+  [[nodiscard]] const Hypentropy<S>* hypentropy() const { return map_->flat(); }
 
   /// d.
   [[nodiscard]] Index dimension() const { return map_->dimension(); }
   /// alpha.
   [[nodiscard]] ScaleType scale() const { return map_->scale(); }
   /// Of the same net from the same shape at another alpha.
-  [[nodiscard]] BasicImplicitRegularizer with_scale(ScaleType scale) const {
-    return BasicImplicitRegularizer(map_->with_scale(scale), name_);
+  [[nodiscard]] ImplicitRegularizer with_scale(ScaleType scale) const {
+    return ImplicitRegularizer(map_->with_scale(scale), name_);
   }
   /// At constant z, beta is proportional to alpha^D: D.
   [[nodiscard]] S homogeneity() const { return S(depth()); }
@@ -178,7 +177,7 @@ class BasicImplicitRegularizer {
   }
 
  private:
-  BasicImplicitRegularizer(std::shared_ptr<const detail::AnyHypentropy<S>> map, std::string name)
+  ImplicitRegularizer(std::shared_ptr<const detail::AnyHypentropy<S>> map, std::string name)
       : map_(std::move(map)), name_(std::move(name)) {}
 
   std::shared_ptr<const detail::AnyHypentropy<S>> map_;  // immutable
@@ -189,15 +188,15 @@ namespace detail {
 
 /// Of a diagonal net on d features. `may_be_deep`: D >= 3 is possible; otherwise nothing of it is compiled.
 template <class S, bool may_be_deep>
-[[nodiscard]] BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const BasicStart<S>& start);
+[[nodiscard]] ImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const Start<S>& start);
 
 /// Of a two-layer diagonal net on d features.
 template <class S>
-[[nodiscard]] BasicImplicitRegularizer<S> two_layer_regularizer(Index d, const BasicStart<S>& start);
+[[nodiscard]] ImplicitRegularizer<S> two_layer_regularizer(Index d, const Start<S>& start);
 
 /// Depth 2, equal layers or tied ones.
 template <class S>
-[[nodiscard]] BasicHypentropy<S> hypentropy_of(Index d, const BasicStart<S>& start);
+[[nodiscard]] Hypentropy<S> hypentropy_of(Index d, const Start<S>& start);
 
 template <class M>
 inline constexpr bool is_diagonal_net = false;
@@ -214,24 +213,24 @@ inline constexpr bool is_diagonal_net<TwoLayerDiagonalNet<S>> = true;
 /// DimensionError where the start does not fit d, ArgumentError for an unbalanced start, and where (alpha w0)^D
 /// overflows. Cost O(d).
 template <class S, int depth>
-[[nodiscard]] BasicImplicitRegularizer<S> regularizer(const DiagonalNet<S, depth>& net, const BasicStart<S>& start) {
-  return detail::diagonal_regularizer<S, depth != 2>(net.homogeneity(), net.input_dimension(), start);
+[[nodiscard]] ImplicitRegularizer<S> regularizer(const DiagonalNet<S, depth>& net, const Start<S>& start) {
+  return detail::diagonal_regularizer<S, depth != 2>(net.homogeneity(), net.num_inputs(), start);
 }
 
 /// That of the two-layer diagonal net, from any start (Azulay et al. 2021): the hypentropy with `w0^2 = (u^2 + v^2) /
 /// 2`; from equal layers that of the squared net. Throws as above.
 template <class S>
-[[nodiscard]] BasicImplicitRegularizer<S> regularizer(const TwoLayerDiagonalNet<S>& net, const BasicStart<S>& start) {
-  return detail::two_layer_regularizer<S>(net.input_dimension(), start);
+[[nodiscard]] ImplicitRegularizer<S> regularizer(const TwoLayerDiagonalNet<S>& net, const Start<S>& start) {
+  return detail::two_layer_regularizer<S>(net.num_inputs(), start);
 }
 
 /// Of any other model: does not compile, and says what is known. For a model of your own whose regularizer you know,
 /// write an overload beside it, which `solve` finds.
 template <class M, class AnyStart>
-[[noreturn]] BasicImplicitRegularizer<double> regularizer(const M& /*net*/, const AnyStart& /*start*/) {
+[[noreturn]] ImplicitRegularizer<double> regularizer(const M& /*net*/, const AnyStart& /*start*/) {
   static_assert(!detail::is_diagonal_net<M>,
-                "richflow: the start must be a BasicStart of the net's number type: Start for double, "
-                "BasicStart<float> for float");
+                "richflow: the start must be a Start of the net's number type: Start for double, "
+                "Start<float> for float");
   static_assert(
       detail::is_diagonal_net<M>,
       "richflow: no theorem names the regularizer of this model. One is known for DiagonalNet (any depth) and "
@@ -241,24 +240,21 @@ template <class M, class AnyStart>
   throw ArgumentError("no theorem names the regularizer of this model");
 }
 
-/// In double precision.
-using ImplicitRegularizer = BasicImplicitRegularizer<double>;
-
 namespace detail {
 
 template <class S>
-BasicHypentropy<S> hypentropy_of(Index d, const BasicStart<S>& start) {
+Hypentropy<S> hypentropy_of(Index d, const Start<S>& start) {
   start.require_fits(d);
-  if (start.family() == StartFamily::uniform) return BasicHypentropy<S>::uniform(d, start.scale());
+  if (start.family() == StartFamily::uniform) return Hypentropy<S>::uniform(d, start.scale());
   if (start.family() == StartFamily::shaped)
-    return start.has_values() ? BasicHypentropy<S>::shaped(start.first_values(), start.scale())
-                              : BasicHypentropy<S>::shaped_logs(start.first_logs(), start.scale());
-  return start.has_values() ? BasicHypentropy<S>::biased(start.first_values(), start.second_values(), start.scale())
-                            : BasicHypentropy<S>::biased_logs(start.first_logs(), start.second_logs(), start.scale());
+    return start.has_values() ? Hypentropy<S>::shaped(start.first_values(), start.scale())
+                              : Hypentropy<S>::shaped_logs(start.first_logs(), start.scale());
+  return start.has_values() ? Hypentropy<S>::biased(start.first_values(), start.second_values(), start.scale())
+                            : Hypentropy<S>::biased_logs(start.first_logs(), start.second_logs(), start.scale());
 }
 
 template <class S, bool may_be_deep>
-BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const BasicStart<S>& start) {
+ImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const Start<S>& start) {
   const StartFamily family = start.family();
   require(family != StartFamily::unbalanced,
           "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one; it takes a "
@@ -268,9 +264,9 @@ BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const Bas
   if constexpr (may_be_deep) {
     if (depth > 2) {
       start.require_fits(d);
-      using Deep = BasicDepthHypentropy<S>;
+      using Deep = DepthHypentropy<S>;
       const auto make = [&]() {
-        const BasicScale<S> scale = start.scale();
+        const Scale<S> scale = start.scale();
         if (family == StartFamily::uniform) return Deep::uniform(depth, d, scale);
         if (family == StartFamily::shaped)
           return start.has_values() ? Deep::shaped(depth, start.first_values(), scale)
@@ -285,22 +281,20 @@ BasicImplicitRegularizer<S> diagonal_regularizer(Index depth, Index d, const Bas
 }
 
 template <class S>
-BasicImplicitRegularizer<S> two_layer_regularizer(Index d, const BasicStart<S>& start) {
+ImplicitRegularizer<S> two_layer_regularizer(Index d, const Start<S>& start) {
   std::string name = concat("Q_alpha (two layers, ", to_string(start.family()), " start)");
   if (start.family() != StartFamily::unbalanced) return {hypentropy_of(d, start).of_two_layers(), std::move(name)};
   start.require_fits(d);
-  return {BasicHypentropy<S>::two_layer(start.first_values(), start.second_values(), start.scale()), std::move(name)};
+  return {Hypentropy<S>::two_layer(start.first_values(), start.second_values(), start.scale()), std::move(name)};
 }
 
 }  // namespace detail
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER(prefix, S)                                                \
-  prefix template class BasicImplicitRegularizer<S>;                                                        \
-  prefix template BasicImplicitRegularizer<S> detail::diagonal_regularizer<S, false>(Index, Index,          \
-                                                                                     const BasicStart<S>&); \
-  prefix template BasicImplicitRegularizer<S> detail::diagonal_regularizer<S, true>(Index, Index,           \
-                                                                                    const BasicStart<S>&);  \
-  prefix template BasicImplicitRegularizer<S> detail::two_layer_regularizer<S>(Index, const BasicStart<S>&);
+#define RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER(prefix, S)                                                    \
+  prefix template class ImplicitRegularizer<S>;                                                                 \
+  prefix template ImplicitRegularizer<S> detail::diagonal_regularizer<S, false>(Index, Index, const Start<S>&); \
+  prefix template ImplicitRegularizer<S> detail::diagonal_regularizer<S, true>(Index, Index, const Start<S>&);  \
+  prefix template ImplicitRegularizer<S> detail::two_layer_regularizer<S>(Index, const Start<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_IMPLICIT_REGULARIZER)

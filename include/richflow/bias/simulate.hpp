@@ -18,6 +18,7 @@
 #include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/data/table.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
@@ -46,8 +47,8 @@ namespace richflow {
 ///
 ///     simulate(net, data, start, {.loss = 1e-8})              // until L <= 1e-8
 ///     simulate(net, data, start, {.times = {0.1, 1, 10}})     // beta at these times, and no further
-template <class S>
-struct BasicSimulateOptions {
+template <class S = double>
+struct SimulateOptions {
   /// Stop when the loss, `L = |f(w, X) - y|^2`, is at most this. 0: at rounding, `L <= epsilon |y|^2` (or of what it is
   /// at the start, if that is more), a residual of 1.5e-8 |y| in double; or never, where `times` or `max_time` say how
   /// far.
@@ -59,23 +60,27 @@ struct BasicSimulateOptions {
   S max_time = std::numeric_limits<S>::infinity();
   /// Increasing times at which beta (or w) is kept in `values`.
   std::vector<S> times = {};
+  /// Named functions of beta, or of the weights where the model is not a diagonal net: their values at `times`, or
+  /// after every step where no times are given, are in the `table` of the result, and no other values are kept.
+  std::vector<Quantity<S>> quantities = {};
+  /// A file from which a run that was killed is resumed when it is called again.
+  CheckpointOptions<S> checkpoint = {};
   /// Called after every accepted step; what they see as y is the state of the problem that was chosen.
   std::vector<ObserverRef<S>> observers = {};
   /// Attempted steps.
   Index max_steps = 100'000;
 };
 
-using SimulateOptions = BasicSimulateOptions<double>;
-
 /// How a simulated flow went: what `simulate` gives of any model.
-template <class S>
-struct BasicSimulationRecord {
+template <class S = double>
+struct SimulationRecord {
   Vector<S> w = {};                    ///< Final weights, P. What is below the normal numbers may be 0.
   S t = S(0);                          ///< Final time.
   Index steps = 0;                     ///< Accepted steps.
   S loss = S(0);                       ///< Final loss.
   std::vector<S> times = {};           ///< When values were kept.
   std::vector<Vector<S>> values = {};  ///< What was kept: beta of a diagonal net, w of other models.
+  Table<S> table = Table<S>();         ///< The `quantities`, with the times.
   Stats stats = {};                    ///< Work.
   Status status = Status::stalled;     ///< event (the loss was reached), reached_end, or what went wrong.
   std::string method = {};             ///< The problem, stepper and tolerance that were chosen.
@@ -85,17 +90,15 @@ struct BasicSimulationRecord {
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
 
-/// Where the simulated flow of a diagonal net ended, in the words of `BasicLimit`.
-template <class S>
-struct [[nodiscard]] BasicSimulation : BasicLinearPrediction<S>, BasicSimulationRecord<S>, Result<BasicSimulation<S>> {
+/// Where the simulated flow of a diagonal net ended, in the words of `Limit`.
+template <class S = double>
+struct [[nodiscard]] Simulation : LinearPrediction<S>, SimulationRecord<S>, Result<Simulation<S>> {
   Vector<S> nu = {};  ///< Dual variables, N, with `grad Q(beta) = X^T nu`; empty where the weights were followed.
 };
 
-using Simulation = BasicSimulation<double>;
-
 /// Where the simulated flow of any model ended.
 template <class M>
-struct [[nodiscard]] ModelSimulation : BasicSimulationRecord<typename M::Scalar>, Result<ModelSimulation<M>> {
+struct [[nodiscard]] ModelSimulation : SimulationRecord<typename M::Scalar>, Result<ModelSimulation<M>> {
   using Scalar = typename M::Scalar;
 
   explicit ModelSimulation(M shape) : model(std::move(shape)) {}
@@ -122,33 +125,32 @@ namespace detail {
 
 /// See `simulate`. `z` is set to `X^T nu` at the end.
 template <class S>
-[[nodiscard]] BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data,
-                                               const BasicSimulateOptions<S>& options, Vector<S>& z);
+[[nodiscard]] Simulation<S> simulate_dual(const ImplicitRegularizer<S>& Q, const Dataset<S>& data,
+                                          const SimulateOptions<S>& options, Vector<S>& z);
 
 /// (w_+, w_-) at the mirror variables z of a diagonal net.
 template <class S>
-[[nodiscard]] Vector<S> diagonal_weights(const BasicImplicitRegularizer<S>& Q, const BasicStart<S>& start,
-                                         const Vector<S>& z);
+[[nodiscard]] Vector<S> diagonal_weights(const ImplicitRegularizer<S>& Q, const Start<S>& start, const Vector<S>& z);
 
 /// (u_+, v_+, u_-, v_-) at the mirror variables z of a two-layer net.
 template <class S>
-[[nodiscard]] Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z);
+[[nodiscard]] Vector<S> two_layer_weights(const Start<S>& start, const Vector<S>& z);
 
 /// See `simulate`. `may_be_deep`: D >= 3 is possible. (At depth 2 nothing of what follows weights is compiled.)
 template <class S, bool may_be_deep>
-[[nodiscard]] BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>& data,
-                                                   const BasicStart<S>& start, const BasicSimulateOptions<S>& options);
+[[nodiscard]] Simulation<S> simulate_diagonal(Index depth, Index d, const Dataset<S>& data, const Start<S>& start,
+                                              const SimulateOptions<S>& options);
 template <class S>
-[[nodiscard]] BasicSimulation<S> simulate_two_layer(Index d, const BasicDataset<S>& data, const BasicStart<S>& start,
-                                                    const BasicSimulateOptions<S>& options);
+[[nodiscard]] Simulation<S> simulate_two_layer(Index d, const Dataset<S>& data, const Start<S>& start,
+                                               const SimulateOptions<S>& options);
 
 /// What became of weights that were followed: stalled unless `grad Q(beta)` is in the row space of X, as it is along
 /// the flow, up to the errors of the steps.
 template <class S>
-void judge_weights(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data, BasicSimulation<S>& result);
+void judge_weights(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, Simulation<S>& result);
 
 template <class S>
-[[nodiscard]] bool has_digits(const BasicImplicitRegularizer<S>& Q);
+[[nodiscard]] bool has_digits(const ImplicitRegularizer<S>& Q);
 
 /// Where a run ends: the loss, 0 for none, and the time.
 template <class S>
@@ -157,49 +159,61 @@ struct SimulationEnd {
   S time;
 };
 template <class S>
-[[nodiscard]] SimulationEnd<S> end_of(const BasicSimulateOptions<S>& options, S size);
+[[nodiscard]] SimulationEnd<S> end_of(const SimulateOptions<S>& options, S size);
 
 /// Whether nothing but the loss at rounding ends the run.
 template <class S>
-[[nodiscard]] bool is_until_fit(const BasicSimulateOptions<S>& options);
+[[nodiscard]] bool is_until_fit(const SimulateOptions<S>& options);
 
 /// Throws InfeasibleError when no beta fits y.
 template <class S>
-void require_solution(const BasicDataset<S>& data);
+void require_solution(const Dataset<S>& data);
 
 /// Runs a flow from `y0`; what is kept of y is `value(y)`.
 template <class S, class Flow, class St, class Kept>
-void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, BasicPiController<S> controller, S size,
-                    const BasicSimulateOptions<S>& options, const Kept& kept, BasicSimulationRecord<S>& out,
-                    Vector<S>& y) {
+void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, PiController<S> controller, S size,
+                    const SimulateOptions<S>& options, const Kept& kept, SimulationRecord<S>& out, Vector<S>& y) {
   const SimulationEnd<S> end = end_of(options, size);
   IntegrateOptions<S> run;
   run.save_at.times = options.times;
-  if (!options.times.empty()) run.save_at.value = [&](S, const Vector<S>& state) { return kept(state); };
+  if (!options.quantities.empty()) {
+    run.save_at.every = options.times.empty() ? 1 : 0;
+    run.save_at.start = options.times.empty();
+    for (const Quantity<S>& quantity : options.quantities)
+      run.save_at.quantities.emplace_back(quantity.name(), [&](S t, const Vector<S>& state) {
+        Vector<S> value;
+        quantity(t, kept(state), value);
+        return value;
+      });
+  } else if (!options.times.empty()) {
+    run.save_at.value = [&](S, const Vector<S>& state) { return kept(state); };
+  }
+  run.checkpoint = options.checkpoint;
   if (end.loss > S(0)) run.events = {loss_below(end.loss)};
   run.observers = options.observers;
   run.max_steps = options.max_steps;
-  auto solution = integrate(flow, y0, BasicTimeSpan<S>{S(0), end.time}, stepper, controller, run);
+  auto solution = integrate(flow, y0, TimeSpan<S>{S(0), end.time}, stepper, controller, run);
   out.t = solution.t;
   out.steps = solution.step;
-  out.loss = flow.loss(solution.y);
+  out.loss = flow.loss(solution.w);
+  out.table = std::move(solution.table);
   out.times = std::move(solution.times);
   out.values = std::move(solution.values);
   out.stats = solution.stats;
   out.status = solution.status;
   out.message = std::move(solution.message);
-  y = std::move(solution.y);
+  y = std::move(solution.w);
 }
 
 }  // namespace detail
 
 namespace detail {
 
-/// See `simulate`; `absolute`: the size of a weight below which errors count absolutely.
-template <class M, class L>
+/// See `simulate`; `absolute`: the size of a weight below which errors count absolutely; `kept(w)` is what is kept.
+template <class M, class L, class Kept>
 [[nodiscard]] ModelSimulation<M> simulate_weights(const GradientFlow<M, L>& flow, const Vector<typename M::Scalar>& w0,
-                                                  const BasicSimulateOptions<typename M::Scalar>& options,
-                                                  typename M::Scalar absolute) {
+                                                  const SimulateOptions<typename M::Scalar>& options,
+                                                  typename M::Scalar absolute, const Kept& kept) {
   using S = typename M::Scalar;
   using std::isfinite;
   using std::sqrt;
@@ -207,13 +221,12 @@ template <class M, class L>
   require(is_squared || options.loss > S(0) || isfinite(options.max_time) || !options.times.empty(),
           "simulate: under a loss other than the squared one say where to stop: loss, max_time or times");
   ModelSimulation<M> result(flow.model());
-  BasicPiController<S> controller;
+  PiController<S> controller;
   const S relative = options.tolerance > S(0) ? options.tolerance : S(1e-3);
   controller.tolerance = {relative, relative * absolute};
   const S size = is_squared ? std::max<S>(flow.dataset().Y().norm(), sqrt(flow.loss(w0))) : S(1);
   const auto run = [&](const char* name, const auto& stepper) {
-    run_simulation<S>(
-        flow, w0, stepper, controller, size, options, [](const Vector<S>& w) { return w; }, result, result.w);
+    run_simulation<S>(flow, w0, stepper, controller, size, options, kept, result, result.w);
     result.method = sentence("the gradient flow of the ", flow.dimension(), " weights by ", name,
                              ", errors relative to each ", HasUnits<M> ? "unit" : "weight", " within ", relative);
   };
@@ -256,21 +269,21 @@ template <class S, class Flow>
 /// options out of range, and where another loss than the squared one comes without an end. Trouble in the run is in the
 /// status. Cost of an implicit step: O(N^2 P + N^3).
 template <Model M, class L = SquaredLoss<typename M::Scalar>>
-[[nodiscard]] ModelSimulation<M> simulate(
-    const M& model, const BasicDataset<std::type_identity_t<typename M::Scalar>>& data,
-    const Vector<std::type_identity_t<typename M::Scalar>>& w0,
-    const BasicSimulateOptions<std::type_identity_t<typename M::Scalar>>& options = {}, const L& loss = {}) {
+[[nodiscard]] ModelSimulation<M> simulate(const M& model, const Dataset<std::type_identity_t<typename M::Scalar>>& data,
+                                          const Vector<std::type_identity_t<typename M::Scalar>>& w0,
+                                          const SimulateOptions<std::type_identity_t<typename M::Scalar>>& options = {},
+                                          const L& loss = {}) {
   using S = typename M::Scalar;
   const GradientFlow<M, L> flow(model, data, loss);
   require_size("w0", w0.size(), flow.dimension());
   const S absolute = HasUnits<M> ? S(0) : detail::negligible_weight<S>(flow, w0);
-  return detail::simulate_weights(flow, w0, options, absolute);
+  return detail::simulate_weights(flow, w0, options, absolute, [](const Vector<S>& w) { return w; });
 }
 
 /// What gradient flow on a diagonal net does from `start`, until it fits the data (see `options`): beta, weights, time
 /// and loss. X is N x d, y has N labels; the loss is the plain sum `|X beta - y|^2`, times belong to it.
 ///
-///     const DiagonalNet<double> net(2, data.dimension());
+///     const DiagonalNet<double> net(2, data.num_inputs());
 ///     const Simulation run = simulate(net, data, Start::uniform(Scale::from_log(-20)));
 ///     run.require_ok().l1();   // as solve(net, data, start).l1()
 ///
@@ -287,25 +300,23 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 /// fits y and nothing else says where to stop; trouble in the run is in the status. Cost per step: an N x N Jacobian,
 /// O(N^2 d), and some products with it.
 template <class S, int depth>
-[[nodiscard]] BasicSimulation<S> simulate(const DiagonalNet<S, depth>& net, const BasicDataset<S>& data,
-                                          const BasicStart<S>& start,
-                                          const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
-  return detail::simulate_diagonal<S, depth != 2>(net.homogeneity(), net.input_dimension(), data, start, options);
+[[nodiscard]] Simulation<S> simulate(const DiagonalNet<S, depth>& net, const Dataset<S>& data, const Start<S>& start,
+                                     const SimulateOptions<std::type_identity_t<S>>& options = {}) {
+  return detail::simulate_diagonal<S, depth != 2>(net.homogeneity(), net.num_inputs(), data, start, options);
 }
 
 /// The same for the two-layer diagonal net, from any start.
 template <class S>
-[[nodiscard]] BasicSimulation<S> simulate(const TwoLayerDiagonalNet<S>& net, const BasicDataset<S>& data,
-                                          const BasicStart<S>& start,
-                                          const BasicSimulateOptions<std::type_identity_t<S>>& options = {}) {
-  return detail::simulate_two_layer<S>(net.input_dimension(), data, start, options);
+[[nodiscard]] Simulation<S> simulate(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data, const Start<S>& start,
+                                     const SimulateOptions<std::type_identity_t<S>>& options = {}) {
+  return detail::simulate_two_layer<S>(net.num_inputs(), data, start, options);
 }
 
 /// Of any other model from a Start: does not compile, and says what to pass.
 template <class M, class S>
 requires(!detail::is_diagonal_net<M>)
-    [[noreturn]] ModelSimulation<M> simulate(const M& /*model*/, const BasicDataset<S>& /*data*/,
-                                             const BasicStart<S>& /*start*/, const BasicSimulateOptions<S>& = {}) {
+    [[noreturn]] ModelSimulation<M> simulate(const M& /*model*/, const Dataset<S>& /*data*/, const Start<S>& /*start*/,
+                                             const SimulateOptions<S>& = {}) {
   static_assert(detail::is_diagonal_net<M>,
                 "richflow: this model has no Start: pass its weights, simulate(net, data, w0), for example those of "
                 "net.initial_parameters(random, scale)");
@@ -315,7 +326,7 @@ requires(!detail::is_diagonal_net<M>)
 namespace detail {
 
 template <class S>
-SimulationEnd<S> end_of(const BasicSimulateOptions<S>& options, S size) {
+SimulationEnd<S> end_of(const SimulateOptions<S>& options, S size) {
   using std::isfinite;
   require(isfinite(options.loss) && options.loss >= S(0), "loss must be at least 0 (0: chosen), got ", options.loss);
   require(isfinite(options.tolerance) && options.tolerance >= S(0), "tolerance must be at least 0 (0: chosen), got ",
@@ -329,23 +340,23 @@ SimulationEnd<S> end_of(const BasicSimulateOptions<S>& options, S size) {
 }
 
 template <class S>
-bool is_until_fit(const BasicSimulateOptions<S>& options) {
+bool is_until_fit(const SimulateOptions<S>& options) {
   using std::isfinite;
   return !(options.loss > S(0)) && !isfinite(options.max_time) && options.times.empty();
 }
 
 template <class S>
-void require_solution(const BasicDataset<S>& data) {
+void require_solution(const Dataset<S>& data) {
   Matrix<S> gram = Matrix<S>::Zero(data.num_samples(), data.num_samples());
   add_lower_gram<S>(data.X(), S(1), gram);
   Cholesky<S> factor;
   factor.allocate(gram.rows());
   // Independent rows fit anything.
-  if (!(factor.compute(gram) && factor.is_well_conditioned())) BasicOrthonormalRows<S>(data).require_solution();
+  if (!(factor.compute(gram) && factor.is_well_conditioned())) OrthonormalRows<S>(data).require_solution();
 }
 
 template <class S>
-bool has_digits(const BasicImplicitRegularizer<S>& Q) {
+bool has_digits(const ImplicitRegularizer<S>& Q) {
   using std::exp;
   using std::sqrt;
   // The distance that beta leaves z from its bounds is of this size, relative to them. Where it has half the digits,
@@ -355,7 +366,7 @@ bool has_digits(const BasicImplicitRegularizer<S>& Q) {
 }
 
 template <class S>
-void judge_weights(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data, BasicSimulation<S>& result) {
+void judge_weights(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, Simulation<S>& result) {
   if (!result.ok()) return;
   constexpr auto allowed = static_cast<S>(0.05);
   const S distance =
@@ -368,11 +379,11 @@ void judge_weights(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& 
 }
 
 template <class S>
-BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data,
-                                 const BasicSimulateOptions<S>& options, Vector<S>& z) {
-  const DualFlow<BasicImplicitRegularizer<S>> flow(Q, data);
-  const Index d = data.dimension();
-  BasicPiController<S> controller;
+Simulation<S> simulate_dual(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, const SimulateOptions<S>& options,
+                            Vector<S>& z) {
+  const DualFlow<ImplicitRegularizer<S>> flow(Q, data);
+  const Index d = data.num_inputs();
+  PiController<S> controller;
   controller.tolerance = {options.tolerance > S(0) ? options.tolerance : S(1e-4), S(0)};
   controller.first_step = flow.first_step();
   const auto beta_of = [&](const Vector<S>& state) {
@@ -385,7 +396,7 @@ BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const Bas
   multiply(data.X(), beta_of(start), prediction);
   const S size = std::max(norm(data.y()), norm(prediction));
   if (is_until_fit(options)) require_solution(data);
-  BasicSimulation<S> result;
+  Simulation<S> result;
   Vector<S> state;
   // A Jacobian as exact as the steps costs less, and the method forgives it.
   const ExponentialRosenbrock stepper{.jacobian_tolerance =
@@ -401,10 +412,10 @@ BasicSimulation<S> simulate_dual(const BasicImplicitRegularizer<S>& Q, const Bas
 }
 
 template <class S, bool may_be_deep>
-BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>& data, const BasicStart<S>& start,
-                                     const BasicSimulateOptions<S>& options) {
-  const BasicImplicitRegularizer<S> Q = diagonal_regularizer<S, may_be_deep>(depth, d, start);
-  BasicSimulation<S> result;
+Simulation<S> simulate_diagonal(Index depth, Index d, const Dataset<S>& data, const Start<S>& start,
+                                const SimulateOptions<S>& options) {
+  const ImplicitRegularizer<S> Q = diagonal_regularizer<S, may_be_deep>(depth, d, start);
+  Simulation<S> result;
   if (!may_be_deep || has_digits(Q)) {
     Vector<S> z;
     result = simulate_dual(Q, data, options, z);
@@ -416,31 +427,30 @@ BasicSimulation<S> simulate_diagonal(Index depth, Index d, const BasicDataset<S>
     if (is_until_fit(options)) require_solution(data);
     const DiagonalNet<S> net(depth, d);
     result = {};
-    static_cast<BasicSimulationRecord<S>&>(result) =
-        simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0));
     const auto beta_of = [&](const Vector<S>& w) {
       Vector<S> beta(d);
       net.beta(w, beta);
       return beta;
     };
+    static_cast<SimulationRecord<S>&>(result) =
+        simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0), beta_of);
     result.beta = beta_of(result.w);
-    for (Vector<S>& value : result.values) value = beta_of(value);
     judge_weights(Q, data, result);
   }
   return result;
 }
 
 template <class S>
-BasicSimulation<S> simulate_two_layer(Index d, const BasicDataset<S>& data, const BasicStart<S>& start,
-                                      const BasicSimulateOptions<S>& options) {
+Simulation<S> simulate_two_layer(Index d, const Dataset<S>& data, const Start<S>& start,
+                                 const SimulateOptions<S>& options) {
   Vector<S> z;
-  BasicSimulation<S> result = simulate_dual(two_layer_regularizer(d, start), data, options, z);
+  Simulation<S> result = simulate_dual(two_layer_regularizer(d, start), data, options, z);
   result.w = two_layer_weights(start, z);
   return result;
 }
 
 template <class S>
-Vector<S> diagonal_weights(const BasicImplicitRegularizer<S>& Q, const BasicStart<S>& start, const Vector<S>& z) {
+Vector<S> diagonal_weights(const ImplicitRegularizer<S>& Q, const Start<S>& start, const Vector<S>& z) {
   using std::exp;
   using std::log;
   const Index d = z.size();
@@ -466,7 +476,7 @@ Vector<S> diagonal_weights(const BasicImplicitRegularizer<S>& Q, const BasicStar
 }
 
 template <class S>
-Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z) {
+Vector<S> two_layer_weights(const Start<S>& start, const Vector<S>& z) {
   using std::exp;
   const Index d = z.size();
   const S log_alpha = start.scale().log();
@@ -497,11 +507,11 @@ Vector<S> two_layer_weights(const BasicStart<S>& start, const Vector<S>& z) {
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                   \
-  prefix template BasicSimulation<S> detail::simulate_diagonal<S, false>(                          \
-      Index, Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&); \
-  prefix template BasicSimulation<S> detail::simulate_diagonal<S, true>(                           \
-      Index, Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&); \
-  prefix template BasicSimulation<S> detail::simulate_two_layer<S>(                                \
-      Index, const BasicDataset<S>&, const BasicStart<S>&, const BasicSimulateOptions<S>&);
+#define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                                      \
+  prefix template Simulation<S> detail::simulate_diagonal<S, false>(Index, Index, const Dataset<S>&, const Start<S>&, \
+                                                                    const SimulateOptions<S>&);                       \
+  prefix template Simulation<S> detail::simulate_diagonal<S, true>(Index, Index, const Dataset<S>&, const Start<S>&,  \
+                                                                   const SimulateOptions<S>&);                        \
+  prefix template Simulation<S> detail::simulate_two_layer<S>(Index, const Dataset<S>&, const Start<S>&,              \
+                                                              const SimulateOptions<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SIMULATE)

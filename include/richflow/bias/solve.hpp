@@ -30,8 +30,8 @@
 namespace richflow {
 
 /// A linear predictor beta, in the words that `solve` and `simulate` share.
-template <class S>
-struct BasicLinearPrediction {
+template <class S = double>
+struct LinearPrediction {
   Vector<S> beta = {};  ///< The predictor, d.
 
   /// `f(X) = X beta`, N values for X of shape N x d. Throws DimensionError where X has not d columns.
@@ -49,11 +49,11 @@ struct BasicLinearPrediction {
 };
 
 /// Where the gradient flow of a net ends, with the proof.
-template <class S>
-struct [[nodiscard]] BasicLimit : BasicLinearPrediction<S>, Result<BasicLimit<S>> {
+template <class S = double>
+struct [[nodiscard]] Limit : LinearPrediction<S>, Result<Limit<S>> {
   S regularizer_value = std::numeric_limits<S>::quiet_NaN();  ///< `Q(beta)`.
   Vector<S> nu = {};                                          ///< Multipliers, N: `grad Q(beta) = X^T nu`.
-  BasicCertificate<S> certificate = {};                       ///< Distance from optimality.
+  Certificate<S> certificate = {};                            ///< Distance from optimality.
   Status status = Status::stalled;                            ///< tolerance_reached, stalled or max_steps.
   Index newton_steps = 0;                                     ///< Newton and continuation steps taken.
   Index factorizations = 0;                                   ///< Of N x N matrices and, rarely, d x N ones.
@@ -63,8 +63,6 @@ struct [[nodiscard]] BasicLimit : BasicLinearPrediction<S>, Result<BasicLimit<S>
   /// Whether the tolerance was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
-
-using Limit = BasicLimit<double>;
 
 namespace detail {
 
@@ -78,20 +76,18 @@ class RaisedHypentropy {
  public:
   using Scalar = S;
 
-  RaisedHypentropy(BasicHypentropy<S> map, BasicScale<S> scale)
+  RaisedHypentropy(Hypentropy<S> map, Scale<S> scale)
       : target_(std::move(map)),
         top_(std::max(S(0), target_.log_range().largest)),
         scale_(scale),
-        map_(target_.raised(BasicScale<S>::from_log(top_ + scale.log()))) {}
+        map_(target_.raised(Scale<S>::from_log(top_ + scale.log()))) {}
 
   /// A scale at which it is the target.
-  [[nodiscard]] BasicScale<S> end() const {
-    return BasicScale<S>::from_log(target_.log_range().smallest - top_ - S(1));
-  }
+  [[nodiscard]] Scale<S> end() const { return Scale<S>::from_log(target_.log_range().smallest - top_ - S(1)); }
 
   [[nodiscard]] Index dimension() const { return map_.dimension(); }
-  [[nodiscard]] BasicScale<S> scale() const { return scale_; }
-  [[nodiscard]] RaisedHypentropy with_scale(BasicScale<S> scale) const { return {target_, scale}; }
+  [[nodiscard]] Scale<S> scale() const { return scale_; }
+  [[nodiscard]] RaisedHypentropy with_scale(Scale<S> scale) const { return {target_, scale}; }
   [[nodiscard]] S homogeneity() const { return S(2); }
   [[nodiscard]] S dual_rate() const { return map_.dual_rate(); }
   [[nodiscard]] S value(ConstVectorRef<S> beta) const { return map_.value(beta); }
@@ -101,27 +97,27 @@ class RaisedHypentropy {
   [[nodiscard]] S max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const { return map_.max_step(z, dz); }
 
  private:
-  BasicHypentropy<S> target_;
+  Hypentropy<S> target_;
   S top_;
-  BasicScale<S> scale_;
-  BasicHypentropy<S> map_;
+  Scale<S> scale_;
+  Hypentropy<S> map_;
 };
 
 /// Of what a minimizer found.
 template <class S>
-[[nodiscard]] BasicLimit<S> limit_of(BasicMinimizerResult<S> found, S value, const std::string& name);
+[[nodiscard]] Limit<S> limit_of(MinimizerResult<S> found, S value, const std::string& name);
 
 /// See `solve`.
 template <class S>
-[[nodiscard]] BasicLimit<S> solve_diagonal(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data,
-                                           const BasicMinimizerOptions<S>& options);
+[[nodiscard]] Limit<S> solve_diagonal(const ImplicitRegularizer<S>& Q, const Dataset<S>& data,
+                                      const MinimizerOptions<S>& options);
 
 }  // namespace detail
 
 /// Where gradient flow on `net` from `start` ends if it fits the data: `argmin Q(beta)` subject to `X beta = y` for
 /// `Q = regularizer(net, start)`, with a certificate and without time integration. X is N x d, y has N labels.
 ///
-///     const DiagonalNet<double> net(3, data.dimension());
+///     const DiagonalNet<double> net(3, data.num_inputs());
 ///     const Limit limit = solve(net, data, Start::uniform(Scale::from_log(-20)));
 ///     limit.require_ok().l1();
 ///
@@ -130,14 +126,14 @@ template <class S>
 /// 5 to 60 factorizations, O(N^2 d) each; for many scales of one problem `MirrorPath(data, regularizer(net, start))`
 /// goes on from scale to scale.
 template <class Net, class S>
-[[nodiscard]] BasicLimit<S> solve(const Net& net, const BasicDataset<S>& data, const BasicStart<S>& start,
-                                  const BasicMinimizerOptions<S>& options = {}) {
+[[nodiscard]] Limit<S> solve(const Net& net, const Dataset<S>& data, const Start<S>& start,
+                             const MinimizerOptions<S>& options = {}) {
   auto Q = regularizer(net, start);
-  if constexpr (std::is_same_v<decltype(Q), BasicImplicitRegularizer<S>>) {
+  if constexpr (std::is_same_v<decltype(Q), ImplicitRegularizer<S>>) {
     return detail::solve_diagonal(Q, data, options);
   } else {
     MirrorPath path(data, Q, options);
-    BasicMinimizerResult<S> found = path.solve(Q.scale());
+    MinimizerResult<S> found = path.solve(Q.scale());
     const S value = Q.value(found.beta);
     return detail::limit_of(std::move(found), value, "the regularizer of the model");
   }
@@ -146,8 +142,8 @@ template <class Net, class S>
 namespace detail {
 
 template <class S>
-BasicLimit<S> limit_of(BasicMinimizerResult<S> found, S value, const std::string& name) {
-  BasicLimit<S> limit;
+Limit<S> limit_of(MinimizerResult<S> found, S value, const std::string& name) {
+  Limit<S> limit;
   limit.beta = std::move(found.beta);
   limit.regularizer_value = value;
   limit.nu = std::move(found.nu);
@@ -161,27 +157,26 @@ BasicLimit<S> limit_of(BasicMinimizerResult<S> found, S value, const std::string
 }
 
 template <class S>
-BasicLimit<S> solve_diagonal(const BasicImplicitRegularizer<S>& Q, const BasicDataset<S>& data,
-                             const BasicMinimizerOptions<S>& options) {
-  BasicMinimizerResult<S> found;
+Limit<S> solve_diagonal(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, const MinimizerOptions<S>& options) {
+  MinimizerResult<S> found;
   // From here on the kernel end of a path of constant proportions has numbers that no factorization can hold together,
   // or, where the weights are as small at alpha = 1, no numbers.
   constexpr S widest(8);
   constexpr S farthest(std::numeric_limits<S>::max_exponent / 7);
-  const BasicHypentropy<S>* flat = Q.hypentropy();
+  const Hypentropy<S>* flat = Q.hypentropy();
   const auto needs_raising = [&] {
     using std::abs;
     const auto [smallest, largest] = flat->log_range();
     return largest - smallest > widest || !(abs(largest - Q.scale().log()) < farthest);
   };
   if (flat && needs_raising()) {
-    const RaisedHypentropy<S> raised(*flat, BasicScale<S>::from_log(S(0)));
+    const RaisedHypentropy<S> raised(*flat, Scale<S>::from_log(S(0)));
     MirrorPathEngine<S> path(data, std::make_unique<MirrorMapOf<RaisedHypentropy<S>>>(raised), options);
     found = path.solve(raised.end());
     found.message = concat("log_alpha = ", Q.scale().log(), ", weights of extreme sizes: ", found.message);
   }
   if (!found.ok()) {
-    MirrorPathEngine<S> path(data, std::make_unique<MirrorMapOf<BasicImplicitRegularizer<S>>>(Q), options);
+    MirrorPathEngine<S> path(data, std::make_unique<MirrorMapOf<ImplicitRegularizer<S>>>(Q), options);
     found = path.solve(Q.scale());
   }
   const S value = Q.value(found.beta);
@@ -192,8 +187,8 @@ BasicLimit<S> solve_diagonal(const BasicImplicitRegularizer<S>& Q, const BasicDa
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_SOLVE(prefix, S)                                                                         \
-  prefix template BasicLimit<S> detail::limit_of<S>(BasicMinimizerResult<S>, S, const std::string&);                  \
-  prefix template BasicLimit<S> detail::solve_diagonal<S>(const BasicImplicitRegularizer<S>&, const BasicDataset<S>&, \
-                                                          const BasicMinimizerOptions<S>&);
+#define RICHFLOW_INSTANTIATE_SOLVE(prefix, S)                                                          \
+  prefix template Limit<S> detail::limit_of<S>(MinimizerResult<S>, S, const std::string&);             \
+  prefix template Limit<S> detail::solve_diagonal<S>(const ImplicitRegularizer<S>&, const Dataset<S>&, \
+                                                     const MinimizerOptions<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SOLVE)

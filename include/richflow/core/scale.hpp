@@ -8,22 +8,22 @@ namespace richflow {
 
 /// The initialization scale `alpha > 0`, carried as `log alpha`, so that alpha = e^-500 is an ordinary
 /// value and nothing ever forms an `alpha^2` that underflows (theory: squared model, log form).
-template <class Scalar>
-class BasicScale {
+template <class Scalar = double>
+class Scale {
  public:
   /// From alpha itself. Throws ArgumentError unless `0 < alpha < infinity`.
-  [[nodiscard]] static BasicScale from_value(Scalar alpha) {
+  [[nodiscard]] static Scale from_value(Scalar alpha) {
     using std::isfinite;
     using std::log;
     require(isfinite(alpha) && alpha > Scalar(0), "alpha must be positive and finite, got ", alpha);
-    return BasicScale(log(alpha));
+    return Scale(log(alpha));
   }
 
   /// From the natural logarithm of alpha. Throws ArgumentError unless it is finite.
-  [[nodiscard]] static BasicScale from_log(Scalar log_alpha) {
+  [[nodiscard]] static Scale from_log(Scalar log_alpha) {
     using std::isfinite;
     require(isfinite(log_alpha), "log_alpha must be finite, got ", log_alpha);
-    return BasicScale(log_alpha);
+    return Scale(log_alpha);
   }
 
   /// Natural logarithm of alpha.
@@ -36,17 +36,14 @@ class BasicScale {
   }
 
   /// The scale `factor` e-folds away: `alpha * e^factor`.
-  [[nodiscard]] BasicScale shifted(Scalar e_folds) const { return from_log(log_alpha_ + e_folds); }
+  [[nodiscard]] Scale shifted(Scalar e_folds) const { return from_log(log_alpha_ + e_folds); }
 
-  friend bool operator==(const BasicScale&, const BasicScale&) = default;
+  friend bool operator==(const Scale&, const Scale&) = default;
 
  private:
-  explicit BasicScale(Scalar log_alpha) : log_alpha_(log_alpha) {}
+  explicit Scale(Scalar log_alpha) : log_alpha_(log_alpha) {}
 
   Scalar log_alpha_;
 };
-
-/// Scale in double precision.
-using Scale = BasicScale<double>;
 
 }  // namespace richflow

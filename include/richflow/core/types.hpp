@@ -7,6 +7,8 @@
 #endif
 #endif
 
+#include <type_traits>
+
 #include <Eigen/Core>
 
 #if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
@@ -52,4 +54,11 @@ using ConstMatrixRef = Eigen::Ref<const Matrix<Scalar>>;
 template <class Scalar>
 using MatrixRef = Eigen::Ref<Matrix<Scalar>>;
 
+namespace detail {
+
+/// The number type of arguments of these types; double for integers.
+template <class... T>
+using RealOf = std::conditional_t<std::is_integral_v<std::common_type_t<T...>>, double, std::common_type_t<T...>>;
+
+}  // namespace detail
 }  // namespace richflow

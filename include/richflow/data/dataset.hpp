@@ -17,29 +17,29 @@ namespace richflow {
 /// A regression problem: `X` is N x d (row n is x_n), `y` has N labels; or N x K labels `Y`, for models with K outputs.
 /// For models of a matrix N measurements of it take the place of X. Checked once, on construction; everything that
 /// takes a dataset relies on it.
-template <class S>
-class BasicDataset {
+template <class S = double>
+class Dataset {
  public:
   using Scalar = S;
 
   /// Takes over `X` and `y`. Throws DimensionError when N = 0, d = 0 or the shapes differ, and
   /// NonFiniteError when an entry is NaN or infinite, and ArgumentError when X or y is in units so large or so
   /// small that sums of their squares (losses, kernels) leave the range of S. Cost: two passes over the data.
-  BasicDataset(Matrix<S> X, Vector<S> y);
+  Dataset(Matrix<S> X, Vector<S> y);
 
   /// What was measured of a matrix, `<M, X_n> = y_n`: takes over both. Throws DimensionError unless y has N entries,
   /// and for y as above. Cost: one pass over y.
-  BasicDataset(MatrixMeasurements<S> measurements, Vector<S> y);
+  Dataset(MatrixMeasurements<S> measurements, Vector<S> y);
 
   /// K labels per sample, `Y` is N x K. Throws as the constructor, and DimensionError for K = 0.
-  [[nodiscard]] static BasicDataset with_outputs(Matrix<S> X, const Matrix<S>& Y);
+  [[nodiscard]] static Dataset with_outputs(Matrix<S> X, const Matrix<S>& Y);
 
   /// Refused: data of another number type.
   template <class DerivedX, class DerivedY>
   requires(!std::is_same_v<typename DerivedX::Scalar, S> || !std::is_same_v<typename DerivedY::Scalar, S>)
-      BasicDataset(const Eigen::MatrixBase<DerivedX>&, const Eigen::MatrixBase<DerivedY>&) {
+      Dataset(const Eigen::MatrixBase<DerivedX>&, const Eigen::MatrixBase<DerivedY>&) {
     static_assert(std::is_same_v<typename DerivedX::Scalar, S> && std::is_same_v<typename DerivedY::Scalar, S>,
-                  "richflow: X and y must be of the dataset's number type: BasicDataset<float>(X, y), or "
+                  "richflow: X and y must be of the dataset's number type: Dataset<float>(X, y), or "
                   "Dataset(X.cast<double>(), y.cast<double>())");
   }
 
@@ -72,12 +72,12 @@ class BasicDataset {
   /// N.
   [[nodiscard]] Index num_samples() const { return samples().size(); }
   /// d; d1 d2 where the samples are measurements of a d1 x d2 matrix.
-  [[nodiscard]] Index dimension() const { return samples().dimension(); }
+  [[nodiscard]] Index num_inputs() const { return samples().num_inputs(); }
   /// `|X beta - y|` for d values beta; for measurements beta is `vec(M)`.
   [[nodiscard]] S residual_norm(const Vector<S>& beta) const;
 
  private:
-  BasicDataset(Matrix<S> X, Vector<S> y, Index num_outputs);
+  Dataset(Matrix<S> X, Vector<S> y, Index num_outputs);
 
   void check_labels() const;
 
@@ -87,11 +87,17 @@ class BasicDataset {
   Index num_outputs_;
 };
 
-template <class S>
-BasicDataset<S>::BasicDataset(Matrix<S> X, Vector<S> y) : BasicDataset(std::move(X), std::move(y), 1) {}
+/// `Dataset data(X, y)`: of the number type of X, which may be an expression.
+template <class DerivedX, class DerivedY>
+Dataset(const Eigen::MatrixBase<DerivedX>&, const Eigen::MatrixBase<DerivedY>&) -> Dataset<typename DerivedX::Scalar>;
+template <class S, class DerivedY>
+Dataset(MatrixMeasurements<S>, const Eigen::MatrixBase<DerivedY>&) -> Dataset<S>;
 
 template <class S>
-BasicDataset<S>::BasicDataset(MatrixMeasurements<S> measurements, Vector<S> y)
+Dataset<S>::Dataset(Matrix<S> X, Vector<S> y) : Dataset(std::move(X), std::move(y), 1) {}
+
+template <class S>
+Dataset<S>::Dataset(MatrixMeasurements<S> measurements, Vector<S> y)
     : measurements_(std::move(measurements)), y_(std::move(y)), num_outputs_(1) {
   require<DimensionError>(num_samples() == y_.size(), "there are ", num_samples(), " measurements but y has ",
                           y_.size(), " entries");
@@ -99,7 +105,7 @@ BasicDataset<S>::BasicDataset(MatrixMeasurements<S> measurements, Vector<S> y)
 }
 
 template <class S>
-BasicDataset<S> BasicDataset<S>::with_outputs(Matrix<S> X, const Matrix<S>& Y) {
+Dataset<S> Dataset<S>::with_outputs(Matrix<S> X, const Matrix<S>& Y) {
   require<DimensionError>(Y.cols() > 0, "Y has K = 0 columns (outputs)");
   require<DimensionError>(X.rows() == Y.rows(), "X is ", X.rows(), " x ", X.cols(), " but Y is ", Y.rows(), " x ",
                           Y.cols());
@@ -107,7 +113,7 @@ BasicDataset<S> BasicDataset<S>::with_outputs(Matrix<S> X, const Matrix<S>& Y) {
 }
 
 template <class S>
-BasicDataset<S>::BasicDataset(Matrix<S> X, Vector<S> y, Index num_outputs)
+Dataset<S>::Dataset(Matrix<S> X, Vector<S> y, Index num_outputs)
     : X_(std::move(X)), y_(std::move(y)), num_outputs_(num_outputs) {
   require<DimensionError>(X_.rows() > 0, "X has N = 0 rows (samples)");
   require<DimensionError>(X_.cols() > 0, "X has d = 0 columns (features)");
@@ -119,16 +125,16 @@ BasicDataset<S>::BasicDataset(Matrix<S> X, Vector<S> y, Index num_outputs)
 }
 
 template <class S>
-void BasicDataset<S>::check_labels() const {
+void Dataset<S>::check_labels() const {
   require_finite("y", y_);
   detail::require_squares("y", detail::largest_size(y_), y_.size());
 }
 
 template <class S>
-S BasicDataset<S>::residual_norm(const Vector<S>& beta) const {
+S Dataset<S>::residual_norm(const Vector<S>& beta) const {
   Vector<S> residual = y();
   if (measurements_) {
-    require_size("beta", beta.size(), dimension());
+    require_size("beta", beta.size(), num_inputs());
     residual -=
         measurements_->apply(Eigen::Map<const Matrix<S>>(beta.data(), measurements_->rows(), measurements_->cols()));
   } else {
@@ -137,10 +143,7 @@ S BasicDataset<S>::residual_norm(const Vector<S>& beta) const {
   return detail::norm(residual);
 }
 
-/// Dataset in double precision.
-using Dataset = BasicDataset<double>;
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_DATASET(prefix, S) prefix template class BasicDataset<S>;
+#define RICHFLOW_INSTANTIATE_DATASET(prefix, S) prefix template class Dataset<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DATASET)

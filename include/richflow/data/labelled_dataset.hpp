@@ -14,26 +14,34 @@
 
 namespace richflow {
 
-/// A classification problem: N samples of d features, labels 0, ..., K - 1. Checked once, on construction. A sample is
-/// a column of `features()`, d x N, so that a batch of arbitrary samples is gathered at the speed of memory.
-template <class S>
+/// A classification problem: `X` is N x d (row n is x_n), labels 0, ..., K - 1. Checked once, on construction. A sample
+/// is kept as a column of memory, so that a batch of arbitrary samples is gathered at the speed of memory.
+template <class S = double>
 class LabelledDataset {
  public:
   using Scalar = S;
 
-  /// Takes over `features` (d x N) and `labels`. Throws DimensionError when N = 0, d = 0 or the sizes differ,
-  /// NonFiniteError when a feature is NaN or infinite, ArgumentError for num_classes < 2 or a label outside
-  /// 0 .. num_classes - 1. Cost: one pass.
-  LabelledDataset(Matrix<S> features, Vector<int> labels, Index num_classes);
+  /// A copy of `X`, N x d; takes over the N `labels`. Throws DimensionError when N = 0, d = 0 or the sizes differ,
+  /// NonFiniteError when an entry of X is NaN or infinite, ArgumentError for num_classes < 2 or a label outside
+  /// 0 .. num_classes - 1. Cost: two passes.
+  LabelledDataset(const Matrix<S>& X, Vector<int> labels, Index num_classes)
+      : LabelledDataset(AsColumns{}, X.transpose(), std::move(labels), num_classes) {}
 
-  /// Samples as columns, d x N.
-  [[nodiscard]] const Matrix<S>& features() const { return features_; }
+  /// The same from the samples as columns, d x N, which it takes over.
+  [[nodiscard]] static LabelledDataset from_columns(Matrix<S> columns, Vector<int> labels, Index num_classes) {
+    return LabelledDataset(AsColumns{}, std::move(columns), std::move(labels), num_classes);
+  }
+
+  /// Samples, N x d: a view.
+  [[nodiscard]] Eigen::Transpose<const Matrix<S>> X() const { return columns_.transpose(); }
+  /// Samples as columns, d x N, as they are kept.
+  [[nodiscard]] const Matrix<S>& columns() const { return columns_; }
   /// Labels, N.
   [[nodiscard]] const Vector<int>& labels() const { return labels_; }
   /// N.
-  [[nodiscard]] Index num_samples() const { return features_.cols(); }
+  [[nodiscard]] Index num_samples() const { return columns_.cols(); }
   /// d.
-  [[nodiscard]] Index dimension() const { return features_.rows(); }
+  [[nodiscard]] Index num_inputs() const { return columns_.rows(); }
   /// K.
   [[nodiscard]] Index num_classes() const { return num_classes_; }
 
@@ -51,36 +59,43 @@ class LabelledDataset {
   [[nodiscard]] LabelledDataset random_subset(RandomStream& random, Index count) const;
 
  private:
+  struct AsColumns {};
+  LabelledDataset(AsColumns, Matrix<S> columns, Vector<int> labels, Index num_classes);
+
   static constexpr Index strip = 16;
 
   template <class IndexOf>
   void copy(const IndexOf& index_of, MatrixRef<S> X, VectorRef<int> labels) const {
-    require<DimensionError>(X.cols() == dimension(), "X has ", X.cols(), " columns where d = ", dimension());
+    require<DimensionError>(X.cols() == num_inputs(), "X has ", X.cols(), " columns where d = ", num_inputs());
     require_size("labels", labels.size(), X.rows());
     for (Index b = 0; b < X.rows(); ++b) labels[b] = labels_[index_of(b)];
     // A transposition in strips: what a strip reads of a sample is a cache line, and what it writes stays in cache.
-    for (Index first = 0; first < dimension(); first += strip) {
-      const Index count = std::min<Index>(strip, dimension() - first);
+    for (Index first = 0; first < num_inputs(); first += strip) {
+      const Index count = std::min<Index>(strip, num_inputs() - first);
       for (Index b = 0; b < X.rows(); ++b) {
-        const S* sample = features_.data() + index_of(b) * dimension() + first;
+        const S* sample = columns_.data() + index_of(b) * num_inputs() + first;
         for (Index i = 0; i < count; ++i) X(b, first + i) = sample[i];
       }
     }
   }
 
-  Matrix<S> features_;
+  Matrix<S> columns_;
   Vector<int> labels_;
   Index num_classes_;
 };
 
+/// `LabelledDataset data(X, labels, K)`: of the number type of X, which may be an expression.
+template <class Derived>
+LabelledDataset(const Eigen::MatrixBase<Derived>&, Vector<int>, Index) -> LabelledDataset<typename Derived::Scalar>;
+
 template <class S>
-LabelledDataset<S>::LabelledDataset(Matrix<S> features, Vector<int> labels, Index num_classes)
-    : features_(std::move(features)), labels_(std::move(labels)), num_classes_(num_classes) {
-  require<DimensionError>(features_.cols() > 0, "features has N = 0 columns (samples)");
-  require<DimensionError>(features_.rows() > 0, "features has d = 0 rows");
+LabelledDataset<S>::LabelledDataset(AsColumns, Matrix<S> columns, Vector<int> labels, Index num_classes)
+    : columns_(std::move(columns)), labels_(std::move(labels)), num_classes_(num_classes) {
+  require<DimensionError>(columns_.cols() > 0, "X has N = 0 rows (samples)");
+  require<DimensionError>(columns_.rows() > 0, "X has d = 0 columns (features)");
   require(num_classes >= 2, "num_classes must be at least 2, got ", num_classes);
-  detail::require_labels(labels_, features_.cols(), num_classes);
-  require_finite("features", features_);
+  detail::require_labels(labels_, columns_.cols(), num_classes);
+  if (!detail::are_finite(columns_.data(), columns_.size())) require_finite("X", X());
 }
 
 template <class S>
@@ -100,16 +115,16 @@ void LabelledDataset<S>::gather_from(Index first, MatrixRef<S> X, VectorRef<int>
 
 template <class S>
 LabelledDataset<S> LabelledDataset<S>::subset(const std::vector<Index>& indices) const {
-  Matrix<S> features(dimension(), static_cast<Index>(indices.size()));
-  Vector<int> labels(features.cols());
-  for (Index n = 0; n < features.cols(); ++n) {
+  Matrix<S> columns(num_inputs(), static_cast<Index>(indices.size()));
+  Vector<int> labels(columns.cols());
+  for (Index n = 0; n < columns.cols(); ++n) {
     const Index sample = indices[static_cast<std::size_t>(n)];
     require(sample >= 0 && sample < num_samples(), "indices[", n, "] must be in 0 .. ", num_samples() - 1, ", got ",
             sample);
-    features.col(n) = features_.col(sample);
+    columns.col(n) = columns_.col(sample);
     labels[n] = labels_[sample];
   }
-  return {std::move(features), std::move(labels), num_classes_};
+  return from_columns(std::move(columns), std::move(labels), num_classes_);
 }
 
 template <class S>
@@ -125,7 +140,7 @@ template <class S>
 [[nodiscard]] std::uint64_t fingerprint(const LabelledDataset<S>& data) {
   std::uint64_t hash = 0;
   for (Index n = 0; n < data.num_samples(); ++n)
-    hash = mix(hash ^ hash_of_numbers(data.features().col(n).data(), data.dimension())) +
+    hash = mix(hash ^ hash_of_numbers(data.columns().col(n).data(), data.num_inputs())) +
            static_cast<std::uint64_t>(data.labels()[n]);
   return hash;
 }

@@ -546,7 +546,7 @@ void DiagonalMeasurements<S>::kernel(const FactorShape& shape, const ConstMatrix
 /// | `entries`  | N pairs     | O(N k)                                       | O(N^2)               |
 /// | `dense`    | N d1 d2     | O(d1 d2 (k + N))                             | O(N (N + D) D^2)     |
 /// | `diagonal` | N d         | O(d (k + N)), d = min(d1, d2)                | O(N d (N + d))       |
-template <class S>
+template <class S = double>
 class MatrixMeasurements {
  public:
   /// Number type.

@@ -60,7 +60,7 @@ class Samples {
   /// N.
   [[nodiscard]] Index size() const { return measurements_ != nullptr ? measurements_->num_measurements() : rows_; }
   /// d, the numbers of one sample: d1 d2 of a measurement.
-  [[nodiscard]] Index dimension() const {
+  [[nodiscard]] Index num_inputs() const {
     return measurements_ != nullptr ? measurements_->rows() * measurements_->cols() : cols_;
   }
   /// Whether these are measurements.

@@ -38,9 +38,9 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
 
   /// The flow of `mirror` (a regularizer on d coordinates with its scale) on `dataset`. Throws
   /// DimensionError when the mirror map has not d coordinates. Cost: a few products with X.
-  DualFlow(Mirror mirror, const BasicDataset<Scalar>& dataset)
+  DualFlow(Mirror mirror, const Dataset<Scalar>& dataset)
       : engine_(std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror)), dataset) {}
-  DualFlow(Mirror, const BasicDataset<Scalar>&&) = delete;
+  DualFlow(Mirror, const Dataset<Scalar>&&) = delete;
 
   /// What the message of a run that stalls suggests.
   [[nodiscard]] static const char* advice() {
@@ -54,7 +54,7 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
     return static_cast<const detail::MirrorMapOf<Mirror>&>(engine_.map()).map();
   }
   /// The data.
-  [[nodiscard]] const BasicDataset<Scalar>& dataset() const { return engine_.dataset(); }
+  [[nodiscard]] const Dataset<Scalar>& dataset() const { return engine_.dataset(); }
   /// nu, N entries: the state itself, unless the columns of X differ much in size. Cost O(N^2) then.
   [[nodiscard]] Vector<Scalar> multipliers(ConstVectorRef<Scalar> state) const { return engine_.multipliers(state); }
   /// Whether the state is `U^T nu`: then rows of the Jacobian differ much in size.

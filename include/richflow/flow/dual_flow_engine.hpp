@@ -27,7 +27,7 @@ template <class S>
 class DualFlowEngine {
  public:
   /// See DualFlow. `dataset` must outlive it.
-  DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const BasicDataset<S>& dataset);
+  DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Dataset<S>& dataset);
   DualFlowEngine(const DualFlowEngine& other);
   DualFlowEngine(DualFlowEngine&& other) noexcept;
   DualFlowEngine& operator=(const DualFlowEngine& other);
@@ -36,7 +36,7 @@ class DualFlowEngine {
 
   [[nodiscard]] Index dimension() const { return dataset_->num_samples(); }
   [[nodiscard]] const AnyMirrorMap<S>& map() const { return *map_; }
-  [[nodiscard]] const BasicDataset<S>& dataset() const { return *dataset_; }
+  [[nodiscard]] const Dataset<S>& dataset() const { return *dataset_; }
   [[nodiscard]] bool is_graded() const { return rotated_.has_value(); }
 
   // See DualFlow; `field` is the call.
@@ -73,10 +73,10 @@ class DualFlowEngine {
   [[nodiscard]] S estimate_squared_norm() const;
 
   MirrorMapValue<S> map_;
-  const BasicDataset<S>* dataset_;
-  std::optional<BasicDataset<S>> rotated_;  // U^T X and U^T y, where columns differ much in size
-  Matrix<S> rotation_;                      // U
-  Vector<S> units_;                         // sizes of the columns over their median, 1 at least
+  const Dataset<S>* dataset_;
+  std::optional<Dataset<S>> rotated_;  // U^T X and U^T y, where columns differ much in size
+  Matrix<S> rotation_;                 // U
+  Vector<S> units_;                    // sizes of the columns over their median, 1 at least
   S squared_norm_ = S(0);
   mutable Vector<S> point_;           // the latest evaluated nu; NaN before the first
   mutable Vector<S> residual_;        // X beta - y there
@@ -91,20 +91,20 @@ class DualFlowEngine {
 };
 
 template <class S>
-DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const BasicDataset<S>& dataset)
+DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Dataset<S>& dataset)
     : map_(std::move(map)),
       dataset_(&dataset),
       point_(Vector<S>::Constant(dataset.num_samples(), std::numeric_limits<S>::quiet_NaN())),
       residual_(dataset.num_samples()),
-      z_(dataset.dimension()),
-      beta_(dataset.dimension()),
-      curvature_(dataset.dimension()),
-      start_curvature_(dataset.dimension()),
-      weight_(dataset.dimension()),
+      z_(dataset.num_inputs()),
+      beta_(dataset.num_inputs()),
+      curvature_(dataset.num_inputs()),
+      start_curvature_(dataset.num_inputs()),
+      weight_(dataset.num_inputs()),
       columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
       negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())) {
-  require<DimensionError>(map_->dimension() == dataset.dimension(), "the mirror map has ", map_->dimension(),
-                          " coordinates but X has ", dataset.dimension(), " columns");
+  require<DimensionError>(map_->dimension() == dataset.num_inputs(), "the mirror map has ", map_->dimension(),
+                          " coordinates but X has ", dataset.num_inputs(), " columns");
   rotate_graded_columns();
   start_jacobian_.setZero(dimension(), dimension());
   squared_norm_ = estimate_squared_norm();
@@ -161,7 +161,7 @@ S DualFlowEngine<S>::loss(ConstVectorRef<S> nu) const {
 
 template <class S>
 void DualFlowEngine<S>::beta(ConstVectorRef<S> nu, VectorRef<S> out) const {
-  require_size("out", out.size(), dataset_->dimension());
+  require_size("out", out.size(), dataset_->num_inputs());
   evaluate(nu);
   out = beta_;
 }
@@ -254,7 +254,7 @@ void DualFlowEngine<S>::evaluate(ConstVectorRef<S> nu) const {
 template <class S>
 void DualFlowEngine<S>::add_prediction() const {
   using std::abs;
-  const Index d = dataset_->dimension();
+  const Index d = dataset_->num_inputs();
   const S negligible = std::numeric_limits<S>::epsilon() / S(8 * d) * largest_size(beta_);
   using std::isfinite;
   Index count = 0;
@@ -281,7 +281,7 @@ void DualFlowEngine<S>::add_weighted_gram(S negligible, S relative, MatrixRef<S>
     Index count = 0;
   };
   Block blocks[] = {{columns_, S(1)}, {negative_columns_, S(-1)}};
-  for (Index j = 0; j < dataset_->dimension(); ++j) {
+  for (Index j = 0; j < dataset_->num_inputs(); ++j) {
     const S size = abs(weight_[j]);
     if (!(negligible < S(0)) && !(size > rate * std::max(negligible, S(relative * curvature_[j])))) continue;
     Block& block = blocks[weight_[j] < S(0) ? 1 : 0];

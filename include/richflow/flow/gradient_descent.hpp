@@ -56,13 +56,13 @@ Solution<typename Problem::Scalar, Value> gradient_descent(
   run.max_steps = options.iterations;
   run.detect_stall = options.detect_stall;
   if (options.loss_below > Scalar(0)) run.events = {loss_below(options.loss_below).at_step_end()};
-  const BasicTimeSpan<Scalar> span{Scalar(0), options.step * Scalar(options.iterations)};
-  return integrate(problem, w0, span, Euler{}, BasicConstantStep<Scalar>{options.step}, run);
+  const TimeSpan<Scalar> span{Scalar(0), options.step * Scalar(options.iterations)};
+  return integrate(problem, w0, span, Euler{}, ConstantStep<Scalar>{options.step}, run);
 }
 
 /// The same for a model on data.
 template <Model M, class Value = Vector<typename M::Scalar>>
-Solution<typename M::Scalar, Value> gradient_descent(const M& model, const BasicDataset<typename M::Scalar>& dataset,
+Solution<typename M::Scalar, Value> gradient_descent(const M& model, const Dataset<typename M::Scalar>& dataset,
                                                      ConstVectorRef<typename M::Scalar> w0,
                                                      const GradientDescentOptions<typename M::Scalar, Value>& options) {
   return gradient_descent(GradientFlow<M>(model, dataset), w0, options);

@@ -115,12 +115,12 @@ requires(explain_model<M>()) class GradientFlow {
   /// `model` on `dataset`. Throws DimensionError where the model does not fit the data, and ArgumentError for labels
   /// that the loss does not take, or where the model takes rows and the data are measurements of a matrix, or the other
   /// way round. Cost: O(NK) and the model's evaluation for N samples.
-  GradientFlow(M model, const BasicDataset<Scalar>& dataset, L loss = {}) requires(!is_of_classes)
+  GradientFlow(M model, const Dataset<Scalar>& dataset, L loss = {}) requires(!is_of_classes)
       : model_(std::move(model)),
         dataset_(&dataset),
         flow_(make_evaluation(model_, dataset.num_samples()),
               std::make_unique<detail::ObjectiveOf<Scalar, L>>(std::move(loss), dataset), dataset.samples()) {}
-  GradientFlow(M, const BasicDataset<Scalar>&&, L = {}) requires(!is_of_classes) = delete;
+  GradientFlow(M, const Dataset<Scalar>&&, L = {}) requires(!is_of_classes) = delete;
 
   /// `model`, with an output for each class, on a LabelledDataset, whose samples it copies. Throws as above.
   template <class Labelled>
@@ -129,7 +129,7 @@ requires(explain_model<M>()) class GradientFlow {
       : model_(std::move(model)),
         flow_(make_evaluation(model_, dataset.num_samples()),
               std::make_unique<detail::ClassObjectiveOf<Scalar, L>>(std::move(loss), dataset),
-              std::make_shared<const Matrix<Scalar>>(dataset.features().transpose())) {}
+              std::make_shared<const Matrix<Scalar>>(dataset.X())) {}
   GradientFlow(M, const LabelledDataset<Scalar>&&, L = {}) requires is_of_classes = delete;
 
   /// What the message of a run that stalls suggests.
@@ -141,7 +141,7 @@ requires(explain_model<M>()) class GradientFlow {
   /// The model.
   [[nodiscard]] const M& model() const { return model_; }
   /// The data.
-  [[nodiscard]] const BasicDataset<Scalar>& dataset() const requires(!is_of_classes) { return *dataset_; }
+  [[nodiscard]] const Dataset<Scalar>& dataset() const requires(!is_of_classes) { return *dataset_; }
 
   /// `dw = -J(w)^T dL/df`, for the squared loss `-2 J(w)^T r(w)`. Cost: one `forward` and one `vjp` of the model.
   void operator()(Scalar /*t*/, ConstVectorRef<Scalar> w, VectorRef<Scalar> dw) const { flow_.derivative(w, dw); }
@@ -172,7 +172,7 @@ requires(explain_model<M>()) class GradientFlow {
 
  private:
   M model_;
-  const BasicDataset<Scalar>* dataset_ = nullptr;
+  const Dataset<Scalar>* dataset_ = nullptr;
   detail::EvaluationFlow<Scalar> flow_;
 };
 
@@ -187,8 +187,8 @@ EvaluationFlow<S>::EvaluationFlow(Evaluation<S> evaluation, std::unique_ptr<AnyO
   require(evaluation_.takes_measurements() == X_.are_measurements(),
           evaluation_.takes_measurements() ? "the model takes measurements of a matrix and the data are rows X"
                                            : "the model takes rows X and the data are measurements of a matrix");
-  require<DimensionError>(evaluation_.input_dimension() == 0 || evaluation_.input_dimension() == X_.dimension(),
-                          "the model takes ", evaluation_.input_dimension(), " features but X has ", X_.dimension(),
+  require<DimensionError>(evaluation_.num_inputs() == 0 || evaluation_.num_inputs() == X_.num_inputs(),
+                          "the model takes ", evaluation_.num_inputs(), " features but X has ", X_.num_inputs(),
                           " columns");
   require<DimensionError>(evaluation_.num_outputs() == objective_->num_outputs(), "the model has ",
                           evaluation_.num_outputs(), " outputs but the labels of a sample are for ",

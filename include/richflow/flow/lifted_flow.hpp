@@ -65,8 +65,8 @@ class LiftedFlow {
 
   /// `model` on `dataset`. Throws ArgumentError unless the data are measurements, DimensionError where they are not of
   /// a matrix of the model's shape.
-  LiftedFlow(M model, const BasicDataset<Scalar>& dataset);
-  LiftedFlow(M, const BasicDataset<Scalar>&&) = delete;
+  LiftedFlow(M model, const Dataset<Scalar>& dataset);
+  LiftedFlow(M, const Dataset<Scalar>&&) = delete;
 
   /// What the message of a run that stalls suggests.
   [[nodiscard]] static const char* advice() { return "on the lifted flow Rodas4 (integrate_to_loss)"; }
@@ -77,7 +77,7 @@ class LiftedFlow {
   /// The model.
   [[nodiscard]] const M& model() const { return model_; }
   /// The data.
-  [[nodiscard]] const BasicDataset<Scalar>& dataset() const { return *dataset_; }
+  [[nodiscard]] const Dataset<Scalar>& dataset() const { return *dataset_; }
 
   /// `W = F F^T`, D x D.
   [[nodiscard]] Matrix<Scalar> lifted(ConstVectorRef<Scalar> w) const;
@@ -140,7 +140,7 @@ class LiftedFlow {
   [[nodiscard]] static Scalar inverse_power_of_two(Scalar size);
 
   M model_;
-  const BasicDataset<Scalar>* dataset_;
+  const Dataset<Scalar>* dataset_;
   mutable Vector<Scalar> point_;     // the latest evaluated w; NaN before the first
   mutable Vector<Scalar> residual_;  // there
   mutable Vector<Scalar> weights_;   // scratch, N
@@ -149,7 +149,7 @@ class LiftedFlow {
 };
 
 template <class M>
-LiftedFlow<M>::LiftedFlow(M model, const BasicDataset<Scalar>& dataset)
+LiftedFlow<M>::LiftedFlow(M model, const Dataset<Scalar>& dataset)
     : model_(std::move(model)),
       dataset_(&dataset),
       point_(Vector<Scalar>::Constant(model_.num_parameters(), std::numeric_limits<Scalar>::quiet_NaN())),
@@ -330,10 +330,10 @@ template <class M>
   IntegrateOptions<S> options;
   options.events = {loss_below(loss).at_step_end()};
   options.max_steps = 100'000;
-  BasicPiController<S> controller;
+  PiController<S> controller;
   controller.tolerance = {relative, S(0)};
   controller.first_step = flow.first_step(w0);
-  return integrate(flow, w0, BasicTimeSpan<S>{S(0), std::numeric_limits<S>::infinity()}, Rodas4{}, controller, options);
+  return integrate(flow, w0, TimeSpan<S>{S(0), std::numeric_limits<S>::infinity()}, Rodas4{}, controller, options);
 }
 
 }  // namespace richflow

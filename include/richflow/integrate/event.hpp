@@ -31,8 +31,8 @@ enum class Crossing {
 /// than the flow's time scales; a zero crossing is looked for in dips between them as well. Two sign changes of a
 /// loss or of |F| within one step are not seen. An event that can already hold at the start (all but
 /// `zero_crossing`) then ends the run before the first step.
-template <class Scalar>
-class BasicEvent {
+template <class Scalar = double>
+class Event {
  public:
   /// What the event looks at.
   enum class Kind { loss_below, stationary, condition, zero_crossing };
@@ -41,7 +41,7 @@ class BasicEvent {
   using Function = std::function<Scalar(Scalar, const Vector<Scalar>&)>;
 
   /// For the functions named above.
-  BasicEvent(Kind kind, std::string name, Scalar threshold, Crossing direction, Function function)
+  Event(Kind kind, std::string name, Scalar threshold, Crossing direction, Function function)
       : kind_(kind),
         name_(std::move(name)),
         threshold_(threshold),
@@ -51,7 +51,7 @@ class BasicEvent {
   /// The same event for another number type, so that `loss_below(1e-4)` serves a problem in float. Throws ArgumentError
   /// for an event with a function, which looks at numbers of its own type.
   template <class Other>
-  BasicEvent(const BasicEvent<Other>& other)
+  Event(const Event<Other>& other)
       : kind_(static_cast<Kind>(static_cast<int>(other.kind()))),
         name_(other.name()),
         threshold_(static_cast<Scalar>(other.threshold())),
@@ -84,9 +84,9 @@ class BasicEvent {
   /// The same event, ending the run at the end of the step in which it fires; tested after each step whose number is a
   /// multiple of `every` (an epoch of a stochastic run, whose loss over all data costs as much as one). Throws
   /// ArgumentError unless every > 0.
-  [[nodiscard]] BasicEvent at_step_end(Index every = 1) const {
+  [[nodiscard]] Event at_step_end(Index every = 1) const {
     require(every > 0, "at_step_end: every must be positive, got ", every);
-    BasicEvent event = *this;
+    Event event = *this;
     event.is_located_ = false;
     event.every_ = every;
     return event;
@@ -120,32 +120,29 @@ class BasicEvent {
   Index every_ = 1;
 };
 
-/// Event in double precision.
-using Event = BasicEvent<double>;
-
 /// Ends the run when the problem's loss (for `|f(w, X) - y|^2` the plain sum of squares) is at most
 /// `threshold > 0`. The problem must have `loss(y)`; a run with another one throws ArgumentError.
 template <class Scalar>
-[[nodiscard]] BasicEvent<Scalar> loss_below(Scalar threshold) {
+[[nodiscard]] Event<Scalar> loss_below(Scalar threshold) {
   using std::isfinite;
   require(isfinite(threshold) && threshold > Scalar(0), "loss_below: threshold must be positive, got ", threshold);
-  return {BasicEvent<Scalar>::Kind::loss_below, "loss_below", threshold, Crossing::falling, {}};
+  return {Event<Scalar>::Kind::loss_below, "loss_below", threshold, Crossing::falling, {}};
 }
 
 /// Ends the run when the Euclidean norm of the derivative, `|F(t, y)|`, is at most `threshold > 0`.
 template <class Scalar>
-[[nodiscard]] BasicEvent<Scalar> stationary(Scalar threshold) {
+[[nodiscard]] Event<Scalar> stationary(Scalar threshold) {
   using std::isfinite;
   require(isfinite(threshold) && threshold > Scalar(0), "stationary: threshold must be positive, got ", threshold);
-  return {BasicEvent<Scalar>::Kind::stationary, "stationary", threshold, Crossing::falling, {}};
+  return {Event<Scalar>::Kind::stationary, "stationary", threshold, Crossing::falling, {}};
 }
 
 /// Ends the run when `predicate(t, y)`, a bool, holds.
 template <class Scalar = double, class Predicate>
-[[nodiscard]] BasicEvent<Scalar> condition(std::string name, Predicate predicate) {
+[[nodiscard]] Event<Scalar> condition(std::string name, Predicate predicate) {
   static_assert(std::is_invocable_r_v<bool, const Predicate&, Scalar, const Vector<Scalar>&>,
                 "richflow: the predicate of an event must be callable as `bool (Scalar t, const Vector<Scalar>& y)`");
-  return {BasicEvent<Scalar>::Kind::condition, std::move(name), Scalar(0), Crossing::falling,
+  return {Event<Scalar>::Kind::condition, std::move(name), Scalar(0), Crossing::falling,
           [predicate = std::move(predicate)](Scalar t, const Vector<Scalar>& y) {
             return predicate(t, y) ? Scalar(-1) : Scalar(1);
           }};
@@ -154,12 +151,12 @@ template <class Scalar = double, class Predicate>
 /// Ends the run when `function(t, y)`, a continuous scalar, changes sign in the given direction. A
 /// function that starts at exactly zero does not fire by leaving it.
 template <class Scalar = double, class F>
-[[nodiscard]] BasicEvent<Scalar> zero_crossing(std::string name, F function, Crossing direction = Crossing::either) {
+[[nodiscard]] Event<Scalar> zero_crossing(std::string name, F function, Crossing direction = Crossing::either) {
   static_assert(std::is_invocable_r_v<Scalar, const F&, Scalar, const Vector<Scalar>&>,
                 "richflow: the function of an event must be callable as `Scalar (Scalar t, const Vector<Scalar>& y)`");
   static_assert(!std::is_same_v<std::invoke_result_t<const F&, Scalar, const Vector<Scalar>&>, bool>,
                 "richflow: a bool has no sign change; use `condition`");
-  return {BasicEvent<Scalar>::Kind::zero_crossing, std::move(name), Scalar(0), direction, std::move(function)};
+  return {Event<Scalar>::Kind::zero_crossing, std::move(name), Scalar(0), direction, std::move(function)};
 }
 
 namespace detail {

@@ -36,7 +36,7 @@ namespace richflow {
 template <class Scalar = double, class Value = Vector<Scalar>>
 struct IntegrateOptions {
   SaveAt<Scalar, Value> save_at = {};               ///< what to keep; default: nothing but the end
-  std::vector<BasicEvent<Scalar>> events = {};      ///< what ends the run before the end of the span
+  std::vector<Event<Scalar>> events = {};           ///< what ends the run before the end of the span
   std::vector<ObserverRef<Scalar>> observers = {};  ///< called after every accepted step, in this order
   Index max_steps = 1'000'000;                      ///< attempts allowed in this call, rejected ones included, > 0
   /// Whether a run without progress towards its first loss_below or stationary event ends as `stalled`, and one of
@@ -52,16 +52,27 @@ namespace detail {
 template <class St, class Problem>
 concept IsRule = DescentRule<St, typename Problem::Scalar>;
 
+/// The controller in the problem's number type: settings that can be cast may be written in any.
+template <class Scalar, class Controller>
+[[nodiscard]] auto in_number_type(const Controller& controller) {
+  if constexpr (!StepController<Controller, Scalar> && requires { controller.template cast<Scalar>(); })
+    return controller.template cast<Scalar>();
+  else
+    return controller;
+}
+template <class Scalar, class Controller>
+using InNumberType = decltype(in_number_type<Scalar>(std::declval<const Controller&>()));
+
 /// One sentence per mismatch, at compile time.
-template <class Problem, class St, class Controller>
+template <class Problem, class St, class GivenController>
 constexpr void explain_integrate() {
   explain_vector_field<Problem>();
   if constexpr (VectorField<Problem>) {
+    using Controller = InNumberType<typename Problem::Scalar, GivenController>;
     if constexpr (!IsRule<St, Problem>) explain_stepper<St, Problem>();
     constexpr bool is_controller = StepController<Controller, typename Problem::Scalar>;
     static_assert(is_controller,
-                  "richflow: the controller must be of the problem's number type (BasicPiController<float>, "
-                  "BasicConstantStep<float> where it computes in float) and have `is_adaptive`, `check()`, `plan(t, "
+                  "richflow: the controller must have `is_adaptive`, `check()`, `plan(t, "
                   "end, memory)` and `judge(ratio, "
                   "h, error_order, memory)` for the number type of the problem");
     if constexpr ((Stepper<St, Problem> || IsRule<St, Problem>)&&StepController<Controller, typename Problem::Scalar>)
@@ -72,9 +83,10 @@ constexpr void explain_integrate() {
 }
 
 /// True when `explain_integrate` has nothing to say.
-template <class Problem, class St, class Controller>
+template <class Problem, class St, class GivenController>
 constexpr bool fits_together = [] {
   if constexpr (VectorField<Problem>) {
+    using Controller = InNumberType<typename Problem::Scalar, GivenController>;
     if constexpr ((Stepper<St, Problem> || IsRule<St, Problem>)&&StepController<Controller, typename Problem::Scalar>)
       return !Controller::is_adaptive || EmbeddedStepper<St, Problem>;
   }
@@ -142,12 +154,13 @@ struct FieldFor<St, Problem> {
 };
 
 /// Checks, then runs the loop from `state`. `is_fresh`: not resumed.
-template <class Problem, class St, class Controller, class Scalar, class Value>
+template <class Problem, class St, class GivenController, class Scalar, class Value>
 Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> state, Scalar end, const St& stepper,
-                            const Controller& controller, const IntegrateOptions<Scalar, Value>& options, bool is_fresh,
+                            const GivenController& given, const IntegrateOptions<Scalar, Value>& options, bool is_fresh,
                             Index last_step = std::numeric_limits<Index>::max()) {
   const typename FieldFor<St, Problem>::type field(problem);
-  const ControllerOf<Scalar, Controller> control(controller);
+  const auto controller = in_number_type<Scalar>(given);
+  const ControllerOf<Scalar, std::remove_cv_t<decltype(controller)>> control(controller);
   const auto& save_at = options.save_at;
   const RunOptions<Scalar> run_options{
       {save_at.times, save_at.steps, save_at.every, save_at.start, save_at.end, save_at.dense, save_at.quantities},
@@ -198,8 +211,8 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
 ///
 /// `controller` chooses the steps: `ConstantStep{.step = h}` or `PiController{.tolerance = ...}`. The end
 /// of the span may be infinity when an event or an observer ends the run. `options` says what to keep, what
-/// ends the run early, and who watches; a value other than y needs the type of what is kept,
-/// `IntegrateOptions<double, V>{...}`.
+/// ends the run early, and who watches; time span and controller may be written in any number type; a value other than
+/// y needs the type of what is kept, `IntegrateOptions<double, V>{...}`.
 ///
 /// Subnormal numbers are zero within the loop (SubnormalMode), also for the problem's own functions; observers, events
 /// and what is saved have the caller's mode.
@@ -208,25 +221,23 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
 /// result, which holds the last good state and can be resumed. Cost: what the stepper needs, one pass over
 /// y per step for the error norm, and, with loss_below, one loss per step. No allocation per step, but
 /// for what is saved.
-template <class Problem, class Y0, class Span = BasicTimeSpan<detail::ScalarOfT<Problem>>, class St, class Controller,
+template <class Problem, class Y0, class T = detail::ScalarOfT<Problem>, class St, class Controller,
           class Value = Vector<detail::ScalarOfT<Problem>>>
 Solution<detail::ScalarOfT<Problem>, Value> integrate(
-    const Problem& problem, const Eigen::DenseBase<Y0>& y0, const Span& span, const St& stepper,
+    const Problem& problem, const Eigen::DenseBase<Y0>& y0, const TimeSpan<T>& span, const St& stepper,
     const Controller& controller, const IntegrateOptions<detail::ScalarOfT<Problem>, Value>& options = {}) {
   using Scalar = detail::ScalarOfT<Problem>;
-  constexpr bool is_of_one_type =
-      std::is_same_v<Span, BasicTimeSpan<Scalar>> && std::is_same_v<typename Y0::Scalar, Scalar>;
+  constexpr bool is_of_one_type = std::is_same_v<typename Y0::Scalar, Scalar>;
   static_assert(is_of_one_type,
-                "richflow: y0, the time span and the controller must be of the problem's number type: Vector<float>, "
-                "BasicTimeSpan<float> and BasicPiController<float> where it computes in float");
+                "richflow: y0 must be of the problem's number type: Vector<float> where it computes in float");
   if constexpr (is_of_one_type) detail::explain_integrate<Problem, St, Controller>();
   if constexpr (is_of_one_type && detail::fits_together<Problem, St, Controller>) {
     IntegrationState<Scalar> state;
-    state.t = span.start;
+    state.t = static_cast<Scalar>(span.start);
     state.y = y0.derived();
-    state.stage_time = span.start;
-    state.control.origin = span.start;
-    return detail::run(problem, std::move(state), span.end, stepper, controller, options, true);
+    state.stage_time = state.t;
+    state.control.origin = state.t;
+    return detail::run(problem, std::move(state), static_cast<Scalar>(span.end), stepper, controller, options, true);
   } else {
     return {};
   }
@@ -241,8 +252,7 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
   using Scalar = detail::ScalarOfT<Problem>;
   constexpr bool is_of_one_type = std::is_same_v<typename Y0::Scalar, Scalar>;
   static_assert(is_of_one_type,
-                "richflow: y0 must be of the problem's number type: Vector<float> where it computes in "
-                "float");
+                "richflow: y0 must be of the problem's number type: Vector<float> where it computes in float");
   detail::explain_integrate<Problem, St, Controller>();
   if constexpr (is_of_one_type && detail::fits_together<Problem, St, Controller>) {
     require(steps.count > 0, "the number of steps must be positive, got ", steps.count);

@@ -92,7 +92,7 @@ struct RunOptions {
   };
 
   Saves save_at;
-  const std::vector<BasicEvent<Scalar>>& events;
+  const std::vector<Event<Scalar>>& events;
   const std::vector<ObserverRef<Scalar>>& observers;
   Index max_steps;
   bool detect_stall;
@@ -102,7 +102,6 @@ struct RunOptions {
 /// One run of the loop: the parts, the workspace and the state it advances.
 template <class Scalar>
 class Run {
-  using Event = BasicEvent<Scalar>;
   using Detector = StallDetector<Scalar>;
 
  public:
@@ -147,7 +146,7 @@ class Run {
 
   /// Whether the event is looked for within the step too: not where each look would cost right-hand sides, nor for
   /// losses and stationarity, which the flow does not raise and lower at will.
-  [[nodiscard]] bool looks_inside(const Event& event) const;
+  [[nodiscard]] bool looks_inside(const Event<Scalar>& event) const;
 
   /// The event function at t + theta h.
   Scalar value_at(std::size_t i, const StepPlan<Scalar>& plan, Scalar theta);
@@ -169,13 +168,13 @@ class Run {
                                              std::vector<Scalar>& values, bool is_start);
 
   /// Whether the event is tested after the attempt.
-  [[nodiscard]] bool is_tested(const Event& event) const {
+  [[nodiscard]] bool is_tested(const Event<Scalar>& event) const {
     return event.every() == 1 || (state_.step + 1) % event.every() == 0;
   }
 
   /// The function whose sign changes. Losses and norms enter by their log, in which exponential decay is a
   /// straight line. `dy` and `loss` spare their evaluation where they are known.
-  Scalar event_value(const Event& event, Scalar t, const Vector<Scalar>& y, const Vector<Scalar>* dy = nullptr,
+  Scalar event_value(const Event<Scalar>& event, Scalar t, const Vector<Scalar>& y, const Vector<Scalar>* dy = nullptr,
                      std::optional<Scalar> loss = std::nullopt);
 
   static Scalar log_ratio(Scalar value, Scalar threshold);
@@ -285,7 +284,7 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
       base_(state_.stats),
       counters_before_(stepper_.counters()),
       outcome_(std::move(kept)) {
-  for (const Event& event : options_.events)
+  for (const Event<Scalar>& event : options_.events)
     require(!(stepper_.is_discrete() && event.is_located()), "the event ", event.name(),
             " is looked for within steps, but nothing lies between two steps of a rule: use at_step_end()");
   require(!(options_.save_at.dense && stepper_.has_long_steps()),
@@ -300,7 +299,7 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
   after_.resize(num_events, Scalar(0));
   for (std::size_t i = 0; i < num_events; ++i) {
     const auto kind = options_.events[i].kind();
-    const bool has_goal = kind == Event::Kind::loss_below || kind == Event::Kind::stationary;
+    const bool has_goal = kind == Event<Scalar>::Kind::loss_below || kind == Event<Scalar>::Kind::stationary;
     if (has_goal && !goal_) goal_ = i;
   }
   if (num_events > 0 || !options_.save_at.times.empty() || options_.save_at.dense) {
@@ -559,7 +558,7 @@ std::optional<std::string> Run<Scalar>::test_events(const StepPlan<Scalar>& plan
   if (auto failed = evaluate_events(plan.t_new, y_new_, dy, after_, false)) return failed;
   theta_ = std::numeric_limits<Scalar>::infinity();
   for (std::size_t i = 0; i < before_.size(); ++i) {
-    const Event& event = options_.events[i];
+    const Event<Scalar>& event = options_.events[i];
     Scalar theta = std::numeric_limits<Scalar>::infinity();
     if (!is_tested(event)) continue;
     if (looks_inside(event))
@@ -576,9 +575,10 @@ std::optional<std::string> Run<Scalar>::test_events(const StepPlan<Scalar>& plan
 }
 
 template <class Scalar>
-bool Run<Scalar>::looks_inside(const Event& event) const {
+bool Run<Scalar>::looks_inside(const Event<Scalar>& event) const {
   const bool is_cheap = stepper_.is_dense() || stepper_.shares_derivatives();
-  const bool is_users = event.kind() == Event::Kind::zero_crossing || event.kind() == Event::Kind::condition;
+  const bool is_users =
+      event.kind() == Event<Scalar>::Kind::zero_crossing || event.kind() == Event<Scalar>::Kind::condition;
   return is_cheap && is_users && event.is_located();
 }
 
@@ -603,7 +603,7 @@ Scalar Run<Scalar>::locate(std::size_t i, const StepPlan<Scalar>& plan, Scalar l
 template <class Scalar>
 Scalar Run<Scalar>::search(std::size_t i, const StepPlan<Scalar>& plan) {
   using std::abs;
-  const Event& event = options_.events[i];
+  const Event<Scalar>& event = options_.events[i];
   const int doublings = stepper_.has_long_steps() ? 20 : 0;
   constexpr int intervals = 4;
   const int points = doublings > 0 ? doublings + intervals : intervals;
@@ -620,7 +620,7 @@ Scalar Run<Scalar>::search(std::size_t i, const StepPlan<Scalar>& plan) {
     const Scalar right = value_at(i, plan, point(k));
     const bool is_dip = k >= 2 && abs(value) <= abs(left) && abs(value) <= abs(right) && value * right > Scalar(0) &&
                         left * value > Scalar(0);
-    if (event.kind() == Event::Kind::zero_crossing && is_dip)
+    if (event.kind() == Event<Scalar>::Kind::zero_crossing && is_dip)
       if (const Scalar theta = search_dip(i, plan, point(k - 2), left, point(k), right); theta <= Scalar(1))
         return theta;
     if (event.fires(value, right)) return locate(i, plan, point(k - 1), value, point(k), right);
@@ -634,7 +634,7 @@ template <class Scalar>
 Scalar Run<Scalar>::search_dip(std::size_t i, const StepPlan<Scalar>& plan, Scalar low, Scalar at_low, Scalar high,
                                Scalar at_high) {
   using std::abs;
-  const Event& event = options_.events[i];
+  const Event<Scalar>& event = options_.events[i];
   const auto golden = static_cast<Scalar>(0.6180339887498949);
   Scalar a = low;
   Scalar b = high;
@@ -675,12 +675,12 @@ std::optional<std::string> Run<Scalar>::evaluate_events(Scalar t, const Vector<S
   using std::isnan;
   loss_.reset();
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const Event& event = options_.events[i];
+    const Event<Scalar>& event = options_.events[i];
     if (!is_start && !is_tested(event)) {
       values[i] = before_[i];
       continue;
     }
-    if (event.kind() == Event::Kind::loss_below && !loss_) loss_ = loss_at(y, dy);
+    if (event.kind() == Event<Scalar>::Kind::loss_below && !loss_) loss_ = loss_at(y, dy);
     values[i] = event_value(event, t, y, dy, loss_);
     if (isnan(values[i]))
       return sentence("the event ", event.name(), " is NaN at t = ", t, "; the last good state, at t = ", state_.t,
@@ -690,19 +690,19 @@ std::optional<std::string> Run<Scalar>::evaluate_events(Scalar t, const Vector<S
 }
 
 template <class Scalar>
-Scalar Run<Scalar>::event_value(const Event& event, Scalar t, const Vector<Scalar>& y, const Vector<Scalar>* dy,
+Scalar Run<Scalar>::event_value(const Event<Scalar>& event, Scalar t, const Vector<Scalar>& y, const Vector<Scalar>* dy,
                                 std::optional<Scalar> loss) {
   switch (event.kind()) {
-    case Event::Kind::loss_below:
+    case Event<Scalar>::Kind::loss_below:
       return log_ratio(loss ? *loss : loss_at(y, dy), event.threshold());
-    case Event::Kind::stationary:
+    case Event<Scalar>::Kind::stationary:
       if (dy == nullptr) {
         evaluate(t, y, derivative_);
         dy = &derivative_;
       }
       return log_ratio(norm(*dy), event.threshold());
-    case Event::Kind::condition:
-    case Event::Kind::zero_crossing:
+    case Event<Scalar>::Kind::condition:
+    case Event<Scalar>::Kind::zero_crossing:
       break;
   }
   const SubnormalScope scope(callers_mode_);
@@ -726,9 +726,9 @@ Scalar Run<Scalar>::loss_at(const Vector<Scalar>& y, const Vector<Scalar>* dy) {
 
 template <class Scalar>
 bool Run<Scalar>::needs_derivative() const {
-  for (const Event& event : options_.events) {
-    if (event.kind() == Event::Kind::stationary) return true;
-    if (problem_.has_loss_from_derivative() && event.kind() == Event::Kind::loss_below) return true;
+  for (const Event<Scalar>& event : options_.events) {
+    if (event.kind() == Event<Scalar>::Kind::stationary) return true;
+    if (problem_.has_loss_from_derivative() && event.kind() == Event<Scalar>::Kind::loss_below) return true;
   }
   return false;
 }
@@ -793,7 +793,7 @@ Scalar Run<Scalar>::rate_of_decrease(Scalar h) {
   if (!(speed > Scalar(0))) return Scalar(0);
   const auto small = static_cast<Scalar>(1e-3);
   const Scalar delta = std::min(small * h, small * norm(state_.y) / speed);
-  const Event& goal = options_.events[*goal_];
+  const Event<Scalar>& goal = options_.events[*goal_];
   sum_with_multiple(state_.y, delta, probe_dy_, probe_y_);
   const Scalar ahead = event_value(goal, state_.t + delta, probe_y_);
   sum_with_multiple(state_.y, Scalar(-delta), probe_dy_, probe_y_);
@@ -824,7 +824,7 @@ RunOutcome<Scalar> Run<Scalar>::finish(Status status, std::string message) {
   outcome_.status = status;
   outcome_.message = std::move(message);
   outcome_.t = state_.t;
-  outcome_.y = state_.y;
+  outcome_.w = state_.y;
   outcome_.step = state_.step;
   outcome_.event = fired_;
   if (fired_) outcome_.event_name = options_.events[*fired_].name();
@@ -839,8 +839,8 @@ template <class Scalar>
 std::string Run<Scalar>::goal_text() const {
   using std::exp;
   if (!goal_) return {};
-  const Event& goal = options_.events[*goal_];
-  return sentence(goal.kind() == Event::Kind::loss_below ? "the loss is " : "|F| is ",
+  const Event<Scalar>& goal = options_.events[*goal_];
+  return sentence(goal.kind() == Event<Scalar>::Kind::loss_below ? "the loss is " : "|F| is ",
                   goal.threshold() * exp(before_[*goal_]), ", the threshold ", goal.threshold());
 }
 
@@ -952,8 +952,8 @@ void check_run(const AnyField<Scalar>& problem, const Vector<Scalar>& y, Scalar 
           "the end of the time span may be infinity only when an event or an observer can end the run");
   require(options.max_steps > 0, "max_steps must be positive, got ", options.max_steps);
   controller.check();
-  for (const BasicEvent<Scalar>& event : options.events)
-    require(problem.has_loss() || event.kind() != BasicEvent<Scalar>::Kind::loss_below,
+  for (const Event<Scalar>& event : options.events)
+    require(problem.has_loss() || event.kind() != Event<Scalar>::Kind::loss_below,
             "the event loss_below needs a problem with a member `Scalar loss(y) const`");
 }
 

@@ -150,7 +150,7 @@ RunIdentity<S> RunIdentity<S>::of(const IntegrationState<S>& start, const RunOut
   identity.probe_time = first_steps.t;
   RandomStream random(0);
   for (Index i = 0; i < start.y.size(); ++i)
-    identity.probe += static_cast<S>(random.uniform(0.5, 1.5)) * (first_steps.y[i] - start.y[i]);
+    identity.probe += static_cast<S>(random.uniform(0.5, 1.5)) * (first_steps.w[i] - start.y[i]);
   using std::isfinite;
   if (!isfinite(identity.probe)) identity.probe = S(0);
   if (problem.has_loss()) identity.loss = problem.loss(start.y);
@@ -304,7 +304,7 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
   const std::vector<S> no_times;
   const std::vector<Index> no_steps;
   const std::vector<Quantity<S>> no_quantities;
-  const std::vector<BasicEvent<S>> no_events;
+  const std::vector<Event<S>> no_events;
   const std::vector<ObserverRef<S>> no_observers;
   // Three, for a rule with memory begins without.
   const RunOptions<S> few{
@@ -323,7 +323,7 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
       kept.status = Status::event;
       kept.message = sentence("the event ", kept.event_name, " had fired at t = ", state.t, ", step ", state.step);
       kept.t = state.t;
-      kept.y = state.y;
+      kept.w = state.y;
       kept.step = state.step;
       kept.stats = state.stats;
       kept.state = std::move(state);

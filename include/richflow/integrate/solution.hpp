@@ -66,13 +66,13 @@ struct IntegrationState {
   Stats stats = {};                    ///< work up to t
 };
 
-/// How a run ended, without the values that it kept. Whatever the status, `t` and `y` are the last good state.
+/// How a run ended, without the values that it kept. Whatever the status, `t` and `w` are the last good state.
 template <class Scalar>
 struct RunOutcome {
   Status status = Status::reached_end;  ///< how the run ended
   std::string message = {};             ///< the status in a sentence, with the values of this run
   Scalar t = Scalar(0);                 ///< final time
-  Vector<Scalar> y = {};                ///< final state
+  Vector<Scalar> w = {};                ///< final state: the weights of a model, nu of a dual flow
   Index step = 0;                       ///< accepted steps up to t
 
   std::vector<Scalar> times = {};  ///< when values were saved

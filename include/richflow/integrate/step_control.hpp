@@ -56,12 +56,18 @@ concept StepController = requires(const C& controller, Scalar t, ControlMemory<S
 /// rounding) and `t0 + k step` otherwise, never a running sum; a last, shorter step ends exactly at t1.
 ///
 ///     integrate(flow, w, TimeSpan{0, 10}, Euler{}, ConstantStep{.step = 0.01});  // gradient descent
-template <class Scalar>
-struct BasicConstantStep {
+template <class Scalar = double>
+struct ConstantStep {
   Scalar step = Scalar(0);  ///< length, > 0; must be given
 
   /// Errors are not judged.
   static constexpr bool is_adaptive = false;
+
+  /// The same step in another number type.
+  template <class T>
+  [[nodiscard]] ConstantStep<T> cast() const {
+    return {T(step)};
+  }
 
   /// Throws ArgumentError unless `step` was given, is positive and finite.
   void check() const {
@@ -97,22 +103,23 @@ struct BasicConstantStep {
   }
 };
 
-/// Constant steps in double precision.
-using ConstantStep = BasicConstantStep<double>;
+/// `ConstantStep{1}` is a step of type double.
+template <class Step>
+ConstantStep(Step) -> ConstantStep<detail::RealOf<Step>>;
 
 /// Steps of given lengths, one after the other: a list, or a function of the number of the step, 0, 1, ... Times are
 /// sums of the steps. A list that ends before the span does ends the run as `max_steps`, with the
 /// last state; the last step is cut where it would pass the end of the span.
 ///
 ///     integrate(problem, w0, Steps{1000}, Descent{}, StepSchedule([](Index k) { return 0.1 / std::sqrt(k + 1.0); }));
-template <class Scalar>
-class BasicStepSchedule {
+template <class Scalar = double>
+class StepSchedule {
  public:
   /// Errors are not judged.
   static constexpr bool is_adaptive = false;
 
   /// The steps of a list. Throws ArgumentError where it is empty or a step is not positive and finite.
-  BasicStepSchedule(std::vector<Scalar> steps) {  // NOLINT(google-explicit-constructor): a list of steps is a schedule
+  StepSchedule(std::vector<Scalar> steps) {  // NOLINT(google-explicit-constructor): a list of steps is a schedule
     require(!steps.empty(), "StepSchedule: the list of steps is empty");
     for (std::size_t k = 0; k < steps.size(); ++k)
       require(is_step(steps[k]), "StepSchedule: steps[", k, "] must be positive and finite, got ", steps[k]);
@@ -121,7 +128,7 @@ class BasicStepSchedule {
   }
   /// `length(k)` for every k = 0, 1, ...; the schedule ends with the first that is not positive and finite.
   template <class F>
-  requires std::is_invocable_r_v<Scalar, const F&, Index> BasicStepSchedule(F length)  // NOLINT
+  requires std::is_invocable_r_v<Scalar, const F&, Index> StepSchedule(F length)  // NOLINT
       : length_(std::move(length)) {}
 
   /// Nothing is left to check.
@@ -156,15 +163,12 @@ class BasicStepSchedule {
   Index count_ = std::numeric_limits<Index>::max();
 };
 
-/// A schedule in double precision.
-using StepSchedule = BasicStepSchedule<double>;
-
 /// Adaptive steps from an error estimate, by a proportional-integral rule (Gustafsson 1991; Hairer and
 /// Wanner, Solving ODEs II, IV.2): with the error ratio r_n (1 = just allowed) and p = error order + 1,
 /// `h_{n+1} = h_n safety r_n^(-integral/p) r_{n-1}^(proportional/p)`. A ratio that is not <= 1, NaN
 /// included, rejects the step.
-template <class Scalar>
-struct BasicPiController {
+template <class Scalar = double>
+struct PiController {
   Tolerance<Scalar> tolerance = {};                           ///< allowed local error; must be given
   Scalar first_step = Scalar(0);                              ///< 0: chosen from the problem
   Scalar min_step = Scalar(0);                                ///< below it the run ends, step_too_small
@@ -178,6 +182,21 @@ struct BasicPiController {
 
   /// Errors are judged: the stepper must estimate them.
   static constexpr bool is_adaptive = true;
+
+  /// The same settings in another number type.
+  template <class T>
+  [[nodiscard]] PiController<T> cast() const {
+    return {{T(tolerance.relative), T(tolerance.absolute)},
+            T(first_step),
+            T(min_step),
+            T(max_step),
+            T(safety),
+            T(min_factor),
+            T(max_factor),
+            T(first_max_factor),
+            T(integral),
+            T(proportional)};
+  }
 
   /// Throws ArgumentError naming the first setting outside its range.
   void check() const {
@@ -231,9 +250,6 @@ struct BasicPiController {
     return true;
   }
 };
-
-/// Adaptive steps in double precision.
-using PiController = BasicPiController<double>;
 
 /// The error of a step in units of what is allowed: the problem's own `error_ratio` if it has one, else
 /// the root mean square of `error_i / (absolute + relative max(|y_i|, |y_new_i|))`. NaN if any entry is.

@@ -37,7 +37,7 @@ struct StepCounters {
 /// Local error allowed per step: `absolute + relative * |y|`. Both must be given; there is no silent
 /// default, because only the user knows how small a coordinate may matter. Zero is allowed for one of
 /// them.
-template <class Scalar>
+template <class Scalar = double>
 struct Tolerance {
   Scalar relative = Scalar(-1);  ///< per unit of |y|, in [0, 1); must be given
   Scalar absolute = Scalar(-1);  ///< in the units of y, at least 0; must be given
@@ -56,14 +56,15 @@ void check(const Tolerance<Scalar>& tolerance) {
 }
 
 /// The time interval of a run, `start <= end`; `end` may be infinity when an event ends the run.
-template <class Scalar>
-struct BasicTimeSpan {
+template <class Scalar = double>
+struct TimeSpan {
   Scalar start = Scalar(0);  ///< t0, finite
   Scalar end = Scalar(0);    ///< t1
 };
 
-/// Time interval in double precision.
-using TimeSpan = BasicTimeSpan<double>;
+/// `TimeSpan{0, 10}` is one of doubles.
+template <class Start, class End>
+TimeSpan(Start, End) -> TimeSpan<detail::RealOf<Start, End>>;
 
 /// The workspace type that `Stepper` makes for `Problem`.
 template <class Stepper, class Problem>

@@ -59,7 +59,7 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
   /// unit. Throws DimensionError unless w0 has P entries, NonFiniteError if it is not finite, ArgumentError for a
   /// tolerance outside its range, or where the model takes rows and the data are measurements of a matrix, or
   /// the other way round.
-  KernelPredictor(M model, Vector<Scalar> w0, const BasicDataset<Scalar>& dataset,
+  KernelPredictor(M model, Vector<Scalar> w0, const Dataset<Scalar>& dataset,
                   std::type_identity_t<Scalar> rank_tolerance = Scalar(0))
       : linear_(std::move(model), std::move(w0)), X_(samples_of(dataset)) {
     require(rank_tolerance >= Scalar(0) && rank_tolerance < Scalar(1),
@@ -172,7 +172,7 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
   /// N.
   [[nodiscard]] Index num_samples() const { return Samples<Scalar>(X_).size(); }
 
-  [[nodiscard]] static const SamplesOf<M>& samples_of(const BasicDataset<Scalar>& dataset) {
+  [[nodiscard]] static const SamplesOf<M>& samples_of(const Dataset<Scalar>& dataset) {
     if constexpr (takes_measurements<M>)
       return dataset.measurements();
     else
@@ -306,7 +306,7 @@ requires(explain_model<M>() && Model<M>) class KernelPredictor {
     }
   }
 
-  void explain(const BasicDataset<Scalar>& dataset, const Vector<Scalar>& start) {
+  void explain(const Dataset<Scalar>& dataset, const Vector<Scalar>& start) {
     const Scalar rounding = std::numeric_limits<Scalar>::epsilon() * detail::norm(start);
     if (rank_ == start.size() || rounding > fit_tolerance() * scale_ / Scalar(100)) {
       message_ =

@@ -96,8 +96,8 @@ template <class S>
                                                std::type_identity_t<Samples<S>> X,
                                                std::type_identity_t<Samples<S>> X2) {
   require_size("w", w.size(), at.num_parameters());
-  require<DimensionError>(X.dimension() == X2.dimension(), "X has ", X.dimension(), " columns and X2 has ",
-                          X2.dimension());
+  require<DimensionError>(X.num_inputs() == X2.num_inputs(), "X has ", X.num_inputs(), " columns and X2 has ",
+                          X2.num_inputs());
   require_finite("w", w);
   X.require_finite("X");
   X2.require_finite("X2");

@@ -18,7 +18,7 @@ namespace richflow {
 /// Exponents are taken relative to the output of the label or the largest one, so that nothing overflows and small
 /// losses and gradients keep their relative accuracy; a gradient below the smallest normal number is zero. An output
 /// that is not finite makes the value NaN. Allocates nothing.
-template <class S>
+template <class S = double>
 struct CrossEntropy {
   /// The loss. Cost: as `value_and_gradient`.
   [[nodiscard]] S value(ConstMatrixRef<S> F, ConstVectorRef<int> labels) const;

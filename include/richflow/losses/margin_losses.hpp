@@ -34,7 +34,7 @@ void require_two_classes(ConstVectorRef<S> y) {
 
 /// `sum_n log(1 + exp(-y_n f_n))`, a plain sum, to full relative accuracy at any margin. Refused where it is given
 /// other labels than +1 and -1.
-template <class S>
+template <class S = double>
 struct LogisticLoss {
   /// Throws ArgumentError unless every label is +1 or -1.
   void check_labels(ConstVectorRef<S> y) const { detail::require_two_classes<S>(y); }
@@ -73,7 +73,7 @@ struct LogisticLoss {
 
 /// `sum_n exp(-y_n f_n)`, a plain sum. Overflows to infinity, which stops a run, where a margin is below about -700
 /// (in double precision).
-template <class S>
+template <class S = double>
 struct ExponentialLoss {
   /// Throws ArgumentError unless every label is +1 or -1.
   void check_labels(ConstVectorRef<S> y) const { detail::require_two_classes<S>(y); }

@@ -45,7 +45,7 @@ class AnyObjective {
 template <class S, class L>
 class ObjectiveOf final : public AnyObjective<S> {
  public:
-  ObjectiveOf(L loss, const BasicDataset<S>& dataset) : loss_(std::move(loss)), dataset_(&dataset) {
+  ObjectiveOf(L loss, const Dataset<S>& dataset) : loss_(std::move(loss)), dataset_(&dataset) {
     if constexpr (requires { loss_.check_labels(labels()); }) loss_.check_labels(labels());
   }
   [[nodiscard]] std::unique_ptr<AnyObjective<S>> clone() const override { return std::make_unique<ObjectiveOf>(*this); }
@@ -79,7 +79,7 @@ class ObjectiveOf final : public AnyObjective<S> {
   }
 
   L loss_;
-  const BasicDataset<S>* dataset_;
+  const Dataset<S>* dataset_;
 };
 
 /// A ClassLoss on the labels of a dataset, which it refers to.

@@ -6,7 +6,7 @@
 namespace richflow {
 
 /// The plain sum of squares, `|f - y|^2`: neither halved nor a mean.
-template <class S>
+template <class S = double>
 struct SquaredLoss {
   /// `|f - y|^2`.
   [[nodiscard]] S value(ConstVectorRef<S> f, ConstVectorRef<S> y) const { return (f - y).squaredNorm(); }

@@ -18,8 +18,8 @@ namespace richflow {
 
 /// How far a pair (beta, nu) is from the optimum of `min Q(beta) subject to X beta = y`. All three are 0
 /// at the optimum and only there; none of them relies on how the pair was found.
-template <class Scalar>
-struct BasicCertificate {
+template <class Scalar = double>
+struct Certificate {
   /// `|X beta - y|_2 / max(|y|_2, |X beta(0)|_2)`, the absolute norm where that maximum is 0.
   Scalar primal_residual = std::numeric_limits<Scalar>::infinity();
   /// `max_i |grad Q(beta) - X^T nu|_i / max(1, |X^T nu|_inf)`: an upper bound on the relative distance
@@ -32,9 +32,6 @@ struct BasicCertificate {
   /// value (weak duality), relative; within rounding it may be slightly negative.
   Scalar duality_gap = std::numeric_limits<Scalar>::infinity();
 };
-
-/// Certificate in double precision.
-using Certificate = BasicCertificate<double>;
 
 namespace detail {
 
@@ -52,23 +49,22 @@ void settle_roundings(const Matrix<S>& X, const Vector<S>& nu, const Vector<S>& 
 
 /// See `certify`.
 template <class S>
-[[nodiscard]] BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data,
-                                              const Vector<S>& beta, const Vector<S>& nu);
+[[nodiscard]] Certificate<S> certify_any(const AnyMirrorMap<S>& mirror, const Dataset<S>& data, const Vector<S>& beta,
+                                         const Vector<S>& nu);
 
 /// See `certify` without multipliers.
 template <class S>
-[[nodiscard]] BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data,
-                                              const Vector<S>& beta);
+[[nodiscard]] Certificate<S> certify_any(const AnyMirrorMap<S>& mirror, const Dataset<S>& data, const Vector<S>& beta);
 
 }  // namespace detail
 
 /// Checks a claimed minimizer `beta` of `Q` over `X beta = y` against the multipliers `nu` (N values).
 /// Throws DimensionError for wrong lengths. Cost O(N d).
 template <MirrorMap Mirror>
-[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
-                                                                const BasicDataset<typename Mirror::Scalar>& data,
-                                                                const Vector<typename Mirror::Scalar>& beta,
-                                                                const Vector<typename Mirror::Scalar>& nu) {
+[[nodiscard]] Certificate<typename Mirror::Scalar> certify(const Mirror& mirror,
+                                                           const Dataset<typename Mirror::Scalar>& data,
+                                                           const Vector<typename Mirror::Scalar>& beta,
+                                                           const Vector<typename Mirror::Scalar>& nu) {
   using S = typename Mirror::Scalar;
   return detail::certify_any<S>(detail::MirrorMapOf<Mirror>::refer_to(mirror), data, beta, nu);
 }
@@ -77,9 +73,9 @@ template <MirrorMap Mirror>
 /// judge any beta, of whatever origin. Cost O(N^2 d). Needs `grad Q(beta)` to be representable: at extreme
 /// scales, where entries of beta underflow, pass `nu`.
 template <MirrorMap Mirror>
-[[nodiscard]] BasicCertificate<typename Mirror::Scalar> certify(const Mirror& mirror,
-                                                                const BasicDataset<typename Mirror::Scalar>& data,
-                                                                const Vector<typename Mirror::Scalar>& beta) {
+[[nodiscard]] Certificate<typename Mirror::Scalar> certify(const Mirror& mirror,
+                                                           const Dataset<typename Mirror::Scalar>& data,
+                                                           const Vector<typename Mirror::Scalar>& beta) {
   using S = typename Mirror::Scalar;
   return detail::certify_any<S>(detail::MirrorMapOf<Mirror>::refer_to(mirror), data, beta);
 }
@@ -104,10 +100,10 @@ void settle_roundings(const Matrix<S>& X, const Vector<S>& nu, const Vector<S>& 
 }
 
 template <class S>
-BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data, const Vector<S>& beta,
-                                const Vector<S>& nu) {
+Certificate<S> certify_any(const AnyMirrorMap<S>& mirror, const Dataset<S>& data, const Vector<S>& beta,
+                           const Vector<S>& nu) {
   using std::abs;
-  const Index d = data.dimension();
+  const Index d = data.num_inputs();
   require_size("the regularizer", mirror.dimension(), d);
   require_size("beta", beta.size(), d);
   require_size("nu", nu.size(), data.num_samples());
@@ -120,7 +116,7 @@ BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDatase
   settle_roundings(data.X(), nu, gradient, z);
   mirror.mirror(z, dual_beta, curvature);
 
-  BasicCertificate<S> certificate;
+  Certificate<S> certificate;
   Vector<S> start_prediction;
   multiply(data.X(), start, start_prediction);
   const S scale = residual_scale<S>(norm(data.y()), norm(start_prediction));
@@ -147,11 +143,11 @@ BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDatase
 }
 
 template <class S>
-BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDataset<S>& data, const Vector<S>& beta) {
-  require_size("beta", beta.size(), data.dimension());
-  Vector<S> gradient(data.dimension());
+Certificate<S> certify_any(const AnyMirrorMap<S>& mirror, const Dataset<S>& data, const Vector<S>& beta) {
+  require_size("beta", beta.size(), data.num_inputs());
+  Vector<S> gradient(data.num_inputs());
   mirror.gradient(beta, gradient);
-  const BasicOrthonormalRows<S> rows(data);
+  const OrthonormalRows<S> rows(data);
   return certify_any(mirror, data, beta, rows.nearest_multipliers(gradient));
 }
 
@@ -161,8 +157,8 @@ BasicCertificate<S> certify_any(const AnyMirrorMap<S>& mirror, const BasicDatase
 
 #define RICHFLOW_INSTANTIATE_CERTIFICATE(prefix, S)                                                                   \
   prefix template void detail::settle_roundings<S>(const Matrix<S>&, const Vector<S>&, const Vector<S>&, Vector<S>&); \
-  prefix template BasicCertificate<S> detail::certify_any<S>(const detail::AnyMirrorMap<S>&, const BasicDataset<S>&,  \
-                                                             const Vector<S>&, const Vector<S>&);                     \
-  prefix template BasicCertificate<S> detail::certify_any<S>(const detail::AnyMirrorMap<S>&, const BasicDataset<S>&,  \
-                                                             const Vector<S>&);
+  prefix template Certificate<S> detail::certify_any<S>(const detail::AnyMirrorMap<S>&, const Dataset<S>&,            \
+                                                        const Vector<S>&, const Vector<S>&);                          \
+  prefix template Certificate<S> detail::certify_any<S>(const detail::AnyMirrorMap<S>&, const Dataset<S>&,            \
+                                                        const Vector<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CERTIFICATE)

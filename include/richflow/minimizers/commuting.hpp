@@ -15,26 +15,22 @@
 namespace richflow {
 
 /// Symmetric measurements that commute, in their common basis: `X_n = Q diag(x_n) Q^T`.
-template <class S>
-struct BasicCommutingMeasurements {
+template <class S = double>
+struct CommutingMeasurements {
   /// Q, size x size, orthogonal.
   Matrix<S> basis = {};
   /// Row n of X holds the eigenvalues x_n (N x size), the diagonal of X_n in that basis: `MatrixMeasurements::diagonal(
   /// size, size, spectra.X())`; y as given.
-  BasicDataset<S> spectra;
+  Dataset<S> spectra;
 };
-
-/// Commuting measurements in double precision.
-using CommutingMeasurements = BasicCommutingMeasurements<double>;
 
 /// Diagonalizes symmetric size x size measurements together. Throws ArgumentError unless the data are measurements,
 /// where an X_n is not symmetric, or two do not commute, beyond `tolerance` relative to their norms; DimensionError
 /// where they are not of a square matrix. The flow of `U V^T` on such measurements is that of `Q^T U`, `Q^T V` on
 /// diagonal ones. Cost O(N size^3).
 template <class S>
-[[nodiscard]] BasicCommutingMeasurements<S> commuting_measurements(const BasicDataset<S>& data,
-                                                                   S tolerance = S(1e6) *
-                                                                                 Eigen::NumTraits<S>::epsilon()) {
+[[nodiscard]] CommutingMeasurements<S> commuting_measurements(const Dataset<S>& data,
+                                                              S tolerance = S(1e6) * Eigen::NumTraits<S>::epsilon()) {
   const Index size = data.measurements().rows();
   require<DimensionError>(data.measurements().cols() == size,
                           "commuting measurements are of a square matrix, not of a ", size, " x ",
@@ -82,23 +78,23 @@ template <class S>
     throw ArgumentError(detail::concat("measurements ", pair.first, " and ", pair.second,
                                        " do not commute: |[X_n, X_m]| / (|X_n| |X_m|) = ", worst));
   }
-  return {Q, BasicDataset<S>(std::move(spectra), data.y())};
+  return {Q, Dataset<S>(std::move(spectra), data.y())};
 }
 
 /// `argmin Q_mu(M)` (Schatten-Q_mu) subject to `<M, X_n> = y_n` for symmetric commuting measurements: through the
 /// spectrum, `M = Q diag(s) Q^T` with s the hypentropy minimizer, whose certificate is that of M. For any log mu.
 /// Throws as `commuting_measurements` and HypentropyPath.
-template <class S>
-struct BasicCommutingMinimizer {
-  Matrix<S> matrix = {};                  ///< M, size x size.
-  BasicMinimizerResult<S> spectrum = {};  ///< s, with its status and certificate.
+template <class S = double>
+struct CommutingMinimizer {
+  Matrix<S> matrix = {};             ///< M, size x size.
+  MinimizerResult<S> spectrum = {};  ///< s, with its status and certificate.
 };
 
-/// See BasicCommutingMinimizer.
+/// See CommutingMinimizer.
 template <class S>
-[[nodiscard]] BasicCommutingMinimizer<S> minimize_schatten_commuting(const BasicDataset<S>& data, BasicScale<S> mu) {
-  const BasicCommutingMeasurements<S> commuting = commuting_measurements(data);
-  BasicMinimizerResult<S> spectrum = minimize_hypentropy(commuting.spectra.X(), commuting.spectra.y(), mu);
+[[nodiscard]] CommutingMinimizer<S> minimize_schatten_commuting(const Dataset<S>& data, Scale<S> mu) {
+  const CommutingMeasurements<S> commuting = commuting_measurements(data);
+  MinimizerResult<S> spectrum = minimize_hypentropy(commuting.spectra, mu);
   Matrix<S> matrix = commuting.basis * spectrum.beta.asDiagonal() * commuting.basis.transpose();
   return {std::move(matrix), std::move(spectrum)};
 }

@@ -29,9 +29,9 @@ namespace richflow {
 /// consistent; throws InfeasibleError if not. Columns and rows may be in any units: the residual is refined in the data
 /// as given. Cost O(N^2 d).
 template <class Scalar>
-[[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data) {
+[[nodiscard]] Vector<Scalar> min_l2_interpolator(const Dataset<Scalar>& data) {
   const Matrix<Scalar>& X = data.X();
-  if (data.num_samples() <= data.dimension()) {
+  if (data.num_samples() <= data.num_inputs()) {
     detail::Cholesky<Scalar> cholesky;
     cholesky.compute(detail::lower_gram_matrix(X));
     if (cholesky.is_well_conditioned()) {
@@ -47,18 +47,18 @@ template <class Scalar>
       if (data.residual_norm(beta) <= detail::interpolation_tolerance<Scalar> * data.y().norm()) return beta;
     }
   }
-  return BasicOrthonormalRows<Scalar>(data).least_solution();
+  return OrthonormalRows<Scalar>(data).least_solution();
 }
 
 /// `argmin sum_i beta_i^2 / w0_i^2` subject to `X beta = y`: the kernel limit of the net with shape `w0`.
 /// `w0` has d positive entries, else ArgumentError.
 template <class Scalar>
-[[nodiscard]] Vector<Scalar> min_l2_interpolator(const BasicDataset<Scalar>& data, const Vector<Scalar>& w0) {
-  require_size("w0", w0.size(), data.dimension());
+[[nodiscard]] Vector<Scalar> min_l2_interpolator(const Dataset<Scalar>& data, const Vector<Scalar>& w0) {
+  require_size("w0", w0.size(), data.num_inputs());
   require_positive("w0", w0);
   // Their common size does not matter, and squares of it need not be representable.
   const Vector<Scalar> relative = w0 / w0.maxCoeff();
-  const BasicDataset<Scalar> scaled(data.X() * relative.asDiagonal(), data.y());
+  const Dataset<Scalar> scaled(data.X() * relative.asDiagonal(), data.y());
   Vector<Scalar> beta = relative.cwiseProduct(min_l2_interpolator(scaled));
   const Scalar misfit = data.residual_norm(beta), size = data.y().norm();
   require<InfeasibleError>(misfit <= std::sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size,
@@ -69,8 +69,8 @@ template <class Scalar>
 }
 
 /// A minimum-l1 interpolator at a vertex, with its proof.
-template <class Scalar>
-struct [[nodiscard]] BasicMinL1Result : Result<BasicMinL1Result<Scalar>> {
+template <class Scalar = double>
+struct [[nodiscard]] MinL1Result : Result<MinL1Result<Scalar>> {
   Vector<Scalar> beta = {};  ///< The minimizer, d entries, at most rank(X) of them nonzero.
   Vector<Scalar> nu = {};    ///< Dual optimum, N: `max <y, nu>` subject to `|X^T nu|_inf <= 1`; feasible.
   Scalar objective = std::numeric_limits<Scalar>::infinity();        ///< `|beta|_1` (weighted where asked).
@@ -89,14 +89,12 @@ struct [[nodiscard]] BasicMinL1Result : Result<BasicMinL1Result<Scalar>> {
   [[nodiscard]] bool ok() const { return is_success(status); }
 
   /// Itself, with the message that belongs to its numbers.
-  [[nodiscard]] BasicMinL1Result explained() && {
+  [[nodiscard]] MinL1Result explained() && {
     message = detail::concat("the minimum-l1 interpolator ended after ", pivots, " pivots (", status,
                              ") at relative duality gap ", duality_gap, " and relative residual ", primal_residual);
     return std::move(*this);
   }
 };
-
-using MinL1Result = BasicMinL1Result<double>;
 
 namespace detail {
 
@@ -322,12 +320,12 @@ template <class Scalar>
 /// refined in the data as given, and the status is ok only where it is at most 1e-12 |y| (in double). Cost O(N^2 d) for
 /// the path, O(N d) per pivot.
 template <class Scalar>
-[[nodiscard]] BasicMinL1Result<Scalar> min_l1_interpolator(const BasicDataset<Scalar>& data) {
+[[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data) {
   using std::abs;
   using std::log;
-  const Index d = data.dimension();
+  const Index d = data.num_inputs();
   const Scalar size = data.y().norm();
-  BasicMinL1Result<Scalar> result;
+  MinL1Result<Scalar> result;
   result.beta = Vector<Scalar>::Zero(d);
   result.nu = Vector<Scalar>::Zero(data.num_samples());
   if (size == Scalar(0)) {
@@ -340,13 +338,13 @@ template <class Scalar>
   // Deep enough for a good guess of the support, near enough to be cheap.
   const Scalar depth(25);
   const Vector<Scalar> spread = min_l2_interpolator(data);
-  const auto scale = BasicScale<Scalar>::from_log(log(spread.cwiseAbs().maxCoeff()) / Scalar(2) - depth);
-  BasicMinimizerOptions<Scalar> rough;
+  const auto scale = Scale<Scalar>::from_log(log(spread.cwiseAbs().maxCoeff()) / Scalar(2) - depth);
+  MinimizerOptions<Scalar> rough;
   rough.primal_tolerance = Scalar(1e-3);
-  BasicHypentropyPath<Scalar> path(data, BasicHypentropy<Scalar>::uniform(d, scale), rough);
+  HypentropyPath<Scalar> path(data, Hypentropy<Scalar>::uniform(d, scale), rough);
   const Vector<Scalar> guess = path.solve(scale).beta.cwiseAbs();
 
-  std::optional<BasicOrthonormalRows<Scalar>> rows;
+  std::optional<OrthonormalRows<Scalar>> rows;
   if (!has_well_conditioned_rows(data.X())) rows.emplace(data);
   const Matrix<Scalar>& X = rows ? rows->X() : data.X();
   const Vector<Scalar>& y = rows ? rows->y() : data.y();
@@ -411,15 +409,14 @@ template <class Scalar>
 /// `argmin sum_i weights_i |beta_i|` subject to `X beta = y`; `weights` has d positive entries, else
 /// ArgumentError. `nu` satisfies `|x_i^T nu| <= weights_i`.
 template <class Scalar>
-[[nodiscard]] BasicMinL1Result<Scalar> min_l1_interpolator(const BasicDataset<Scalar>& data,
-                                                           const Vector<Scalar>& weights) {
-  require_size("weights", weights.size(), data.dimension());
+[[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data, const Vector<Scalar>& weights) {
+  require_size("weights", weights.size(), data.num_inputs());
   require_positive("weights", weights);
   // Their common size is put back last: squares of it need not be representable.
   const Scalar unit = weights.minCoeff();
   const Vector<Scalar> shrink = unit / weights.array();
-  const BasicDataset<Scalar> scaled(data.X() * shrink.asDiagonal(), data.y());
-  BasicMinL1Result<Scalar> result = min_l1_interpolator(scaled);
+  const Dataset<Scalar> scaled(data.X() * shrink.asDiagonal(), data.y());
+  MinL1Result<Scalar> result = min_l1_interpolator(scaled);
   result.beta = result.beta.cwiseProduct(shrink).eval();
   result.nu *= unit;
   result.objective *= unit;
@@ -432,8 +429,8 @@ template <class Scalar>
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MIN_NORM(prefix, S)                            \
-  prefix template class detail::L1Simplex<S>;                               \
-  prefix template Vector<S> min_l2_interpolator<S>(const BasicDataset<S>&); \
-  prefix template BasicMinL1Result<S> min_l1_interpolator<S>(const BasicDataset<S>&);
+#define RICHFLOW_INSTANTIATE_MIN_NORM(prefix, S)                       \
+  prefix template class detail::L1Simplex<S>;                          \
+  prefix template Vector<S> min_l2_interpolator<S>(const Dataset<S>&); \
+  prefix template MinL1Result<S> min_l1_interpolator<S>(const Dataset<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NORM)

@@ -28,8 +28,8 @@ namespace richflow {
 
 /// A matrix that fits the measurements and minimizes a regularizer R among those that do, with its proof. With the
 /// multipliers nu, `sum_n nu_n X_n = Z` and any nu the optimum is at least `<y, nu> - R*(Z)` (weak duality).
-template <class Scalar>
-struct [[nodiscard]] BasicSpectralResult : Result<BasicSpectralResult<Scalar>> {
+template <class Scalar = double>
+struct [[nodiscard]] SpectralResult : Result<SpectralResult<Scalar>> {
   Matrix<Scalar> matrix = {};                                  ///< M, d1 x d2.
   Vector<Scalar> nu = {};                                      ///< Multipliers, N: feasible for the dual problem.
   Scalar objective = std::numeric_limits<Scalar>::infinity();  ///< R(M).
@@ -44,15 +44,12 @@ struct [[nodiscard]] BasicSpectralResult : Result<BasicSpectralResult<Scalar>> {
   [[nodiscard]] bool ok() const { return is_success(status); }
 
   /// Itself, with the message that belongs to its numbers.
-  [[nodiscard]] BasicSpectralResult explained() && {
+  [[nodiscard]] SpectralResult explained() && {
     message = detail::concat("the matrix minimizer ended after ", iterations, " Newton steps (", status,
                              ") at relative duality gap ", duality_gap, " and primal residual ", primal_residual);
     return std::move(*this);
   }
 };
-
-/// Spectral result in double precision.
-using SpectralResult = BasicSpectralResult<double>;
 
 namespace detail {
 
@@ -73,10 +70,10 @@ template <class S>
 class MeasuredRows {
  public:
   /// Throws ArgumentError unless the data are measurements.
-  explicit MeasuredRows(BasicDataset<S> data);
+  explicit MeasuredRows(Dataset<S> data);
 
   /// As given.
-  [[nodiscard]] const BasicDataset<S>& data() const { return data_; }
+  [[nodiscard]] const Dataset<S>& data() const { return data_; }
   /// Of the matrix that is measured.
   [[nodiscard]] const FactorShape& shape() const { return shape_; }
   /// To work with. There must be some (`count`).
@@ -118,7 +115,7 @@ class MeasuredRows {
   /// Measurements of the same kind with these coefficients.
   [[nodiscard]] MatrixMeasurements<S> with_coefficients(Matrix<S> X) const;
 
-  BasicDataset<S> data_;
+  Dataset<S> data_;
   FactorShape shape_;
   bool is_diagonal_ = false;
   Matrix<S> dense_ = {};                             // the coefficients of a user's kind
@@ -129,7 +126,7 @@ class MeasuredRows {
 };
 
 template <class S>
-MeasuredRows<S>::MeasuredRows(BasicDataset<S> data)
+MeasuredRows<S>::MeasuredRows(Dataset<S> data)
     : data_(std::move(data)), shape_(FactorShape::general(data_.measurements().rows(), data_.measurements().cols())) {
   if (as_kind<EntryMeasurements<S>>(data_.measurements()) != nullptr) {
     y_ = data_.y();
@@ -229,13 +226,13 @@ Matrix<S> MeasuredRows<S>::feasible() const {
 /// in each measurement times its terms; for consistent data it is a few roundings. Cost O(N^2 d1 d2), O(N + d1 d2) for
 /// entries.
 template <class S>
-[[nodiscard]] Matrix<S> min_frobenius_interpolator(const BasicDataset<S>& data) {
+[[nodiscard]] Matrix<S> min_frobenius_interpolator(const Dataset<S>& data) {
   return detail::MeasuredRows<S>(data).feasible();
 }
 
 /// Options of the interior-point method.
-template <class Scalar>
-struct BasicNuclearNormOptions {
+template <class Scalar = double>
+struct NuclearNormOptions {
   Scalar gap_tolerance = Scalar(1e-7);  ///< Stop at this relative duality gap, > 0; rounding allows about 1e-8.
   /// Residuals that count as a fit, `|<M, X_n> - y_n|` relative to |y| and in each measurement relative to its terms,
   /// > 0.
@@ -257,15 +254,15 @@ struct BasicNuclearNormOptions {
 /// factor c, `sum_n nu_n X_n` is known to c roundings, and a gap below that is not reached (`stalled`), however good M
 /// is.
 template <class S>
-[[nodiscard]] BasicSpectralResult<S> min_nuclear_norm_interpolator(
-    const BasicDataset<S>& data, const std::type_identity_t<BasicNuclearNormOptions<S>>& options = {}) {
+[[nodiscard]] SpectralResult<S> min_nuclear_norm_interpolator(
+    const Dataset<S>& data, const std::type_identity_t<NuclearNormOptions<S>>& options = {}) {
   using std::abs;
   using std::isfinite;
   require(isfinite(options.gap_tolerance) && options.gap_tolerance > S(0), "gap_tolerance must be positive, got ",
           options.gap_tolerance);
   require(options.max_iterations > 0, "max_iterations must be positive, got ", options.max_iterations);
   const Vector<S>& y = data.y();
-  BasicSpectralResult<S> result;
+  SpectralResult<S> result;
   require(isfinite(options.primal_tolerance) && options.primal_tolerance > S(0),
           "primal_tolerance must be positive, got ", options.primal_tolerance);
   const detail::MeasuredRows<S> rows(data);
@@ -365,10 +362,9 @@ template <class S>
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM(prefix, S)                                          \
-  prefix template S detail::step_to_boundary<S>(const Eigen::LLT<Matrix<S>>&, const Matrix<S>&);  \
-  prefix template class detail::MeasuredRows<S>;                                                  \
-  prefix template Matrix<S> min_frobenius_interpolator<S>(const BasicDataset<S>&);                \
-  prefix template BasicSpectralResult<S> min_nuclear_norm_interpolator<S>(const BasicDataset<S>&, \
-                                                                          const BasicNuclearNormOptions<S>&);
+#define RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM(prefix, S)                                         \
+  prefix template S detail::step_to_boundary<S>(const Eigen::LLT<Matrix<S>>&, const Matrix<S>&); \
+  prefix template class detail::MeasuredRows<S>;                                                 \
+  prefix template Matrix<S> min_frobenius_interpolator<S>(const Dataset<S>&);                    \
+  prefix template SpectralResult<S> min_nuclear_norm_interpolator<S>(const Dataset<S>&, const NuclearNormOptions<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NUCLEAR_NORM)

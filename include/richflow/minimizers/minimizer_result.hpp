@@ -12,8 +12,8 @@
 namespace richflow {
 
 /// Options of the mirror-map minimizers.
-template <class Scalar>
-struct BasicMinimizerOptions {
+template <class Scalar = double>
+struct MinimizerOptions {
   /// Stop when `|X beta - y| / max(|y|, |X beta(0)|)` is at most this (1e-12 in double), in the data as given. Much
   /// below the default, or where beta has terms that cancel, rounding decides and the result says `stalled`.
   Scalar primal_tolerance = detail::interpolation_tolerance<Scalar>;
@@ -21,25 +21,21 @@ struct BasicMinimizerOptions {
   Index max_factorizations = 400;
 };
 
-using MinimizerOptions = BasicMinimizerOptions<double>;
-
 /// Minimizer of a regularizer Q over the interpolators, with its proof.
-template <class Scalar>
-struct [[nodiscard]] BasicMinimizerResult : Result<BasicMinimizerResult<Scalar>> {
-  Vector<Scalar> beta = {};                                    ///< The minimizer, d.
-  Vector<Scalar> nu = {};                                      ///< Multipliers, N: `grad Q(beta) = X^T nu`.
-  BasicScale<Scalar> scale = BasicScale<Scalar>::from_log(0);  ///< alpha.
-  BasicCertificate<Scalar> certificate = {};                   ///< Distance from optimality.
-  Status status = Status::stalled;                             ///< tolerance_reached, stalled or max_steps.
-  Index newton_steps = 0;                                      ///< Newton and continuation steps taken.
-  Index factorizations = 0;                                    ///< N x N Cholesky and, rarely, d x N QR factorizations.
-  Index inner_iterations = 0;                                  ///< Conjugate-gradient iterations, O(N d) each.
-  std::string message = {};                                    ///< How it ended, with these numbers.
+template <class Scalar = double>
+struct [[nodiscard]] MinimizerResult : Result<MinimizerResult<Scalar>> {
+  Vector<Scalar> beta = {};                          ///< The minimizer, d.
+  Vector<Scalar> nu = {};                            ///< Multipliers, N: `grad Q(beta) = X^T nu`.
+  Scale<Scalar> scale = Scale<Scalar>::from_log(0);  ///< alpha.
+  Certificate<Scalar> certificate = {};              ///< Distance from optimality.
+  Status status = Status::stalled;                   ///< tolerance_reached, stalled or max_steps.
+  Index newton_steps = 0;                            ///< Newton and continuation steps taken.
+  Index factorizations = 0;                          ///< N x N Cholesky and, rarely, d x N QR factorizations.
+  Index inner_iterations = 0;                        ///< Conjugate-gradient iterations, O(N d) each.
+  std::string message = {};                          ///< How it ended, with these numbers.
 
   /// Whether the tolerance was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
-
-using MinimizerResult = BasicMinimizerResult<double>;
 
 }  // namespace richflow

@@ -30,13 +30,13 @@ template <class Mirror>
 requires(explain_mirror_map<Mirror>()) class MirrorPath {
  public:
   using Scalar = typename Mirror::Scalar;
-  using Result = BasicMinimizerResult<Scalar>;
-  using Options = BasicMinimizerOptions<Scalar>;
+  using Result = MinimizerResult<Scalar>;
+  using Options = MinimizerOptions<Scalar>;
 
   /// `mirror` gives the regularizer; its scale does not matter, `solve` takes one. Throws DimensionError
   /// when the lengths differ, ArgumentError for bad options, InfeasibleError when no beta fits y. Costs one
   /// factorization, which the first `solve` reports.
-  MirrorPath(BasicDataset<Scalar> data, Mirror mirror, Options options = {})
+  MirrorPath(Dataset<Scalar> data, Mirror mirror, Options options = {})
       : engine_(std::move(data), std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror)), options) {}
 
   MirrorPath(const MirrorPath&) = delete;
@@ -44,10 +44,10 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
 
   /// The minimizer at `scale`, continued from the last one found (at first: from the kernel end). Numerical
   /// trouble never throws: status and certificate say what was reached.
-  Result solve(BasicScale<Scalar> scale) { return engine_.solve(scale); }
+  Result solve(Scale<Scalar> scale) { return engine_.solve(scale); }
 
   /// The problem being solved.
-  [[nodiscard]] const BasicDataset<Scalar>& dataset() const { return engine_.dataset(); }
+  [[nodiscard]] const Dataset<Scalar>& dataset() const { return engine_.dataset(); }
 
  private:
   detail::MirrorPathEngine<Scalar> engine_;

@@ -32,16 +32,16 @@ namespace richflow::detail {
 template <class S>
 class MirrorPathEngine final : private ContinuedPath<S> {
  public:
-  using Options = BasicMinimizerOptions<S>;
+  using Options = MinimizerOptions<S>;
 
   /// See MirrorPath.
-  MirrorPathEngine(BasicDataset<S> data, std::unique_ptr<AnyMirrorMap<S>> map, Options options);
+  MirrorPathEngine(Dataset<S> data, std::unique_ptr<AnyMirrorMap<S>> map, Options options);
   ~MirrorPathEngine() override;
 
   /// See MirrorPath.
-  BasicMinimizerResult<S> solve(BasicScale<S> scale);
+  MinimizerResult<S> solve(Scale<S> scale);
 
-  [[nodiscard]] const BasicDataset<S>& dataset() const { return data_; }
+  [[nodiscard]] const Dataset<S>& dataset() const { return data_; }
 
  private:
   // A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`; a jump, which the next
@@ -78,7 +78,7 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   void find_kernel_end();
 
   /// z = 0 at the kernel end, or at the wanted scale if that is larger.
-  void start_at_kernel_end(BasicScale<S> scale);
+  void start_at_kernel_end(Scale<S> scale);
 
   bool solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out);
 
@@ -104,7 +104,7 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   /// fitted there are labels with roundings of their own: they are replaced by those the remaining residual asks for.
   Status correct_in_data();
 
-  Status follow_to(BasicScale<S> scale);
+  Status follow_to(Scale<S> scale);
 
   void prepare_jumps() override { is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt(); }
 
@@ -123,22 +123,22 @@ class MirrorPathEngine final : private ContinuedPath<S> {
 
   void take_aim(S accuracy);
 
-  [[nodiscard]] bool is_kernel_end_nearer(BasicScale<S> scale) const;
+  [[nodiscard]] bool is_kernel_end_nearer(Scale<S> scale) const;
 
   /// |X beta(0)| at a scale.
   [[nodiscard]] S start_norm(S log_alpha) const;
 
-  BasicMinimizerResult<S> collect(BasicScale<S> scale, Status status);
+  MinimizerResult<S> collect(Scale<S> scale, Status status);
 
-  BasicDataset<S> data_;
+  Dataset<S> data_;
   std::unique_ptr<AnyMirrorMap<S>> map_;        // at log_alpha_
   std::unique_ptr<AnyMirrorMap<S>> map_there_;  // where a jump ends
   Options options_;
   S homogeneity_;
   bool is_bounded_;
 
-  std::optional<BasicOrthonormalRows<S>> rows_;  // in use when the rows of X are nearly dependent
-  Vector<S> target_;                             // the labels of rows_, refined
+  std::optional<OrthonormalRows<S>> rows_;  // in use when the rows of X are nearly dependent
+  Vector<S> target_;                        // the labels of rows_, refined
   S kernel_log_alpha_{0};
 
   // The present point, at log_alpha_. It is updated by increments, not recomputed from nu_, because at tiny alpha the
@@ -175,7 +175,7 @@ class MirrorPathEngine final : private ContinuedPath<S> {
 };
 
 template <class S>
-MirrorPathEngine<S>::MirrorPathEngine(BasicDataset<S> data, std::unique_ptr<AnyMirrorMap<S>> map, Options options)
+MirrorPathEngine<S>::MirrorPathEngine(Dataset<S> data, std::unique_ptr<AnyMirrorMap<S>> map, Options options)
     : data_(std::move(data)),
       map_(std::move(map)),
       map_there_(map_->clone()),
@@ -183,7 +183,7 @@ MirrorPathEngine<S>::MirrorPathEngine(BasicDataset<S> data, std::unique_ptr<AnyM
       homogeneity_(map_->homogeneity()),
       is_bounded_(map_->is_bounded()) {
   using std::isfinite;
-  require_size("the regularizer", map_->dimension(), data_.dimension());
+  require_size("the regularizer", map_->dimension(), data_.num_inputs());
   require(options_.primal_tolerance > S(0) && isfinite(options_.primal_tolerance),
           "primal_tolerance must be positive and finite, got ", options_.primal_tolerance);
   require(options_.max_factorizations > 0, "max_factorizations must be positive, got ", options_.max_factorizations);
@@ -196,17 +196,17 @@ template <class S>
 MirrorPathEngine<S>::~MirrorPathEngine() = default;
 
 template <class S>
-BasicMinimizerResult<S> MirrorPathEngine<S>::solve(BasicScale<S> scale) {
+MinimizerResult<S> MirrorPathEngine<S>::solve(Scale<S> scale) {
   Status status = Status::stalled;
   map_there_->set_scale(scale);  // which refuses one that is too large
-  const BasicScale<S> wanted = map_there_->scale();
+  const Scale<S> wanted = map_there_->scale();
   if (rows_) target_ = rows_->y();
   if (is_warm_ && !is_kernel_end_nearer(scale)) status = follow_to(scale);
   if (!is_success(status)) {
     start_at_kernel_end(scale);
     status = follow_to(scale);
   }
-  BasicMinimizerResult<S> result = collect(wanted, status);
+  MinimizerResult<S> result = collect(wanted, status);
   if (is_success(status) && !(result.certificate.primal_residual <= options_.primal_tolerance)) {
     status = correct_in_data();
     result = collect(wanted, status);
@@ -225,7 +225,7 @@ BasicMinimizerResult<S> MirrorPathEngine<S>::solve(BasicScale<S> scale) {
 
 template <class S>
 void MirrorPathEngine<S>::allocate(Index rows) {
-  const Index d = data_.dimension();
+  const Index d = data_.num_inputs();
   for (Vector<S>* v : {&nu_, &step_, &tangent_, &rhs_}) v->setZero(rows);
   for (Vector<S>* v : {&step_z_, &tangent_z_, &aim_z_, &aim_beta_, &scratch_}) v->setZero(d);
   for (DualPoint<S>* point : {&here_, &trial_}) point->resize(rows, d, is_bounded_);
@@ -236,7 +236,7 @@ void MirrorPathEngine<S>::allocate(Index rows) {
 template <class S>
 void MirrorPathEngine<S>::set_scale(S log_alpha) {
   log_alpha_ = log_alpha;
-  map_->set_scale(BasicScale<S>::from_log(log_alpha));
+  map_->set_scale(Scale<S>::from_log(log_alpha));
 }
 
 template <class S>
@@ -249,7 +249,7 @@ void MirrorPathEngine<S>::factorize() {
 template <class S>
 void MirrorPathEngine<S>::factorize_kernel() {
   set_scale(S(0));
-  here_.point.set(*map_, Vector<S>::Zero(data_.dimension()));
+  here_.point.set(*map_, Vector<S>::Zero(data_.num_inputs()));
   evaluate_here();
   factorize();
   hessian_.keep();
@@ -283,14 +283,14 @@ void MirrorPathEngine<S>::find_kernel_end() {
 }
 
 template <class S>
-void MirrorPathEngine<S>::start_at_kernel_end(BasicScale<S> scale) {
+void MirrorPathEngine<S>::start_at_kernel_end(Scale<S> scale) {
   using std::exp;
   set_scale(std::max(scale.log(), kernel_log_alpha_));
   hessian_.restore(exp(-homogeneity_ * log_alpha_));
   is_fresh_ = true;
   can_retreat_ = false;
   nu_.setZero();
-  here_.point.set(*map_, Vector<S>::Zero(data_.dimension()));
+  here_.point.set(*map_, Vector<S>::Zero(data_.num_inputs()));
   residual_scale_ = residual_scale<S>(norm(y()), start_norm(log_alpha_));
   evaluate_here();
 }
@@ -395,8 +395,8 @@ Status MirrorPathEngine<S>::correct(S goal) {
 
 template <class S>
 Status MirrorPathEngine<S>::correct_in_data() {
-  Vector<S> start(data_.dimension()), start_prediction, misfit;
-  map_->mirror(Vector<S>::Zero(data_.dimension()), start, scratch_);
+  Vector<S> start(data_.num_inputs()), start_prediction, misfit;
+  map_->mirror(Vector<S>::Zero(data_.num_inputs()), start, scratch_);
   multiply(data_.X(), start, start_prediction);
   const S scale = residual_scale<S>(norm(data_.y()), norm(start_prediction));
   S best = std::numeric_limits<S>::infinity();
@@ -424,7 +424,7 @@ Status MirrorPathEngine<S>::correct_in_data() {
 }
 
 template <class S>
-Status MirrorPathEngine<S>::follow_to(BasicScale<S> scale) {
+Status MirrorPathEngine<S>::follow_to(Scale<S> scale) {
   retreats_ = 0;
   const Status status = Continuation<S>::follow(*this, scale.log(), options_.primal_tolerance);
   return is_success(status) && rows_ ? correct_in_data() : status;
@@ -432,7 +432,7 @@ Status MirrorPathEngine<S>::follow_to(BasicScale<S> scale) {
 
 template <class S>
 bool MirrorPathEngine<S>::try_jump(S end, S neighbourhood) {
-  map_there_->set_scale(BasicScale<S>::from_log(end));
+  map_there_->set_scale(Scale<S>::from_log(end));
   bool is_inside = aim();
   if (!is_fresh_ && !is_factor_good_) {
     factorize();
@@ -526,7 +526,7 @@ void MirrorPathEngine<S>::take_aim(S accuracy) {
 }
 
 template <class S>
-bool MirrorPathEngine<S>::is_kernel_end_nearer(BasicScale<S> scale) const {
+bool MirrorPathEngine<S>::is_kernel_end_nearer(Scale<S> scale) const {
   using std::abs;
   return kernel_log_alpha_ - scale.log() < abs(scale.log() - log_alpha_);
 }
@@ -538,9 +538,9 @@ S MirrorPathEngine<S>::start_norm(S log_alpha) const {
 }
 
 template <class S>
-BasicMinimizerResult<S> MirrorPathEngine<S>::collect(BasicScale<S> scale, Status status) {
-  BasicMinimizerResult<S> result;
-  result.beta.resize(data_.dimension());
+MinimizerResult<S> MirrorPathEngine<S>::collect(Scale<S> scale, Status status) {
+  MinimizerResult<S> result;
+  result.beta.resize(data_.num_inputs());
   here_.point.evaluate(*map_, result.beta, scratch_);
   result.nu = rows_ ? rows_->original_multipliers(nu_) : nu_;
   result.scale = scale;

@@ -90,10 +90,10 @@ template <class Scalar>
 ///
 /// Whether the rows have a solution is judged by the residual of the least one in the data as given, after refinement
 /// there. Cost O(N^2 d).
-template <class Scalar>
-class BasicOrthonormalRows {
+template <class Scalar = double>
+class OrthonormalRows {
  public:
-  explicit BasicOrthonormalRows(const BasicDataset<Scalar>& data);
+  explicit OrthonormalRows(const Dataset<Scalar>& data);
 
   /// Throws InfeasibleError, with the size of the misfit, when what fits `rank` independent rows leaves a residual
   /// above `sqrt(epsilon) |y|` in all of them, or in one of them above `sqrt(epsilon)` of the terms of which it is the
@@ -137,7 +137,7 @@ class BasicOrthonormalRows {
   /// Gives every row the size of its terms at the least solution.
   void scale_rows();
 
-  void solve_least(const BasicDataset<Scalar>& data);
+  void solve_least(const Dataset<Scalar>& data);
 
   Index num_samples_;
   Scalar size_;  // |y|
@@ -155,7 +155,7 @@ class BasicOrthonormalRows {
 };
 
 template <class Scalar>
-BasicOrthonormalRows<Scalar>::BasicOrthonormalRows(const BasicDataset<Scalar>& data)
+OrthonormalRows<Scalar>::OrthonormalRows(const Dataset<Scalar>& data)
     : num_samples_(data.num_samples()), size_(detail::norm(data.y())) {
   using std::min;
   const detail::Equilibration<Scalar> units(data.X());
@@ -171,7 +171,7 @@ BasicOrthonormalRows<Scalar>::BasicOrthonormalRows(const BasicDataset<Scalar>& d
   if (differ) detail::scale_rows(detail::powers_of_two(units.col), columns);
   detail::PivotedQr<Scalar> qr;
   qr.compute(columns);
-  const auto n = static_cast<Scalar>(min(num_samples_, data.dimension()));
+  const auto n = static_cast<Scalar>(min(num_samples_, data.num_inputs()));
   const Index rank = qr.rank(Scalar(16) * n * Eigen::NumTraits<Scalar>::epsilon());
   for (Index k = 0; k < rank; ++k) kept_.push_back(qr.column(k));
   if (differ && rank > 0) {
@@ -187,7 +187,7 @@ BasicOrthonormalRows<Scalar>::BasicOrthonormalRows(const BasicDataset<Scalar>& d
 }
 
 template <class Scalar>
-void BasicOrthonormalRows<Scalar>::require_solution() const {
+void OrthonormalRows<Scalar>::require_solution() const {
   using std::sqrt;
   const Scalar tolerance = sqrt(Eigen::NumTraits<Scalar>::epsilon());
   require<InfeasibleError>(misfit_ <= tolerance * size_, "no beta satisfies X beta = y (X is ", num_samples_, " x ",
@@ -199,13 +199,13 @@ void BasicOrthonormalRows<Scalar>::require_solution() const {
 }
 
 template <class Scalar>
-Vector<Scalar> BasicOrthonormalRows<Scalar>::least_solution() const {
+Vector<Scalar> OrthonormalRows<Scalar>::least_solution() const {
   require_solution();
   return least_;
 }
 
 template <class Scalar>
-Vector<Scalar> BasicOrthonormalRows<Scalar>::labels(const Vector<Scalar>& v) const {
+Vector<Scalar> OrthonormalRows<Scalar>::labels(const Vector<Scalar>& v) const {
   Vector<Scalar> out(upper_.rows());
   for (Index k = 0; k < out.size(); ++k) out[k] = inverse_sizes_[row(k)] * v[row(k)];
   detail::solve_upper_transposed(upper_, out);
@@ -213,14 +213,14 @@ Vector<Scalar> BasicOrthonormalRows<Scalar>::labels(const Vector<Scalar>& v) con
 }
 
 template <class Scalar>
-Vector<Scalar> BasicOrthonormalRows<Scalar>::least_correction(const Vector<Scalar>& v) const {
+Vector<Scalar> OrthonormalRows<Scalar>::least_correction(const Vector<Scalar>& v) const {
   Vector<Scalar> correction;
   detail::multiply_transposed(X_, times_squared_sizes(labels(v)), correction);
   return correction;
 }
 
 template <class Scalar>
-Vector<Scalar> BasicOrthonormalRows<Scalar>::original_multipliers(const Vector<Scalar>& multipliers) const {
+Vector<Scalar> OrthonormalRows<Scalar>::original_multipliers(const Vector<Scalar>& multipliers) const {
   Vector<Scalar> pivoted = divided_by_sizes(multipliers);
   detail::solve_upper(upper_, pivoted);
   Vector<Scalar> out = Vector<Scalar>::Zero(num_samples_);
@@ -229,26 +229,26 @@ Vector<Scalar> BasicOrthonormalRows<Scalar>::original_multipliers(const Vector<S
 }
 
 template <class Scalar>
-Vector<Scalar> BasicOrthonormalRows<Scalar>::nearest_multipliers(const Vector<Scalar>& z) const {
+Vector<Scalar> OrthonormalRows<Scalar>::nearest_multipliers(const Vector<Scalar>& z) const {
   Vector<Scalar> image;
   detail::multiply(X_, z, image);
   return original_multipliers(times_squared_sizes(image));
 }
 
 template <class Scalar>
-Vector<Scalar> BasicOrthonormalRows<Scalar>::divided_by_sizes(Vector<Scalar> v) const {
+Vector<Scalar> OrthonormalRows<Scalar>::divided_by_sizes(Vector<Scalar> v) const {
   for (Index k = 0; k < v.size(); ++k) v[k] /= row_sizes_[k];
   return v;
 }
 
 template <class Scalar>
-Vector<Scalar> BasicOrthonormalRows<Scalar>::times_squared_sizes(Vector<Scalar> v) const {
+Vector<Scalar> OrthonormalRows<Scalar>::times_squared_sizes(Vector<Scalar> v) const {
   for (Index k = 0; k < v.size(); ++k) v[k] = v[k] * row_sizes_[k] * row_sizes_[k];
   return v;
 }
 
 template <class Scalar>
-void BasicOrthonormalRows<Scalar>::factorize_by_size(const Matrix<Scalar>& X) {
+void OrthonormalRows<Scalar>::factorize_by_size(const Matrix<Scalar>& X) {
   using std::abs;
   has_units_ = true;
   const auto rank = static_cast<Index>(kept_.size());
@@ -276,7 +276,7 @@ void BasicOrthonormalRows<Scalar>::factorize_by_size(const Matrix<Scalar>& X) {
 }
 
 template <class Scalar>
-void BasicOrthonormalRows<Scalar>::scale_rows() {
+void OrthonormalRows<Scalar>::scale_rows() {
   using std::log2;
   Vector<Scalar> exponents = detail::sizes_of_terms(X_, least_);
   for (Scalar& size : exponents) size = size > Scalar(0) ? Scalar(static_cast<int>(log2(size))) : Scalar(0);
@@ -286,7 +286,7 @@ void BasicOrthonormalRows<Scalar>::scale_rows() {
 }
 
 template <class Scalar>
-void BasicOrthonormalRows<Scalar>::solve_least(const BasicDataset<Scalar>& data) {
+void OrthonormalRows<Scalar>::solve_least(const Dataset<Scalar>& data) {
   using std::abs;
   detail::multiply_transposed(X_, times_squared_sizes(y_), least_);
   Vector<Scalar> residual = data.y();
@@ -331,6 +331,6 @@ template <class Scalar>
 #define RICHFLOW_INSTANTIATE_ORTHONORMAL_ROWS(prefix, S)                \
   prefix template struct detail::Equilibration<S>;                      \
   prefix template Vector<S> detail::powers_of_two<S>(const Vector<S>&); \
-  prefix template class BasicOrthonormalRows<S>;                        \
+  prefix template class OrthonormalRows<S>;                             \
   prefix template bool has_well_conditioned_rows<S>(const Matrix<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_ORTHONORMAL_ROWS)

@@ -23,8 +23,8 @@
 namespace richflow {
 
 /// Options of SchattenPath.
-template <class Scalar>
-struct BasicSchattenPathOptions {
+template <class Scalar = double>
+struct SchattenPathOptions {
   /// Stop when `|<M, X_n> - y_n|` is at most this relative to |y|, and in each measurement relative to its terms, > 0.
   Scalar primal_tolerance = Scalar(1e-11);
   Index max_iterations = 1000;  ///< Give up after so many Newton steps in one call, > 0.
@@ -40,19 +40,19 @@ struct BasicSchattenPathOptions {
 /// mu goes down to -100 and below, until the dual Hessian has no digits left. The units of measurements and entries do
 /// not matter: the work is done on orthonormal rows, residual and gap are those of the data as given. (Where the units
 /// of the entries differ by c, rounding of nu leaves c roundings in the gap.)
-template <class S>
-class BasicSchattenPath final : private detail::ContinuedPath<S> {
+template <class S = double>
+class SchattenPath final : private detail::ContinuedPath<S> {
  public:
   /// Number type.
   using Scalar = S;
 
   /// On data that are measurements. Throws ArgumentError where they are not or an option does not fit, InfeasibleError
   /// when no matrix fits the measurements.
-  explicit BasicSchattenPath(BasicDataset<S> data, BasicSchattenPathOptions<S> options = {});
+  explicit SchattenPath(Dataset<S> data, SchattenPathOptions<S> options = {});
 
   /// The minimizer at mu. Throws ArgumentError where mu^2 overflows; other numerical trouble never throws: status and
   /// certificate say what was reached.
-  BasicSpectralResult<S> solve(BasicScale<S> mu);
+  SpectralResult<S> solve(Scale<S> mu);
 
  private:
   /// A point of the dual at a scale, with what was evaluated there.
@@ -97,10 +97,10 @@ class BasicSchattenPath final : private detail::ContinuedPath<S> {
   /// One damped Newton step; false if it made no progress.
   bool newton_step();
 
-  BasicSpectralResult<S> collect(BasicScale<S> mu, Status status);
+  SpectralResult<S> collect(Scale<S> mu, Status status);
 
   detail::MeasuredRows<S> rows_;
-  BasicSchattenPathOptions<S> options_;
+  SchattenPathOptions<S> options_;
   std::vector<Matrix<S>> measurements_ = {};
   S size_ = S(0);    // of the least-squares solution
   S norm_y_ = S(0);  // of the labels of the rows worked with
@@ -115,7 +115,7 @@ class BasicSchattenPath final : private detail::ContinuedPath<S> {
 };
 
 template <class S>
-BasicSchattenPath<S>::BasicSchattenPath(BasicDataset<S> data, BasicSchattenPathOptions<S> options)
+SchattenPath<S>::SchattenPath(Dataset<S> data, SchattenPathOptions<S> options)
     : rows_(std::move(data)), options_(options) {
   using std::isfinite;
   using std::log;
@@ -134,7 +134,7 @@ BasicSchattenPath<S>::BasicSchattenPath(BasicDataset<S> data, BasicSchattenPathO
 }
 
 template <class S>
-BasicSpectralResult<S> BasicSchattenPath<S>::solve(BasicScale<S> mu) {
+SpectralResult<S> SchattenPath<S>::solve(Scale<S> mu) {
   using std::abs;
   using std::exp;
   using std::isfinite;
@@ -154,7 +154,7 @@ BasicSpectralResult<S> BasicSchattenPath<S>::solve(BasicScale<S> mu) {
 }
 
 template <class S>
-void BasicSchattenPath<S>::evaluate(Point& point) const {
+void SchattenPath<S>::evaluate(Point& point) const {
   using std::isfinite;
   detail::compute_svd(rows_.measurements().adjoint(point.nu), Eigen::ComputeFullU | Eigen::ComputeFullV, point.svd);
   const Vector<S>& z = point.svd.singularValues();
@@ -168,7 +168,7 @@ void BasicSchattenPath<S>::evaluate(Point& point) const {
 }
 
 template <class S>
-S BasicSchattenPath<S>::Point::odd(S x) const {
+S SchattenPath<S>::Point::odd(S x) const {
   using std::exp;
   using std::sinh;
   const S base = S(2) * log_mu;
@@ -176,33 +176,33 @@ S BasicSchattenPath<S>::Point::odd(S x) const {
 }
 
 template <class S>
-S BasicSchattenPath<S>::Point::even(S x) const {
+S SchattenPath<S>::Point::even(S x) const {
   using std::exp;
   return exp(S(2) * log_mu + x) + exp(S(2) * log_mu - x);
 }
 
 template <class S>
-S BasicSchattenPath<S>::Point::sinh_ratio(S x) {
+S SchattenPath<S>::Point::sinh_ratio(S x) {
   using std::abs;
   using std::sinh;
   return abs(x) < S(1e-4) ? S(1) + x * x / S(6) : sinh(x) / x;
 }
 
 template <class S>
-S BasicSchattenPath<S>::Point::difference_ratio(S a, S b) const {
+S SchattenPath<S>::Point::difference_ratio(S a, S b) const {
   using std::abs;
   if (abs(a - b) > S(2)) return (odd(a) - odd(b)) / (a - b);
   return even((a + b) / S(2)) * sinh_ratio((a - b) / S(2));
 }
 
 template <class S>
-S BasicSchattenPath<S>::Point::sum_ratio(S a, S b) const {
+S SchattenPath<S>::Point::sum_ratio(S a, S b) const {
   if (a + b > S(2)) return (odd(a) + odd(b)) / (a + b);
   return even((a - b) / S(2)) * sinh_ratio((a + b) / S(2));
 }
 
 template <class S>
-void BasicSchattenPath<S>::factorize() {
+void SchattenPath<S>::factorize() {
   using std::sqrt;
   const Vector<S>& z = here_.svd.singularValues();
   const Index r = z.size();
@@ -234,7 +234,7 @@ void BasicSchattenPath<S>::factorize() {
 }
 
 template <class S>
-Status BasicSchattenPath<S>::correct(S goal) {
+Status SchattenPath<S>::correct(S goal) {
   Index without_gain = 0;
   S best = here_.residual;
   while (!(here_.residual <= goal)) {
@@ -248,7 +248,7 @@ Status BasicSchattenPath<S>::correct(S goal) {
 }
 
 template <class S>
-bool BasicSchattenPath<S>::newton_step() {
+bool SchattenPath<S>::newton_step() {
   factorize();
   const Vector<S> step = hessian_.solve(here_.r);
   trial_.log_mu = here_.log_mu;
@@ -265,14 +265,14 @@ bool BasicSchattenPath<S>::newton_step() {
 }
 
 template <class S>
-void BasicSchattenPath<S>::prepare_jumps() {
+void SchattenPath<S>::prepare_jumps() {
   factorize();
   // M / mu^2 is a function of nu alone: <X_n, 2 M + DM[Z']> = 0 along the path.
   tangent_ = hessian_.solve(Vector<S>(S(-2) * (rows_.y() - here_.r)));
 }
 
 template <class S>
-bool BasicSchattenPath<S>::try_jump(S log_mu, S neighbourhood) {
+bool SchattenPath<S>::try_jump(S log_mu, S neighbourhood) {
   trial_.log_mu = log_mu;
   detail::sum_with_multiple(here_.nu, S(log_mu - here_.log_mu), tangent_, trial_.nu);
   evaluate(trial_);
@@ -282,8 +282,8 @@ bool BasicSchattenPath<S>::try_jump(S log_mu, S neighbourhood) {
 }
 
 template <class S>
-BasicSpectralResult<S> BasicSchattenPath<S>::collect(BasicScale<S> mu, Status status) {
-  BasicSpectralResult<S> result;
+SpectralResult<S> SchattenPath<S>::collect(Scale<S> mu, Status status) {
+  SpectralResult<S> result;
   result.iterations = iterations_;
   result.status = status;
   result.nu = here_.nu;
@@ -292,7 +292,7 @@ BasicSpectralResult<S> BasicSchattenPath<S>::collect(BasicScale<S> mu, Status st
     result.objective = result.primal_residual = result.duality_gap = S(0);
     return std::move(result).explained();
   }
-  const auto q = BasicHypentropy<S>::uniform(here_.spectrum.size(), mu);
+  const auto q = Hypentropy<S>::uniform(here_.spectrum.size(), mu);
   result.matrix = here_.M;
   result.objective = q.value(here_.spectrum);
   // What was solved is said of the data as given.
@@ -314,10 +314,7 @@ BasicSpectralResult<S> BasicSchattenPath<S>::collect(BasicScale<S> mu, Status st
   return std::move(result).explained();
 }
 
-/// Minimizers of Schatten-Q_mu in double precision.
-using SchattenPath = BasicSchattenPath<double>;
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_SCHATTEN_PATH(prefix, S) prefix template class BasicSchattenPath<S>;
+#define RICHFLOW_INSTANTIATE_SCHATTEN_PATH(prefix, S) prefix template class SchattenPath<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SCHATTEN_PATH)

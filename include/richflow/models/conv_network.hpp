@@ -110,7 +110,7 @@ class ConvNetworkEvaluation;
 /// largest of them (4 B numbers per value) and the transformed weights (16/9 P), and allocates nothing but in Eigen's
 /// matrix products. Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's
 /// algorithm), `add_pullback` twice, `jvp` twice.
-template <class S>
+template <class S = double>
 class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
  public:
   using Scalar = S;
@@ -126,7 +126,7 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
   /// The shape of the images.
   [[nodiscard]] const ImageShape& image() const { return image_; }
   /// d.
-  [[nodiscard]] Index input_dimension() const { return image_.size(); }
+  [[nodiscard]] Index num_inputs() const { return image_.size(); }
   /// K.
   [[nodiscard]] Index num_outputs() const { return dense_.outputs; }
   /// P.
@@ -143,7 +143,7 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
 
   /// `alpha w0` with w0 drawn by the rule of He, layer by layer. Throws ArgumentError where alpha is outside the range
   /// of the scalar type.
-  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, Scale<S> scale,
                                              HeInitialization rule = HeInitialization::uniform) const;
 
   /// Memory for batches of up to `max_batch` images; one thread works on them. Throws DimensionError unless max_batch >
@@ -292,7 +292,7 @@ Eigen::Map<const Matrix<S>> ConvNetwork<S>::weights(ConstVectorRef<S> w, Index l
 }
 
 template <class S>
-Vector<S> ConvNetwork<S>::initial_parameters(RandomStream& random, BasicScale<S> scale, HeInitialization rule) const {
+Vector<S> ConvNetwork<S>::initial_parameters(RandomStream& random, Scale<S> scale, HeInitialization rule) const {
   const S alpha = detail::representable_alpha(scale);
   Vector<S> w(num_parameters_);
   Index position = 0;
@@ -313,8 +313,8 @@ template <class S>
 Matrix<S> ConvNetwork<S>::last_features(ConstVectorRef<S> w, ConstMatrixRef<S> X) const {
   constexpr Index at_once = 128;
   require_size("w", w.size(), num_parameters_);
-  require<DimensionError>(X.cols() == input_dimension() && X.rows() > 0, "X is ", X.rows(), " x ", X.cols(),
-                          " where images of d = ", input_dimension(), " features are needed");
+  require<DimensionError>(X.cols() == num_inputs() && X.rows() > 0, "X is ", X.rows(), " x ", X.cols(),
+                          " where images of d = ", num_inputs(), " features are needed");
   ConvNetworkEvaluation<S> at(*this, std::min(at_once, X.rows()));
   Matrix<S> features(X.rows(), num_last_features());
   Matrix<S> ignored(std::min(at_once, X.rows()), num_outputs());
@@ -328,10 +328,10 @@ Matrix<S> ConvNetwork<S>::last_features(ConstVectorRef<S> w, ConstMatrixRef<S> X
 
 template <class S>
 ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index max_batch)
-    : AnyEvaluation<S>({net.num_parameters(), net.num_outputs(), max_batch, net.input_dimension()}), net_(net) {
+    : AnyEvaluation<S>({net.num_parameters(), net.num_outputs(), max_batch, net.num_inputs()}), net_(net) {
   const Index batch = Convolution3x3<S>::padded(max_batch);
-  input_.setZero(batch * net.input_dimension());
-  Index largest = net.input_dimension();
+  input_.setZero(batch * net.num_inputs());
+  Index largest = net.num_inputs();
   for (const Layer& layer : layers()) {
     values_.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
     transformed_.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
@@ -345,7 +345,7 @@ template <class S>
 void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
   const ConstMatrixRef<S> X = points.matrix();
   batch_ = X.rows();
-  auto padded_input = samples(input_, net_.input_dimension());
+  auto padded_input = samples(input_, net_.num_inputs());
   padded_input.topRows(batch_) = X;
   padded_input.bottomRows(padded_input.rows() - batch_).setZero();
   const Index batch = padded_input.rows();

@@ -25,7 +25,7 @@ namespace richflow {
 ///
 /// A Model, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
 /// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and O(d log D).
-template <class S, int Depth = Eigen::Dynamic>
+template <class S = double, int Depth = Eigen::Dynamic>
 class DiagonalNet {
   static_assert(Depth == Eigen::Dynamic || Depth >= 2, "richflow: the depth of a diagonal net is at least 2");
 
@@ -42,7 +42,7 @@ class DiagonalNet {
   }
 
   /// d.
-  [[nodiscard]] Index input_dimension() const { return d_; }
+  [[nodiscard]] Index num_inputs() const { return d_; }
   /// P = 2d.
   [[nodiscard]] Index num_parameters() const { return 2 * d_; }
   /// D. The model is homogeneous of this degree: f(c w, x) = c^D f(w, x).
@@ -51,7 +51,7 @@ class DiagonalNet {
   /// The weights of a uniform, shaped or biased start. Throws ArgumentError where a weight underflows to zero, at which
   /// the flow would stay, or overflows (`simulate` needs no weights and has no such limit), and for an unbalanced
   /// start, which has two layers; DimensionError where the start is not of d entries.
-  [[nodiscard]] Vector<S> initial_parameters(const BasicStart<S>& start) const {
+  [[nodiscard]] Vector<S> initial_parameters(const Start<S>& start) const {
     require(start.family() != StartFamily::unbalanced,
             "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one; it takes a "
             "uniform, shaped or biased start");
@@ -63,23 +63,23 @@ class DiagonalNet {
 
   /// `w_+ = w_- = alpha`: the uniform, unbiased start, f(w, .) = 0. Throws ArgumentError where alpha
   /// underflows to zero, at which the flow would stay (`simulate` has no such limit).
-  [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale) const {
-    return initial_parameters(BasicStart<S>::uniform(scale));
+  [[nodiscard]] Vector<S> initial_parameters(Scale<S> scale) const {
+    return initial_parameters(Start<S>::uniform(scale));
   }
 
   /// `w_+ = w_- = alpha w0`: an unbiased start of shape w0 (d entries). Throws ArgumentError unless
   /// every entry is positive and finite.
-  [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& w0) const {
+  [[nodiscard]] Vector<S> initial_parameters(Scale<S> scale, const Vector<S>& w0) const {
     require_size("w0", w0.size(), d_);
-    return initial_parameters(BasicStart<S>::shaped(scale, w0));
+    return initial_parameters(Start<S>::shaped(scale, w0));
   }
 
   /// `w_+ = alpha a`, `w_- = alpha b`: a start biased to beta = alpha^D (a^D - b^D). Throws ArgumentError
   /// unless every entry is positive and finite.
-  [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& a, const Vector<S>& b) const {
+  [[nodiscard]] Vector<S> initial_parameters(Scale<S> scale, const Vector<S>& a, const Vector<S>& b) const {
     require_size("a", a.size(), d_);
     require_size("b", b.size(), d_);
-    return initial_parameters(BasicStart<S>::biased(scale, a, b));
+    return initial_parameters(Start<S>::biased(scale, a, b));
   }
 
   /// `out = w_+^D - w_-^D`, d values, accurate relative to the difference.
@@ -168,7 +168,7 @@ class DiagonalNet {
   }
 
   /// Entry i of (w_+, w_-).
-  void check_weight(const BasicStart<S>& start, Index i, S weight) const {
+  void check_weight(const Start<S>& start, Index i, S weight) const {
     using std::isfinite;
     if (weight > S(0) && isfinite(weight)) return;
     const S log_alpha = start.scale().log();
@@ -184,7 +184,7 @@ class DiagonalNet {
 };
 
 /// The squared net, `beta(w) = w_+^2 - w_-^2`.
-template <class S>
+template <class S = double>
 using SquaredDiagonalNet = DiagonalNet<S, 2>;
 
 }  // namespace richflow

@@ -27,7 +27,7 @@ struct EvaluationShape {
   Index num_parameters = 0;      ///< P
   Index num_outputs = 1;         ///< K
   Index max_batch = 0;           ///< the most samples of one `forward`
-  Index input_dimension = 0;     ///< d; 0 where inputs of any length will do
+  Index num_inputs = 0;          ///< d; 0 where inputs of any length will do
   bool of_measurements = false;  ///< whether the samples are measurements of a matrix
 };
 
@@ -139,7 +139,7 @@ class Evaluation {
   /// The most samples of one `forward`.
   [[nodiscard]] Index max_batch() const { return body_->shape().max_batch; }
   /// d; 0 where the model takes inputs of any length.
-  [[nodiscard]] Index input_dimension() const { return body_->shape().input_dimension; }
+  [[nodiscard]] Index num_inputs() const { return body_->shape().num_inputs; }
   /// Samples of the last `forward`, 0 before.
   [[nodiscard]] Index num_samples() const { return X_.size(); }
   /// Whether the samples are measurements of a matrix, not rows.
@@ -368,8 +368,8 @@ void Evaluation<S>::require_samples(const char* name, Samples<S> X) const {
   require<DimensionError>(X.size() > 0, name, " has N = 0 rows (samples)");
   require<DimensionError>(X.size() <= shape.max_batch, name, " has ", X.size(),
                           " rows where the evaluation was made for at most ", shape.max_batch, " samples");
-  require<DimensionError>(shape.input_dimension == 0 || X.dimension() == shape.input_dimension, name, " has ",
-                          X.dimension(), " columns where the model takes d = ", shape.input_dimension, " features");
+  require<DimensionError>(shape.num_inputs == 0 || X.num_inputs() == shape.num_inputs, name, " has ", X.num_inputs(),
+                          " columns where the model takes d = ", shape.num_inputs, " features");
 }
 
 template <class S>
@@ -391,9 +391,9 @@ template <Model M>
 
 /// d, or 0 where the model does not say.
 template <Model M>
-[[nodiscard]] Index input_dimension(const M& model) {
-  if constexpr (HasInputDimension<M>)
-    return model.input_dimension();
+[[nodiscard]] Index num_inputs(const M& model) {
+  if constexpr (HasNumInputs<M>)
+    return model.num_inputs();
   else
     return 0;
 }
@@ -440,7 +440,7 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
 
  public:
   ModelEvaluation(const M& model, Index max_batch)
-      : AnyEvaluation<S>({model.num_parameters(), detail::num_outputs(model), max_batch, detail::input_dimension(model),
+      : AnyEvaluation<S>({model.num_parameters(), detail::num_outputs(model), max_batch, detail::num_inputs(model),
                           takes_measurements<M>}),
         model_(model) {
     pulled_.setZero(model.num_parameters());
@@ -612,7 +612,7 @@ class EvaluationAround : public AnyEvaluation<S> {
 
  protected:
   explicit EvaluationAround(Evaluation<S> inner)
-      : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension(),
+      : AnyEvaluation<S>({inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.num_inputs(),
                           inner.takes_measurements()}),
         inner_(std::move(inner)) {}
 

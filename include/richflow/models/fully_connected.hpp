@@ -82,7 +82,7 @@ struct FullyConnectedOptions {
 /// layer, in the memory of its result and the activations, and for K > 1 of one layer's B, NK x n_l. Cost in
 /// operations: 2 N P for `forward`, up to 4 N P for `vjp` and `jvp` (2 N P once linearized), 2 N^2 (1 + K^2) per neuron
 /// for the kernel.
-template <class S, class A = activation::Relu>
+template <class S = double, class A = activation::Relu>
 class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
   static_assert(Activation<A, S>,
                 "richflow: the activation must have `S value(S z) const` and its derivative, `S slope_from_value(S a) "
@@ -105,7 +105,7 @@ class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
   [[nodiscard]] static FullyConnected uniform_width(Index d, Index depth, Index width, bool has_biases = false);
 
   /// d.
-  [[nodiscard]] Index input_dimension() const { return layers_.front().inputs; }
+  [[nodiscard]] Index num_inputs() const { return layers_.front().inputs; }
   /// K.
   [[nodiscard]] Index num_outputs() const { return layers_.back().outputs; }
   /// D, the number of weight matrices.
@@ -125,7 +125,7 @@ class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
 
   /// `alpha w0` with w0 drawn layer by layer, of the variance that the parametrization asks for; biases start at zero.
   /// Throws ArgumentError where alpha is outside the range of the scalar type.
-  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, Scale<S> scale,
                                              HeInitialization law = HeInitialization::uniform) const;
 
   /// Memory for batches of up to `max_batch` samples, and the threads that share the work on one.
@@ -159,11 +159,11 @@ class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
 };
 
 /// The fully connected ReLU network.
-template <class S>
+template <class S = double>
 using ReluNetwork = FullyConnected<S, activation::Relu>;
 
 /// The deep linear network.
-template <class S>
+template <class S = double>
 using DeepLinearNetwork = FullyConnected<S, activation::Linear>;
 
 namespace detail {
@@ -356,8 +356,7 @@ Eigen::Map<const Matrix<S>> FullyConnected<S, A>::weights(ConstVectorRef<S> w, I
 }
 
 template <class S, class A>
-Vector<S> FullyConnected<S, A>::initial_parameters(RandomStream& random, BasicScale<S> scale,
-                                                   HeInitialization law) const {
+Vector<S> FullyConnected<S, A>::initial_parameters(RandomStream& random, Scale<S> scale, HeInitialization law) const {
   const S alpha = detail::representable_alpha(scale);
   Vector<S> w = Vector<S>::Zero(num_parameters_);
   for (const auto& layer : layers_) {
@@ -428,7 +427,7 @@ namespace detail {
 template <class S, class A>
 FullyConnectedEvaluation<S, A>::FullyConnectedEvaluation(const FullyConnected<S, A>& net, Index max_batch,
                                                          ParallelOptions parallel)
-    : AnyEvaluation<S>({net.num_parameters(), net.num_outputs(), max_batch, net.input_dimension()}),
+    : AnyEvaluation<S>({net.num_parameters(), net.num_outputs(), max_batch, net.num_inputs()}),
       net_(net),
       parallel_{num_threads(parallel)} {
   for (std::size_t l = 0; l < hidden(); ++l) {

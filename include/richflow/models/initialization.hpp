@@ -31,7 +31,7 @@ namespace detail {
 
 /// alpha. Throws ArgumentError where it is outside the range of the scalar type.
 template <class S>
-[[nodiscard]] S representable_alpha(BasicScale<S> scale) {
+[[nodiscard]] S representable_alpha(Scale<S> scale) {
   using std::isfinite;
   const S alpha = scale.value();
   require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),

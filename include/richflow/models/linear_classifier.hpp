@@ -17,7 +17,7 @@ namespace richflow {
 /// `f(w, x) = W^T x` with K outputs, w the d x K matrix W column by column: softmax regression with the cross-entropy,
 /// least squares with the squared loss. On the hidden features of a network at its initialization it is training of the
 /// last layer alone. A Model with its own evaluation and HasJvp.
-template <class S>
+template <class S = double>
 class LinearClassifier : public detail::ByEvaluation<LinearClassifier<S>, S> {
  public:
   using Scalar = S;
@@ -28,12 +28,12 @@ class LinearClassifier : public detail::ByEvaluation<LinearClassifier<S>, S> {
   /// d K.
   [[nodiscard]] Index num_parameters() const { return d_ * num_outputs_; }
   /// d.
-  [[nodiscard]] Index input_dimension() const { return d_; }
+  [[nodiscard]] Index num_inputs() const { return d_; }
   /// K.
   [[nodiscard]] Index num_outputs() const { return num_outputs_; }
 
   /// `alpha w0` with w0 drawn with variance 1 / d. Throws ArgumentError where alpha is outside the range of S.
-  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale,
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, Scale<S> scale,
                                              HeInitialization law = HeInitialization::uniform) const;
 
   /// Memory for batches of up to `max_batch` samples; one thread works on them.
@@ -63,7 +63,7 @@ class LinearClassifierEvaluation final : public AnyEvaluation<S> {
 
  private:
   [[nodiscard]] Eigen::Map<const Matrix<S>> matrix(ConstVectorRef<S> w) const {
-    return {w.data(), this->shape().input_dimension, this->shape().num_outputs};
+    return {w.data(), this->shape().num_inputs, this->shape().num_outputs};
   }
 
   Matrix<S> seed_ = {};  // max_batch x K
@@ -78,8 +78,7 @@ LinearClassifier<S>::LinearClassifier(Index d, Index num_outputs) : d_(d), num_o
 }
 
 template <class S>
-Vector<S> LinearClassifier<S>::initial_parameters(RandomStream& random, BasicScale<S> scale,
-                                                  HeInitialization law) const {
+Vector<S> LinearClassifier<S>::initial_parameters(RandomStream& random, Scale<S> scale, HeInitialization law) const {
   Vector<S> w(num_parameters());
   detail::draw_weights<S>(random, detail::representable_alpha(scale), law, 1.0, d_, w);
   return w;
@@ -94,7 +93,7 @@ namespace detail {
 
 template <class S>
 LinearClassifierEvaluation<S>::LinearClassifierEvaluation(const LinearClassifier<S>& model, Index max_batch)
-    : AnyEvaluation<S>({model.num_parameters(), model.num_outputs(), max_batch, model.input_dimension()}) {
+    : AnyEvaluation<S>({model.num_parameters(), model.num_outputs(), max_batch, model.num_inputs()}) {
   seed_.resize(max_batch, model.num_outputs());
 }
 

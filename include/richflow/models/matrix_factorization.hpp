@@ -45,7 +45,7 @@ template <class S>
 /// A Model, HasJvp, a LinearPredictor of `vec(X_n)`, for U V^T HasInvariant. Immutable; `predict`, `vjp`, `jvp` and
 /// `beta` do not allocate (with the measurements of richflow), and cost O(d1 d2 (k + N)) for dense measurements, O(N k)
 /// for entries. The LiftedFlow of the same model is far cheaper than its GradientFlow, and any width reduces to D.
-template <class S, bool symmetric = false>
+template <class S = double, bool symmetric = false>
 class MatrixFactorization {
  public:
   /// Number type.
@@ -79,11 +79,11 @@ class MatrixFactorization {
 
   /// Independent entries `N(0, alpha^2)`, drawn in the order of w. Throws ArgumentError where alpha is outside the
   /// range of S.
-  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale) const;
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, Scale<S> scale) const;
 
   /// Parameters of `reduced()` with the law of reduced `initial_parameters`: alpha times a Wishart factor of k degrees
   /// of freedom. Costs the same for any k beyond D, 10^9 included. Throws as `initial_parameters`.
-  [[nodiscard]] Vector<S> reduced_initial_parameters(RandomStream& random, BasicScale<S> scale) const;
+  [[nodiscard]] Vector<S> reduced_initial_parameters(RandomStream& random, Scale<S> scale) const;
 
   /// Parameters of `reduced()` whose gradient flow has the predictor of that from w, at all times. Cost O(D^2 k).
   [[nodiscard]] Vector<S> reduce(ConstVectorRef<S> w) const { return reduced().pack(reduce_width<S>(stack(w))); }
@@ -98,7 +98,7 @@ class MatrixFactorization {
   [[nodiscard]] Matrix<S> product(ConstVectorRef<S> w) const;
 
   /// d1 d2, the numbers of an X_n.
-  [[nodiscard]] Index input_dimension() const { return shape_.rows() * shape_.cols(); }
+  [[nodiscard]] Index num_inputs() const { return shape_.rows() * shape_.cols(); }
 
   /// The predictor as a vector: vec(M), column after column. Cost O(d1 d2 k).
   void beta(ConstVectorRef<S> w, VectorRef<S> out) const;
@@ -128,20 +128,19 @@ class MatrixFactorization {
 
   void check(const MatrixMeasurements<S>& X, Index num_samples) const;
 
-  static S representable(BasicScale<S> scale);
+  static S representable(Scale<S> scale);
 
   FactorShape shape_;
   Index width_;
 };
 
 template <class S, bool symmetric>
-Vector<S> MatrixFactorization<S, symmetric>::initial_parameters(RandomStream& random, BasicScale<S> scale) const {
+Vector<S> MatrixFactorization<S, symmetric>::initial_parameters(RandomStream& random, Scale<S> scale) const {
   return representable(scale) * normal_vector<S>(random, num_parameters());
 }
 
 template <class S, bool symmetric>
-Vector<S> MatrixFactorization<S, symmetric>::reduced_initial_parameters(RandomStream& random,
-                                                                        BasicScale<S> scale) const {
+Vector<S> MatrixFactorization<S, symmetric>::reduced_initial_parameters(RandomStream& random, Scale<S> scale) const {
   return reduced().pack(representable(scale) * wishart_factor<S>(random, shape_.stack_size(), width_));
 }
 
@@ -163,7 +162,7 @@ Matrix<S> MatrixFactorization<S, symmetric>::product(ConstVectorRef<S> w) const 
 
 template <class S, bool symmetric>
 void MatrixFactorization<S, symmetric>::beta(ConstVectorRef<S> w, VectorRef<S> out) const {
-  require_size("out", out.size(), input_dimension());
+  require_size("out", out.size(), num_inputs());
   const auto T = transposed(w);
   Index f = 0;
   for (Index j = 0; j < shape_.cols(); ++j)
@@ -218,7 +217,7 @@ void MatrixFactorization<S, symmetric>::check(const MatrixMeasurements<S>& X, In
 }
 
 template <class S, bool symmetric>
-S MatrixFactorization<S, symmetric>::representable(BasicScale<S> scale) {
+S MatrixFactorization<S, symmetric>::representable(Scale<S> scale) {
   using std::isfinite;
   const S alpha = scale.value();
   require(alpha > S(0) && isfinite(alpha), "log alpha = ", scale.log(),

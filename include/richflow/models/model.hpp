@@ -42,7 +42,7 @@
 /// | `jvp(w, X, v, out)`                   | `out = J(w) v`          | tangent models without J in memory             |
 /// | `make_evaluation(max_batch, parallel)`| an `Evaluation`         | no allocation, shared batches, kernels without |
 /// |                                       |                         | J, fused steps of descent (AnyEvaluation)      |
-/// | `input_dimension()`                   | d                       | data of another shape is refused               |
+/// | `num_inputs()`                   | d                       | data of another shape is refused               |
 /// | `num_units()`, `unit_square_norms`    | see HasUnits            | correct flows deep in the rich regime          |
 /// | `beta(w, out)`                        | see LinearPredictor     | the predictor as a vector of d values          |
 /// | `invariant(w)`                        | see HasInvariant        | InvariantMonitor                               |
@@ -124,10 +124,10 @@ concept HasJvp = Model<M> && requires(const M& model, ConstVectorRef<typename M:
   requires !HasOutputs<M> || requires(const detail::MatrixOnly<typename M::Scalar>& F) { model.jvp(w, X, v, F); };
 };
 
-/// A model that knows the length of its inputs: `input_dimension()` = d.
+/// A model that knows the length of its inputs: `num_inputs()` = d.
 template <class M>
-concept HasInputDimension = Model<M> && requires(const M& model) {
-  { model.input_dimension() } -> std::convertible_to<Index>;
+concept HasNumInputs = Model<M> && requires(const M& model) {
+  { model.num_inputs() } -> std::convertible_to<Index>;
 };
 
 /// A model that brings its own evaluation: `make_evaluation(max_batch, parallel)`.
@@ -137,9 +137,9 @@ concept HasEvaluation = Model<M> && requires(const M& model, ParallelOptions par
 };
 
 /// A model that is linear in its input, `f(w, x) = <beta(w), x>`: `beta(w, out)` writes d values,
-/// `input_dimension()` = d.
+/// `num_inputs()` = d.
 template <class M>
-concept LinearPredictor = HasInputDimension<M> &&
+concept LinearPredictor = HasNumInputs<M> &&
     requires(const M& model, ConstVectorRef<typename M::Scalar> w, VectorRef<typename M::Scalar> out) {
   model.beta(w, out);
 };
@@ -165,7 +165,7 @@ concept HasUnits = Model<M> &&
 namespace detail {
 
 RICHFLOW_DEFINE_HAS_MEMBER(beta)
-RICHFLOW_DEFINE_HAS_MEMBER(input_dimension)
+RICHFLOW_DEFINE_HAS_MEMBER(num_inputs)
 RICHFLOW_DEFINE_HAS_MEMBER(invariant)
 RICHFLOW_DEFINE_HAS_MEMBER(jvp)
 RICHFLOW_DEFINE_HAS_MEMBER(make_evaluation)
@@ -186,14 +186,14 @@ constexpr void explain_optional_members() {
   static_assert(HasEvaluation<M> || !Has_make_evaluation<M>,
                 "richflow: the model's make_evaluation does not fit: `Evaluation<Scalar> make_evaluation(Index "
                 "max_batch, ParallelOptions parallel) const`");
-  static_assert(HasInputDimension<M> || !Has_input_dimension<M>,
-                "richflow: the model's input_dimension does not fit: `Index input_dimension() const` = d");
+  static_assert(HasNumInputs<M> || !Has_num_inputs<M>,
+                "richflow: the model's num_inputs does not fit: `Index num_inputs() const` = d");
   static_assert(HasUnits<M> || !(Has_num_units<M> || Has_unit_square_norms<M>),
                 "richflow: the model's units do not fit: `Index num_units() const` and `void unit_square_norms("
                 "ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const`, writing one number per unit");
   static_assert(LinearPredictor<M> || !Has_beta<M>,
                 "richflow: the model's beta does not fit: `void beta(ConstVectorRef<Scalar> w, VectorRef<Scalar> out) "
-                "const`, writing d values, and `Index input_dimension() const` = d");
+                "const`, writing d values, and `Index num_inputs() const` = d");
   static_assert(
       HasInvariant<M> || !Has_invariant<M>,
       "richflow: the model's invariant does not fit: `Vector<Scalar> invariant(ConstVectorRef<Scalar> w) const`");

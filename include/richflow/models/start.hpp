@@ -44,41 +44,41 @@ enum class StartFamily {
 /// Scale and shape are kept by their logarithms, so that nothing underflows before it is made a weight: alpha = e^-500
 /// is an ordinary value, and so is an entry of e^-395. Numbers that are given as numbers are kept as they are, too, and
 /// lose no digit. A value; immutable but for assignment.
-template <class S>
-class BasicStart {
+template <class S = double>
+class Start {
  public:
   /// Number type.
   using Scalar = S;
   /// Type of alpha.
-  using ScaleType = BasicScale<S>;
+  using ScaleType = Scale<S>;
 
   /// Every weight at alpha, for any number of features.
-  [[nodiscard]] static BasicStart uniform(ScaleType scale) { return BasicStart(StartFamily::uniform, scale); }
+  [[nodiscard]] static Start uniform(ScaleType scale) { return Start(StartFamily::uniform, scale); }
 
   /// `w_+ = w_- = alpha w0`, d entries; in two layers `u = v = alpha w0` on both sides. Throws DimensionError for an
   /// empty w0, NonFiniteError or ArgumentError naming the first entry that is not positive and finite.
-  [[nodiscard]] static BasicStart shaped(ScaleType scale, Vector<S> w0);
+  [[nodiscard]] static Start shaped(ScaleType scale, Vector<S> w0);
   /// The same from the logarithms of the entries. Throws DimensionError for an empty log_w0, NonFiniteError where an
   /// entry is not finite.
-  [[nodiscard]] static BasicStart shaped_logs(ScaleType scale, Vector<S> log_w0);
+  [[nodiscard]] static Start shaped_logs(ScaleType scale, Vector<S> log_w0);
 
   /// `w_+ = alpha a`, `w_- = alpha b`, d entries each: biased to `beta(0) = alpha^D (a^D - b^D)`; in two layers
   /// `u_+ = v_+ = alpha a`, `u_- = v_- = alpha b`. Throws as `shaped`, and DimensionError where the lengths differ.
-  [[nodiscard]] static BasicStart biased(ScaleType scale, Vector<S> a, Vector<S> b);
+  [[nodiscard]] static Start biased(ScaleType scale, Vector<S> a, Vector<S> b);
   /// The same from the logarithms of the entries.
-  [[nodiscard]] static BasicStart biased_logs(ScaleType scale, Vector<S> log_a, Vector<S> log_b);
+  [[nodiscard]] static Start biased_logs(ScaleType scale, Vector<S> log_a, Vector<S> log_b);
 
   /// Two layers, `u_+ = u_- = alpha u`, `v_+ = v_- = alpha v`, entries of any sign: beta(0) = 0. Throws DimensionError
   /// for empty vectors or different lengths, NonFiniteError, ArgumentError where u_i = v_i = 0: that pair never moves.
-  [[nodiscard]] static BasicStart unbalanced(ScaleType scale, Vector<S> u, Vector<S> v);
+  [[nodiscard]] static Start unbalanced(ScaleType scale, Vector<S> u, Vector<S> v);
 
   /// Which of them.
   [[nodiscard]] StartFamily family() const { return family_; }
   /// alpha.
   [[nodiscard]] ScaleType scale() const { return scale_; }
   /// The same shape at another alpha.
-  [[nodiscard]] BasicStart with_scale(ScaleType scale) const {
-    BasicStart start = *this;
+  [[nodiscard]] Start with_scale(ScaleType scale) const {
+    Start start = *this;
     start.scale_ = scale;
     return start;
   }
@@ -109,7 +109,7 @@ class BasicStart {
   [[nodiscard]] Vector<S> second_weights(Index d) const { return weights(d, second_values(), second_logs()); }
 
  private:
-  BasicStart(StartFamily family, ScaleType scale) : family_(family), scale_(scale) {}
+  Start(StartFamily family, ScaleType scale) : family_(family), scale_(scale) {}
 
   [[nodiscard]] bool is_paired() const { return family_ == StartFamily::biased || family_ == StartFamily::unbalanced; }
 
@@ -124,31 +124,31 @@ class BasicStart {
 };
 
 template <class S>
-BasicStart<S> BasicStart<S>::shaped(ScaleType scale, Vector<S> w0) {
+Start<S> Start<S>::shaped(ScaleType scale, Vector<S> w0) {
   require<DimensionError>(w0.size() > 0, "w0 is empty");
   require_positive("w0", w0);
-  BasicStart start(StartFamily::shaped, scale);
+  Start start(StartFamily::shaped, scale);
   start.log_first_ = w0.array().log();
   start.first_ = std::move(w0);
   return start;
 }
 
 template <class S>
-BasicStart<S> BasicStart<S>::shaped_logs(ScaleType scale, Vector<S> log_w0) {
+Start<S> Start<S>::shaped_logs(ScaleType scale, Vector<S> log_w0) {
   require<DimensionError>(log_w0.size() > 0, "log_w0 is empty");
   require_finite("log_w0", log_w0);
-  BasicStart start(StartFamily::shaped, scale);
+  Start start(StartFamily::shaped, scale);
   start.log_first_ = std::move(log_w0);
   return start;
 }
 
 template <class S>
-BasicStart<S> BasicStart<S>::biased(ScaleType scale, Vector<S> a, Vector<S> b) {
+Start<S> Start<S>::biased(ScaleType scale, Vector<S> a, Vector<S> b) {
   require<DimensionError>(a.size() > 0, "a is empty");
   require_size("b", b.size(), a.size());
   require_positive("a", a);
   require_positive("b", b);
-  BasicStart start(StartFamily::biased, scale);
+  Start start(StartFamily::biased, scale);
   start.log_first_ = a.array().log();
   start.log_second_ = b.array().log();
   start.first_ = std::move(a);
@@ -157,26 +157,26 @@ BasicStart<S> BasicStart<S>::biased(ScaleType scale, Vector<S> a, Vector<S> b) {
 }
 
 template <class S>
-BasicStart<S> BasicStart<S>::biased_logs(ScaleType scale, Vector<S> log_a, Vector<S> log_b) {
+Start<S> Start<S>::biased_logs(ScaleType scale, Vector<S> log_a, Vector<S> log_b) {
   require<DimensionError>(log_a.size() > 0, "log_a is empty");
   require_size("log_b", log_b.size(), log_a.size());
   require_finite("log_a", log_a);
   require_finite("log_b", log_b);
-  BasicStart start(StartFamily::biased, scale);
+  Start start(StartFamily::biased, scale);
   start.log_first_ = std::move(log_a);
   start.log_second_ = std::move(log_b);
   return start;
 }
 
 template <class S>
-BasicStart<S> BasicStart<S>::unbalanced(ScaleType scale, Vector<S> u, Vector<S> v) {
+Start<S> Start<S>::unbalanced(ScaleType scale, Vector<S> u, Vector<S> v) {
   require<DimensionError>(u.size() > 0, "u is empty");
   require_size("v", v.size(), u.size());
   require_finite("u", u);
   require_finite("v", v);
   for (Index i = 0; i < u.size(); ++i)
     require(u[i] != S(0) || v[i] != S(0), "u(", i, ") and v(", i, ") are both 0: the pair never moves");
-  BasicStart start(StartFamily::unbalanced, scale);
+  Start start(StartFamily::unbalanced, scale);
   start.log_first_ = u.array().abs().log();
   start.log_second_ = v.array().abs().log();
   start.first_ = std::move(u);
@@ -185,7 +185,7 @@ BasicStart<S> BasicStart<S>::unbalanced(ScaleType scale, Vector<S> u, Vector<S> 
 }
 
 template <class S>
-Vector<S> BasicStart<S>::weights(Index d, const Vector<S>& values, const Vector<S>& logs) const {
+Vector<S> Start<S>::weights(Index d, const Vector<S>& values, const Vector<S>& logs) const {
   using std::exp;
   using std::isfinite;
   require_fits(d);
@@ -201,10 +201,7 @@ Vector<S> BasicStart<S>::weights(Index d, const Vector<S>& values, const Vector<
   return out;
 }
 
-/// Start in double precision.
-using Start = BasicStart<double>;
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_START(prefix, S) prefix template class BasicStart<S>;
+#define RICHFLOW_INSTANTIATE_START(prefix, S) prefix template class Start<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_START)

@@ -21,7 +21,7 @@ namespace richflow {
 ///
 /// A Model, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
 /// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X.
-template <class S>
+template <class S = double>
 class TwoLayerDiagonalNet {
  public:
   using Scalar = S;
@@ -30,7 +30,7 @@ class TwoLayerDiagonalNet {
   explicit TwoLayerDiagonalNet(Index d);
 
   /// d.
-  [[nodiscard]] Index input_dimension() const { return d_; }
+  [[nodiscard]] Index num_inputs() const { return d_; }
   /// P = 4d.
   [[nodiscard]] Index num_parameters() const { return 4 * d_; }
   /// The model is homogeneous of this degree: f(c w, x) = c^2 f(w, x).
@@ -39,12 +39,12 @@ class TwoLayerDiagonalNet {
   /// The weights of any start: `u = v` on both sides unless it is unbalanced. Throws DimensionError where the start is
   /// not of d entries, ArgumentError where a pair underflows to (0, 0), at which the flow would stay, or overflows
   /// (`simulate` needs no weights and has no such limit).
-  [[nodiscard]] Vector<S> initial_parameters(const BasicStart<S>& start) const;
+  [[nodiscard]] Vector<S> initial_parameters(const Start<S>& start) const;
 
   /// `u_+ = u_- = alpha u`, `v_+ = v_- = alpha v`: an unbiased start, f(w, .) = 0. Throws DimensionError for wrong
   /// lengths, NonFiniteError for NaN or infinity, ArgumentError where a pair is or underflows to (0, 0), at which
   /// the flow would stay, or overflows.
-  [[nodiscard]] Vector<S> initial_parameters(BasicScale<S> scale, const Vector<S>& u, const Vector<S>& v) const;
+  [[nodiscard]] Vector<S> initial_parameters(Scale<S> scale, const Vector<S>& u, const Vector<S>& v) const;
 
   /// `out = u_+ v_+ - u_- v_-`, d values.
   void beta(ConstVectorRef<S> w, VectorRef<S> out) const;
@@ -79,7 +79,7 @@ TwoLayerDiagonalNet<S>::TwoLayerDiagonalNet(Index d) : d_(d) {
 }
 
 template <class S>
-Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(const BasicStart<S>& start) const {
+Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(const Start<S>& start) const {
   const Vector<S> first = start.first_weights(d_);
   const Vector<S> second = start.second_weights(d_);
   Vector<S> w(4 * d_);
@@ -98,11 +98,10 @@ Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(const BasicStart<S>& start)
 }
 
 template <class S>
-Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(BasicScale<S> scale, const Vector<S>& u,
-                                                     const Vector<S>& v) const {
+Vector<S> TwoLayerDiagonalNet<S>::initial_parameters(Scale<S> scale, const Vector<S>& u, const Vector<S>& v) const {
   require_size("u", u.size(), d_);
   require_size("v", v.size(), d_);
-  return initial_parameters(BasicStart<S>::unbalanced(scale, u, v));
+  return initial_parameters(Start<S>::unbalanced(scale, u, v));
 }
 
 template <class S>

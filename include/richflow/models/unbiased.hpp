@@ -179,7 +179,7 @@ void UnbiasedEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef
 
 template <class S>
 DoubledEvaluation<S>::DoubledEvaluation(Evaluation<S> inner)
-    : AnyEvaluation<S>({2 * inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.input_dimension(),
+    : AnyEvaluation<S>({2 * inner.num_parameters(), inner.num_outputs(), inner.max_batch(), inner.num_inputs(),
                         inner.takes_measurements()}),
       first_(std::move(inner)),
       second_(first_),

@@ -24,7 +24,7 @@ namespace richflow {
 ///
 /// A Model with its own evaluation, HasJvp, HasInvariant, HasUnits. Immutable; an evaluation allocates nothing. Cost of
 /// every prediction and product with the Jacobian: O(k N); of the tangent kernel O(k N^2).
-template <class S>
+template <class S = double>
 class UnivariateRelu : public detail::ByEvaluation<UnivariateRelu<S>, S> {
  public:
   using Scalar = S;
@@ -35,14 +35,14 @@ class UnivariateRelu : public detail::ByEvaluation<UnivariateRelu<S>, S> {
   /// k.
   [[nodiscard]] Index width() const { return k_; }
   /// 1.
-  [[nodiscard]] static constexpr Index input_dimension() { return 1; }
+  [[nodiscard]] static constexpr Index num_inputs() { return 1; }
   /// P = 3 k + 1.
   [[nodiscard]] Index num_parameters() const { return 3 * k_ + 1; }
 
   /// `alpha w0` with u, b ~ N(0, 1) and a ~ N(0, 2 / k) (variance), c = 0; then the first layer (u, b) times
   /// `k^-shift` and the second (a) times `k^shift`: shift = 0, 1/2, 1/4 in panels a, b, c of Figure 7. Throws
   /// ArgumentError unless shift is finite and alpha is in the range of the scalar type.
-  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, BasicScale<S> scale, S shift = S(0)) const;
+  [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, Scale<S> scale, S shift = S(0)) const;
 
   /// Memory for at most `max_batch` samples; one thread works on them.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
@@ -112,7 +112,7 @@ UnivariateRelu<S>::UnivariateRelu(Index k) : k_(k) {
 }
 
 template <class S>
-Vector<S> UnivariateRelu<S>::initial_parameters(RandomStream& random, BasicScale<S> scale, S shift) const {
+Vector<S> UnivariateRelu<S>::initial_parameters(RandomStream& random, Scale<S> scale, S shift) const {
   using std::isfinite;
   using std::pow;
   using std::sqrt;

@@ -23,7 +23,7 @@ class WrappedModel : public ByEvaluation<Self, typename M::Scalar, SamplesArgume
   /// K.
   [[nodiscard]] Index num_outputs() const { return detail::num_outputs(model_); }
   /// d.
-  [[nodiscard]] Index input_dimension() const requires HasInputDimension<M> { return model_.input_dimension(); }
+  [[nodiscard]] Index num_inputs() const requires HasNumInputs<M> { return model_.num_inputs(); }
 
  protected:
   explicit WrappedModel(M model) : model_(std::move(model)) {}

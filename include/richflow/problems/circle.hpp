@@ -24,10 +24,10 @@ struct CircleTeacherOptions {
 
 /// Points on the circle, labelled by a small ReLU network.
 template <class Scalar = double>
-struct BasicCircleTeacher {
-  BasicDataset<Scalar> dataset;  ///< X is N x 2, uniform on the unit circle
-  ReluNetwork<Scalar> network;   ///< the teacher, without biases
-  Vector<Scalar> weights;        ///< its parameters; its root mean square on the circle is 1
+struct CircleTeacher {
+  Dataset<Scalar> dataset;      ///< X is N x 2, uniform on the unit circle
+  ReluNetwork<Scalar> network;  ///< the teacher, without biases
+  Vector<Scalar> weights;       ///< its parameters; its root mean square on the circle is 1
 
   /// `count` points evenly spread on the circle, count x 2.
   [[nodiscard]] static Matrix<Scalar> grid(Index count) {
@@ -49,13 +49,11 @@ struct BasicCircleTeacher {
   }
 };
 
-using CircleTeacher = BasicCircleTeacher<double>;
-
 /// Draws the problem: angles uniform, teacher weights normal by the rule of He, then its outgoing weights divided by
 /// its root mean square on the circle, so that the zero function always has the error 1. Throws DimensionError unless
 /// both sizes are positive. (A template so that a program that does not call it does not compile the network.)
 template <class Scalar = double>
-[[nodiscard]] BasicCircleTeacher<Scalar> circle_teacher(const CircleTeacherOptions& options) {
+[[nodiscard]] CircleTeacher<Scalar> circle_teacher(const CircleTeacherOptions& options) {
   require<DimensionError>(options.num_samples > 0, "circle_teacher: num_samples must be positive, got ",
                           options.num_samples);
   RandomStream random(options.seed, options.stream);
@@ -67,19 +65,19 @@ template <class Scalar = double>
     X(n, 0) = static_cast<Scalar>(std::cos(angle));
     X(n, 1) = static_cast<Scalar>(std::sin(angle));
   }
-  const Matrix<Scalar> circle = BasicCircleTeacher<Scalar>::grid(360);
+  const Matrix<Scalar> circle = CircleTeacher<Scalar>::grid(360);
   Vector<Scalar> values(circle.rows());
   Vector<Scalar> weights =
-      network.initial_parameters(random, BasicScale<Scalar>::from_value(Scalar(1)), HeInitialization::normal);
+      network.initial_parameters(random, Scale<Scalar>::from_value(Scalar(1)), HeInitialization::normal);
   network.predict(weights, circle, values);
   weights.tail(options.teacher_units) /= values.norm() / std::sqrt(static_cast<Scalar>(circle.rows()));
   Vector<Scalar> y(options.num_samples);
   network.predict(weights, X, y);
-  return {BasicDataset<Scalar>(std::move(X), std::move(y)), network, std::move(weights)};
+  return {Dataset<Scalar>(std::move(X), std::move(y)), network, std::move(weights)};
 }
 
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_CIRCLE(prefix, S) \
-  prefix template BasicCircleTeacher<S> circle_teacher<S>(const CircleTeacherOptions&);
+  prefix template CircleTeacher<S> circle_teacher<S>(const CircleTeacherOptions&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CIRCLE)

@@ -17,21 +17,18 @@
 namespace richflow {
 
 /// An entry that was observed: `M(row, col) = value`, counted from 0.
-template <class S>
-struct BasicObservedEntry {
+template <class S = double>
+struct ObservedEntry {
   Index row = 0;   ///< i
   Index col = 0;   ///< j
   S value = S(0);  ///< M_ij
 };
 
-/// Observed entry in double precision.
-using ObservedEntry = BasicObservedEntry<double>;
-
 /// Observed entries as regression data, checked.
-template <class S>
-struct BasicObservations {
+template <class S = double>
+struct Observations {
   /// Measurements of the entries, in the order given (MatrixMeasurements::entries); y holds the values.
-  BasicDataset<S> dataset;
+  Dataset<S> dataset;
   /// Rows of M of which nothing was observed, ascending: no data can tell what they hold.
   std::vector<Index> empty_rows = {};
   /// The same for columns.
@@ -40,15 +37,11 @@ struct BasicObservations {
   Index num_repeated = 0;
 };
 
-/// Observations in double precision.
-using Observations = BasicObservations<double>;
-
 /// Observed entries of a rows x cols matrix as a dataset. Rows and columns without an observation are allowed, and
 /// reported. Throws DimensionError when there is no entry or the matrix is empty, ArgumentError for an index outside
-/// the matrix or an entry given with two different values, and as BasicDataset. Cost O(N log N).
+/// the matrix or an entry given with two different values, and as Dataset. Cost O(N log N).
 template <class S>
-[[nodiscard]] BasicObservations<S> observed_entries(Index rows, Index cols,
-                                                    const std::vector<BasicObservedEntry<S>>& entries) {
+[[nodiscard]] Observations<S> observed_entries(Index rows, Index cols, const std::vector<ObservedEntry<S>>& entries) {
   require<DimensionError>(rows > 0 && cols > 0, "the matrix is ", rows, " x ", cols);
   require<DimensionError>(!entries.empty(), "no entry of the matrix is observed");
   std::vector<std::size_t> order(entries.size());
@@ -88,11 +81,8 @@ template <class S>
     has_row[static_cast<std::size_t>(entries[k].row)] = true;
     has_col[static_cast<std::size_t>(entries[k].col)] = true;
   }
-  BasicObservations<S> observations{
-      BasicDataset<S>(MatrixMeasurements<S>::entries(rows, cols, std::move(places)), std::move(y)),
-      {},
-      {},
-      num_repeated};
+  Observations<S> observations{
+      Dataset<S>(MatrixMeasurements<S>::entries(rows, cols, std::move(places)), std::move(y)), {}, {}, num_repeated};
   for (Index i = 0; i < rows; ++i)
     if (!has_row[static_cast<std::size_t>(i)]) observations.empty_rows.push_back(i);
   for (Index j = 0; j < cols; ++j)
@@ -111,22 +101,19 @@ struct MatrixCompletionOptions {
 };
 
 /// A drawn completion problem and the truth behind it.
-template <class S>
-struct BasicMatrixCompletion {
+template <class S = double>
+struct MatrixCompletion {
   /// What is seen.
-  BasicObservations<S> observations;
+  Observations<S> observations;
   /// Y*, d1 x d2.
   Matrix<S> truth = {};
 };
-
-/// A completion problem in double precision.
-using MatrixCompletion = BasicMatrixCompletion<double>;
 
 /// Draws `Y* = U* V*^T` with independent standard normal factors of `rank` columns, and which N entries are observed,
 /// every choice equally likely. No noise. The numbers follow from (seed, stream) alone. Throws ArgumentError or
 /// DimensionError for options out of range.
 template <class S = double>
-[[nodiscard]] BasicMatrixCompletion<S> matrix_completion(const MatrixCompletionOptions& options) {
+[[nodiscard]] MatrixCompletion<S> matrix_completion(const MatrixCompletionOptions& options) {
   const Index d1 = options.rows;
   const Index d2 = options.cols;
   require<DimensionError>(d1 >= 1 && d2 >= 1, "rows and cols must be at least 1, got ", d1, " and ", d2);
@@ -139,7 +126,7 @@ template <class S = double>
   const Matrix<S> V = normal_matrix<S>(random, d2, options.rank);
   Matrix<S> truth(d1, d2);
   detail::product_with_transposed<S>(U, V, truth);
-  std::vector<BasicObservedEntry<S>> entries;
+  std::vector<ObservedEntry<S>> entries;
   for (const Index cell : sample_without_replacement(random, d1 * d2, options.num_observed))
     entries.push_back({cell / d2, cell % d2, truth(cell / d2, cell % d2)});
   return {observed_entries<S>(d1, d2, entries), std::move(truth)};
@@ -147,7 +134,7 @@ template <class S = double>
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MATRIX_COMPLETION(prefix, S)                                                            \
-  prefix template BasicObservations<S> observed_entries<S>(Index, Index, const std::vector<BasicObservedEntry<S>>&); \
-  prefix template BasicMatrixCompletion<S> matrix_completion<S>(const MatrixCompletionOptions&);
+#define RICHFLOW_INSTANTIATE_MATRIX_COMPLETION(prefix, S)                                                  \
+  prefix template Observations<S> observed_entries<S>(Index, Index, const std::vector<ObservedEntry<S>>&); \
+  prefix template MatrixCompletion<S> matrix_completion<S>(const MatrixCompletionOptions&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MATRIX_COMPLETION)

@@ -18,7 +18,7 @@ struct SparseRegressionOptions {
   /// N >= 1.
   Index num_samples = 100;
   /// d >= 1.
-  Index dimension = 1000;
+  Index num_inputs = 1000;
   /// r*, the number of nonzero entries of beta*; 1 <= r* <= d.
   Index num_nonzero = 5;
   /// Variance of the label noise, >= 0 (the standard deviation is its square root, 0.1 by default).
@@ -39,19 +39,16 @@ template <class Scalar>
 }
 
 /// A drawn problem and the truth behind it.
-template <class S>
-struct BasicSparseRegression {
+template <class S = double>
+struct SparseRegression {
   /// X is N x d, y has N entries.
-  BasicDataset<S> dataset;
+  Dataset<S> dataset;
   /// The d true coefficients.
   Vector<S> beta_star = {};
 
   /// `|beta - beta_star|_2^2`; throws as the free function.
   [[nodiscard]] S population_error(const Vector<S>& beta) const { return richflow::population_error(beta, beta_star); }
 };
-
-/// A sparse regression problem in double precision.
-using SparseRegression = BasicSparseRegression<double>;
 
 /// Draws `x_n ~ N(0, I_d)`, `y_n = <beta*, x_n> + N(0, noise_variance)`. The first r* entries of beta* are
 /// 1/sqrt(r*), so that |beta*|_2 = 1; which ones does not matter, the columns of X being exchangeable.
@@ -61,12 +58,12 @@ using SparseRegression = BasicSparseRegression<double>;
 /// that X does not depend on it. Throws ArgumentError or DimensionError for options out of range. Cost: N (d + 1)
 /// normals.
 template <class S = double>
-[[nodiscard]] BasicSparseRegression<S> sparse_regression(const SparseRegressionOptions& options) {
+[[nodiscard]] SparseRegression<S> sparse_regression(const SparseRegressionOptions& options) {
   const Index n = options.num_samples;
-  const Index d = options.dimension;
+  const Index d = options.num_inputs;
   require<DimensionError>(n >= 1, "num_samples must be at least 1, got ", n);
-  require<DimensionError>(d >= 1, "dimension must be at least 1, got ", d);
-  require(options.num_nonzero >= 1 && options.num_nonzero <= d, "num_nonzero must be between 1 and dimension = ", d,
+  require<DimensionError>(d >= 1, "num_inputs must be at least 1, got ", d);
+  require(options.num_nonzero >= 1 && options.num_nonzero <= d, "num_nonzero must be between 1 and num_inputs = ", d,
           ", got ", options.num_nonzero);
   require(std::isfinite(options.noise_variance) && options.noise_variance >= 0.0,
           "noise_variance must be finite and not negative, got ", options.noise_variance);
@@ -87,11 +84,11 @@ template <class S = double>
   }
   Vector<S> beta_star = Vector<S>::Zero(d);
   beta_star.head(options.num_nonzero).setConstant(static_cast<S>(entry));
-  return BasicSparseRegression<S>{BasicDataset<S>(std::move(X), std::move(y)), std::move(beta_star)};
+  return SparseRegression<S>{Dataset<S>(std::move(X), std::move(y)), std::move(beta_star)};
 }
 
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_SPARSE_REGRESSION(prefix, S) \
-  prefix template BasicSparseRegression<S> sparse_regression<S>(const SparseRegressionOptions&);
+  prefix template SparseRegression<S> sparse_regression<S>(const SparseRegressionOptions&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_SPARSE_REGRESSION)

@@ -22,8 +22,8 @@ class AnyMirrorMap {
   [[nodiscard]] virtual std::unique_ptr<AnyMirrorMap> clone() const = 0;
 
   /// From now on the map at this scale. Where the map refuses the scale, by an exception, nothing changes.
-  virtual void set_scale(BasicScale<S> scale) = 0;
-  [[nodiscard]] virtual BasicScale<S> scale() const = 0;
+  virtual void set_scale(Scale<S> scale) = 0;
+  [[nodiscard]] virtual Scale<S> scale() const = 0;
   [[nodiscard]] virtual Index dimension() const = 0;
   [[nodiscard]] virtual S homogeneity() const = 0;
   [[nodiscard]] virtual S dual_rate() const = 0;
@@ -65,11 +65,11 @@ class MirrorMapOf final : public AnyMirrorMap<typename Mirror::Scalar> {
     const bool owns = original_.use_count() > 0;
     return owns ? std::make_unique<MirrorMapOf>(*this) : std::make_unique<MirrorMapOf>(Mirror(*map_));
   }
-  void set_scale(BasicScale<S> scale) override {
+  void set_scale(Scale<S> scale) override {
     // From the original: a map that went through many scales may have lost digits.
     map_ = std::make_shared<const Mirror>(original_->with_scale(scale));
   }
-  [[nodiscard]] BasicScale<S> scale() const override { return map_->scale(); }
+  [[nodiscard]] Scale<S> scale() const override { return map_->scale(); }
   [[nodiscard]] Index dimension() const override { return map_->dimension(); }
   [[nodiscard]] S homogeneity() const override { return map_->homogeneity(); }
   [[nodiscard]] S dual_rate() const override { return map_->dual_rate(); }

@@ -181,31 +181,30 @@ template <class Scalar>
 /// bound, about `alpha^(D-2) |beta|^(-(D-2)/D)`, which has no digits in z itself; the members that take `below` and
 /// `above` work from it. Accurate for any `log alpha` in which alpha^D does not overflow and alpha^(D-2) does not
 /// underflow; alpha^D = e^-500 is an ordinary input. Immutable; copies share their shape. Each call costs O(d).
-template <class S>
-class BasicDepthHypentropy {
+template <class S = double>
+class DepthHypentropy {
  public:
   /// Number type.
   using Scalar = S;
   /// Type of alpha.
-  using ScaleType = BasicScale<S>;
+  using ScaleType = Scale<S>;
 
   /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0, ArgumentError for depth < 3.
-  [[nodiscard]] static BasicDepthHypentropy uniform(Index depth, Index d, ScaleType scale);
+  [[nodiscard]] static DepthHypentropy uniform(Index depth, Index d, ScaleType scale);
 
   /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite or depth < 3.
-  [[nodiscard]] static BasicDepthHypentropy shaped(Index depth, const Vector<S>& w0, ScaleType scale);
+  [[nodiscard]] static DepthHypentropy shaped(Index depth, const Vector<S>& w0, ScaleType scale);
 
   /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws ArgumentError where an entry is not positive and
   /// finite or depth < 3, DimensionError where the lengths differ.
-  [[nodiscard]] static BasicDepthHypentropy biased(Index depth, const Vector<S>& a, const Vector<S>& b,
-                                                   ScaleType scale);
+  [[nodiscard]] static DepthHypentropy biased(Index depth, const Vector<S>& a, const Vector<S>& b, ScaleType scale);
 
   /// `shaped` and `biased` from the logarithms of the entries; entries and their powers may underflow, but not
   /// `w0^(2-D)`, in which z is measured: what all entries have in common belongs to the scale. Throw NonFiniteError
   /// where a logarithm is not finite, otherwise as above.
-  [[nodiscard]] static BasicDepthHypentropy shaped_logs(Index depth, const Vector<S>& log_w0, ScaleType scale);
-  [[nodiscard]] static BasicDepthHypentropy biased_logs(Index depth, const Vector<S>& log_a, const Vector<S>& log_b,
-                                                        ScaleType scale);
+  [[nodiscard]] static DepthHypentropy shaped_logs(Index depth, const Vector<S>& log_w0, ScaleType scale);
+  [[nodiscard]] static DepthHypentropy biased_logs(Index depth, const Vector<S>& log_a, const Vector<S>& log_b,
+                                                   ScaleType scale);
 
   /// D.
   [[nodiscard]] Index depth() const { return shape_->depth; }
@@ -214,7 +213,7 @@ class BasicDepthHypentropy {
   /// alpha.
   [[nodiscard]] ScaleType scale() const { return scale_; }
   /// The same shape at another alpha. O(d).
-  [[nodiscard]] BasicDepthHypentropy with_scale(ScaleType scale) const { return BasicDepthHypentropy(shape_, scale); }
+  [[nodiscard]] DepthHypentropy with_scale(ScaleType scale) const { return DepthHypentropy(shape_, scale); }
   /// The flow of the net under `L = |X beta - y|^2` is `nu' = -c (X beta(X^T nu) - y)`, c = 2 D (D-2) alpha^(D-2).
   [[nodiscard]] S dual_rate() const { return S(2 * depth() * (depth() - 2)) * scale_power(scale_, depth() - 2); }
   /// At constant z, beta is proportional to alpha^D.
@@ -264,7 +263,7 @@ class BasicDepthHypentropy {
     S above;
   };
 
-  BasicDepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
+  DepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
 
   [[nodiscard]] static std::shared_ptr<const Shape> make_shape(Index depth, const Vector<S>& a, const Vector<S>& b);
   [[nodiscard]] static std::shared_ptr<const Shape> make_shape_of_logs(Index depth, const Vector<S>& log_a,
@@ -327,47 +326,46 @@ class BasicDepthHypentropy {
 };
 
 template <class S>
-BasicDepthHypentropy<S> BasicDepthHypentropy<S>::uniform(Index depth, Index d, ScaleType scale) {
+DepthHypentropy<S> DepthHypentropy<S>::uniform(Index depth, Index d, ScaleType scale) {
   require<DimensionError>(d > 0, "depth hypentropy needs d > 0 coordinates, got ", d);
-  return BasicDepthHypentropy(make_shape(depth, Vector<S>::Ones(d), Vector<S>::Ones(d)), scale);
+  return DepthHypentropy(make_shape(depth, Vector<S>::Ones(d), Vector<S>::Ones(d)), scale);
 }
 
 template <class S>
-BasicDepthHypentropy<S> BasicDepthHypentropy<S>::shaped(Index depth, const Vector<S>& w0, ScaleType scale) {
+DepthHypentropy<S> DepthHypentropy<S>::shaped(Index depth, const Vector<S>& w0, ScaleType scale) {
   require<DimensionError>(w0.size() > 0, "w0 is empty");
   require_positive("w0", w0);
-  return BasicDepthHypentropy(make_shape(depth, w0, w0), scale);
+  return DepthHypentropy(make_shape(depth, w0, w0), scale);
 }
 
 template <class S>
-BasicDepthHypentropy<S> BasicDepthHypentropy<S>::biased(Index depth, const Vector<S>& a, const Vector<S>& b,
-                                                        ScaleType scale) {
+DepthHypentropy<S> DepthHypentropy<S>::biased(Index depth, const Vector<S>& a, const Vector<S>& b, ScaleType scale) {
   require<DimensionError>(a.size() > 0, "a is empty");
   require_size("b", b.size(), a.size());
   require_positive("a", a);
   require_positive("b", b);
-  return BasicDepthHypentropy(make_shape(depth, a, b), scale);
+  return DepthHypentropy(make_shape(depth, a, b), scale);
 }
 
 template <class S>
-BasicDepthHypentropy<S> BasicDepthHypentropy<S>::shaped_logs(Index depth, const Vector<S>& log_w0, ScaleType scale) {
+DepthHypentropy<S> DepthHypentropy<S>::shaped_logs(Index depth, const Vector<S>& log_w0, ScaleType scale) {
   require<DimensionError>(log_w0.size() > 0, "log_w0 is empty");
   require_finite("log_w0", log_w0);
-  return BasicDepthHypentropy(make_shape_of_logs(depth, log_w0, log_w0), scale);
+  return DepthHypentropy(make_shape_of_logs(depth, log_w0, log_w0), scale);
 }
 
 template <class S>
-BasicDepthHypentropy<S> BasicDepthHypentropy<S>::biased_logs(Index depth, const Vector<S>& log_a,
-                                                             const Vector<S>& log_b, ScaleType scale) {
+DepthHypentropy<S> DepthHypentropy<S>::biased_logs(Index depth, const Vector<S>& log_a, const Vector<S>& log_b,
+                                                   ScaleType scale) {
   require<DimensionError>(log_a.size() > 0, "log_a is empty");
   require_size("log_b", log_b.size(), log_a.size());
   require_finite("log_a", log_a);
   require_finite("log_b", log_b);
-  return BasicDepthHypentropy(make_shape_of_logs(depth, log_a, log_b), scale);
+  return DepthHypentropy(make_shape_of_logs(depth, log_a, log_b), scale);
 }
 
 template <class S>
-S BasicDepthHypentropy<S>::value(ConstVectorRef<S> beta) const {
+S DepthHypentropy<S>::value(ConstVectorRef<S> beta) const {
   require_size("beta", beta.size(), dimension());
   S sum(0);
   for (Index i = 0; i < dimension(); ++i) sum += divergence(i, beta[i]);
@@ -375,15 +373,15 @@ S BasicDepthHypentropy<S>::value(ConstVectorRef<S> beta) const {
 }
 
 template <class S>
-void BasicDepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+void DepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
   require_size("beta", beta.size(), dimension());
   require_size("out", out.size(), dimension());
   for (Index i = 0; i < dimension(); ++i) out[i] = locate(i, beta[i]).z;
 }
 
 template <class S>
-void BasicDepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below,
-                                       VectorRef<S> above) const {
+void DepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below,
+                                  VectorRef<S> above) const {
   require_size("beta", beta.size(), dimension());
   for (Index i = 0; i < dimension(); ++i) {
     const Located at = locate(i, beta[i]);
@@ -394,14 +392,14 @@ void BasicDepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, V
 }
 
 template <class S>
-void BasicDepthHypentropy<S>::bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
+void DepthHypentropy<S>::bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
   require_size("z", z.size(), dimension());
   below = shape_->from_b + z;
   above = shape_->from_a - z;
 }
 
 template <class S>
-void BasicDepthHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
+void DepthHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
   require_size("z", z.size(), dimension());
   require_size("beta", beta.size(), dimension());
   require_size("curvature", curvature.size(), dimension());
@@ -410,14 +408,14 @@ void BasicDepthHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, Vec
 }
 
 template <class S>
-void BasicDepthHypentropy<S>::mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above,
-                                     VectorRef<S> beta, VectorRef<S> curvature) const {
+void DepthHypentropy<S>::mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above,
+                                VectorRef<S> beta, VectorRef<S> curvature) const {
   require_size("z", z.size(), dimension());
   for (Index i = 0; i < dimension(); ++i) respond(i, z[i], below[i], above[i], beta[i], curvature[i]);
 }
 
 template <class S>
-S BasicDepthHypentropy<S>::conjugate(ConstVectorRef<S> z) const {
+S DepthHypentropy<S>::conjugate(ConstVectorRef<S> z) const {
   using std::abs;
   require_size("z", z.size(), dimension());
   S sum(0);
@@ -431,7 +429,7 @@ S BasicDepthHypentropy<S>::conjugate(ConstVectorRef<S> z) const {
 }
 
 template <class S>
-S BasicDepthHypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
+S DepthHypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
   require_size("z", z.size(), dimension());
   require_size("dz", dz.size(), dimension());
   S largest = std::numeric_limits<S>::infinity();
@@ -444,7 +442,7 @@ S BasicDepthHypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) c
 }
 
 template <class S>
-BasicDepthHypentropy<S>::BasicDepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
+DepthHypentropy<S>::DepthHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
     : shape_(std::move(shape)), functions_(shape_->depth), scale_(scale) {
   using std::isfinite;
   log_c_ = S(depth()) * (shape_->log_w0.array() + scale.log());
@@ -456,16 +454,16 @@ BasicDepthHypentropy<S>::BasicDepthHypentropy(std::shared_ptr<const Shape> shape
 }
 
 template <class S>
-std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentropy<S>::make_shape(Index depth,
-                                                                                                   const Vector<S>& a,
-                                                                                                   const Vector<S>& b) {
+std::shared_ptr<const typename DepthHypentropy<S>::Shape> DepthHypentropy<S>::make_shape(Index depth,
+                                                                                         const Vector<S>& a,
+                                                                                         const Vector<S>& b) {
   require_depth(depth);
   const S exponent = S(2 - depth);
   return make_shape_of_powers(depth, a.array().pow(exponent), b.array().pow(exponent), [&](Index i) { return a[i]; });
 }
 
 template <class S>
-std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentropy<S>::make_shape_of_logs(
+std::shared_ptr<const typename DepthHypentropy<S>::Shape> DepthHypentropy<S>::make_shape_of_logs(
     Index depth, const Vector<S>& log_a, const Vector<S>& log_b) {
   require_depth(depth);
   const S exponent = S(2 - depth);
@@ -474,14 +472,16 @@ std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentr
 }
 
 template <class S>
-void BasicDepthHypentropy<S>::require_depth(Index depth) {
+void DepthHypentropy<S>::require_depth(Index depth) {
   require(depth >= 3, "depth must be at least 3, got ", depth, " (at depth 2 the regularizer is the hypentropy)");
 }
 
 template <class S>
 template <class Entry>
-std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentropy<S>::make_shape_of_powers(
-    Index depth, Vector<S> from_a, Vector<S> from_b, const Entry& entry) {
+std::shared_ptr<const typename DepthHypentropy<S>::Shape> DepthHypentropy<S>::make_shape_of_powers(Index depth,
+                                                                                                   Vector<S> from_a,
+                                                                                                   Vector<S> from_b,
+                                                                                                   const Entry& entry) {
   using std::isfinite;
   auto shape = std::make_shared<Shape>();
   const S exponent = S(2 - depth);
@@ -499,7 +499,7 @@ std::shared_ptr<const typename BasicDepthHypentropy<S>::Shape> BasicDepthHypentr
 }
 
 template <class S>
-S BasicDepthHypentropy<S>::scale_power(ScaleType scale, Index n) {
+S DepthHypentropy<S>::scale_power(ScaleType scale, Index n) {
   using std::exp;
   const S exponent = S(n) * scale.log();
   if constexpr (std::is_floating_point_v<S>) {
@@ -510,7 +510,7 @@ S BasicDepthHypentropy<S>::scale_power(ScaleType scale, Index n) {
 }
 
 template <class S>
-void BasicDepthHypentropy<S>::respond(Index i, S z, S below, S above, S& beta, S& curvature) const {
+void DepthHypentropy<S>::respond(Index i, S z, S below, S above, S& beta, S& curvature) const {
   using std::copysign;
   using std::exp;
   using std::isfinite;
@@ -540,7 +540,7 @@ void BasicDepthHypentropy<S>::respond(Index i, S z, S below, S above, S& beta, S
 }
 
 template <class S>
-typename BasicDepthHypentropy<S>::Located BasicDepthHypentropy<S>::locate(Index i, S beta) const {
+typename DepthHypentropy<S>::Located DepthHypentropy<S>::locate(Index i, S beta) const {
   const S width = shape_->half_width[i];
   const S center = shape_->center[i];
   if (beta == S(0)) return {center, width, width};
@@ -553,7 +553,7 @@ typename BasicDepthHypentropy<S>::Located BasicDepthHypentropy<S>::locate(Index 
 }
 
 template <class S>
-typename detail::DepthFunctions<S>::Point BasicDepthHypentropy<S>::point(Index i, S beta) const {
+typename detail::DepthFunctions<S>::Point DepthHypentropy<S>::point(Index i, S beta) const {
   using std::abs;
   using std::isfinite;
   using std::log;
@@ -563,7 +563,7 @@ typename detail::DepthFunctions<S>::Point BasicDepthHypentropy<S>::point(Index i
 }
 
 template <class S>
-S BasicDepthHypentropy<S>::conjugate(Index i, S z, S below, S above) const {
+S DepthHypentropy<S>::conjugate(Index i, S z, S below, S above) const {
   if (is_near_start(i, z, below, above)) {
     return gauss(
         z, [&](S, S beta, S) { return beta; }, i);
@@ -573,7 +573,7 @@ S BasicDepthHypentropy<S>::conjugate(Index i, S z, S below, S above) const {
 }
 
 template <class S>
-S BasicDepthHypentropy<S>::divergence(Index i, S beta) const {
+S DepthHypentropy<S>::divergence(Index i, S beta) const {
   const Located at = locate(i, beta);
   if (is_near_start(i, at.z, at.below, at.above))
     return gauss(
@@ -582,7 +582,7 @@ S BasicDepthHypentropy<S>::divergence(Index i, S beta) const {
 }
 
 template <class S>
-S BasicDepthHypentropy<S>::integral(Index i, S centered, S below, S above) const {
+S DepthHypentropy<S>::integral(Index i, S centered, S below, S above) const {
   using std::abs;
   const S width = shape_->half_width[i];
   const S near = std::min(below, above) / width;
@@ -591,16 +591,13 @@ S BasicDepthHypentropy<S>::integral(Index i, S centered, S below, S above) const
 }
 
 template <class S>
-bool BasicDepthHypentropy<S>::is_near_start(Index i, S z, S below, S above) const {
+bool DepthHypentropy<S>::is_near_start(Index i, S z, S below, S above) const {
   using std::abs;
   const S room = std::min(std::min(below, above), std::min(shape_->from_a[i], shape_->from_b[i]));
   return shape_->center[i] != S(0) && S(10) * abs(z) < room;
 }
 
-/// Depth hypentropy in double precision.
-using DepthHypentropy = BasicDepthHypentropy<double>;
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_DEPTH_HYPENTROPY(prefix, S) prefix template class BasicDepthHypentropy<S>;
+#define RICHFLOW_INSTANTIATE_DEPTH_HYPENTROPY(prefix, S) prefix template class DepthHypentropy<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DEPTH_HYPENTROPY)

@@ -86,23 +86,23 @@ struct NearestWeights {
 ///
 /// A Regularizer. Works from `log alpha`: any log alpha from -infinity to about 700 (beyond, R underflows). Each call
 /// is O(d).
-template <class S>
-class BasicDistanceToInitialization {
+template <class S = double>
+class DistanceToInitialization {
  public:
   /// Number type.
   using Scalar = S;
   /// Type of alpha.
-  using ScaleType = BasicScale<S>;
+  using ScaleType = Scale<S>;
 
   /// d coordinates. Throws DimensionError for d <= 0.
-  BasicDistanceToInitialization(Index d, ScaleType scale);
+  DistanceToInitialization(Index d, ScaleType scale);
 
   /// d.
   [[nodiscard]] Index dimension() const { return dimension_; }
   /// alpha.
   [[nodiscard]] ScaleType scale() const { return scale_; }
   /// The same regularizer at another alpha.
-  [[nodiscard]] BasicDistanceToInitialization with_scale(ScaleType scale) const { return {dimension_, scale}; }
+  [[nodiscard]] DistanceToInitialization with_scale(ScaleType scale) const { return {dimension_, scale}; }
 
   /// `R_alpha(beta)`. Throws DimensionError where beta has not d entries, NonFiniteError where one is not finite.
   [[nodiscard]] S value(ConstVectorRef<S> beta) const;
@@ -124,13 +124,12 @@ class BasicDistanceToInitialization {
 };
 
 template <class S>
-BasicDistanceToInitialization<S>::BasicDistanceToInitialization(Index d, ScaleType scale)
-    : dimension_(d), scale_(scale) {
+DistanceToInitialization<S>::DistanceToInitialization(Index d, ScaleType scale) : dimension_(d), scale_(scale) {
   require<DimensionError>(d > 0, "distance to initialization needs d > 0 coordinates, got ", d);
 }
 
 template <class S>
-S BasicDistanceToInitialization<S>::value(ConstVectorRef<S> beta) const {
+S DistanceToInitialization<S>::value(ConstVectorRef<S> beta) const {
   using std::abs;
   check(beta);
   S sum(0);
@@ -148,7 +147,7 @@ S BasicDistanceToInitialization<S>::value(ConstVectorRef<S> beta) const {
 }
 
 template <class S>
-void BasicDistanceToInitialization<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+void DistanceToInitialization<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
   check(beta);
   require_size("out", out.size(), dimension_);
   for (Index i = 0; i < dimension_; ++i)
@@ -156,7 +155,7 @@ void BasicDistanceToInitialization<S>::gradient(ConstVectorRef<S> beta, VectorRe
 }
 
 template <class S>
-NearestWeights<S> BasicDistanceToInitialization<S>::nearest_weights(ConstVectorRef<S> beta) const {
+NearestWeights<S> DistanceToInitialization<S>::nearest_weights(ConstVectorRef<S> beta) const {
   using std::abs;
   using std::isfinite;
   using std::sqrt;
@@ -182,23 +181,19 @@ NearestWeights<S> BasicDistanceToInitialization<S>::nearest_weights(ConstVectorR
 }
 
 template <class S>
-void BasicDistanceToInitialization<S>::check(ConstVectorRef<S> beta) const {
+void DistanceToInitialization<S>::check(ConstVectorRef<S> beta) const {
   require_size("beta", beta.size(), dimension_);
   require_finite("beta", beta);
 }
 
 template <class S>
-S BasicDistanceToInitialization<S>::divided_by_alpha(S x) const {
+S DistanceToInitialization<S>::divided_by_alpha(S x) const {
   using std::exp;
   // 0 stays 0 where 1/alpha overflows.
   return x == S(0) ? x : S(x * exp(-scale_.log()));
 }
 
-/// DistanceToInitialization in double precision.
-using DistanceToInitialization = BasicDistanceToInitialization<double>;
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_DISTANCE_TO_INITIALIZATION(prefix, S) \
-  prefix template class BasicDistanceToInitialization<S>;
+#define RICHFLOW_INSTANTIATE_DISTANCE_TO_INITIALIZATION(prefix, S) prefix template class DistanceToInitialization<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DISTANCE_TO_INITIALIZATION)

@@ -108,40 +108,40 @@ struct HypentropyCoordinate {
 ///
 /// A MirrorMap. All members work from `log alpha` and are accurate for any `log alpha` in which alpha^2
 /// does not overflow. Immutable; copies share their data. Each call costs O(d).
-template <class S>
-class BasicHypentropy {
+template <class S = double>
+class Hypentropy {
  public:
   /// Number type.
   using Scalar = S;
   /// Type of alpha.
-  using ScaleType = BasicScale<S>;
+  using ScaleType = Scale<S>;
 
   /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0.
-  [[nodiscard]] static BasicHypentropy uniform(Index d, ScaleType scale);
+  [[nodiscard]] static Hypentropy uniform(Index d, ScaleType scale);
 
   /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite.
-  [[nodiscard]] static BasicHypentropy shaped(const Vector<S>& w0, ScaleType scale);
+  [[nodiscard]] static Hypentropy shaped(const Vector<S>& w0, ScaleType scale);
 
   /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws ArgumentError where an entry is not positive and
   /// finite, DimensionError where the lengths differ.
-  [[nodiscard]] static BasicHypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale);
+  [[nodiscard]] static Hypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale);
 
   /// `shaped` and `biased` from the logarithms of the entries, which may be such that the entries, or their squares,
   /// underflow: e^-395 is an ordinary entry. Throw NonFiniteError where a logarithm is not finite, DimensionError as
   /// above. O(d) per `with_scale` where a
   /// square is near the ends of the range of S.
-  [[nodiscard]] static BasicHypentropy shaped_logs(const Vector<S>& log_w0, ScaleType scale);
-  [[nodiscard]] static BasicHypentropy biased_logs(const Vector<S>& log_a, const Vector<S>& log_b, ScaleType scale);
+  [[nodiscard]] static Hypentropy shaped_logs(const Vector<S>& log_w0, ScaleType scale);
+  [[nodiscard]] static Hypentropy biased_logs(const Vector<S>& log_a, const Vector<S>& log_b, ScaleType scale);
 
   /// The same regularizer as that of the two-layer net whose layers are equal, `beta = u_+ v_+ - u_- v_-` with
   /// `u = v = w`: its dual flow runs at half the rate.
-  [[nodiscard]] BasicHypentropy of_two_layers() const;
+  [[nodiscard]] Hypentropy of_two_layers() const;
 
   /// The two-layer net `beta = u_+ v_+ - u_- v_-` with both pairs started at `alpha (u, v)`: the regularizer of its
   /// limit is the hypentropy with `w0^2 = (u^2 + v^2) / 2` (Azulay et al. 2021), its dual flow runs at half the rate
   /// of the squared net's. Throws ArgumentError where an entry is not finite or u_i = v_i = 0, DimensionError where
   /// the lengths differ.
-  [[nodiscard]] static BasicHypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale);
+  [[nodiscard]] static Hypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale);
 
   /// The logarithms of the smallest and of the largest weight of the start, `alpha a` and `alpha b`.
   struct LogRange {
@@ -150,14 +150,14 @@ class BasicHypentropy {
   };
   [[nodiscard]] LogRange log_range() const;
   /// That of the start in which all weights below `floor` are raised to it, at alpha = 1. O(d).
-  [[nodiscard]] BasicHypentropy raised(ScaleType floor) const;
+  [[nodiscard]] Hypentropy raised(ScaleType floor) const;
 
   /// d.
   [[nodiscard]] Index dimension() const { return shape_->dimension; }
   /// alpha.
   [[nodiscard]] ScaleType scale() const { return scale_; }
   /// The same shape at another alpha; O(1).
-  [[nodiscard]] BasicHypentropy with_scale(ScaleType scale) const { return BasicHypentropy(shape_, scale); }
+  [[nodiscard]] Hypentropy with_scale(ScaleType scale) const { return Hypentropy(shape_, scale); }
   /// The c of the dual flow `nu' = -c (X beta(X^T nu) - y)` under `L = |X beta - y|^2`: 8 for the squared net, 4 for
   /// the two-layer net.
   [[nodiscard]] S dual_rate() const { return shape_->dual_rate; }
@@ -196,10 +196,9 @@ class BasicHypentropy {
   static void set_numbers(Shape& shape, S log_alpha);
   [[nodiscard]] static Shape shape_of_logs(Vector<S> log_c, Vector<S> offset);
 
-  BasicHypentropy(Shape shape, ScaleType scale)
-      : BasicHypentropy(std::make_shared<const Shape>(std::move(shape)), scale) {}
+  Hypentropy(Shape shape, ScaleType scale) : Hypentropy(std::make_shared<const Shape>(std::move(shape)), scale) {}
 
-  BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
+  Hypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
 
   /// exp, but 0 where that is below the normal numbers, which processors handle many times slower.
   static void to_normal_exp(VectorRef<S> exponents);
@@ -224,26 +223,26 @@ class BasicHypentropy {
 };
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::uniform(Index d, ScaleType scale) {
+Hypentropy<S> Hypentropy<S>::uniform(Index d, ScaleType scale) {
   require<DimensionError>(d > 0, "hypentropy needs d > 0 coordinates, got ", d);
   Shape shape;
   shape.dimension = d;
-  return BasicHypentropy(std::move(shape), scale);
+  return Hypentropy(std::move(shape), scale);
 }
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::shaped(const Vector<S>& w0, ScaleType scale) {
+Hypentropy<S> Hypentropy<S>::shaped(const Vector<S>& w0, ScaleType scale) {
   require<DimensionError>(w0.size() > 0, "w0 is empty");
   require_positive("w0", w0);
   Shape shape;
   shape.dimension = w0.size();
   shape.root_c = w0;
   shape.log_c = S(2) * w0.array().log();
-  return BasicHypentropy(std::move(shape), scale);
+  return Hypentropy(std::move(shape), scale);
 }
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale) {
+Hypentropy<S> Hypentropy<S>::biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale) {
   require<DimensionError>(a.size() > 0, "a is empty");
   require_size("b", b.size(), a.size());
   require_positive("a", a);
@@ -254,34 +253,34 @@ BasicHypentropy<S> BasicHypentropy<S>::biased(const Vector<S>& a, const Vector<S
   shape.log_c = a.array().log() + b.array().log();
   shape.offset = (a.array() / b.array()).log();
   shape.start = (a - b).cwiseProduct(a + b);
-  return BasicHypentropy(std::move(shape), scale);
+  return Hypentropy(std::move(shape), scale);
 }
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::shaped_logs(const Vector<S>& log_w0, ScaleType scale) {
+Hypentropy<S> Hypentropy<S>::shaped_logs(const Vector<S>& log_w0, ScaleType scale) {
   require<DimensionError>(log_w0.size() > 0, "log_w0 is empty");
   require_finite("log_w0", log_w0);
-  return BasicHypentropy(shape_of_logs(S(2) * log_w0, {}), scale);
+  return Hypentropy(shape_of_logs(S(2) * log_w0, {}), scale);
 }
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::biased_logs(const Vector<S>& log_a, const Vector<S>& log_b, ScaleType scale) {
+Hypentropy<S> Hypentropy<S>::biased_logs(const Vector<S>& log_a, const Vector<S>& log_b, ScaleType scale) {
   require<DimensionError>(log_a.size() > 0, "log_a is empty");
   require_size("log_b", log_b.size(), log_a.size());
   require_finite("log_a", log_a);
   require_finite("log_b", log_b);
-  return BasicHypentropy(shape_of_logs(log_a + log_b, log_a - log_b), scale);
+  return Hypentropy(shape_of_logs(log_a + log_b, log_a - log_b), scale);
 }
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::of_two_layers() const {
+Hypentropy<S> Hypentropy<S>::of_two_layers() const {
   Shape shape = *shape_;
   shape.dual_rate = S(4);
-  return BasicHypentropy(std::move(shape), scale_);
+  return Hypentropy(std::move(shape), scale_);
 }
 
 template <class S>
-typename BasicHypentropy<S>::LogRange BasicHypentropy<S>::log_range() const {
+typename Hypentropy<S>::LogRange Hypentropy<S>::log_range() const {
   using std::abs;
   const S log_alpha = scale_.log();
   if (is_uniform()) return {log_alpha, log_alpha};
@@ -294,7 +293,7 @@ typename BasicHypentropy<S>::LogRange BasicHypentropy<S>::log_range() const {
 }
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::raised(ScaleType floor) const {
+Hypentropy<S> Hypentropy<S>::raised(ScaleType floor) const {
   const S twice_floor = S(2) * floor.log();
   Vector<S> log_c(dimension());
   Vector<S> difference = Vector<S>::Zero(is_biased() ? dimension() : 0);
@@ -307,11 +306,11 @@ BasicHypentropy<S> BasicHypentropy<S>::raised(ScaleType floor) const {
   }
   Shape shape = shape_of_logs(std::move(log_c), std::move(difference));
   shape.dual_rate = shape_->dual_rate;
-  return BasicHypentropy(std::move(shape), ScaleType::from_log(S(0)));
+  return Hypentropy(std::move(shape), ScaleType::from_log(S(0)));
 }
 
 template <class S>
-typename BasicHypentropy<S>::Shape BasicHypentropy<S>::shape_of_logs(Vector<S> log_c, Vector<S> offset) {
+typename Hypentropy<S>::Shape Hypentropy<S>::shape_of_logs(Vector<S> log_c, Vector<S> offset) {
   Shape shape;
   shape.dimension = log_c.size();
   // Of a^2 and b^2, and with room for alpha.
@@ -325,7 +324,7 @@ typename BasicHypentropy<S>::Shape BasicHypentropy<S>::shape_of_logs(Vector<S> l
 }
 
 template <class S>
-void BasicHypentropy<S>::set_numbers(Shape& shape, S log_alpha) {
+void Hypentropy<S>::set_numbers(Shape& shape, S log_alpha) {
   shape.root_c = (shape.log_c.array() / S(2) + log_alpha).exp();
   if (shape.offset.size() == 0) return;
   const Vector<S> base = shape.log_c.array() + S(2) * log_alpha;
@@ -333,7 +332,7 @@ void BasicHypentropy<S>::set_numbers(Shape& shape, S log_alpha) {
 }
 
 template <class S>
-BasicHypentropy<S> BasicHypentropy<S>::two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale) {
+Hypentropy<S> Hypentropy<S>::two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale) {
   using std::hypot;
   using std::sqrt;
   require<DimensionError>(u.size() > 0, "u is empty");
@@ -350,11 +349,11 @@ BasicHypentropy<S> BasicHypentropy<S>::two_layer(const Vector<S>& u, const Vecto
   }
   shape.log_c = S(2) * shape.root_c.array().log();
   shape.dual_rate = S(4);
-  return BasicHypentropy(std::move(shape), scale);
+  return Hypentropy(std::move(shape), scale);
 }
 
 template <class S>
-S BasicHypentropy<S>::value(ConstVectorRef<S> beta) const {
+S Hypentropy<S>::value(ConstVectorRef<S> beta) const {
   require_size("beta", beta.size(), dimension());
   S sum(0);
   for (Index i = 0; i < dimension(); ++i) {
@@ -365,14 +364,14 @@ S BasicHypentropy<S>::value(ConstVectorRef<S> beta) const {
 }
 
 template <class S>
-void BasicHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
+void Hypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
   require_size("beta", beta.size(), dimension());
   require_size("out", out.size(), dimension());
   for (Index i = 0; i < dimension(); ++i) out[i] = coordinate(i).gradient(beta[i]) - offset(i);
 }
 
 template <class S>
-void BasicHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
+void Hypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> curvature) const {
   require_size("z", z.size(), dimension());
   require_size("beta", beta.size(), dimension());
   require_size("curvature", curvature.size(), dimension());
@@ -404,7 +403,7 @@ void BasicHypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRe
 }
 
 template <class S>
-S BasicHypentropy<S>::conjugate(ConstVectorRef<S> z) const {
+S Hypentropy<S>::conjugate(ConstVectorRef<S> z) const {
   using std::abs;
   using std::exp;
   using std::sinh;
@@ -425,13 +424,13 @@ S BasicHypentropy<S>::conjugate(ConstVectorRef<S> z) const {
 }
 
 template <class S>
-S BasicHypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
+S Hypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
   require_size("dz", dz.size(), z.size());
   return std::numeric_limits<S>::infinity();
 }
 
 template <class S>
-BasicHypentropy<S>::BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
+Hypentropy<S>::Hypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
     : shape_(std::move(shape)), scale_(scale), alpha_(scale.value()) {
   using std::exp;
   using std::isfinite;
@@ -447,14 +446,14 @@ BasicHypentropy<S>::BasicHypentropy(std::shared_ptr<const Shape> shape, ScaleTyp
 }
 
 template <class S>
-void BasicHypentropy<S>::to_normal_exp(VectorRef<S> exponents) {
+void Hypentropy<S>::to_normal_exp(VectorRef<S> exponents) {
   constexpr S lowest = std::numeric_limits<S>::min_exponent * S(0.693147180559945309417L);
   const auto exponent = exponents.array();
   exponents = (exponent < lowest).select(S(0), exponent.max(lowest).exp());
 }
 
 template <class S>
-S BasicHypentropy<S>::sinh_on_unit(S z) {
+S Hypentropy<S>::sinh_on_unit(S z) {
   if constexpr (std::is_same_v<S, double> || std::is_same_v<S, float>) {
     return detail::sinh_on_unit_interval(z);
   } else {
@@ -464,12 +463,12 @@ S BasicHypentropy<S>::sinh_on_unit(S z) {
 }
 
 template <class S>
-detail::HypentropyCoordinate<S> BasicHypentropy<S>::coordinate(Index i) const {
+detail::HypentropyCoordinate<S> Hypentropy<S>::coordinate(Index i) const {
   return {S(2) * scale_.log() + (is_uniform() ? S(0) : shape_->log_c[i]), alpha_ * root_c(i)};
 }
 
 template <class S>
-S BasicHypentropy<S>::divergence(Index i, S beta) const {
+S Hypentropy<S>::divergence(Index i, S beta) const {
   using std::abs;
   const auto q = coordinate(i);
   const S start = (shape_->start[i] * alpha_) * alpha_;
@@ -490,10 +489,7 @@ S BasicHypentropy<S>::divergence(Index i, S beta) const {
   return q.curvature(start) * even + start * odd;
 }
 
-/// Hypentropy in double precision.
-using Hypentropy = BasicHypentropy<double>;
-
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_HYPENTROPY(prefix, S) prefix template class BasicHypentropy<S>;
+#define RICHFLOW_INSTANTIATE_HYPENTROPY(prefix, S) prefix template class Hypentropy<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_HYPENTROPY)

@@ -29,13 +29,12 @@ concept Regularizer = requires(const R& regularizer, ConstVectorRef<typename R::
 /// - `homogeneity()`: the p with `beta = alpha^p * (a function of z alone)`; 2 for the squared net, D at depth D
 /// - `dual_rate()`: the constant c in the dual flow `nu' = -c (X beta(X^T nu) - y)` for the plain-sum loss
 template <class R>
-concept MirrorMap = Regularizer<R> &&
-    requires(const R& regularizer, ConstVectorRef<typename R::Scalar> z, VectorRef<typename R::Scalar> out,
-             BasicScale<typename R::Scalar> scale) {
+concept MirrorMap = Regularizer<R> && requires(const R& regularizer, ConstVectorRef<typename R::Scalar> z,
+                                               VectorRef<typename R::Scalar> out, Scale<typename R::Scalar> scale) {
   regularizer.mirror(z, out, out);
   { regularizer.conjugate(z) } -> std::convertible_to<typename R::Scalar>;
   { regularizer.max_step(z, z) } -> std::convertible_to<typename R::Scalar>;
-  { regularizer.scale() } -> std::convertible_to<BasicScale<typename R::Scalar>>;
+  { regularizer.scale() } -> std::convertible_to<Scale<typename R::Scalar>>;
   { regularizer.with_scale(scale) } -> std::convertible_to<R>;
   { regularizer.homogeneity() } -> std::convertible_to<typename R::Scalar>;
   { regularizer.dual_rate() } -> std::convertible_to<typename R::Scalar>;
@@ -101,14 +100,14 @@ consteval bool explain_mirror_map() {
         "ConstVectorRef<Scalar> dz) const`, how far z may go along dz");
     static_assert(
         requires(const R& q) {
-          { q.scale() } -> std::convertible_to<BasicScale<S>>;
+          { q.scale() } -> std::convertible_to<Scale<S>>;
         },
-        "richflow: the mirror map must have a const member `BasicScale<Scalar> scale() const`");
+        "richflow: the mirror map must have a const member `Scale<Scalar> scale() const`");
     static_assert(
-        requires(const R& q, BasicScale<S> scale) {
+        requires(const R& q, Scale<S> scale) {
           { q.with_scale(scale) } -> std::convertible_to<R>;
         },
-        "richflow: the mirror map must have a const member `with_scale(BasicScale<Scalar>) const`, itself at another "
+        "richflow: the mirror map must have a const member `with_scale(Scale<Scalar>) const`, itself at another "
         "scale");
     static_assert(
         requires(const R& q) {

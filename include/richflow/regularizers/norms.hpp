@@ -37,19 +37,19 @@ void check_weights(const Vector<S>& weights) {
 }  // namespace detail
 
 /// The norm `sum_i v_i |beta_i|`, with v = 1 unless given. A Regularizer.
-template <class S>
-class BasicL1Norm {
+template <class S = double>
+class L1Norm {
  public:
   /// Number type.
   using Scalar = S;
 
   /// v = 1, d coordinates. Throws DimensionError for d <= 0.
-  explicit BasicL1Norm(Index d) : dimension_(d) {
+  explicit L1Norm(Index d) : dimension_(d) {
     require<DimensionError>(d > 0, "the l1 norm needs d > 0 coordinates, got ", d);
   }
 
   /// Weights v. Throws ArgumentError where an entry is not positive and finite.
-  explicit BasicL1Norm(Vector<S> weights) : dimension_(weights.size()), weights_(std::move(weights)) {
+  explicit L1Norm(Vector<S> weights) : dimension_(weights.size()), weights_(std::move(weights)) {
     detail::check_weights(weights_);
   }
 
@@ -80,19 +80,19 @@ class BasicL1Norm {
 /// The norm `sqrt(sum_i v_i beta_i^2)`, with v = 1 unless given. A Regularizer.
 ///
 /// The kernel limit of the squared net with initial shape w0 is the weighted norm with v = 1 / w0^2.
-template <class S>
-class BasicL2Norm {
+template <class S = double>
+class L2Norm {
  public:
   /// Number type.
   using Scalar = S;
 
   /// v = 1, d coordinates. Throws DimensionError for d <= 0.
-  explicit BasicL2Norm(Index d) : dimension_(d) {
+  explicit L2Norm(Index d) : dimension_(d) {
     require<DimensionError>(d > 0, "the l2 norm needs d > 0 coordinates, got ", d);
   }
 
   /// Weights v. Throws ArgumentError where an entry is not positive and finite.
-  explicit BasicL2Norm(const Vector<S>& weights) : dimension_(weights.size()) {
+  explicit L2Norm(const Vector<S>& weights) : dimension_(weights.size()) {
     detail::check_weights(weights);
     root_weights_ = weights.cwiseSqrt();
   }
@@ -124,11 +124,6 @@ class BasicL2Norm {
   Vector<S> root_weights_ = {};
 };
 
-/// BasicL1Norm in double precision.
-using L1Norm = BasicL1Norm<double>;
-/// BasicL2Norm in double precision.
-using L2Norm = BasicL2Norm<double>;
-
 /// How small alpha must be for the flow's limit beta to have `|beta|_1 <= (1 + epsilon) |b1|_1`, where `l1` = |b1|_1 is
 /// the norm of the minimum-l1 interpolator (Woodworth et al. 2020, Theorem 2, uniform initialization):
 ///
@@ -137,7 +132,7 @@ using L2Norm = BasicL2Norm<double>;
 /// Sufficient, not sharp. Returned as a Scale, since it easily lies below the range of double. Throws ArgumentError
 /// unless l1 > 0, d > 0 and 0 < epsilon < d.
 template <class S>
-[[nodiscard]] BasicScale<S> scale_for_l1(S l1, Index d, S epsilon) {
+[[nodiscard]] Scale<S> scale_for_l1(S l1, Index d, S epsilon) {
   using std::isfinite;
   using std::log;
   require(isfinite(l1) && l1 > S(0), "l1 must be positive and finite, got ", l1);
@@ -145,7 +140,7 @@ template <class S>
   require(epsilon > S(0) && epsilon < static_cast<S>(d), "epsilon must be between 0 and d = ", d, ", got ", epsilon);
   const S power = -((S(2) + epsilon) / (S(2) * epsilon)) * (log(S(2)) + log(S(1) + epsilon) + log(l1));
   const S exponential = -(static_cast<S>(d) / epsilon) / l1;
-  return BasicScale<S>::from_log(power < exponential ? power : exponential);
+  return Scale<S>::from_log(power < exponential ? power : exponential);
 }
 
 /// How large alpha must be for the flow's limit beta to have `|beta|_2^2 <= (1 + epsilon) |b2|_2^2`, where `l2` =
@@ -155,12 +150,12 @@ template <class S>
 ///
 /// Sufficient, not sharp. Throws ArgumentError unless l2 > 0 and epsilon > 0, both finite.
 template <class S>
-[[nodiscard]] BasicScale<S> scale_for_l2(S l2, S epsilon) {
+[[nodiscard]] Scale<S> scale_for_l2(S l2, S epsilon) {
   using std::isfinite;
   using std::log;
   require(isfinite(l2) && l2 > S(0), "l2 must be positive and finite, got ", l2);
   require(isfinite(epsilon) && epsilon > S(0), "epsilon must be positive and finite, got ", epsilon);
-  return BasicScale<S>::from_log((log(S(2)) + log(S(1) + epsilon) + log(S(1) + S(2) / epsilon) + log(l2)) / S(2));
+  return Scale<S>::from_log((log(S(2)) + log(S(1) + epsilon) + log(S(1) + S(2) / epsilon) + log(l2)) / S(2));
 }
 
 }  // namespace richflow

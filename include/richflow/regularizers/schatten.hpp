@@ -52,20 +52,18 @@ template <class Derived>
 /// For commuting measurements, width k -> infinity and entries N(0, alpha^2) with `alpha^2 k -> 2 mu^2`, a limit of the
 /// flow on `U V^T` that fits the data minimizes it. Convex; `mu -> 0` gives the nuclear norm, `mu -> infinity` the
 /// squared Frobenius norm, each up to a factor.
-template <class S>
-class BasicSchattenHypentropy {
+template <class S = double>
+class SchattenHypentropy {
  public:
   /// Number type.
   using Scalar = S;
 
   /// For rows x cols matrices. Throws DimensionError unless both are positive, ArgumentError where mu^2 overflows.
-  BasicSchattenHypentropy(Index rows, Index cols, BasicScale<S> mu)
-      : rows_(rows),
-        cols_(cols),
-        spectral_(BasicHypentropy<S>::uniform(std::max<Index>(std::min(rows, cols), 0), mu)) {}
+  SchattenHypentropy(Index rows, Index cols, Scale<S> mu)
+      : rows_(rows), cols_(cols), spectral_(Hypentropy<S>::uniform(std::max<Index>(std::min(rows, cols), 0), mu)) {}
 
   /// mu.
-  [[nodiscard]] BasicScale<S> scale() const { return spectral_.scale(); }
+  [[nodiscard]] Scale<S> scale() const { return spectral_.scale(); }
 
   /// `Q_mu(M)`; nonnegative, 0 at M = 0. Cost: one SVD.
   [[nodiscard]] S value(const Matrix<S>& M) const {
@@ -92,10 +90,7 @@ class BasicSchattenHypentropy {
 
   Index rows_;
   Index cols_;
-  BasicHypentropy<S> spectral_;
+  Hypentropy<S> spectral_;
 };
-
-/// Schatten-Q_mu in double precision.
-using SchattenHypentropy = BasicSchattenHypentropy<double>;
 
 }  // namespace richflow

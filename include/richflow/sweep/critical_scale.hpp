@@ -22,15 +22,15 @@ enum class CriticalKind {
 /// A critical scale.
 struct CriticalScale {
   CriticalKind kind = CriticalKind::never;
-  Scale scale = Scale::from_log(0.0);   ///< the critical scale: the predicate holds there (unless `never`)
-  Scale beyond = Scale::from_log(0.0);  ///< found: it does not hold there, within the tolerance of `scale`
-  Index evaluations = 0;                ///< of the predicate
+  Scale<> scale = Scale<>::from_log(0.0);   ///< the critical scale: the predicate holds there (unless `never`)
+  Scale<> beyond = Scale<>::from_log(0.0);  ///< found: it does not hold there, within the tolerance of `scale`
+  Index evaluations = 0;                    ///< of the predicate
 };
 
 /// Where and how finely to search.
 struct CriticalScaleOptions {
-  Scale low = Scale::from_log(-200.0);
-  Scale high = Scale::from_log(1.0);
+  Scale<> low = Scale<>::from_log(-200.0);
+  Scale<> high = Scale<>::from_log(1.0);
   double tolerance = 0.01;     ///< of log alpha; positive
   double step = 0.5;           ///< of the scan, in log alpha, where it starts; positive
   double step_growth = 0.125;  ///< the step is at least this share of the way already gone; not negative
@@ -52,7 +52,7 @@ template <class Predicate>
   CriticalScale result;
   const auto evaluate = [&](double log_alpha) {
     ++result.evaluations;
-    return static_cast<bool>(holds(Scale::from_log(log_alpha)));
+    return static_cast<bool>(holds(Scale<>::from_log(log_alpha)));
   };
   const double length = std::abs(to - from);
   const double direction = to > from ? 1.0 : -1.0;
@@ -61,12 +61,12 @@ template <class Predicate>
   double failing = 0.0;
   if (evaluate(from)) {
     result.kind = CriticalKind::always;
-    result.scale = result.beyond = Scale::from_log(from);
+    result.scale = result.beyond = Scale<>::from_log(from);
     return result;
   }
   for (;;) {
     if (failing >= length) {
-      result.scale = result.beyond = Scale::from_log(to);
+      result.scale = result.beyond = Scale<>::from_log(to);
       return result;
     }
     const double next = std::min(length, failing + std::max(options.step, options.step_growth * failing));
@@ -81,8 +81,8 @@ template <class Predicate>
       (evaluate(at(middle)) ? passing : failing) = middle;
     }
     result.kind = CriticalKind::found;
-    result.scale = Scale::from_log(at(passing));
-    result.beyond = Scale::from_log(at(failing));
+    result.scale = Scale<>::from_log(at(passing));
+    result.beyond = Scale<>::from_log(at(failing));
     return result;
   }
 }

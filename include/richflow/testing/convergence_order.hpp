@@ -31,9 +31,8 @@ struct ConvergenceStudy {
 /// the errors reach rounding. Throws ConvergenceError if a run does not arrive.
 template <class Problem, class St>
 [[nodiscard]] ConvergenceStudy<typename Problem::Scalar> convergence_study(
-    const Problem& problem, const Vector<typename Problem::Scalar>& y0,
-    const BasicTimeSpan<typename Problem::Scalar>& span, const St& stepper,
-    const Vector<typename Problem::Scalar>& exact, Index first_steps, int doublings) {
+    const Problem& problem, const Vector<typename Problem::Scalar>& y0, const TimeSpan<typename Problem::Scalar>& span,
+    const St& stepper, const Vector<typename Problem::Scalar>& exact, Index first_steps, int doublings) {
   using std::log2;
   using Scalar = typename Problem::Scalar;
   require(first_steps > 0, "convergence_study: first_steps must be positive, got ", first_steps);
@@ -42,11 +41,11 @@ template <class Problem, class St>
   ConvergenceStudy<Scalar> study;
   Index steps = first_steps;
   for (int i = 0; i <= doublings; ++i, steps *= 2) {
-    const BasicConstantStep<Scalar> control{(span.end - span.start) / Scalar(steps)};
+    const ConstantStep<Scalar> control{(span.end - span.start) / Scalar(steps)};
     const auto solution = integrate(problem, y0, span, stepper, control);
     solution.require_ok();
     study.steps.push_back(steps);
-    study.errors.push_back((solution.y - exact).template lpNorm<Eigen::Infinity>());
+    study.errors.push_back((solution.w - exact).template lpNorm<Eigen::Infinity>());
     if (i > 0) study.orders.push_back(log2(study.errors[study.errors.size() - 2] / study.errors.back()));
   }
   return study;

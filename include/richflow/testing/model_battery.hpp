@@ -183,7 +183,7 @@ template <class M>
 /// the entries of w.
 template <Model M>
 [[nodiscard]] BatteryReport model_battery(const M& model, const Vector<typename M::Scalar>& w,
-                                          const BasicDataset<typename M::Scalar>& dataset,
+                                          const Dataset<typename M::Scalar>& dataset,
                                           const Vector<typename M::Scalar>& v, const Matrix<typename M::Scalar>& G,
                                           const ModelBatteryOptions<typename M::Scalar>& options) {
   using Scalar = typename M::Scalar;
@@ -214,7 +214,7 @@ template <Model M>
   };
   // Two ways of summing at most P or N d products in working precision.
   const Scalar rounding =
-      Scalar(8) * std::numeric_limits<Scalar>::epsilon() * Scalar(std::max(parameters, samples) + X.dimension());
+      Scalar(8) * std::numeric_limits<Scalar>::epsilon() * Scalar(std::max(parameters, samples) + X.num_inputs());
   const Scalar nan = std::numeric_limits<Scalar>::quiet_NaN();
 
   const Matrix<Scalar> prediction = predict(w, X, nan);
@@ -247,7 +247,7 @@ template <Model M>
   detail::check_evaluation(make_evaluation(model, samples), w, X, prediction, transposed_jacobian_by_vjp(model, w, X),
                            v, G, rounding, options, report);
   if constexpr (LinearPredictor<M>) {
-    Vector<Scalar> beta = Vector<Scalar>::Constant(model.input_dimension(), nan);
+    Vector<Scalar> beta = Vector<Scalar>::Constant(model.num_inputs(), nan);
     model.beta(w, beta);
     Matrix<Scalar> expected(samples, 1);
     if constexpr (takes_measurements<M>) {
@@ -295,7 +295,7 @@ template <Model M>
 /// The same with differences of step `h`, and for one output a vector r (N) in place of G.
 template <Model M>
 [[nodiscard]] BatteryReport model_battery(const M& model, const Vector<typename M::Scalar>& w,
-                                          const BasicDataset<typename M::Scalar>& dataset,
+                                          const Dataset<typename M::Scalar>& dataset,
                                           const Vector<typename M::Scalar>& v, const Vector<typename M::Scalar>& r,
                                           typename M::Scalar h) {
   return model_battery(model, w, dataset, v, Matrix<typename M::Scalar>(r),
@@ -304,7 +304,7 @@ template <Model M>
 
 /// The same at a random point and along random directions, standard normal numbers drawn from `seed`.
 template <Model M>
-[[nodiscard]] BatteryReport model_battery(const M& model, const BasicDataset<typename M::Scalar>& dataset,
+[[nodiscard]] BatteryReport model_battery(const M& model, const Dataset<typename M::Scalar>& dataset,
                                           std::uint64_t seed,
                                           const ModelBatteryOptions<typename M::Scalar>& options = {}) {
   using Scalar = typename M::Scalar;

@@ -44,8 +44,8 @@ namespace detail {
 
 template <class Data, class S>
 void require_fit(const Evaluation<S>& at, const Data& data, const Vector<S>& w) {
-  require<DimensionError>(at.input_dimension() == 0 || at.input_dimension() == data.dimension(), "the model takes ",
-                          at.input_dimension(), " features but the samples have d = ", data.dimension());
+  require<DimensionError>(at.num_inputs() == 0 || at.num_inputs() == data.num_inputs(), "the model takes ",
+                          at.num_inputs(), " features but the samples have d = ", data.num_inputs());
   require<DimensionError>(at.num_outputs() == outputs_of(data), "the model has ", at.num_outputs(),
                           " outputs but the labels of a sample are for K = ", outputs_of(data));
   require_size("w", w.size(), at.num_parameters());
@@ -102,8 +102,7 @@ template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
 /// The same where the labels are numbers; their accuracy is 1.
 template <class M, class L = SquaredLoss<detail::ScalarOfT<M>>>
 [[nodiscard]] Score evaluate(const M& model, const Vector<detail::ScalarOfT<M>>& w,
-                             const BasicDataset<detail::ScalarOfT<M>>& data, const L& loss = {},
-                             Index max_batch = 256) {
+                             const Dataset<detail::ScalarOfT<M>>& data, const L& loss = {}, Index max_batch = 256) {
   return detail::evaluate_on(model, w, data, loss, max_batch);
 }
 
@@ -116,7 +115,7 @@ struct EpochRecord {
 };
 
 /// How SGD runs.
-template <class S>
+template <class S = double>
 struct SgdOptions {
   S step = S(0.1);         ///< of the mean gradient of a batch
   Index batch_size = 256;  ///< the last batch of an epoch has what is left
@@ -522,7 +521,7 @@ class Sgd {
   void for_identity(const Visit& visit) const {
     visit("digits", static_cast<Index>(std::numeric_limits<Scalar>::digits));
     visit("parameters", at_.num_parameters());
-    visit("features", data_->dimension());
+    visit("features", data_->num_inputs());
     visit("outputs", detail::outputs_of(*data_));
     visit("samples", data_->num_samples());
     visit("data", data_hash_);
@@ -558,8 +557,7 @@ class Sgd {
 };
 
 template <class M, class S>
-Sgd(const M&, const BasicDataset<S>&, const Vector<S>&, const SgdOptions<S>&)
-    -> Sgd<M, SquaredLoss<S>, BasicDataset<S>>;
+Sgd(const M&, const Dataset<S>&, const Vector<S>&, const SgdOptions<S>&) -> Sgd<M, SquaredLoss<S>, Dataset<S>>;
 
 /// For a model that is refused: never defined, so that the refusal is all that the compiler says.
 template <class M, class L, class Data>

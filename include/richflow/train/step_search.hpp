@@ -22,7 +22,7 @@
 namespace richflow {
 
 /// The ladder of a step search: `largest, largest * ratio, largest * ratio^2, ...`.
-template <class S>
+template <class S = double>
 struct StepSearchOptions {
   S largest = S(1);
   S ratio = S(0.25);         ///< in (0, 1)
@@ -35,7 +35,7 @@ struct StepSearchOptions {
 };
 
 /// How a step did.
-template <class S>
+template <class S = double>
 struct StepTrial {
   S step = S(0);
   Status status = Status::max_steps;
@@ -44,7 +44,7 @@ struct StepTrial {
 };
 
 /// What a step search has found.
-template <class S>
+template <class S = double>
 struct StepSearchResult : Result<StepSearchResult<S>> {
   S step = S(0);                          ///< with the smallest loss; 0 when every step diverged
   std::vector<StepTrial<S>> trials = {};  ///< from the largest step down
@@ -232,8 +232,7 @@ requires(HasSource<P>&& HasLoss<P>&& DescentRule<R, typename P::Scalar>)
     IntegrateOptions<Scalar> options;
     if (!ladder.checkpoint.empty())
       options.checkpoint.file = std::filesystem::path(ladder.checkpoint) += detail::concat(".", k);
-    const auto run =
-        integrate(problem, w0, Epochs{ladder.trial_epochs}, rule, BasicConstantStep<Scalar>{step}, options);
+    const auto run = integrate(problem, w0, Epochs{ladder.trial_epochs}, rule, ConstantStep<Scalar>{step}, options);
     trial.status = run.status;
     const auto loss = static_cast<double>(problem.loss(run.y));
     if (run.ok() && isfinite(loss) && loss <= divergence_factor * static_cast<double>(start))

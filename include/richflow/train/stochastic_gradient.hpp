@@ -54,7 +54,7 @@ class AnyBatch {
 
   [[nodiscard]] virtual Index num_samples() const = 0;
   [[nodiscard]] virtual Index num_outputs() const = 0;
-  [[nodiscard]] virtual Index dimension() const = 0;
+  [[nodiscard]] virtual Index num_inputs() const = 0;
   [[nodiscard]] virtual bool takes_label_noise() const = 0;
 
   /// Memory for so many samples.
@@ -82,15 +82,15 @@ class BatchOf final : public AnyBatch<S> {
 
   [[nodiscard]] Index num_samples() const override { return data_->num_samples(); }
   [[nodiscard]] Index num_outputs() const override { return outputs_of(*data_); }
-  [[nodiscard]] Index dimension() const override { return data_->dimension(); }
-  [[nodiscard]] bool takes_label_noise() const override { return std::is_same_v<Data, BasicDataset<S>>; }
+  [[nodiscard]] Index num_inputs() const override { return data_->num_inputs(); }
+  [[nodiscard]] bool takes_label_noise() const override { return std::is_same_v<Data, Dataset<S>>; }
 
   void resize(Index size) override { batch_.resize(size, *data_); }
   void gather(const Index* indices, Index size) override { batch_.gather(*data_, indices, size); }
   void gather_from(Index first, Index size) override { batch_.gather_from(*data_, first, size); }
   void add_label_noise([[maybe_unused]] Index size, [[maybe_unused]] const Sampling<S>& sampling,
                        [[maybe_unused]] RandomStream& random) override {
-    if constexpr (std::is_same_v<Data, BasicDataset<S>>)
+    if constexpr (std::is_same_v<Data, Dataset<S>>)
       batch_.add_label_noise(size, [&] {
         return sampling.label_noise * (sampling.noise ? sampling.noise(random) : static_cast<S>(random.normal()));
       });
@@ -189,9 +189,9 @@ SampledLoss<S>::SampledLoss(Evaluation<S> evaluation, std::unique_ptr<AnyBatch<S
     : evaluation_(std::move(evaluation)), batch_(std::move(batch)), sampling_(std::move(sampling)) {
   using std::isfinite;
   const Index N = batch_->num_samples();
-  require<DimensionError>(evaluation_.input_dimension() == 0 || evaluation_.input_dimension() == batch_->dimension(),
-                          "the model takes ", evaluation_.input_dimension(),
-                          " features but the samples have d = ", batch_->dimension());
+  require<DimensionError>(evaluation_.num_inputs() == 0 || evaluation_.num_inputs() == batch_->num_inputs(),
+                          "the model takes ", evaluation_.num_inputs(),
+                          " features but the samples have d = ", batch_->num_inputs());
   require<DimensionError>(evaluation_.num_outputs() == batch_->num_outputs(), "the model has ",
                           evaluation_.num_outputs(),
                           " outputs but the labels of a sample are for K = ", batch_->num_outputs());
@@ -363,10 +363,9 @@ class StochasticGradient {
 };
 
 template <class M, class S>
-StochasticGradient(M, const BasicDataset<S>&, Sampling<S>) -> StochasticGradient<M, SquaredLoss<S>, BasicDataset<S>>;
+StochasticGradient(M, const Dataset<S>&, Sampling<S>) -> StochasticGradient<M, SquaredLoss<S>, Dataset<S>>;
 template <class M, class S, class L>
-StochasticGradient(M, const BasicDataset<S>&, Sampling<S>, L, ParallelOptions = {1})
-    -> StochasticGradient<M, L, BasicDataset<S>>;
+StochasticGradient(M, const Dataset<S>&, Sampling<S>, L, ParallelOptions = {1}) -> StochasticGradient<M, L, Dataset<S>>;
 template <class M, class S>
 StochasticGradient(M, const LabelledDataset<S>&, Sampling<S>)
     -> StochasticGradient<M, CrossEntropy<S>, LabelledDataset<S>>;

@@ -38,7 +38,7 @@ class TrainingBatch<LabelledDataset<S>> {
   [[nodiscard]] Samples<S> samples(Index size) const { return Samples<S>(X_.topRows(size)); }
 
   void resize(Index size, const LabelledDataset<S>& data) {
-    X_.setZero(size, data.dimension());
+    X_.setZero(size, data.num_inputs());
     F.setZero(size, data.num_classes());
     labels_.setZero(size);
   }
@@ -69,7 +69,7 @@ class TrainingBatch<LabelledDataset<S>> {
 
 /// Of numbers, one or K per sample, of which none is right or wrong: each counts as right.
 template <class S>
-class TrainingBatch<BasicDataset<S>> {
+class TrainingBatch<Dataset<S>> {
  public:
   Matrix<S> F = {};
 
@@ -80,16 +80,16 @@ class TrainingBatch<BasicDataset<S>> {
     return measured_.view().are_measurements() ? measured_.view() : Samples<S>(X_.topRows(size));
   }
 
-  void resize(Index size, const BasicDataset<S>& data) {
+  void resize(Index size, const Dataset<S>& data) {
     indices_.resize(static_cast<std::size_t>(size));
     if (data.has_measurements())
       measured_.take(data.samples(), 0, size);
     else
-      X_.setZero(size, data.dimension());
+      X_.setZero(size, data.num_inputs());
     F.setZero(size, data.num_outputs());
     for (Vector<S>* v : {&outputs_, &labels_, &targets_, &slopes_}) v->setZero(F.size());
   }
-  void gather(const BasicDataset<S>& data, const Index* indices, Index size) {
+  void gather(const Dataset<S>& data, const Index* indices, Index size) {
     if (data.has_measurements()) {
       measured_.gather(data.measurements(), indices, size);
     } else {
@@ -102,7 +102,7 @@ class TrainingBatch<BasicDataset<S>> {
       for (Index b = 0; b < size; ++b) labels_[b + k * size] = data.Y()(indices[b], k);
     std::copy_n(labels_.data(), size * F.cols(), targets_.data());
   }
-  void gather_from(const BasicDataset<S>& data, Index first, Index size) {
+  void gather_from(const Dataset<S>& data, Index first, Index size) {
     std::iota(indices_.begin(), indices_.begin() + size, first);
     gather(data, indices_.data(), size);
   }
@@ -148,7 +148,7 @@ template <class S>
   return data.num_classes();
 }
 template <class S>
-[[nodiscard]] Index outputs_of(const BasicDataset<S>& data) {
+[[nodiscard]] Index outputs_of(const Dataset<S>& data) {
   return data.num_outputs();
 }
 
@@ -158,13 +158,13 @@ template <class S>
   return std::log(static_cast<double>(data.num_classes()));
 }
 template <class S>
-[[nodiscard]] double loss_of_ignorance(const BasicDataset<S>& data) {
+[[nodiscard]] double loss_of_ignorance(const Dataset<S>& data) {
   return static_cast<double>(data.Y().squaredNorm()) / static_cast<double>(data.num_samples());
 }
 
 /// A hash by which a checkpoint knows its data.
 template <class S>
-[[nodiscard]] std::uint64_t fingerprint(const BasicDataset<S>& data) {
+[[nodiscard]] std::uint64_t fingerprint(const Dataset<S>& data) {
   const std::uint64_t of_labels = hash_of_numbers(data.Y().data(), data.num_samples() * data.num_outputs());
   if (!data.has_measurements()) return mix(hash_of_numbers(data.X().data(), data.X().size())) ^ of_labels;
   // By what they measure of some matrix of rank one.
@@ -186,7 +186,7 @@ struct DefaultLoss<LabelledDataset<S>> {
   using type = CrossEntropy<S>;
 };
 template <class S>
-struct DefaultLoss<BasicDataset<S>> {
+struct DefaultLoss<Dataset<S>> {
   using type = SquaredLoss<S>;
 };
 
@@ -194,13 +194,13 @@ struct DefaultLoss<BasicDataset<S>> {
 template <class L, class Data>
 inline constexpr bool is_loss_of = ClassLoss<L, typename Data::Scalar>;
 template <class L, class S>
-inline constexpr bool is_loss_of<L, BasicDataset<S>> = Loss<L, S>;
+inline constexpr bool is_loss_of<L, Dataset<S>> = Loss<L, S>;
 
 /// Throws ArgumentError for labels that the loss does not take.
 template <class L, class S>
 void check_labels(const L& /*loss*/, const LabelledDataset<S>& /*data*/) {}
 template <class L, class S>
-void check_labels(const L& loss, const BasicDataset<S>& data) {
+void check_labels(const L& loss, const Dataset<S>& data) {
   const Eigen::Map<const Vector<S>> labels(data.Y().data(), data.num_samples() * data.num_outputs());
   if constexpr (requires { loss.check_labels(labels); }) loss.check_labels(labels);
 }
