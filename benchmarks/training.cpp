@@ -132,7 +132,7 @@ void sgd_of(benchmark::State& state) {
   options.step = 0.01F;
   options.batch_size = batch_size;
   options.parallel.threads = static_cast<int>(state.range(0));
-  Sgd<Net> trainer(net, data, net.initial_parameters(random, Scale<float>::from_value(1)), options);
+  Sgd trainer(net, data, net.initial_parameters(random, Scale<float>::from_value(1)), options);
   time_epochs(state, [&] {
     for (Index k = 0; k < num_batches; ++k)
       if (!trainer.step()) state.SkipWithError("the loss is not finite");

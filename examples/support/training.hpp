@@ -81,7 +81,7 @@ template <class M>
   options.checkpoint = folder.trainer_file(options.step);
   options.checkpoint_epochs = 1;
   options.checkpoint_seconds = folder.save_seconds();
-  Sgd<M> trainer(model, data, w0, options);
+  Sgd trainer(model, data, w0, options);
   if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {
     try {
       trainer.load(options.checkpoint);

@@ -129,6 +129,8 @@
 #include "richflow/sweep/grid.hpp"
 #include "richflow/sweep/journal.hpp"
 #include "richflow/sweep/sweep.hpp"
+#include "richflow/train/any_batch.hpp"
+#include "richflow/train/score.hpp"
 #include "richflow/train/sgd.hpp"
 #include "richflow/train/step_search.hpp"
 #include "richflow/train/stochastic_gradient.hpp"

@@ -22,5 +22,5 @@ const ModelUnderTest tested;
 #endif
 
 bool use(const LabelledDataset<double>& data, const Vector<double>& w) {
-  return Sgd<ModelUnderTest>(tested, data, w, {}).run().ok();
+  return Sgd(tested, data, w, SgdOptions<double>{}).run().ok();
 }

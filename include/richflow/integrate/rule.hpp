@@ -141,6 +141,8 @@ class AnyRule {
   virtual void apply(const StepGradient<S>& gradient, S step, VectorRef<S> w, VectorRef<S> memory) const = 0;
   /// 0 where it has none.
   [[nodiscard]] virtual double long_run_gain() const = 0;
+  /// Whether it is Descent, for which a source has a member of its own.
+  [[nodiscard]] virtual bool is_descent() const = 0;
 };
 
 /// A copy of a rule.
@@ -165,22 +167,28 @@ class RuleOf final : public AnyRule<S> {
     else
       return 0.0;
   }
+  [[nodiscard]] bool is_descent() const override { return std::is_same_v<R, Descent>; }
 
  private:
   const R rule_;
 };
 
-/// A rule as the stepper of the loop. Between two steps the weights are on the line between them.
+/// A rule as the stepper of the loop. Between two steps the weights are on the line between them. Steps in the memory
+/// of the weights (`step_in_place`) are for Descent, and for rules that take all of the gradient before they change a
+/// weight (HeavyBall).
 template <class S>
 class RuleStepper final : public AnyStepper<S> {
  public:
-  RuleStepper(const AnyRule<S>& rule, std::unique_ptr<AnySource<S>> source, Index num_parameters);
+  /// `in_place`: for steps in the memory of the weights, and for no others.
+  RuleStepper(const AnyRule<S>& rule, std::unique_ptr<AnySource<S>> source, Index num_parameters,
+              bool in_place = false);
 
   void restore(Index step, const Vector<S>& memory) override;
   [[nodiscard]] const Vector<S>& memory() const override { return memory_; }
   void begin(S /*t*/, const Vector<S>& /*y*/) override {}
   void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) override;
   void accept() override;
+  bool step_in_place(S t, S h, Vector<S>& w) override;
   [[nodiscard]] const StepCounters& counters() const override { return counters_; }
 
   [[nodiscard]] int error_order() const override { throw_absent("error_order"); }
@@ -196,6 +204,8 @@ class RuleStepper final : public AnyStepper<S> {
   [[nodiscard]] const StepResiduals<S>* residuals() const override { return &residuals_; }
 
  private:
+  void look_back(S h);
+
   const AnyRule<S>& rule_;
   std::unique_ptr<AnySource<S>> source_;
   Vector<S> memory_ = {};
@@ -206,12 +216,13 @@ class RuleStepper final : public AnyStepper<S> {
 };
 
 template <class S>
-RuleStepper<S>::RuleStepper(const AnyRule<S>& rule, std::unique_ptr<AnySource<S>> source, Index num_parameters)
+RuleStepper<S>::RuleStepper(const AnyRule<S>& rule, std::unique_ptr<AnySource<S>> source, Index num_parameters,
+                            bool in_place)
     : rule_(rule), source_(std::move(source)) {
   const Index size = rule.memory_size(num_parameters);
   require(size >= 0, "the rule has memory_size = ", size);
   memory_.setZero(size);
-  memory_new_.setZero(size);
+  if (!in_place) memory_new_.setZero(size);
 }
 
 template <class S>
@@ -226,10 +237,32 @@ void RuleStepper<S>::restore(Index step, const Vector<S>& memory) {
 
 template <class S>
 void RuleStepper<S>::step(S t, S h, const Vector<S>& y, Vector<S>& y_new) {
-  y_new = y;
-  memory_new_ = memory_;
   source_->begin_step(next_step_, t, y);
-  rule_.apply(StepGradient<S>(*source_), h, y_new, memory_new_);
+  if (rule_.is_descent()) {
+    source_->descend(-h, y, y_new);
+  } else {
+    y_new = y;
+    memory_new_ = memory_;
+    rule_.apply(StepGradient<S>(*source_), h, y_new, memory_new_);
+  }
+  look_back(h);
+}
+
+template <class S>
+bool RuleStepper<S>::step_in_place(S t, S h, Vector<S>& w) {
+  source_->begin_step(next_step_, t, w);
+  if (!source_->is_sound()) return false;
+  if (rule_.is_descent())
+    source_->descend(-h, w, w);
+  else
+    rule_.apply(StepGradient<S>(*source_), h, w, memory_);
+  look_back(h);
+  ++next_step_;
+  return true;
+}
+
+template <class S>
+void RuleStepper<S>::look_back(S h) {
   residuals_ = source_->residuals();
   residuals_.h = h;
   residuals_.long_run_gain = rule_.long_run_gain();

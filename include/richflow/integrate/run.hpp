@@ -57,6 +57,14 @@ class AnyValues {
   virtual void read(CheckpointReader& /*reader*/) {}
 };
 
+/// Of a run that keeps nothing.
+template <class Scalar>
+class NoValues final : public AnyValues<Scalar> {
+ public:
+  void reserve(std::size_t /*count*/) override {}
+  void save(Scalar /*t*/, const Vector<Scalar>& /*y*/) override {}
+};
+
 /// Keeps a run in a file.
 template <class Scalar>
 class AnyRunFile {
@@ -97,6 +105,10 @@ struct RunOptions {
   Index max_steps;
   bool detect_stall;
   Index last_step;  ///< the run has reached its end after so many accepted steps
+  /// Steps are made in the memory of the state, one pass over it where the stepper can, and only the stepper sees where
+  /// one fails: there is no state before a step to go back to. For runs without events that save nothing but whole
+  /// steps.
+  bool in_place = false;
 };
 
 /// One run of the loop: the parts, the workspace and the state it advances.
@@ -109,11 +121,17 @@ class Run {
   Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& options, IntegrationState<Scalar> state, Scalar end,
       RunOutcome<Scalar> kept = {});
 
+  /// Where it is.
+  [[nodiscard]] IntegrationState<Scalar>& state() { return state_; }
+
   /// To the end. `is_fresh`: not resumed, so that the start is saved and the stall memory begins here.
   [[nodiscard]] RunOutcome<Scalar> run(bool is_fresh);
 
  private:
   // --- one attempt ---
+
+  /// A step in the memory of the state; false where it cannot be made.
+  bool step_in_place(const StepPlan<Scalar>& plan);
 
   /// Whether the attempt in y_new is taken.
   bool judge(const StepPlan<Scalar>& plan);
@@ -291,9 +309,13 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
           "save_at.dense: a step of this stepper passes through many time scales, and is no polynomial: ask for times");
   require(!(options_.save_at.dense && file_ != nullptr),
           "save_at.dense: a checkpoint has no place for the whole of a run: ask for times");
+  require(!options_.in_place || (options_.events.empty() && options_.save_at.times.empty() && !options_.save_at.dense),
+          "steps in the memory of the state leave none between them for events and times");
   const Index n = state_.y.size();
-  y_new_.setZero(n);
-  event_y_.setZero(n);
+  if (!options_.in_place) {
+    y_new_.setZero(n);
+    event_y_.setZero(n);
+  }
   const std::size_t num_events = options_.events.size();
   before_.resize(num_events, Scalar(0));
   after_.resize(num_events, Scalar(0));
@@ -327,6 +349,7 @@ template <class Scalar>
 RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
   const SubnormalScope flushes(SubnormalMode::flush());
   stepper_.restore(state_.step, state_.memory);
+  state_.memory.resize(0);
   stepper_.begin(state_.stage_time, state_.y);
   const auto& save_at = options_.save_at;
   const bool wants_start = save_at.start || (!save_at.times.empty() && save_at.times.front() == state_.t) ||
@@ -358,13 +381,18 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
       return state_.bad_index >= 0 ? finish(Status::non_finite, non_finite_text(plan))
                                    : finish(Status::step_too_small, too_small_text(plan));
     }
-    stepper_.step(state_.t, plan.h, state_.y, y_new_);
-    if (!judge(plan)) {
-      if (is_adaptive_) continue;
-      outcome_.bad_index = state_.bad_index;
-      return finish(Status::non_finite, non_finite_text(plan));
+    if (options_.in_place) {
+      if (!step_in_place(plan))
+        return finish(Status::non_finite, sentence("the loss is not finite at t = ", state_.t, ", step ", state_.step));
+    } else {
+      stepper_.step(state_.t, plan.h, state_.y, y_new_);
+      if (!judge(plan)) {
+        if (is_adaptive_) continue;
+        outcome_.bad_index = state_.bad_index;
+        return finish(Status::non_finite, non_finite_text(plan));
+      }
+      if (auto failed = test_events(plan)) return finish(Status::non_finite, *failed);
     }
-    if (auto failed = test_events(plan)) return finish(Status::non_finite, *failed);
     const Stall stall = commit(plan);
     const Action action = show();
     if (file_ != nullptr && !fired_ && file_->is_due(state_.step)) keep();
@@ -375,6 +403,11 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
     if (stall == Stall::cycle) return finish(Status::stalled, cycle_text(plan));
     if (stall != Stall::none) return finish(Status::stalled, stall_text(stall));
   }
+}
+
+template <class Scalar>
+bool Run<Scalar>::step_in_place(const StepPlan<Scalar>& plan) {
+  return stepper_.step_in_place(state_.t, plan.h, state_.y) && controller_.judge(Scalar(0), plan.h, 0, state_.control);
 }
 
 template <class Scalar>
@@ -445,9 +478,11 @@ Stall Run<Scalar>::commit(const StepPlan<Scalar>& plan) {
     loss_.reset();
   } else {
     state_.stage_time = state_.t + plan.h;
-    state_.y.swap(y_new_);
-    stepper_.accept();
     ++state_.control.taken;
+    if (!options_.in_place) {
+      state_.y.swap(y_new_);
+      stepper_.accept();
+    }
   }
   state_.t = t_new;
   before_.swap(after_);

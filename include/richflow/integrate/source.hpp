@@ -35,11 +35,23 @@ class AnySource {
  public:
   virtual ~AnySource() = default;
 
-  /// Moves to step k, which begins at time t, at w. w stays where and as it is until the step is over.
+  /// Moves to step k, which begins at time t, at w. w stays where and as it is until the step is over, but for steps in
+  /// its memory.
   virtual void begin_step(Index k, S t, const Vector<S>& w) = 0;
 
   /// `target += scale * gradient`, P values.
   virtual void add_gradient(S scale, VectorRef<S> target) = 0;
+
+  /// `w_new = w + scale * gradient`: a step of descent. `w_new` is w itself, where nothing else is asked for before the
+  /// next step, or other memory of P values. The next step begins there most of the time, and a source may prepare it
+  /// in the same pass.
+  virtual void descend(S scale, const Vector<S>& w, Vector<S>& w_new) {
+    if (&w_new != &w) w_new = w;
+    add_gradient(scale, w_new);
+  }
+
+  /// Whether a step in the memory of w may be made: not where the loss of what it saw is no number.
+  [[nodiscard]] virtual bool is_sound() const { return true; }
 
   /// What the step saw, valid until the next `begin_step`. As it is here: nothing is known.
   [[nodiscard]] virtual StepResiduals<S> residuals() { return {}; }

@@ -80,6 +80,13 @@ class AnyEvaluation {
     forward(w, X_next, F_next);
   }
 
+  /// The same from w to other memory: `w_new = w + scale J^T G`, then `forward` on X_next there.
+  virtual void descend_into(ConstVectorRef<S> w, VectorRef<S> w_new, Samples<S> X, ConstMatrixRef<S> G, S scale,
+                            Samples<S> X_next, MatrixRef<S> F_next) {
+    std::copy_n(w.data(), w.size(), w_new.data());
+    descend_and_forward(w_new, X, G, scale, X_next, F_next);
+  }
+
   /// Whether `descend_and_forward` saves passes over the parameters.
   [[nodiscard]] virtual bool is_descent_fused() const { return false; }
 
@@ -185,7 +192,15 @@ class Evaluation {
   template <class X_>
   void descend_and_forward(ConstMatrixRef<S> G, S scale, VectorRef<S> w, X_&& X_next, MatrixRef<S> F_next) {
     static_assert(are_stored_samples<X_>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
-    descend_to(G, scale, w, X_next, F_next);
+    descend_to(G, scale, w, X_next, F_next, true);
+  }
+
+  /// The same from w to `w_new`, other memory of P values, to which the evaluation refers from there on: `w_new = w +
+  /// scale J^T G`, then `forward(w_new, X_next, F_next)`.
+  template <class X_>
+  void descend_into(ConstMatrixRef<S> G, S scale, VectorRef<S> w_new, X_&& X_next, MatrixRef<S> F_next) {
+    static_assert(are_stored_samples<X_>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
+    descend_to(G, scale, w_new, X_next, F_next, false);
   }
 
   /// Whether `descend_and_forward` saves passes over the parameters.
@@ -221,7 +236,7 @@ class Evaluation {
 
   void move_to(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F);
   void move_to(ConstVectorRef<S> w, MatrixRef<S> F);
-  void descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next);
+  void descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next, bool in_place);
   void require_point(const char* member) const;
   void require_parameters(const char* name, Index size) const;
   void require_samples(const char* name, Samples<S> X) const;
@@ -327,15 +342,21 @@ void Evaluation<S>::kernel(MatrixRef<S> K, KernelForm form) {
 }
 
 template <class S>
-void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next) {
-  require_point("descend_and_forward");
+void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next,
+                               bool in_place) {
+  require_point(in_place ? "descend_and_forward" : "descend_into");
   require_outputs("G", G, X_.size());
   require_parameters("w", w.size());
-  require(w.data() == w_.data, "descend_and_forward: w must be that of the last forward");
+  require(!in_place || w.data() == w_.data, "descend_and_forward: w must be that of the last forward");
+  require(in_place || w.data() != w_.data, "descend_into: w_new must not be the w of the last forward");
   require_samples("X_next", X_next);
   require_outputs("F_next", F_next, X_next.size());
   is_at_point_ = false;
-  body_->descend_and_forward(w, X_, G, scale, X_next, F_next);
+  if (in_place)
+    body_->descend_and_forward(w, X_, G, scale, X_next, F_next);
+  else
+    body_->descend_into(w_.map(), w, X_, G, scale, X_next, F_next);
+  w_ = {w.data(), w.size()};
   X_ = X_next;
   is_at_point_ = true;
 }

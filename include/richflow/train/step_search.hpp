@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -105,17 +106,15 @@ template <class S, class Attempt>
 inline constexpr const char* step_search_title = "richflow step search 1";
 
 /// The part of a search's file by which it knows its run: that of the trainer with the largest step, and the ladder.
-template <class M, class L, class Data>
-void write_search_identity(CheckpointWriter& writer, const Sgd<M, L, Data>& trainer,
-                           const StepSearchOptions<typename M::Scalar>& ladder) {
+template <class S>
+void write_search_identity(CheckpointWriter& writer, const Sgd<S>& trainer, const StepSearchOptions<S>& ladder) {
   trainer.write_identity(writer);
   writer.field("ratio", ladder.ratio);
   writer.field("trial_epochs", ladder.trial_epochs);
 }
 
-template <class M, class L, class Data>
-void save_trials(const Sgd<M, L, Data>& trainer, const StepSearchOptions<typename M::Scalar>& ladder,
-                 const std::vector<StepTrial<typename M::Scalar>>& trials) {
+template <class S>
+void save_trials(const Sgd<S>& trainer, const StepSearchOptions<S>& ladder, const std::vector<StepTrial<S>>& trials) {
   CheckpointWriter writer;
   write_search_identity(writer, trainer, ladder);
   writer.field("trials", static_cast<Index>(trials.size()));
@@ -131,10 +130,9 @@ void save_trials(const Sgd<M, L, Data>& trainer, const StepSearchOptions<typenam
 }
 
 /// None where there is no file.
-template <class M, class L, class Data>
-[[nodiscard]] std::vector<StepTrial<typename M::Scalar>> load_trials(
-    const Sgd<M, L, Data>& trainer, const StepSearchOptions<typename M::Scalar>& ladder) {
-  std::vector<StepTrial<typename M::Scalar>> trials;
+template <class S>
+[[nodiscard]] std::vector<StepTrial<S>> load_trials(const Sgd<S>& trainer, const StepSearchOptions<S>& ladder) {
+  std::vector<StepTrial<S>> trials;
   if (ladder.checkpoint.empty() || !std::filesystem::exists(ladder.checkpoint)) return trials;
   CheckpointReader reader(opened_checkpoint(step_search_title, checkpoint_content(ladder.checkpoint)));
   trainer.check_identity(reader);
@@ -148,7 +146,7 @@ template <class M, class L, class Data>
                            " where this one has ", ladder.ratio, " and ", ladder.trial_epochs);
   reader.field("trials", count);
   for (Index k = 0; k < count; ++k) {
-    StepTrial<typename M::Scalar> trial;
+    StepTrial<S> trial;
     int status = 0;
     int is_finite = 0;
     reader.field("step", trial.step);
@@ -161,6 +159,36 @@ template <class M, class L, class Data>
     trials.push_back(trial);
   }
   return trials;
+}
+
+/// The search among trainers of given steps.
+template <class S>
+[[nodiscard]] StepSearchResult<S> search_trainers(const StepSearchOptions<S>& ladder,
+                                                  const std::function<Sgd<S>(S)>& trainer_of) {
+  const bool saves = !ladder.checkpoint.empty();
+  std::optional<Sgd<S>> first;  // for its identity
+  std::vector<StepTrial<S>> known;
+  if (saves) {
+    first.emplace(trainer_of(ladder.largest));
+    known = load_trials(*first, ladder);
+  }
+  std::vector<StepTrial<S>> trials;
+  return search_ladder<S>(ladder, [&](S step, std::size_t k) {
+    StepTrial<S> trial{step};
+    if (k < known.size()) {
+      trial = known[k];
+    } else {
+      const SgdResult<S> run = trainer_of(step).run();
+      trial.status = run.status;
+      if (run.status != Status::non_finite && run.status != Status::diverged) {
+        trial.loss = run.final.loss;
+        trial.accuracy = run.final.accuracy;
+      }
+    }
+    trials.push_back(trial);
+    if (saves && trials.size() > known.size()) save_trials(*first, ladder, trials);
+    return trial;
+  });
 }
 
 }  // namespace detail
@@ -180,31 +208,9 @@ template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::typ
   options.max_epochs = ladder.trial_epochs;
   options.on_epoch = {};
   options.checkpoint.clear();
-  options.step = ladder.largest;
-  const bool saves = !ladder.checkpoint.empty();
-  std::optional<Sgd<M, L, Data>> first;  // for its identity
-  std::vector<StepTrial<Scalar>> known;
-  if (saves) {
-    first.emplace(model, data, w0, options, loss);
-    known = detail::load_trials(*first, ladder);
-  }
-  std::vector<StepTrial<Scalar>> trials;
-  return detail::search_ladder<Scalar>(ladder, [&](Scalar step, std::size_t k) {
-    StepTrial<Scalar> trial{step};
-    if (k < known.size()) {
-      trial = known[k];
-    } else {
-      options.step = step;
-      const SgdResult<Scalar> run = Sgd<M, L, Data>(model, data, w0, options, loss).run();
-      trial.status = run.status;
-      if (run.status != Status::non_finite && run.status != Status::diverged) {
-        trial.loss = run.final.loss;
-        trial.accuracy = run.final.accuracy;
-      }
-    }
-    trials.push_back(trial);
-    if (saves && trials.size() > known.size()) detail::save_trials(*first, ladder, trials);
-    return trial;
+  return detail::search_trainers<Scalar>(ladder, [&](Scalar step) {
+    options.step = step;
+    return Sgd<Scalar>(model, data, w0, options, loss);
   });
 }
 
@@ -234,7 +240,7 @@ requires(HasSource<P>&& HasLoss<P>&& DescentRule<R, typename P::Scalar>)
       options.checkpoint.file = std::filesystem::path(ladder.checkpoint) += detail::concat(".", k);
     const auto run = integrate(problem, w0, Epochs{ladder.trial_epochs}, rule, ConstantStep<Scalar>{step}, options);
     trial.status = run.status;
-    const auto loss = static_cast<double>(problem.loss(run.y));
+    const auto loss = static_cast<double>(problem.loss(run.w));
     if (run.ok() && isfinite(loss) && loss <= divergence_factor * static_cast<double>(start))
       trial.loss = loss;
     else if (run.ok())
@@ -244,3 +250,8 @@ requires(HasSource<P>&& HasLoss<P>&& DescentRule<R, typename P::Scalar>)
 }
 
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_STEP_SEARCH(prefix, S)                                           \
+  prefix template StepSearchResult<S> detail::search_trainers<S>(const StepSearchOptions<S>&, \
+                                                                 const std::function<Sgd<S>(S)>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_STEP_SEARCH)

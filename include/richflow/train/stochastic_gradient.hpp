@@ -6,7 +6,7 @@
 #include <functional>
 #include <memory>
 #include <numeric>
-#include <type_traits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -22,6 +22,7 @@
 #include "richflow/integrate/source.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/model.hpp"
+#include "richflow/train/any_batch.hpp"
 #include "richflow/train/training_batch.hpp"
 
 namespace richflow {
@@ -44,68 +45,6 @@ struct Sampling {
 };
 
 namespace detail {
-
-/// Samples of a dataset and a loss on them, of any type.
-template <class S>
-class AnyBatch {
- public:
-  virtual ~AnyBatch() = default;
-  [[nodiscard]] virtual std::unique_ptr<AnyBatch> clone() const = 0;
-
-  [[nodiscard]] virtual Index num_samples() const = 0;
-  [[nodiscard]] virtual Index num_outputs() const = 0;
-  [[nodiscard]] virtual Index num_inputs() const = 0;
-  [[nodiscard]] virtual bool takes_label_noise() const = 0;
-
-  /// Memory for so many samples.
-  virtual void resize(Index size) = 0;
-  virtual void gather(const Index* indices, Index size) = 0;
-  virtual void gather_from(Index first, Index size) = 0;
-  virtual void add_label_noise(Index size, const Sampling<S>& sampling, RandomStream& random) = 0;
-
-  /// Those gathered.
-  [[nodiscard]] virtual Samples<S> samples(Index size) const = 0;
-  [[nodiscard]] virtual MatrixRef<S> F(Index size) = 0;
-
-  /// The loss of the outputs in F, a plain sum.
-  [[nodiscard]] virtual double value(Index size) = 0;
-  /// The same; F becomes its gradient.
-  virtual double gradient(Index size) = 0;
-};
-
-/// Of a dataset, which it refers to.
-template <class S, class L, class Data>
-class BatchOf final : public AnyBatch<S> {
- public:
-  BatchOf(L loss, const Data& data) : loss_(std::move(loss)), data_(&data) { check_labels(loss_, data); }
-  [[nodiscard]] std::unique_ptr<AnyBatch<S>> clone() const override { return std::make_unique<BatchOf>(*this); }
-
-  [[nodiscard]] Index num_samples() const override { return data_->num_samples(); }
-  [[nodiscard]] Index num_outputs() const override { return outputs_of(*data_); }
-  [[nodiscard]] Index num_inputs() const override { return data_->num_inputs(); }
-  [[nodiscard]] bool takes_label_noise() const override { return std::is_same_v<Data, Dataset<S>>; }
-
-  void resize(Index size) override { batch_.resize(size, *data_); }
-  void gather(const Index* indices, Index size) override { batch_.gather(*data_, indices, size); }
-  void gather_from(Index first, Index size) override { batch_.gather_from(*data_, first, size); }
-  void add_label_noise([[maybe_unused]] Index size, [[maybe_unused]] const Sampling<S>& sampling,
-                       [[maybe_unused]] RandomStream& random) override {
-    if constexpr (std::is_same_v<Data, Dataset<S>>)
-      batch_.add_label_noise(size, [&] {
-        return sampling.label_noise * (sampling.noise ? sampling.noise(random) : static_cast<S>(random.normal()));
-      });
-  }
-
-  [[nodiscard]] Samples<S> samples(Index size) const override { return batch_.samples(size); }
-  [[nodiscard]] MatrixRef<S> F(Index size) override { return batch_.F.topRows(size); }
-  [[nodiscard]] double value(Index size) override { return batch_.value(loss_, size); }
-  double gradient(Index size) override { return batch_.gradient(loss_, size); }
-
- private:
-  L loss_;
-  const Data* data_;
-  TrainingBatch<Data> batch_ = {};
-};
 
 /// A model, a loss and data, a batch at a time: what StochasticGradient is but for their types.
 template <class S>
@@ -135,13 +74,18 @@ class SampledLoss {
   void derivative(ConstVectorRef<S> w, VectorRef<S> dw) const;
   [[nodiscard]] std::unique_ptr<AnySource<S>> make_source() const;
 
- private:
-  template <class>
-  friend class BatchSource;
-
+  /// Of a step.
   [[nodiscard]] Index batch_size() const {
     return sampling_.batch_size > 0 ? sampling_.batch_size : batch_->num_samples();
   }
+  /// What it works with.
+  [[nodiscard]] Evaluation<S>& evaluation() { return evaluation_; }
+  [[nodiscard]] AnyBatch<S>& batch() { return *batch_; }
+  [[nodiscard]] const AnyBatch<S>& batch() const { return *batch_; }
+  /// Takes another batch of the same data for the one it works with.
+  void swap_batch(std::unique_ptr<AnyBatch<S>>& other) { batch_.swap(other); }
+
+ private:
   /// What sums over all data are multiplied with.
   [[nodiscard]] S weight() const { return sampling_.mean ? S(1) / static_cast<S>(batch_->num_samples()) : S(1); }
 
@@ -162,26 +106,67 @@ class SampledLoss {
   Sampling<S> sampling_;
 };
 
+/// What the batches of a run are for.
+struct BatchUse {
+  bool counts = false;  ///< outputs that are right are counted
+  bool goes_on = true;  ///< steps of descent may go on to the outputs of the next batch in the pass that makes them
+};
+
 /// The batches of a run.
 template <class S>
 class BatchSource final : public AnySource<S> {
  public:
-  explicit BatchSource(const SampledLoss<S>& loss);
+  explicit BatchSource(SampledLoss<S> loss, BatchUse use = {});
+  /// A copy, which begins its next step anew: the evaluation refers to the batch of the original.
+  BatchSource(const BatchSource& other);
+  BatchSource& operator=(const BatchSource&) = delete;
+  ~BatchSource() override = default;
 
   void begin_step(Index k, S t, const Vector<S>& w) override;
   void add_gradient(S scale, VectorRef<S> target) override;
-  [[nodiscard]] StepResiduals<S> residuals() override;
+  void descend(S scale, const Vector<S>& w, Vector<S>& w_new) override;
+  [[nodiscard]] StepResiduals<S> residuals() override { return seen_; }
+
+  /// Samples of the step.
+  [[nodiscard]] Index size() const { return size_; }
+  /// Their loss, a plain sum.
+  [[nodiscard]] double value() const { return value_; }
+  /// And how many outputs are right, if they are counted.
+  [[nodiscard]] Index correct() const { return correct_; }
+
+  [[nodiscard]] const SampledLoss<S>& loss() const { return loss_; }
+  /// Forgets what was prepared for the next step.
+  void begin_anew();
+  /// To work with; the next step begins anew.
+  [[nodiscard]] SampledLoss<S>& borrow_loss();
 
  private:
-  void take_samples(Index k);
+  /// The batch of a step with its outputs, made by the step before.
+  struct Ahead {
+    Index step = -1;
+    const S* w = nullptr;
+    Index first = 0;
+    Index size = 0;
+  };
+
+  /// Gathers the samples of step k and says where in order_ they begin, and how many.
+  std::pair<Index, Index> take_samples(Index k, AnyBatch<S>& batch);
+  /// Whether the step after `step_` may be prepared: not beyond an epoch, between which others look at the model.
+  [[nodiscard]] bool goes_on() const;
 
   SampledLoss<S> loss_;
-  std::vector<Index> order_ = {};
+  BatchUse use_;
+  std::unique_ptr<AnyBatch<S>> next_ = {};  // where steps go on to it
+  std::vector<Index> order_ = {};           // of an epoch; drawn with replacement: those of two steps in turn
   Vector<S> noise_ = {};
+  Index step_ = 0;
   Index epoch_ = -1;  // of order_
-  Index first_ = 0;   // of the batch in order_
   Index size_ = 0;
+  double value_ = 0.0;
+  Index correct_ = 0;
   bool has_all_ = false;
+  Ahead ahead_ = {};
+  StepResiduals<S> seen_ = {};
 };
 
 template <class S>
@@ -189,12 +174,7 @@ SampledLoss<S>::SampledLoss(Evaluation<S> evaluation, std::unique_ptr<AnyBatch<S
     : evaluation_(std::move(evaluation)), batch_(std::move(batch)), sampling_(std::move(sampling)) {
   using std::isfinite;
   const Index N = batch_->num_samples();
-  require<DimensionError>(evaluation_.num_inputs() == 0 || evaluation_.num_inputs() == batch_->num_inputs(),
-                          "the model takes ", evaluation_.num_inputs(),
-                          " features but the samples have d = ", batch_->num_inputs());
-  require<DimensionError>(evaluation_.num_outputs() == batch_->num_outputs(), "the model has ",
-                          evaluation_.num_outputs(),
-                          " outputs but the labels of a sample are for K = ", batch_->num_outputs());
+  require_fit(evaluation_, *batch_);
   require(sampling_.batch_size >= 0 && sampling_.batch_size <= N, "batch_size must be in 1 .. N = ", N,
           ", or 0 for all, got ", sampling_.batch_size);
   require(sampling_.batch_size > 0 || !sampling_.with_replacement,
@@ -206,6 +186,7 @@ SampledLoss<S>::SampledLoss(Evaluation<S> evaluation, std::unique_ptr<AnyBatch<S
   require(sampling_.label_noise == S(0) || batch_->takes_label_noise(), "label_noise = ", sampling_.label_noise,
           " needs labels that are numbers: classes have no noise");
   require(!sampling_.noise || sampling_.label_noise > S(0), "noise is given, but label_noise, its size, is 0");
+  batch_->check_labels();
   batch_->resize(evaluation_.max_batch());
 }
 
@@ -227,86 +208,141 @@ void SampledLoss<S>::derivative(ConstVectorRef<S> w, VectorRef<S> dw) const {
 
 template <class S>
 std::unique_ptr<AnySource<S>> SampledLoss<S>::make_source() const {
-  return std::make_unique<BatchSource<S>>(*this);
+  return std::make_unique<BatchSource<S>>(SampledLoss(*this));
 }
 
 template <class S>
-BatchSource<S>::BatchSource(const SampledLoss<S>& loss) : loss_(loss) {
-  loss_.batch_->resize(loss_.batch_size());  // rows of few samples lie close together
-  if (loss_.sampling_.gradient_noise > S(0)) noise_.setZero(loss_.dimension());
-  order_.resize(static_cast<std::size_t>(loss_.batch_->num_samples()));
+BatchSource<S>::BatchSource(SampledLoss<S> loss, BatchUse use) : loss_(std::move(loss)), use_(use) {
+  const Sampling<S>& sampling = loss_.sampling();
+  const Index size = loss_.batch_size();
+  AnyBatch<S>& batch = loss_.batch();
+  batch.resize(size);  // rows of few samples lie close together
+  if (sampling.gradient_noise > S(0)) noise_.setZero(loss_.dimension());
+  const Index kept = sampling.with_replacement ? 2 * size : batch.num_samples();
+  order_.resize(static_cast<std::size_t>(kept));
+  const bool draws = sampling.batch_size > 0 && (sampling.with_replacement || loss_.steps_per_epoch() > 1);
+  use_.goes_on = use.goes_on && draws && noise_.size() == 0 && loss_.evaluation().is_descent_fused();
+  if (use_.goes_on) next_ = batch.clone();
 }
 
 template <class S>
-void BatchSource<S>::take_samples(Index k) {
-  const Sampling<S>& sampling = loss_.sampling_;
-  AnyBatch<S>& batch = *loss_.batch_;
+BatchSource<S>::BatchSource(const BatchSource& other)
+    : AnySource<S>(other),
+      loss_(other.loss_),
+      use_(other.use_),
+      order_(other.order_),
+      noise_(other.noise_),
+      step_(other.step_),
+      epoch_(other.epoch_) {
+  if (other.next_) next_ = other.next_->clone();
+}
+
+template <class S>
+SampledLoss<S>& BatchSource<S>::borrow_loss() {
+  begin_anew();
+  return loss_;
+}
+
+template <class S>
+void BatchSource<S>::begin_anew() {
+  has_all_ = false;
+  ahead_ = {};
+}
+
+template <class S>
+std::pair<Index, Index> BatchSource<S>::take_samples(Index k, AnyBatch<S>& batch) {
+  const Sampling<S>& sampling = loss_.sampling();
   const Index N = batch.num_samples();
   if (sampling.batch_size == 0) {
     if (!has_all_) batch.gather_from(0, N);
-    size_ = N;
-    return;
+    return {0, N};
   }
+  Index first = 0;
+  Index size = sampling.batch_size;
   if (sampling.with_replacement) {
+    first = (k % 2) * size;
     RandomStream random = RandomStream(sampling.seed, static_cast<std::uint64_t>(k)).child("samples");
-    first_ = 0;
-    size_ = sampling.batch_size;
-    for (std::size_t b = 0; b < static_cast<std::size_t>(size_); ++b)
-      order_[b] = static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(N)));
-    batch.gather(order_.data(), size_);
-    return;
+    for (Index b = 0; b < size; ++b)
+      order_[static_cast<std::size_t>(first + b)] =
+          static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(N)));
+  } else {
+    const Index batches = loss_.steps_per_epoch();
+    if (k / batches != epoch_) {
+      epoch_ = k / batches;
+      std::iota(order_.begin(), order_.end(), Index(0));
+      RandomStream random(sampling.seed, static_cast<std::uint64_t>(epoch_));
+      shuffle(random, order_);
+    }
+    first = (k % batches) * size;
+    size = std::min(size, N - first);
   }
-  const Index batches = loss_.steps_per_epoch();
-  if (k / batches != epoch_) {
-    epoch_ = k / batches;
-    std::iota(order_.begin(), order_.end(), Index(0));
-    RandomStream random(sampling.seed, static_cast<std::uint64_t>(epoch_));
-    shuffle(random, order_);
-  }
-  first_ = (k % batches) * sampling.batch_size;
-  size_ = std::min(sampling.batch_size, N - first_);
-  batch.gather(order_.data() + first_, size_);
+  batch.gather(order_.data() + first, size);
+  return {first, size};
 }
 
 template <class S>
 void BatchSource<S>::begin_step(Index k, S /*t*/, const Vector<S>& w) {
-  const Sampling<S>& sampling = loss_.sampling_;
-  AnyBatch<S>& batch = *loss_.batch_;
-  take_samples(k);
+  const Sampling<S>& sampling = loss_.sampling();
+  Index first = ahead_.first;
+  step_ = k;
+  if (ahead_.step == k && ahead_.w == w.data()) {
+    size_ = ahead_.size;
+  } else {
+    AnyBatch<S>& batch = loss_.batch();
+    std::tie(first, size_) = take_samples(k, batch);
+    if (has_all_)
+      loss_.evaluation().forward(w, batch.F(size_));
+    else
+      loss_.evaluation().forward(w, batch.samples(size_), batch.F(size_));
+    has_all_ = sampling.batch_size == 0;
+  }
+  ahead_.step = -1;
+  AnyBatch<S>& batch = loss_.batch();
   if (sampling.label_noise > S(0)) {
     RandomStream random = RandomStream(sampling.seed, static_cast<std::uint64_t>(k)).child("label noise");
-    batch.add_label_noise(size_, sampling, random);
+    batch.add_label_noise(size_, sampling.label_noise, sampling.noise, random);
   }
   if (sampling.gradient_noise > S(0)) {
     RandomStream random = RandomStream(sampling.seed, static_cast<std::uint64_t>(k)).child("gradient noise");
     fill_normal(random, noise_);
   }
-  if (has_all_)
-    loss_.evaluation_.forward(w, batch.F(size_));
-  else
-    loss_.evaluation_.forward(w, batch.samples(size_), batch.F(size_));
-  has_all_ = sampling.batch_size == 0;
-  batch.gradient(size_);
+  if (use_.counts) correct_ = batch.count_correct(size_);
+  value_ = batch.gradient(size_);
+  seen_.size = size_;
+  if (batch.num_outputs() == 1) seen_.slopes = batch.F(size_).data();
+  if (sampling.batch_size > 0) seen_.samples = order_.data() + first;
+  if (sampling.mean) seen_.weight = S(1) / static_cast<S>(size_);
+  seen_.has_gradient_noise = sampling.gradient_noise > S(0);
 }
 
 template <class S>
 void BatchSource<S>::add_gradient(S scale, VectorRef<S> target) {
-  const Sampling<S>& sampling = loss_.sampling_;
+  const Sampling<S>& sampling = loss_.sampling();
   const S weight = sampling.mean ? scale / static_cast<S>(size_) : scale;
-  loss_.evaluation_.add_pullback(loss_.batch_->F(size_), weight, target);
+  loss_.evaluation().add_pullback(loss_.batch().F(size_), weight, target);
   if (noise_.size() > 0) add_multiple(S(scale * sampling.gradient_noise), noise_.data(), target.data(), target.size());
 }
 
 template <class S>
-StepResiduals<S> BatchSource<S>::residuals() {
-  const Sampling<S>& sampling = loss_.sampling_;
-  StepResiduals<S> seen;
-  seen.size = size_;
-  if (loss_.batch_->num_outputs() == 1) seen.slopes = loss_.batch_->F(size_).data();
-  if (sampling.batch_size > 0) seen.samples = order_.data() + first_;
-  if (sampling.mean) seen.weight = S(1) / static_cast<S>(size_);
-  seen.has_gradient_noise = sampling.gradient_noise > S(0);
-  return seen;
+bool BatchSource<S>::goes_on() const {
+  return use_.goes_on && (loss_.sampling().with_replacement || (step_ + 1) % loss_.steps_per_epoch() != 0);
+}
+
+template <class S>
+void BatchSource<S>::descend(S scale, const Vector<S>& w, Vector<S>& w_new) {
+  if (!goes_on()) {
+    AnySource<S>::descend(scale, w, w_new);
+    return;
+  }
+  const S weight = loss_.sampling().mean ? scale / static_cast<S>(size_) : scale;
+  const auto [first, size] = take_samples(step_ + 1, *next_);
+  Evaluation<S>& at = loss_.evaluation();
+  if (&w_new == &w)
+    at.descend_and_forward(loss_.batch().F(size_), weight, w_new, next_->samples(size), next_->F(size));
+  else
+    at.descend_into(loss_.batch().F(size_), weight, w_new, next_->samples(size), next_->F(size));
+  loss_.swap_batch(next_);
+  ahead_ = {step_ + 1, w_new.data(), first, size};
 }
 
 }  // namespace detail
@@ -328,9 +364,7 @@ class StochasticGradient {
   static_assert(explain_model<M>());
   /// Number type.
   using Scalar = detail::ScalarOfT<M>;
-  static_assert(detail::is_loss_of<L, Data>,
-                "richflow: the loss must have `value(F, labels)` and `value_and_gradient(F, labels, G)` for classes, "
-                "`value(f, y)` and `gradient(f, y, out)` for numbers");
+  static_assert(detail::explain_loss<L, Data>());
 
   /// `model` on `data`. Throws DimensionError where the two do not fit, ArgumentError for a sampling out of range (a
   /// batch larger than the data, noise of negative size or on classes) or labels that the loss does not take.
@@ -338,7 +372,7 @@ class StochasticGradient {
       : model_(std::move(model)),
         // Before the sampling is checked: a senseless batch size must not ask for its memory.
         loss_(make_evaluation(model_, detail::SampledLoss<Scalar>::at_once(sampling, data.num_samples()), parallel),
-              std::make_unique<detail::BatchOf<Scalar, L, Data>>(std::move(loss), data), sampling) {}
+              detail::make_batch(std::move(loss), data), sampling) {}
   StochasticGradient(M, const Data&&, Sampling<Scalar>, L = {}, ParallelOptions = {1}) = delete;
 
   /// P.
