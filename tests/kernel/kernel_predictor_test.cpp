@@ -73,7 +73,7 @@ TEST_CASE("the kernel predictor's limit is K(x, X) K(X, X)^-1 y, shifted by f_0"
 TEST_CASE("the trajectory of the kernel predictor is the integrated flow of the tangent model") {
   const Problem p(62);
   const KernelPredictor kernel(p.net, p.w0, p.data);
-  const GradientFlow flow(kernel.model(), p.data);
+  const GradientFlow flow(Linearized(p.net, p.w0), p.data);
   Vector<double> w = p.w0;
   double t = 0.0;
   for (const double next : {1e-3, 0.02, 0.4}) {
@@ -216,7 +216,7 @@ TEST_CASE("inputs near 1e8 that were not normalized interpolate, in a linear mod
     const KernelPredictor wide(net, net.initial_parameters(random, Scale<>::from_value(1.0)), raw);
     const double missed = (wide.predict(inputs) - raw.y()).norm();
     CHECK_THAT(wide.limit_residual(), near(missed, 1e-6, 1e-12));
-    CHECK(wide.interpolates() == (missed <= KernelPredictor<LinearNet>::fit_tolerance() * raw.y().norm()));
+    CHECK(wide.interpolates() == (missed <= KernelPredictor<double>::fit_tolerance() * raw.y().norm()));
     CHECK(wide.message().empty() == wide.interpolates());
   }
 }

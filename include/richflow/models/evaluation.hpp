@@ -676,14 +676,15 @@ class InBatches {
  public:
   template <class M>
   explicit InBatches(const M& model, Samples<S> X)
-      : evaluation_(model.make_evaluation(std::clamp<Index>(X.size(), 1, at_once), ParallelOptions{1})), X_(X) {}
+      : InBatches(model.make_evaluation(std::clamp<Index>(X.size(), 1, 256), ParallelOptions{1}), X) {}
+  InBatches(Evaluation<S> evaluation, Samples<S> X) : evaluation_(std::move(evaluation)), X_(X) {}
 
   void predict(ConstVectorRef<S> w, MatrixRef<S> F);
   void vjp(ConstVectorRef<S> w, ConstMatrixRef<S> G, VectorRef<S> out);
   void jvp(ConstVectorRef<S> w, ConstVectorRef<S> v, MatrixRef<S> dF);
 
  private:
-  static constexpr Index at_once = 256;
+  [[nodiscard]] Index at_once() const { return evaluation_.max_batch(); }
 
   void check(ConstMatrixRef<S> F) const {
     require<DimensionError>(F.rows() == X_.size() && F.cols() == evaluation_.num_outputs(), "the outputs are ",
@@ -726,8 +727,8 @@ class ByEvaluation {
 template <class S>
 void InBatches<S>::predict(ConstVectorRef<S> w, MatrixRef<S> F) {
   check(F);
-  for (Index n = 0; n < X_.size(); n += at_once) {
-    const Index count = std::min(at_once, X_.size() - n);
+  for (Index n = 0; n < X_.size(); n += at_once()) {
+    const Index count = std::min(at_once(), X_.size() - n);
     evaluation_.forward(w, batch(n, count), F.middleRows(n, count));
   }
 }
@@ -735,10 +736,10 @@ void InBatches<S>::predict(ConstVectorRef<S> w, MatrixRef<S> F) {
 template <class S>
 void InBatches<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> G, VectorRef<S> out) {
   check(G);
-  Matrix<S> ignored(std::min(at_once, X_.size()), G.cols());
+  Matrix<S> ignored(std::min(at_once(), X_.size()), G.cols());
   std::fill_n(out.data(), out.size(), S(0));
-  for (Index n = 0; n < X_.size(); n += at_once) {
-    const Index count = std::min(at_once, X_.size() - n);
+  for (Index n = 0; n < X_.size(); n += at_once()) {
+    const Index count = std::min(at_once(), X_.size() - n);
     evaluation_.forward(w, batch(n, count), ignored.topRows(count));
     evaluation_.add_pullback(G.middleRows(n, count), S(1), out);
   }
@@ -747,8 +748,8 @@ void InBatches<S>::vjp(ConstVectorRef<S> w, ConstMatrixRef<S> G, VectorRef<S> ou
 template <class S>
 void InBatches<S>::jvp(ConstVectorRef<S> w, ConstVectorRef<S> v, MatrixRef<S> dF) {
   check(dF);
-  for (Index n = 0; n < X_.size(); n += at_once) {
-    const Index count = std::min(at_once, X_.size() - n);
+  for (Index n = 0; n < X_.size(); n += at_once()) {
+    const Index count = std::min(at_once(), X_.size() - n);
     evaluation_.forward(w, batch(n, count), dF.middleRows(n, count));
     evaluation_.jvp(v, dF.middleRows(n, count));
   }

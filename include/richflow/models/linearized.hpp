@@ -35,6 +35,15 @@ class LinearizedEvaluation final : public EvaluationAround<S> {
   bool is_first_ = true;                    // no forward on these samples yet
 };
 
+/// The evaluation at w0 of the tangent model there. Throws DimensionError unless w0 has P entries, NonFiniteError if
+/// one is not finite.
+template <class S>
+[[nodiscard]] Evaluation<S> tangent_evaluation(Evaluation<S> inner, const Vector<S>& point) {
+  require_size("w0", point.size(), inner.num_parameters());
+  require_finite("w0", point);
+  return Evaluation<S>(std::make_unique<LinearizedEvaluation<S>>(std::move(inner), point));
+}
+
 }  // namespace detail
 
 /// The tangent model of a model at w0, `f_lin(w, x) = f(w0, x) + J(w0, x) (w - w0)`: linear in w, with the constant
@@ -63,8 +72,7 @@ requires(explain_model<M>()) class Linearized : public detail::WrappedModel<Line
 
   /// Memory for at most `max_batch` samples; threads share a batch where they do for f.
   [[nodiscard]] Evaluation<Scalar> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const {
-    return Evaluation<Scalar>(std::make_unique<detail::LinearizedEvaluation<Scalar>>(
-        richflow::make_evaluation(this->model(), max_batch, parallel), w0_));
+    return detail::tangent_evaluation(richflow::make_evaluation(this->model(), max_batch, parallel), w0_);
   }
 
   /// Units of f.
