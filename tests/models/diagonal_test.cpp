@@ -207,3 +207,56 @@ TEST_CASE("starts and invariants at depth D", "[depth]") {
   CHECK_THROWS_MATCHES(DiagonalNet<double>(1, 3), ArgumentError, message_contains("depth"));
   CHECK_THROWS_MATCHES(DiagonalNet<double>(3, 0), DimensionError, message_contains("d > 0"));
 }
+
+TEST_CASE("a step of the squared net on one sample into other memory is a pullback and a forward") {
+  RandomStream random(15);
+  // 1 and 3 features are fewer than the entries that are worked on at once.
+  for (const Index features : {1, 3, 40, 1003}) {
+    const SquaredDiagonalNet<double> net(features);
+    const Vector<double> w = random_vector(random, 2 * features);
+    const Matrix<double> x = random_matrix(random, 1, features);
+    const Matrix<double> x_next = random_matrix(random, 1, features);
+    const Matrix<double> G = Matrix<double>::Constant(1, 1, 0.7);
+    Matrix<double> F(1, 1), expected(1, 1), F_next(1, 1), again(1, 1);
+    auto plain = net.make_evaluation(1);
+    Vector<double> moved = w;
+    plain.forward(moved, x, F);
+    plain.add_pullback(G, -0.1, moved);
+    plain.forward(moved, x_next, expected);
+    Vector<double> copied(w.size());
+    auto at = net.make_evaluation(1);
+    at.forward(w, x, F);
+    CHECK(at.descend_into(G, -0.1, copied, x_next, F_next) < 0.0);  // no norm was made on the way
+    CHECK(copied == moved);
+    CHECK(F_next == expected);
+
+    auto fast = net.make_evaluation(1);
+    fast.reorder_sums();
+    CHECK(fast.is_descent_fused());
+    Vector<double> w_new(w.size());
+    fast.forward(w, x, F);
+    const double square_norm = fast.descend_into(G, -0.1, w_new, x_next, F_next);
+    // Three products and a sum in each entry; sums of at most 2003 terms.
+    CHECK((w_new - moved).norm() <= 8 * eps * moved.norm());
+    CHECK(std::abs(square_norm - moved.squaredNorm()) <= 50 * eps * moved.squaredNorm());
+    CHECK(std::abs(F_next(0, 0) - expected(0, 0)) <= 50 * eps * x_next.norm() * moved.squaredNorm());
+    // What goes on from there does so as from a forward.
+    fast.forward(w_new, x_next, again);
+    CHECK(again(0, 0) == F_next(0, 0));
+    CHECK_THROWS_MATCHES(fast.descend_into(G, -0.1, w_new, x_next, F_next), ArgumentError,
+                         message_contains("w_new must not be the w"));
+  }
+}
+
+TEST_CASE("a step of a diagonal net that leaves the numbers is told by its norm") {
+  const SquaredDiagonalNet<double> net(40);
+  auto at = net.make_evaluation(1);
+  at.reorder_sums();
+  Vector<double> w = Vector<double>::Ones(80);
+  Vector<double> w_new(80);
+  Matrix<double> x = Matrix<double>::Ones(1, 40);
+  Matrix<double> F(1, 1);
+  x(0, 17) = 1e200;
+  at.forward(w, x, F);
+  CHECK_FALSE(std::isfinite(at.descend_into(Matrix<double>::Constant(1, 1, 1e200), 1.0, w_new, x, F)));
+}

@@ -293,3 +293,50 @@ TEST_CASE("the step search serves every rule") {
   CHECK_THROWS_MATCHES(search_step(problem, stochastic_start(), Descent{}, {.trial_epochs = 0}), ArgumentError,
                        message_contains("trial_epochs"));
 }
+
+TEST_CASE("a run of single samples goes on from any step bit for bit, though its steps look ahead") {
+  RandomStream random(967);
+  const Dataset<> data = gaussian_data(random, 9, 43);
+  const SquaredDiagonalNet<double> net(43);
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.5));
+  for (const Sampling<double>& sampling :
+       {Sampling<double>{.batch_size = 1}, Sampling<double>{.batch_size = 1, .with_replacement = true},
+        Sampling<double>{.batch_size = 1, .label_noise = 0.3}, Sampling<double>{.batch_size = 2}}) {
+    const StochasticGradient problem(net, data, sampling);
+    const auto whole = integrate(problem, w0, Steps{40}, Descent{}, ConstantStep{2e-3});
+    REQUIRE(whole.ok());
+    CHECK((whole.w - w0).norm() > 0.01 * w0.norm());
+    for (const Index steps : {1, 8, 9, 17, 39}) {
+      const auto part = integrate(problem, w0, Steps{steps}, Descent{}, ConstantStep{2e-3});
+      const auto rest = resume(problem, part.state, Steps{40}, Descent{}, ConstantStep{2e-3});
+      CHECK(same_bits(rest.w, whole.w));
+    }
+    // An observer sees the samples of the step that was made, not those of the next.
+    std::vector<Index> seen;
+    auto collect = [&](const StepView<double>& view) {
+      seen.insert(seen.end(), view.residuals->samples, view.residuals->samples + view.residuals->size);
+      return Action::proceed;
+    };
+    static_cast<void>(integrate(problem, w0, Epochs{2}, Descent{}, ConstantStep{2e-3}, {.observers = {collect}}));
+    REQUIRE(seen.size() >= 18);
+    if (!sampling.with_replacement)
+      for (auto first : {seen.begin(), seen.begin() + 9}) {
+        std::vector<Index> epoch(first, first + 9);
+        std::sort(epoch.begin(), epoch.end());
+        for (Index n = 0; n < 9; ++n) CHECK(epoch[static_cast<std::size_t>(n)] == n);
+      }
+  }
+}
+
+TEST_CASE("a run of single samples keeps its last good state where a step leaves the numbers") {
+  RandomStream random(968);
+  const Dataset<> unit = gaussian_data(random, 5, 40);
+  const Dataset data(Matrix<double>(1e100 * unit.X()), unit.y());
+  const SquaredDiagonalNet<double> net(40);
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(1.0));
+  const auto run =
+      integrate(StochasticGradient(net, data, {.batch_size = 1}), w0, Steps{50}, Descent{}, ConstantStep{1e-10});
+  CHECK(run.status == Status::non_finite);
+  CHECK(run.w.allFinite());
+  CHECK(run.step < 50);
+}

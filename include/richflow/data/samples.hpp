@@ -71,6 +71,10 @@ class Samples {
     require(measurements_ == nullptr, "the samples are measurements of a matrix where the rows of a matrix are needed");
     return {data_, rows_, cols_, Eigen::OuterStride<>(stride_)};
   }
+  /// Whether this is one row whose entries follow one another in memory.
+  [[nodiscard]] bool is_one_row() const { return measurements_ == nullptr && rows_ == 1 && stride_ == 1; }
+  /// The entries of that row.
+  [[nodiscard]] const S* row_data() const { return data_; }
   /// The measurements. Throws ArgumentError where these are rows.
   [[nodiscard]] const MatrixMeasurements<S>& measurements() const {
     require(measurements_ != nullptr,

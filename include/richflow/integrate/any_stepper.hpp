@@ -32,6 +32,8 @@ class AnyStepper {
   virtual void begin(S t, const Vector<S>& y) = 0;
   virtual void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) = 0;
   virtual void accept() = 0;
+  /// |y_new|^2 of the last step where that was made on the way, or else a negative number.
+  [[nodiscard]] virtual S square_norm() const { return S(-1); }
   /// A step in the memory of y, for runs that ask for it (RunOptions::in_place). False where it cannot be made, with y
   /// as it was.
   virtual bool step_in_place(S /*t*/, S /*h*/, Vector<S>& /*y*/) { throw_absent("step_in_place"); }

@@ -188,6 +188,7 @@ class RuleStepper final : public AnyStepper<S> {
   void begin(S /*t*/, const Vector<S>& /*y*/) override {}
   void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) override;
   void accept() override;
+  [[nodiscard]] S square_norm() const override { return square_norm_; }
   bool step_in_place(S t, S h, Vector<S>& w) override;
   [[nodiscard]] const StepCounters& counters() const override { return counters_; }
 
@@ -211,6 +212,7 @@ class RuleStepper final : public AnyStepper<S> {
   Vector<S> memory_ = {};
   Vector<S> memory_new_ = {};  // so that a step that fails leaves the memory of the last good one
   Index next_step_ = 0;
+  S square_norm_ = S(-1);
   StepResiduals<S> residuals_ = {};
   StepCounters counters_ = {};
 };
@@ -239,7 +241,7 @@ template <class S>
 void RuleStepper<S>::step(S t, S h, const Vector<S>& y, Vector<S>& y_new) {
   source_->begin_step(next_step_, t, y);
   if (rule_.is_descent()) {
-    source_->descend(-h, y, y_new);
+    square_norm_ = source_->descend(-h, y, y_new);
   } else {
     y_new = y;
     memory_new_ = memory_;

@@ -412,14 +412,15 @@ bool Run<Scalar>::step_in_place(const StepPlan<Scalar>& plan) {
 
 template <class Scalar>
 bool Run<Scalar>::judge(const StepPlan<Scalar>& plan) {
-  const Index bad = first_non_finite(y_new_);
+  using std::isfinite;
+  const Scalar known = stepper_.square_norm();
+  const Index bad = known >= Scalar(0) && isfinite(known) ? -1 : first_non_finite(y_new_);
   bool accepted = bad < 0;
   if (is_adaptive_) {
     Scalar ratio = std::numeric_limits<Scalar>::quiet_NaN();
     Index bad_error = -1;
     if (accepted) {
       ratio = problem_.error_ratio(state_.y, y_new_, stepper_.error(), controller_.tolerance());
-      using std::isfinite;
       if (!isfinite(ratio)) bad_error = first_non_finite(stepper_.error());
       if (isfinite(ratio) && plan.h <= stepper_.step_floor()) ratio = std::min(ratio, Scalar(1));
     }

@@ -44,10 +44,11 @@ class AnySource {
 
   /// `w_new = w + scale * gradient`: a step of descent. `w_new` is w itself, where nothing else is asked for before the
   /// next step, or other memory of P values. The next step begins there most of the time, and a source may prepare it
-  /// in the same pass.
-  virtual void descend(S scale, const Vector<S>& w, Vector<S>& w_new) {
+  /// in the same pass. Returns |w_new|^2 where that was made on the way, or else a negative number.
+  virtual S descend(S scale, const Vector<S>& w, Vector<S>& w_new) {
     if (&w_new != &w) w_new = w;
     add_gradient(scale, w_new);
+    return S(-1);
   }
 
   /// Whether a step in the memory of w may be made: not where the loss of what it saw is no number.

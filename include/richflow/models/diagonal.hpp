@@ -1,16 +1,118 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <memory>
+#include <type_traits>
 
+#include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/data/samples.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/models/evaluation.hpp"
 #include "richflow/models/linear_predictor.hpp"
 #include "richflow/models/start.hpp"
 
 namespace richflow {
+
+template <class S, int Depth = Eigen::Dynamic>
+class DiagonalNet;
+
+namespace detail {
+
+/// `<x, w_+^2 - w_-^2>`, over d entries.
+template <class S>
+[[nodiscard]] S squared_prediction(const S* x, const S* w, Index d);
+
+/// What `squared_step` finds on its way.
+template <class S>
+struct SquaredStep {
+  S prediction;   ///< of x_next at w_new
+  S square_norm;  ///< of w_new
+};
+
+/// A step of the squared net on one sample, `w_new = w + c (w_+ * x, -w_- * x)`, and the prediction there of x_next as
+/// `squared_prediction` makes it, in one pass; w_new may be w.
+template <class S>
+[[nodiscard]] SquaredStep<S> squared_step(const S* x, S c, const S* w, S* w_new, const S* x_next, Index d);
+
+/// The evaluation of a DiagonalNet: `predict` and `vjp` to the bit, but for steps of the squared net from one sample to
+/// the next where sums may have another order; the kernel in closed form.
+template <class S, int Depth>
+class DiagonalEvaluation final : public AnyEvaluation<S> {
+ public:
+  DiagonalEvaluation(const DiagonalNet<S, Depth>& net, Index max_batch)
+      : AnyEvaluation<S>({net.num_parameters(), 1, max_batch, net.num_inputs()}), net_(net) {
+    back_.setZero(net.num_inputs());
+  }
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<DiagonalEvaluation>(*this);
+  }
+
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override {
+    if (is_one_row(X))
+      F(0, 0) = squared_prediction(X.row_data(), w.data(), back_.size());
+    else
+      net_.predict(w, X.matrix(), F.col(0));
+  }
+
+  void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override {
+    const Index d = back_.size();
+    back_.noalias() = X.matrix().transpose() * G.col(0);
+    for (Index i = 0; i < d; ++i) {
+      target[i] += scale * (net_.slope(w[i]) * back_[i]);
+      target[d + i] -= scale * (net_.slope(w[d + i]) * back_[i]);
+    }
+  }
+
+  void vjp(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, VectorRef<S> out) override {
+    net_.vjp(w, X.matrix(), G.col(0), out);
+  }
+
+  void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override {
+    net_.jvp(w, X.matrix(), v, dF.col(0));
+  }
+
+  /// `X diag(D^2 (w_+^(2D-2) + w_-^(2D-2))) X^T`.
+  void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm /*form*/, MatrixRef<S> K) override {
+    using std::hypot;
+    const auto rows = X.matrix();
+    scaled_ = rows.transpose();
+    for (Index i = 0; i < scaled_.rows(); ++i) back_[i] = hypot(net_.slope(w[i]), net_.slope(w[scaled_.rows() + i]));
+    for (Index n = 0; n < scaled_.cols(); ++n)
+      for (Index i = 0; i < scaled_.rows(); ++i) scaled_(i, n) *= back_[i];
+    product_of_transposed<S>(scaled_, scaled_, K);
+  }
+
+  S descend_into(ConstVectorRef<S> w, VectorRef<S> w_new, Samples<S> X, ConstMatrixRef<S> G, S scale, Samples<S> X_next,
+                 MatrixRef<S> F_next) override {
+    if (!is_one_row(X) || !is_one_row(X_next))
+      return AnyEvaluation<S>::descend_into(w, w_new, X, G, scale, X_next, F_next);
+    const SquaredStep<S> step =
+        squared_step(X.row_data(), S(scale * S(2) * G(0, 0)), w.data(), w_new.data(), X_next.row_data(), back_.size());
+    F_next(0, 0) = step.prediction;
+    return step.square_norm;
+  }
+
+  void reorder_sums() override { reorders_ = Depth == 2; }
+  [[nodiscard]] bool is_descent_fused() const override { return reorders_; }
+
+ private:
+  /// One sample whose entries follow one another.
+  [[nodiscard]] bool is_one_row(const Samples<S>& X) const { return reorders_ && X.is_one_row(); }
+
+  DiagonalNet<S, Depth> net_;
+  Vector<S> back_ = {};    // X^T G
+  Matrix<S> scaled_ = {};  // for the kernel
+  bool reorders_ = false;
+};
+
+}  // namespace detail
 
 /// The depth-D diagonal net, `f(w, x) = <beta(w), x>` with `beta(w) = w_+^D - w_-^D` elementwise, D >= 2
 /// (Woodworth et al. 2020, equations (3) and (9)).
@@ -23,9 +125,9 @@ namespace richflow {
 ///
 /// `Depth` fixes D at compile time; with `Eigen::Dynamic`, the default, the constructor takes it.
 ///
-/// A Model, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
+/// A Model with its own evaluation, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
 /// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and O(d log D).
-template <class S = double, int Depth = Eigen::Dynamic>
+template <class S = double, int Depth>
 class DiagonalNet {
   static_assert(Depth == Eigen::Dynamic || Depth >= 2, "richflow: the depth of a diagonal net is at least 2");
 
@@ -114,6 +216,12 @@ class DiagonalNet {
     detail::apply_entries<S>(X, out, [&](Index i) { return slope(w[i]) * v[i] - slope(w[d_ + i]) * v[d_ + i]; });
   }
 
+  /// Memory for at most `max_batch` samples. A step of descent of the squared net from one sample to the next is one
+  /// pass over the weights; the kernel costs N^2 d.
+  [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions /*parallel*/ = {1}) const {
+    return Evaluation<S>(std::make_unique<detail::DiagonalEvaluation<S, Depth>>(*this, max_batch));
+  }
+
   /// `w_+ * w_-` at depth 2, `w_+^(2-D) + w_-^(2-D)` beyond, d values: constant along every gradient flow, and drifting
   /// by O(step) under descent.
   [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const {
@@ -125,6 +233,8 @@ class DiagonalNet {
   }
 
  private:
+  friend class detail::DiagonalEvaluation<S, Depth>;
+
   /// D, known to the compiler where it can be.
   [[nodiscard]] Index depth() const { return Depth == Eigen::Dynamic ? depth_ : Index(Depth); }
 
@@ -187,4 +297,73 @@ class DiagonalNet {
 template <class S = double>
 using SquaredDiagonalNet = DiagonalNet<S, 2>;
 
+namespace detail {
+
+/// Entries that are worked on at once: two registers of them.
+template <class S>
+inline constexpr int entry_lanes = std::max(2 * EIGEN_MAX_ALIGN_BYTES / static_cast<int>(sizeof(S)), 4);
+template <class S>
+using Entries = Eigen::Array<S, entry_lanes<S>, 1>;
+template <class S>
+using EntriesAt = Eigen::Map<const Entries<S>>;
+
+/// What some entries add to a prediction.
+template <class S, class T>
+EIGEN_STRONG_INLINE void add_prediction(const S* x, const T& plus, const T& minus, T& sum) {
+  if constexpr (std::is_same_v<S, T>)
+    sum += *x * ((plus - minus) * (plus + minus));
+  else
+    sum += EntriesAt<S>(x) * ((plus - minus) * (plus + minus));
+}
+
+template <class S>
+S squared_prediction(const S* x, const S* w, Index d) {
+  Entries<S> sums = Entries<S>::Zero();
+  S rest(0);
+  Index i = 0;
+  for (; i + entry_lanes<S> <= d; i += entry_lanes<S>) {
+    const Entries<S> p = EntriesAt<S>(w + i);
+    const Entries<S> m = EntriesAt<S>(w + d + i);
+    add_prediction(x + i, p, m, sums);
+  }
+  for (; i < d; ++i) add_prediction(x + i, w[i], w[d + i], rest);
+  return sums.sum() + rest;
+}
+
+template <class S>
+SquaredStep<S> squared_step(const S* x, S c, const S* w, S* w_new, const S* x_next, Index d) {
+  Entries<S> sums = Entries<S>::Zero();
+  Entries<S> squares = Entries<S>::Zero();
+  SquaredStep<S> rest{S(0), S(0)};
+  Index i = 0;
+  for (; i + entry_lanes<S> <= d; i += entry_lanes<S>) {
+    const Entries<S> along = c * EntriesAt<S>(x + i);
+    Entries<S> p = EntriesAt<S>(w + i);
+    Entries<S> m = EntriesAt<S>(w + d + i);
+    p += along * p;
+    m -= along * m;
+    Eigen::Map<Entries<S>>(w_new + i) = p;
+    Eigen::Map<Entries<S>>(w_new + d + i) = m;
+    squares += p * p + m * m;
+    add_prediction(x_next + i, p, m, sums);
+  }
+  for (; i < d; ++i) {
+    const S along = c * x[i];
+    const S p = w[i] + along * w[i];
+    const S m = w[d + i] - along * w[d + i];
+    w_new[i] = p;
+    w_new[d + i] = m;
+    rest.square_norm += p * p + m * m;
+    add_prediction(x_next + i, p, m, rest.prediction);
+  }
+  return {sums.sum() + rest.prediction, squares.sum() + rest.square_norm};
+}
+
+}  // namespace detail
+
 }  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_DIAGONAL(prefix, S)                              \
+  prefix template S detail::squared_prediction<S>(const S*, const S*, Index); \
+  prefix template detail::SquaredStep<S> detail::squared_step<S>(const S*, S, const S*, S*, const S*, Index);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DIAGONAL)

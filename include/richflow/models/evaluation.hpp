@@ -80,12 +80,17 @@ class AnyEvaluation {
     forward(w, X_next, F_next);
   }
 
-  /// The same from w to other memory: `w_new = w + scale J^T G`, then `forward` on X_next there.
-  virtual void descend_into(ConstVectorRef<S> w, VectorRef<S> w_new, Samples<S> X, ConstMatrixRef<S> G, S scale,
-                            Samples<S> X_next, MatrixRef<S> F_next) {
+  /// The same from w to other memory: `w_new = w + scale J^T G`, then `forward` on X_next there. Returns |w_new|^2
+  /// where it was made on the way, or else a negative number.
+  virtual S descend_into(ConstVectorRef<S> w, VectorRef<S> w_new, Samples<S> X, ConstMatrixRef<S> G, S scale,
+                         Samples<S> X_next, MatrixRef<S> F_next) {
     std::copy_n(w.data(), w.size(), w_new.data());
     descend_and_forward(w_new, X, G, scale, X_next, F_next);
+    return S(-1);
   }
+
+  /// From here on sums may be added up in another order than that of the model's `predict`, where that is faster.
+  virtual void reorder_sums() {}
 
   /// Whether `descend_and_forward` saves passes over the parameters.
   [[nodiscard]] virtual bool is_descent_fused() const { return false; }
@@ -196,12 +201,17 @@ class Evaluation {
   }
 
   /// The same from w to `w_new`, other memory of P values, to which the evaluation refers from there on: `w_new = w +
-  /// scale J^T G`, then `forward(w_new, X_next, F_next)`.
+  /// scale J^T G`, then `forward(w_new, X_next, F_next)`. Returns |w_new|^2 where that was made on the way, or else a
+  /// negative number.
   template <class X_>
-  void descend_into(ConstMatrixRef<S> G, S scale, VectorRef<S> w_new, X_&& X_next, MatrixRef<S> F_next) {
+  S descend_into(ConstMatrixRef<S> G, S scale, VectorRef<S> w_new, X_&& X_next, MatrixRef<S> F_next) {
     static_assert(are_stored_samples<X_>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
-    descend_to(G, scale, w_new, X_next, F_next, false);
+    return descend_to(G, scale, w_new, X_next, F_next, false);
   }
+
+  /// From here on sums may be added up in another order than that of the model's `predict`, where that is faster:
+  /// results may differ from it by rounding.
+  void reorder_sums() { body_->reorder_sums(); }
 
   /// Whether `descend_and_forward` saves passes over the parameters.
   [[nodiscard]] bool is_descent_fused() const { return body_->is_descent_fused(); }
@@ -236,7 +246,7 @@ class Evaluation {
 
   void move_to(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F);
   void move_to(ConstVectorRef<S> w, MatrixRef<S> F);
-  void descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next, bool in_place);
+  S descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next, bool in_place);
   void require_point(const char* member) const;
   void require_parameters(const char* name, Index size) const;
   void require_samples(const char* name, Samples<S> X) const;
@@ -342,8 +352,8 @@ void Evaluation<S>::kernel(MatrixRef<S> K, KernelForm form) {
 }
 
 template <class S>
-void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next,
-                               bool in_place) {
+S Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Samples<S> X_next, MatrixRef<S> F_next,
+                            bool in_place) {
   require_point(in_place ? "descend_and_forward" : "descend_into");
   require_outputs("G", G, X_.size());
   require_parameters("w", w.size());
@@ -352,13 +362,15 @@ void Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Sam
   require_samples("X_next", X_next);
   require_outputs("F_next", F_next, X_next.size());
   is_at_point_ = false;
+  S square_norm(-1);
   if (in_place)
     body_->descend_and_forward(w, X_, G, scale, X_next, F_next);
   else
-    body_->descend_into(w_.map(), w, X_, G, scale, X_next, F_next);
+    square_norm = body_->descend_into(w_.map(), w, X_, G, scale, X_next, F_next);
   w_ = {w.data(), w.size()};
   X_ = X_next;
   is_at_point_ = true;
+  return square_norm;
 }
 
 template <class S>
@@ -456,7 +468,7 @@ void jvp_of(const M& model, ConstVectorRef<typename M::Scalar> w, Samples<typena
 
 /// The evaluation of a model that does not bring its own.
 template <Model M>
-class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
+class ModelEvaluation : public AnyEvaluation<typename M::Scalar> {
   using S = typename M::Scalar;
 
  public:
@@ -561,6 +573,9 @@ class ModelEvaluation final : public AnyEvaluation<typename M::Scalar> {
   void unit_square_norms([[maybe_unused]] ConstVectorRef<S> v, [[maybe_unused]] VectorRef<S> out) const override {
     if constexpr (HasUnits<M>) model_.unit_square_norms(v, out);
   }
+
+ protected:
+  [[nodiscard]] const M& model() const { return model_; }
 
  private:
   [[nodiscard]] Index outputs() const { return this->shape().num_outputs; }

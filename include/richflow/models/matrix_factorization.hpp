@@ -3,14 +3,18 @@
 #include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/measurements.hpp"
+#include "richflow/data/samples.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/models/evaluation.hpp"
 
 namespace richflow {
 
@@ -42,9 +46,10 @@ template <class S>
 /// after row (D = d1 + d2, or d). The loss is the plain sum of squares, so with `A = 2 sum_n r_n X_n` the gradient flow
 /// is `U' = -A V`, `V' = -A^T U`, along which `U^T U - V^T V` is constant.
 ///
-/// A Model, HasJvp, a LinearPredictor of `vec(X_n)`, for U V^T HasInvariant. Immutable; `predict`, `vjp`, `jvp` and
-/// `beta` do not allocate (with the measurements of richflow), and cost O(d1 d2 (k + N)) for dense measurements, O(N k)
-/// for entries. The LiftedFlow of the same model is far cheaper than its GradientFlow, and any width reduces to D.
+/// A Model with its own evaluation, HasJvp, a LinearPredictor of `vec(X_n)`, for U V^T HasInvariant. Immutable;
+/// `predict`, `vjp`, `jvp` and `beta` do not allocate (with the measurements of richflow), and cost O(d1 d2 (k + N))
+/// for dense measurements, O(N k) for entries. The LiftedFlow of the same model is far cheaper than its GradientFlow,
+/// and any width reduces to D.
 template <class S = double, bool symmetric = false>
 class MatrixFactorization {
  public:
@@ -111,6 +116,10 @@ class MatrixFactorization {
 
   /// `out = J(w) v`, N values: `<X_n, dU V^T + U dV^T>`, v the stack [dU; dV].
   void jvp(ConstVectorRef<S> w, const MatrixMeasurements<S>& X, ConstVectorRef<S> v, VectorRef<S> out) const;
+
+  /// Memory for at most `max_batch` measurements. The kernel is that of MatrixMeasurements where it costs no more than
+  /// gradients do: for entries and diagonals unless there are fewer of them than D, for others at widths k >= D.
+  [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
 
   /// `U^T U - V^T V`, k^2 values: constant along every gradient flow, and drifting by O(step) under descent.
   [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const requires(!symmetric) {
@@ -225,13 +234,64 @@ S MatrixFactorization<S, symmetric>::representable(Scale<S> scale) {
   return alpha;
 }
 
+namespace detail {
+
+/// The evaluation of a factorization: its kernel is `tr(B_n B_m F F^T)`.
+template <class S, bool symmetric>
+class FactorizationEvaluation final : public ModelEvaluation<MatrixFactorization<S, symmetric>> {
+  using Base = ModelEvaluation<MatrixFactorization<S, symmetric>>;
+
+ public:
+  using Base::Base;
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<FactorizationEvaluation>(*this);
+  }
+  void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) override;
+
+ private:
+  Matrix<S> identity_ = {};
+  Matrix<S> squares_ = {};  // F F^T
+  Matrix<S> scratch_ = {};
+};
+
+template <class S, bool symmetric>
+void FactorizationEvaluation<S, symmetric>::kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K) {
+  const FactorShape& shape = this->model().shape();
+  const Index D = shape.stack_size();
+  const Index width = this->model().width();
+  const MatrixMeasurements<S>& measurements = X.measurements();
+  const bool is_sparse = as_kind<EntryMeasurements<S>>(measurements) != nullptr ||
+                         as_kind<DiagonalMeasurements<S>>(measurements) != nullptr;
+  if (is_sparse ? D > X.size() : D > width) {
+    Base::kernel(w, X, form, K);
+    return;
+  }
+  measurements.require_shape(shape);
+  identity_.setIdentity(D, D);
+  squares_.resize(D, D);
+  scratch_.setZero(D, 3 * D);
+  const Eigen::Map<const Matrix<S>> T(w.data(), width, D);
+  product_of_transposed<S>(T, T, squares_);
+  K.setZero();
+  measurements.operations().kernel(shape, identity_, squares_, K, scratch_);
+}
+
+}  // namespace detail
+
+template <class S, bool symmetric>
+Evaluation<S> MatrixFactorization<S, symmetric>::make_evaluation(Index max_batch, ParallelOptions /*parallel*/) const {
+  return Evaluation<S>(std::make_unique<detail::FactorizationEvaluation<S, symmetric>>(*this, max_batch));
+}
+
 /// `M = U U^T`.
 template <class S>
 using SymmetricFactorization = MatrixFactorization<S, true>;
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION(prefix, S) \
-  prefix template class MatrixFactorization<S, false>;       \
-  prefix template class MatrixFactorization<S, true>;
+#define RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION(prefix, S)       \
+  prefix template class MatrixFactorization<S, false>;             \
+  prefix template class MatrixFactorization<S, true>;              \
+  prefix template class detail::FactorizationEvaluation<S, false>; \
+  prefix template class detail::FactorizationEvaluation<S, true>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MATRIX_FACTORIZATION)

@@ -119,7 +119,7 @@ class CountedBatches final : public AnySource<S> {
 
   void begin_step(Index k, S t, const Vector<S>& w) override;
   void add_gradient(S scale, VectorRef<S> target) override { batches_.add_gradient(scale, target); }
-  void descend(S scale, const Vector<S>& w, Vector<S>& w_new) override { batches_.descend(scale, w, w_new); }
+  S descend(S scale, const Vector<S>& w, Vector<S>& w_new) override { return batches_.descend(scale, w, w_new); }
   [[nodiscard]] bool is_sound() const override { return is_sound_; }
   [[nodiscard]] StepResiduals<S> residuals() override { return batches_.residuals(); }
 
@@ -335,7 +335,7 @@ class Sgd {
     const detail::SampledLoss<S>& loss = source_->loss();
     visit("digits", static_cast<Index>(std::numeric_limits<S>::digits));
     visit("parameters", loss.dimension());
-    visit("features", loss.batch().dimension());
+    visit("features", loss.batch().num_inputs());
     visit("outputs", loss.batch().num_outputs());
     visit("samples", loss.batch().num_samples());
     visit("data", data_hash_);
@@ -400,7 +400,7 @@ Sgd<S>::Sgd(detail::SampledLoss<S> loss, Vector<S>&& w0, SgdOptions<S>&& options
   require_finite("w0", w_);
   start_hash_ = detail::hash_of_numbers(w_.data(), w_.size());
   data_hash_ = loss.batch().fingerprint();
-  const detail::BatchUse use{true, options_.momentum == S(0)};
+  const detail::BatchUse use{true, options_.momentum == S(0), true, true};
   auto source = std::make_unique<detail::CountedBatches<S>>(std::move(loss), use, options_.divergence_factor);
   source->state.epoch_start = w_;
   make_stepper(std::move(source));

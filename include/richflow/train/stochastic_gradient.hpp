@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <numeric>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -110,6 +109,9 @@ class SampledLoss {
 struct BatchUse {
   bool counts = false;  ///< outputs that are right are counted
   bool goes_on = true;  ///< steps of descent may go on to the outputs of the next batch in the pass that makes them
+  bool as_predict =
+      false;  ///< results are those of the model's `predict` and `vjp` to the bit, not only up to rounding
+  bool stops_at_epochs = false;  ///< but not to that of another epoch: others use what is prepared then
 };
 
 /// The batches of a run.
@@ -124,7 +126,7 @@ class BatchSource final : public AnySource<S> {
 
   void begin_step(Index k, S t, const Vector<S>& w) override;
   void add_gradient(S scale, VectorRef<S> target) override;
-  void descend(S scale, const Vector<S>& w, Vector<S>& w_new) override;
+  S descend(S scale, const Vector<S>& w, Vector<S>& w_new) override;
   [[nodiscard]] StepResiduals<S> residuals() override { return seen_; }
 
   /// Samples of the step.
@@ -145,19 +147,21 @@ class BatchSource final : public AnySource<S> {
   struct Ahead {
     Index step = -1;
     const S* w = nullptr;
-    Index first = 0;
     Index size = 0;
   };
 
-  /// Gathers the samples of step k and says where in order_ they begin, and how many.
-  std::pair<Index, Index> take_samples(Index k, AnyBatch<S>& batch);
-  /// Whether the step after `step_` may be prepared: not beyond an epoch, between which others look at the model.
+  /// Gathers the samples of step k and says how many they are.
+  Index take_samples(Index k, AnyBatch<S>& batch);
+  /// Whether the step after `step_` is prepared.
   [[nodiscard]] bool goes_on() const;
 
   SampledLoss<S> loss_;
   BatchUse use_;
   std::unique_ptr<AnyBatch<S>> next_ = {};  // where steps go on to it
-  std::vector<Index> order_ = {};           // of an epoch; drawn with replacement: those of two steps in turn
+  std::vector<Index> order_ = {};           // of an epoch, or drawn with replacement
+  std::vector<Index> even_ = {};            // samples of the last step of even number, and of odd
+  std::vector<Index> odd_ = {};
+  Index batches_ = 1;  // of an epoch
   Vector<S> noise_ = {};
   Index step_ = 0;
   Index epoch_ = -1;  // of order_
@@ -218,9 +222,13 @@ BatchSource<S>::BatchSource(SampledLoss<S> loss, BatchUse use) : loss_(std::move
   AnyBatch<S>& batch = loss_.batch();
   batch.resize(size);  // rows of few samples lie close together
   if (sampling.gradient_noise > S(0)) noise_.setZero(loss_.dimension());
-  const Index kept = sampling.with_replacement ? 2 * size : batch.num_samples();
-  order_.resize(static_cast<std::size_t>(kept));
-  const bool draws = sampling.batch_size > 0 && (sampling.with_replacement || loss_.steps_per_epoch() > 1);
+  order_.resize(static_cast<std::size_t>(sampling.with_replacement ? size : batch.num_samples()));
+  if (sampling.batch_size > 0)
+    for (std::vector<Index>* drawn : {&even_, &odd_}) drawn->resize(static_cast<std::size_t>(size));
+  batches_ = loss_.steps_per_epoch();
+  const bool draws = sampling.batch_size > 0 && (sampling.with_replacement || batches_ > 1);
+  if (draws) batch.keep_rows(!use.as_predict);
+  if (!use.as_predict) loss_.evaluation().reorder_sums();
   use_.goes_on = use.goes_on && draws && noise_.size() == 0 && loss_.evaluation().is_descent_fused();
   if (use_.goes_on) next_ = batch.clone();
 }
@@ -231,6 +239,9 @@ BatchSource<S>::BatchSource(const BatchSource& other)
       loss_(other.loss_),
       use_(other.use_),
       order_(other.order_),
+      even_(other.even_),
+      odd_(other.odd_),
+      batches_(other.batches_),
       noise_(other.noise_),
       step_(other.step_),
       epoch_(other.epoch_) {
@@ -250,46 +261,48 @@ void BatchSource<S>::begin_anew() {
 }
 
 template <class S>
-std::pair<Index, Index> BatchSource<S>::take_samples(Index k, AnyBatch<S>& batch) {
+Index BatchSource<S>::take_samples(Index k, AnyBatch<S>& batch) {
   const Sampling<S>& sampling = loss_.sampling();
   const Index N = batch.num_samples();
   if (sampling.batch_size == 0) {
     if (!has_all_) batch.gather_from(0, N);
-    return {0, N};
+    return N;
   }
   Index first = 0;
   Index size = sampling.batch_size;
   if (sampling.with_replacement) {
-    first = (k % 2) * size;
     RandomStream random = RandomStream(sampling.seed, static_cast<std::uint64_t>(k)).child("samples");
     for (Index b = 0; b < size; ++b)
-      order_[static_cast<std::size_t>(first + b)] =
-          static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(N)));
+      order_[static_cast<std::size_t>(b)] = static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(N)));
   } else {
-    const Index batches = loss_.steps_per_epoch();
-    if (k / batches != epoch_) {
-      epoch_ = k / batches;
+    const Index epoch = k / batches_;
+    first = (k - epoch * batches_) * size;
+    if (epoch != epoch_) {
+      epoch_ = epoch;
       std::iota(order_.begin(), order_.end(), Index(0));
       RandomStream random(sampling.seed, static_cast<std::uint64_t>(epoch_));
       shuffle(random, order_);
     }
-    first = (k % batches) * size;
     size = std::min(size, N - first);
   }
-  batch.gather(order_.data() + first, size);
-  return {first, size};
+  const Index* const drawn = order_.data() + first;
+  batch.gather(drawn, size);
+  if (k % 2 == 0)
+    std::copy_n(drawn, size, even_.data());
+  else
+    std::copy_n(drawn, size, odd_.data());
+  return size;
 }
 
 template <class S>
 void BatchSource<S>::begin_step(Index k, S /*t*/, const Vector<S>& w) {
   const Sampling<S>& sampling = loss_.sampling();
-  Index first = ahead_.first;
   step_ = k;
   if (ahead_.step == k && ahead_.w == w.data()) {
     size_ = ahead_.size;
   } else {
     AnyBatch<S>& batch = loss_.batch();
-    std::tie(first, size_) = take_samples(k, batch);
+    size_ = take_samples(k, batch);
     if (has_all_)
       loss_.evaluation().forward(w, batch.F(size_));
     else
@@ -310,7 +323,7 @@ void BatchSource<S>::begin_step(Index k, S /*t*/, const Vector<S>& w) {
   value_ = batch.gradient(size_);
   seen_.size = size_;
   if (batch.num_outputs() == 1) seen_.slopes = batch.F(size_).data();
-  if (sampling.batch_size > 0) seen_.samples = order_.data() + first;
+  if (sampling.batch_size > 0) seen_.samples = (k % 2 == 0 ? even_ : odd_).data();
   if (sampling.mean) seen_.weight = S(1) / static_cast<S>(size_);
   seen_.has_gradient_noise = sampling.gradient_noise > S(0);
 }
@@ -325,24 +338,23 @@ void BatchSource<S>::add_gradient(S scale, VectorRef<S> target) {
 
 template <class S>
 bool BatchSource<S>::goes_on() const {
-  return use_.goes_on && (loss_.sampling().with_replacement || (step_ + 1) % loss_.steps_per_epoch() != 0);
+  return use_.goes_on && !(use_.stops_at_epochs && (step_ + 1) % batches_ == 0);
 }
 
 template <class S>
-void BatchSource<S>::descend(S scale, const Vector<S>& w, Vector<S>& w_new) {
-  if (!goes_on()) {
-    AnySource<S>::descend(scale, w, w_new);
-    return;
-  }
+S BatchSource<S>::descend(S scale, const Vector<S>& w, Vector<S>& w_new) {
+  if (!goes_on()) return AnySource<S>::descend(scale, w, w_new);
   const S weight = loss_.sampling().mean ? scale / static_cast<S>(size_) : scale;
-  const auto [first, size] = take_samples(step_ + 1, *next_);
+  const Index size = take_samples(step_ + 1, *next_);
   Evaluation<S>& at = loss_.evaluation();
+  S square_norm(-1);
   if (&w_new == &w)
     at.descend_and_forward(loss_.batch().F(size_), weight, w_new, next_->samples(size), next_->F(size));
   else
-    at.descend_into(loss_.batch().F(size_), weight, w_new, next_->samples(size), next_->F(size));
+    square_norm = at.descend_into(loss_.batch().F(size_), weight, w_new, next_->samples(size), next_->F(size));
   loss_.swap_batch(next_);
-  ahead_ = {step_ + 1, w_new.data(), first, size};
+  ahead_ = {step_ + 1, w_new.data(), size};
+  return square_norm;
 }
 
 }  // namespace detail

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -42,6 +43,8 @@ class TrainingBatch<LabelledDataset<S>> {
     F.setZero(size, data.num_classes());
     labels_.setZero(size);
   }
+  /// They are so.
+  void keep_rows(const LabelledDataset<S>& /*data*/, bool /*views*/) {}
   void gather(const LabelledDataset<S>& data, const Index* indices, Index size) {
     data.gather(indices, X_.topRows(size), labels_.head(size));
   }
@@ -75,8 +78,16 @@ class TrainingBatch<Dataset<S>> {
 
   /// The most samples.
   [[nodiscard]] Index max_size() const { return F.rows(); }
+  /// Keeps the samples of the data row after row too, from which batches of any samples are gathered at the speed of
+  /// memory; copies share it. With `views` a batch for one sample is that row itself.
+  void keep_rows(const Dataset<S>& data, bool views) {
+    if (data.has_measurements()) return;
+    rows_ = std::make_shared<const Matrix<S>>(data.X().transpose());
+    views_ = views && max_size() == 1;
+  }
   /// Those that were gathered, `size` of them.
   [[nodiscard]] Samples<S> samples(Index size) const {
+    if (view_ != nullptr) return Samples<S>(Eigen::Map<const Matrix<S>>(view_, 1, X_.cols()));
     return measured_.view().are_measurements() ? measured_.view() : Samples<S>(X_.topRows(size));
   }
 
@@ -92,6 +103,10 @@ class TrainingBatch<Dataset<S>> {
   void gather(const Dataset<S>& data, const Index* indices, Index size) {
     if (data.has_measurements()) {
       measured_.gather(data.measurements(), indices, size);
+    } else if (views_) {
+      view_ = &(*rows_)(0, indices[0]);
+    } else if (rows_) {
+      gather_rows(indices, size);
     } else {
       for (Index j = 0; j < X_.cols(); ++j) {
         const S* const column = &data.X()(0, j);
@@ -130,11 +145,24 @@ class TrainingBatch<Dataset<S>> {
   }
 
  private:
+  /// In strips, whose lines of X_ stay in cache.
+  void gather_rows(const Index* indices, Index size) {
+    constexpr Index strip = 16;
+    for (Index first = 0; first < X_.cols(); first += strip)
+      for (Index b = 0; b < size; ++b) {
+        const S* const row = &(*rows_)(0, indices[b]);
+        for (Index j = first; j < std::min(first + strip, X_.cols()); ++j) X_(b, j) = row[j];
+      }
+  }
+
   // Losses take vectors, and the outputs of the last batch are a part of a matrix.
   void take_outputs(Index size) { Eigen::Map<Matrix<S>>(outputs_.data(), size, F.cols()) = F.topRows(size); }
 
   Matrix<S> X_ = {};
-  StoredSamples<S> measured_ = {};   // in place of X_
+  StoredSamples<S> measured_ = {};  // in place of X_
+  std::shared_ptr<const Matrix<S>> rows_ = {};
+  bool views_ = false;
+  const S* view_ = nullptr;          // in rows_, in place of X_
   std::vector<Index> indices_ = {};  // of samples that follow one another
   Vector<S> outputs_ = {};
   Vector<S> labels_ = {};
