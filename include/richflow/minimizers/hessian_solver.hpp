@@ -34,10 +34,10 @@ class HessianSolver {
   void solve_kept(const Vector<S>& rhs, Vector<S>& out) const;
   [[nodiscard]] bool is_kept_well_conditioned() const { return kept_.is_well_conditioned(); }
 
-  /// `out ~ H^{-1} rhs` to the given relative residual. False when the factorization has become too old to serve.
-  /// Cost: two products with X for each iteration.
+  /// `out ~ H^{-1} rhs` to the given relative residual, and `out_z = X^T out`. False when the factorization has become
+  /// too old to serve. Cost: two products with X for each iteration, in one pass over X.
   bool solve(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& rhs, S tolerance, Index max_iterations,
-             Vector<S>& out);
+             Vector<S>& out, Vector<S>& out_z);
 
   /// Conjugate-gradient iterations of all solves.
   [[nodiscard]] Index iterations() const { return iterations_; }
@@ -48,7 +48,8 @@ class HessianSolver {
 
  private:
   void precondition(const Vector<S>& v, Vector<S>& out) const;
-  void apply(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& v, Vector<S>& out);
+  /// `out = H v` and `v_z = X^T v`.
+  void apply(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& v, Vector<S>& v_z, Vector<S>& out);
 
   bool is_graded_ = false;
   Vector<S> squared_norms_;  // of the columns of X
@@ -60,7 +61,7 @@ class HessianSolver {
   Cholesky<S> kept_;
   Vector<S> kept_lift_;
   Index iterations_ = 0;
-  Vector<S> residual_, preconditioned_, direction_, image_, scratch_;
+  Vector<S> residual_, preconditioned_, direction_, direction_z_, image_;
 };
 
 template <class S>
@@ -68,7 +69,7 @@ void HessianSolver<S>::reset(const Matrix<S>& X, bool is_graded) {
   is_graded_ = is_graded;
   squared_norms_ = squared_norms_of_columns(X);
   for (Vector<S>* v : {&residual_, &preconditioned_, &direction_, &image_}) v->setZero(X.rows());
-  scratch_.setZero(X.cols());
+  direction_z_.setZero(X.cols());
   H_.resize(X.rows(), X.rows());
 }
 
@@ -138,18 +139,18 @@ void HessianSolver<S>::precondition(const Vector<S>& v, Vector<S>& out) const {
 }
 
 template <class S>
-void HessianSolver<S>::apply(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& v, Vector<S>& out) {
-  multiply_transposed(X, v, scratch_);
-  multiply_entries(scratch_, curvature, scratch_);
-  multiply(X, scratch_, out);
+void HessianSolver<S>::apply(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& v, Vector<S>& v_z,
+                             Vector<S>& out) {
+  multiply_by_weighted_gram(X, curvature, v, v_z, out);
   // Without the lift, rounding errors of the right-hand side blow up where the Hessian vanishes.
   for (Index n = 0; n < v.size(); ++n) out[n] += lift_[n] * v[n] / factor_scale_;
 }
 
 template <class S>
 bool HessianSolver<S>::solve(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& rhs, S tolerance,
-                             Index max_iterations, Vector<S>& out) {
+                             Index max_iterations, Vector<S>& out, Vector<S>& out_z) {
   out.setZero();
+  out_z.setZero();
   residual_ = rhs;
   const S goal = tolerance * norm(rhs);
   precondition(residual_, preconditioned_);
@@ -157,12 +158,13 @@ bool HessianSolver<S>::solve(const Matrix<S>& X, const Vector<S>& curvature, con
   S rs = inner_product(residual_, preconditioned_);
   for (Index k = 0; k < max_iterations; ++k) {
     if (!(rs > S(0))) return true;
-    apply(X, curvature, direction_, image_);
+    apply(X, curvature, direction_, direction_z_, image_);
     ++iterations_;
     const S slope = inner_product(direction_, image_);
     if (!(slope > S(0))) return k > 0;
     const S a = rs / slope;
     add_multiple(a, direction_, out);
+    add_multiple(a, direction_z_, out_z);
     add_multiple(S(-a), image_, residual_);
     if (norm(residual_) <= goal) return true;
     precondition(residual_, preconditioned_);

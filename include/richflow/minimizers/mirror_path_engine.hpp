@@ -80,7 +80,8 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   /// z = 0 at the kernel end, or at the wanted scale if that is larger.
   void start_at_kernel_end(Scale<S> scale);
 
-  bool solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out);
+  /// `H out = rhs` and `out_z = X^T out`.
+  bool solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out, Vector<S>& out_z);
 
   /// `H step = X diag(curvature) wish + rhs` and `step_z = X^T step` where the curvatures differ by more than working
   /// precision and yet all count.
@@ -296,9 +297,10 @@ void MirrorPathEngine<S>::start_at_kernel_end(Scale<S> scale) {
 }
 
 template <class S>
-bool MirrorPathEngine<S>::solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out) {
+bool MirrorPathEngine<S>::solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out,
+                                        Vector<S>& out_z) {
   const Index before = hessian_.iterations();
-  const bool is_solved = hessian_.solve(X(), here_.curvature, rhs, tolerance, max_iterations, out);
+  const bool is_solved = hessian_.solve(X(), here_.curvature, rhs, tolerance, max_iterations, out, out_z);
   inner_iterations_ += hessian_.iterations() - before;
   return is_solved;
 }
@@ -323,8 +325,7 @@ bool MirrorPathEngine<S>::newton_step(S goal) {
   // Quadratic convergence needs a relative accuracy of the order of the residual, and no more than the goal.
   const S accuracy = max(min(S(0.1), residual_), S(0.3) * goal / residual_);
   if (!is_graded_) {
-    is_factor_good_ = solve_hessian(here_.r, accuracy, max_inner, step_);
-    multiply_transposed(X(), step_, step_z_);
+    is_factor_good_ = solve_hessian(here_.r, accuracy, max_inner, step_, step_z_);
     room_ = here_.point.max_step(*map_, step_z_);
     // A step that leaves the domain at once is the rounding of X^T step_ in a row much closer to its bound than
     // others.
@@ -519,9 +520,9 @@ void MirrorPathEngine<S>::take_aim(S accuracy) {
     multiply_entries(here_.curvature, aim_z_, scratch_);
     sum_with_multiple(aim_beta_, S(-1), scratch_, scratch_);
     subtract_product(X(), scratch_, rhs_);
-    is_factor_good_ = is_fresh_ ? solve_hessian(rhs_, accuracy, max_inner, tangent_)
-                                : solve_hessian(rhs_, std::min(accuracy, S(aimed)), max_inner / 2, tangent_);
-    multiply_transposed(X(), tangent_, tangent_z_);
+    is_factor_good_ = is_fresh_
+                          ? solve_hessian(rhs_, accuracy, max_inner, tangent_, tangent_z_)
+                          : solve_hessian(rhs_, std::min(accuracy, S(aimed)), max_inner / 2, tangent_, tangent_z_);
   }
 }
 
