@@ -42,6 +42,15 @@ template <class Scalar>
   return scale > Scalar(0) ? scale : Scalar(1);
 }
 
+/// `|X beta|`. No cost for a start at 0, which most have.
+template <class S>
+[[nodiscard]] S prediction_norm(const Matrix<S>& X, const Vector<S>& beta) {
+  if (largest_size(beta) == S(0)) return S(0);
+  Vector<S> prediction;
+  multiply(X, beta, prediction);
+  return norm(prediction);
+}
+
 /// Sets `z_i = x_i^T nu` to `gradient_i` where the two differ by more than the final tolerance of a minimizer and yet
 /// by no more than the rounding of the sum. Cost: O(d), and one product where something differs.
 template <class S>
@@ -117,9 +126,7 @@ Certificate<S> certify_any(const AnyMirrorMap<S>& mirror, const Dataset<S>& data
   mirror.mirror(z, dual_beta, curvature);
 
   Certificate<S> certificate;
-  Vector<S> start_prediction;
-  multiply(data.X(), start, start_prediction);
-  const S scale = residual_scale<S>(norm(data.y()), norm(start_prediction));
+  const S scale = residual_scale<S>(norm(data.y()), prediction_norm(data.X(), start));
   certificate.primal_residual = data.residual_norm(beta) / scale;
 
   // Below this size beta has lost digits to underflow and determines no gradient.

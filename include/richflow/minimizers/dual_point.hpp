@@ -47,7 +47,7 @@ S DualPoint<S>::evaluate(const AnyMirrorMap<S>& map, const Matrix<S>& X, const V
   for (Index i = 0; i < curvature.size(); ++i)
     if (curvature[i] < invisible) beta[i] = curvature[i] = S(0);
   r = y;
-  subtract_product(X, beta, r);
+  if (largest_size(beta) != S(0)) subtract_product(X, beta, r);
   const S size = norm(r) / residual_scale;
   return isfinite(size) ? size : std::numeric_limits<S>::infinity();
 }

@@ -11,6 +11,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/exponentials.hpp"
 
 namespace richflow {
 
@@ -79,6 +80,25 @@ struct HypentropyCoordinate {
     return beta < Scalar(0) ? -magnitude : magnitude;
   }
 
+  /// e^|gradient|, for the logarithms of many of them at once; |beta| where that is out of the range of Scalar.
+  [[nodiscard]] Scalar gradient_exponential(Scalar beta) const {
+    using std::abs;
+    const Scalar w = growth(beta);
+    return w >= Scalar(0) ? Scalar(1) + w : abs(beta);
+  }
+
+  /// The gradient from the logarithm of that. The logarithm of the rounded 1 + w is corrected for small w (Higham
+  /// 2002, 1.14.1).
+  [[nodiscard]] Scalar gradient(Scalar beta, Scalar logarithm) const {
+    if (beta == Scalar(0)) return beta;
+    const Scalar w = growth(beta);
+    const Scalar rounded = (Scalar(1) + w) - Scalar(1);
+    const Scalar small = rounded > Scalar(0) ? logarithm * (w / rounded) : w;
+    const Scalar in_range = w < Scalar(1) ? small : logarithm;
+    const Scalar magnitude = w >= Scalar(0) ? in_range : logarithm - log_c;
+    return beta < Scalar(0) ? -magnitude : magnitude;
+  }
+
   /// sqrt(4 c^2 + beta^2), the curvature d beta / d z at beta.
   [[nodiscard]] Scalar curvature(Scalar beta) const {
     using std::hypot;
@@ -90,6 +110,20 @@ struct HypentropyCoordinate {
     using std::abs;
     const Scalar a = abs(beta);
     return a == Scalar(0) ? a : a * gradient(a) - a * (a / (Scalar(2) * root_c * root_c + curvature(a)));
+  }
+
+ private:
+  /// The w of `arcsinh x = log(1 + w)`, `w = x + x^2 / (1 + sqrt(1 + x^2))` with x = |beta| / (2 c); -1 where that is
+  /// out of the range of Scalar.
+  [[nodiscard]] Scalar growth(Scalar beta) const {
+    using std::abs;
+    using std::isfinite;
+    using std::sqrt;
+    const Scalar ratio = (abs(beta) / root_c) / root_c;
+    if (!(root_c >= std::numeric_limits<Scalar>::min() && isfinite(ratio))) return Scalar(-1);
+    const Scalar x = ratio / Scalar(2);
+    const bool is_large = x > Scalar(1) / std::numeric_limits<Scalar>::epsilon();
+    return is_large ? ratio : x + x * (x / (Scalar(1) + sqrt(Scalar(1) + x * x)));
   }
 };
 
@@ -199,9 +233,6 @@ class Hypentropy {
   Hypentropy(Shape shape, ScaleType scale) : Hypentropy(std::make_shared<const Shape>(std::move(shape)), scale) {}
 
   Hypentropy(std::shared_ptr<const Shape> shape, ScaleType scale);
-
-  /// exp, but 0 where that is below the normal numbers, which processors handle many times slower.
-  static void to_normal_exp(VectorRef<S> exponents);
 
   static S sinh_on_unit(S z);
 
@@ -367,7 +398,17 @@ template <class S>
 void Hypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
   require_size("beta", beta.size(), dimension());
   require_size("out", out.size(), dimension());
-  for (Index i = 0; i < dimension(); ++i) out[i] = coordinate(i).gradient(beta[i]) - offset(i);
+  constexpr Index block = detail::packed_entries;
+  S logarithms[block];
+  for (Index begin = 0; begin < dimension(); begin += block) {
+    const Index count = std::min(block, dimension() - begin);
+    for (Index k = 0; k < count; ++k) logarithms[k] = coordinate(begin + k).gradient_exponential(beta[begin + k]);
+    detail::take_logarithms(logarithms, count);
+    for (Index k = 0; k < count; ++k) {
+      const Index i = begin + k;
+      out[i] = coordinate(i).gradient(beta[i], logarithms[k]) - offset(i);
+    }
+  }
 }
 
 template <class S>
@@ -383,8 +424,8 @@ void Hypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> 
     curvature[i] = shifted + log_c;
     beta[i] = log_c - shifted;
   }
-  to_normal_exp(curvature);
-  to_normal_exp(beta);
+  detail::exponentiate(curvature.data(), dimension());
+  detail::exponentiate(beta.data(), dimension());
   // From p = c e^z and m = c e^-z to p - m and p + m. Where |z| < 1 the difference would cancel, and c through its
   // logarithm lose digits, so the series serves.
   for (Index i = 0; i < dimension(); ++i) {
@@ -443,13 +484,6 @@ Hypentropy<S>::Hypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
   require(scaled->start.allFinite(), "log_alpha = ", scale.log(), " is too large: beta(0) overflows");
   shape_ = std::move(scaled);
   alpha_ = S(1);
-}
-
-template <class S>
-void Hypentropy<S>::to_normal_exp(VectorRef<S> exponents) {
-  constexpr S lowest = std::numeric_limits<S>::min_exponent * S(0.693147180559945309417L);
-  const auto exponent = exponents.array();
-  exponents = (exponent < lowest).select(S(0), exponent.max(lowest).exp());
 }
 
 template <class S>
