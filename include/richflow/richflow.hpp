@@ -67,6 +67,7 @@
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/exponentials.hpp"
+#include "richflow/linalg/gram_sum.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"

@@ -32,8 +32,8 @@ class ContinuedPath {
   /// Before jumps from the present point.
   virtual void prepare_jumps() = 0;
   /// Goes to where the path is predicted to be at a scale, if the residual there is at most `neighbourhood`; else
-  /// stays.
-  virtual bool try_jump(S log_scale, S neighbourhood) = 0;
+  /// stays. That residual; infinite for a prediction outside the domain.
+  virtual S try_jump(S log_scale, S neighbourhood) = 0;
   /// Makes the predictions from the present point better. False when they are as good as they get.
   virtual bool improve_predictions() = 0;
   /// Where the last `correct` found that the jump before it was too long: goes back to where it began, and returns its
@@ -58,12 +58,17 @@ class Continuation {
   static constexpr double neighbourhood = 0.5;
   static constexpr double corrected = 1e-2;
   static constexpr double reach = 6;
+  // After a jump that ended at a residual of e^s its part `shorter`, or, for large s, `excess / (excess + s)` is tried:
+  // the logarithm of the residual grows linearly far beyond the neighbourhood.
+  static constexpr double shorter = 0.6;
+  static constexpr double excess = 12;
 
   /// From the present point of `path` to the scale `target`, where the residual is to be `tolerance`.
   static Status follow(ContinuedPath<S>& path, S target, S tolerance);
 
  private:
   static bool jump_towards(ContinuedPath<S>& path, S target, S& last_jump);
+  static S next_part(S residual);
   static bool try_jumps(ContinuedPath<S>& path, S target, S& last_jump);
 };
 
@@ -112,14 +117,25 @@ bool Continuation<S>::try_jumps(ContinuedPath<S>& path, S target, S& last_jump) 
   path.prepare_jumps();
   S jump = abs(distance) <= S(reach) * last_jump ? distance : (distance > S(0) ? S(reach) : -S(reach)) * last_jump;
   constexpr int tries = 20;
-  for (int k = 0; k < tries; ++k, jump *= S(0.6)) {
+  for (int k = 0; k < tries; ++k) {
     const S end = jump == distance ? target : start + jump;
     if (end == start) return false;
-    if (!path.try_jump(end, S(neighbourhood))) continue;
-    last_jump = abs(jump);
-    return true;
+    const S there = path.try_jump(end, S(neighbourhood));
+    if (there <= S(neighbourhood)) {
+      last_jump = abs(jump);
+      return true;
+    }
+    jump *= next_part(there);
   }
   return false;
+}
+
+template <class S>
+S Continuation<S>::next_part(S residual) {
+  using std::isfinite;
+  using std::log;
+  if (!isfinite(residual)) return S(shorter);
+  return std::min(S(shorter), S(excess) / (S(excess) + std::max(S(0), log(residual))));
 }
 
 }  // namespace richflow::detail

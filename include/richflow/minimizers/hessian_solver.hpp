@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/gram_sum.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/scaling.hpp"
@@ -39,6 +41,9 @@ class HessianSolver {
   bool solve(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& rhs, S tolerance, Index max_iterations,
              Vector<S>& out, Vector<S>& out_z);
 
+  /// How many times smaller the residual of the last solve became.
+  [[nodiscard]] S reduction() const { return reduction_; }
+
   /// Conjugate-gradient iterations of all solves.
   [[nodiscard]] Index iterations() const { return iterations_; }
 
@@ -47,6 +52,16 @@ class HessianSolver {
   [[nodiscard]] bool is_lift_felt() const;
 
  private:
+  // Smaller pivots, relative to the diagonal, the rounding of the low precision might disturb.
+  static constexpr double visible_pivot = 1e-3;
+
+  using Low = LowPrecision<S>;
+
+  /// H_, with sums of the type Number.
+  template <class Number>
+  void form(const Matrix<S>& X, const Vector<S>& curvature, Matrix<Number>& columns, Matrix<Number>& gram);
+  void lift_and_factor(const Matrix<S>& X, const Vector<S>& beta);
+
   void precondition(const Vector<S>& v, Vector<S>& out) const;
   /// `out = H v` and `v_z = X^T v`.
   void apply(const Matrix<S>& X, const Vector<S>& curvature, const Vector<S>& v, Vector<S>& v_z, Vector<S>& out);
@@ -55,12 +70,14 @@ class HessianSolver {
   Vector<S> squared_norms_;  // of the columns of X
   Matrix<S> H_;
   Matrix<S> columns_;
+  Matrix<Low> low_H_, low_columns_;
   Cholesky<S> cholesky_;
   Vector<S> lift_, lift_size_;  // added to the diagonal of H, and in units of what
   S factor_scale_{1};           // cholesky_ factors H / factor_scale_
   Cholesky<S> kept_;
   Vector<S> kept_lift_;
   Index iterations_ = 0;
+  S reduction_{1};
   Vector<S> residual_, preconditioned_, direction_, direction_z_, image_;
 };
 
@@ -75,26 +92,48 @@ void HessianSolver<S>::reset(const Matrix<S>& X, bool is_graded) {
 
 template <class S>
 void HessianSolver<S>::factorize(const Matrix<S>& X, const Vector<S>& beta, const Vector<S>& curvature) {
+  if (!std::is_same_v<Low, S> && !is_graded_) {
+    form(X, curvature, low_columns_, low_H_);
+    lift_and_factor(X, beta);
+    S size(0);
+    S smallest = std::numeric_limits<S>::infinity();
+    for (Index n = 0; n < H_.rows(); ++n) {
+      size = std::max(size, H_(n, n));
+      smallest = std::min(smallest, cholesky_.pivot(n));
+    }
+    if (cholesky_.is_factored() && smallest > S(visible_pivot) * size) return;
+  }
+  form(X, curvature, columns_, H_);
+  lift_and_factor(X, beta);
+}
+
+template <class S>
+template <class Number>
+void HessianSolver<S>::form(const Matrix<S>& X, const Vector<S>& curvature, Matrix<Number>& columns,
+                            Matrix<Number>& gram) {
   using std::sqrt;
-  S visible(0);
-  if (!is_graded_) {
-    for (Index i = 0; i < curvature.size(); ++i) visible = std::max(visible, S(curvature[i] * squared_norms_[i]));
-    visible *= S(1e-3) * Eigen::NumTraits<S>::epsilon() / static_cast<S>(curvature.size());
-  }
+  constexpr bool is_low = !std::is_same_v<Number, S>;
+  S largest(0);
+  for (Index i = 0; i < curvature.size(); ++i) largest = std::max(largest, S(curvature[i] * squared_norms_[i]));
+  const S visible =
+      is_graded_ ? S(0) : largest * S(1e-3) * S(Eigen::NumTraits<Number>::epsilon()) / static_cast<S>(curvature.size());
+  // In the range of the low precision.
+  const S unit = is_low && largest > S(0) ? largest : S(1);
   constexpr Index block = 256;  // a buffer of N x d would be fresh, cold memory
-  columns_.resize(X.rows(), std::min(block, X.cols()));
-  H_.setZero();
-  Index filled = 0;
-  for (Index i = 0; i < curvature.size(); ++i) {
-    if (!(curvature[i] * squared_norms_[i] > visible)) continue;
-    const S root = sqrt(curvature[i]);
-    for (Index n = 0; n < X.rows(); ++n) columns_(n, filled) = root * X(n, i);
-    ++filled;
-    if (filled < columns_.cols()) continue;
-    add_lower_gram<S>(columns_, S(1), H_);
-    filled = 0;
+  columns.resize(X.rows(), std::min(block, X.cols()));
+  gram.setZero(X.rows(), X.rows());
+  GramSum<Number> sum(columns, Number(1), gram);
+  for (Index i = 0; i < curvature.size(); ++i)
+    if (curvature[i] * squared_norms_[i] > visible) sum.add(S(sqrt(curvature[i] / unit)), X.data() + i * X.rows());
+  sum.finish();
+  if constexpr (is_low) {
+    H_.setZero();
+    add_lower_triangle<S>(unit, gram, H_);
   }
-  add_lower_gram<S>(columns_.leftCols(filled), S(1), H_);
+}
+
+template <class S>
+void HessianSolver<S>::lift_and_factor(const Matrix<S>& X, const Vector<S>& beta) {
   S size(0);
   for (Index n = 0; n < H_.rows(); ++n) size = std::max(size, H_(n, n));
   // In rows of graded size each diagonal entry counts by itself, down to the rounding of its row of X beta.
@@ -152,7 +191,9 @@ bool HessianSolver<S>::solve(const Matrix<S>& X, const Vector<S>& curvature, con
   out.setZero();
   out_z.setZero();
   residual_ = rhs;
-  const S goal = tolerance * norm(rhs);
+  const S start = norm(rhs);
+  const S goal = tolerance * start;
+  reduction_ = S(1);
   precondition(residual_, preconditioned_);
   direction_ = preconditioned_;
   S rs = inner_product(residual_, preconditioned_);
@@ -166,7 +207,9 @@ bool HessianSolver<S>::solve(const Matrix<S>& X, const Vector<S>& curvature, con
     add_multiple(a, direction_, out);
     add_multiple(a, direction_z_, out_z);
     add_multiple(S(-a), image_, residual_);
-    if (norm(residual_) <= goal) return true;
+    const S left = norm(residual_);
+    reduction_ = start / left;
+    if (left <= goal) return true;
     precondition(residual_, preconditioned_);
     const S next = inner_product(residual_, preconditioned_);
     sum_with_multiple(preconditioned_, S(next / rs), direction_, direction_);

@@ -44,10 +44,12 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   [[nodiscard]] const Dataset<S>& dataset() const { return data_; }
 
  private:
-  // A conjugate-gradient iteration costs about 1/20 of a factorization, hence `max_inner`; a jump, which the next
-  // corrects, is worth a new factorization earlier. A Newton step that fits less than `graded_below` times between the
-  // bounds is rounding.
+  // A conjugate-gradient iteration costs 1/6 to 1/20 of a factorization, hence `max_inner`; a jump, which the next
+  // corrects, is worth a new factorization earlier. When more than `patience` iterations are expected, a new one that
+  // serves the next solves, too, is cheaper, but not near bounds, where the Hessian changes with each step. A Newton
+  // step that fits less than `graded_below` times between the bounds is rounding.
   static constexpr Index max_inner = 16;
+  static constexpr double patience = 5;
   static constexpr double graded_below = 1e-3;
   // An old factorization may aim a jump if it does so to this relative accuracy.
   static constexpr double aimed = 1e-7;
@@ -83,6 +85,10 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   /// `H out = rhs` and `out_z = X^T out`.
   bool solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out, Vector<S>& out_z);
 
+  /// Whether a new factorization is cheaper than the iterations that the old one is expected to need for a solve to
+  /// this accuracy.
+  [[nodiscard]] bool is_factor_old(S accuracy) const;
+
   /// `H step = X diag(curvature) wish + rhs` and `step_z = X^T step` where the curvatures differ by more than working
   /// precision and yet all count.
   void solve_graded(const Vector<S>& wish, const Vector<S>& rhs, S accuracy, Vector<S>& step, Vector<S>& step_z);
@@ -110,7 +116,7 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   void prepare_jumps() override { is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt(); }
 
   /// The factorization that served the last Newton steps may aim the jump too, if it does so accurately.
-  bool try_jump(S end, S neighbourhood) override;
+  S try_jump(S end, S neighbourhood) override;
 
   bool improve_predictions() override;
 
@@ -162,6 +168,7 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   Index newton_steps_ = 0;
   Index factorizations_ = 0;
   Index inner_iterations_ = 0;
+  S iterations_per_fold_{0};  // of the residual, of the last solve
 
   bool can_retreat_ = false;  // since the last jump no goal was reached
   Index retreats_ = 0;
@@ -274,8 +281,7 @@ void MirrorPathEngine<S>::orthonormalize_rows() {
 template <class S>
 void MirrorPathEngine<S>::find_kernel_end() {
   using std::log;
-  multiply(X(), here_.beta, rhs_);
-  start_norm_ = norm(rhs_);
+  start_norm_ = prediction_norm(X(), here_.beta);
   hessian_.solve_kept(y(), step_);
   multiply_transposed(X(), step_, step_z_);
   const S to_bound = map_->max_step(Vector<S>::Zero(step_z_.size()), step_z_);
@@ -299,10 +305,20 @@ void MirrorPathEngine<S>::start_at_kernel_end(Scale<S> scale) {
 template <class S>
 bool MirrorPathEngine<S>::solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out,
                                         Vector<S>& out_z) {
+  using std::log;
   const Index before = hessian_.iterations();
   const bool is_solved = hessian_.solve(X(), here_.curvature, rhs, tolerance, max_iterations, out, out_z);
-  inner_iterations_ += hessian_.iterations() - before;
+  const Index made = hessian_.iterations() - before;
+  inner_iterations_ += made;
+  iterations_per_fold_ = static_cast<S>(made) / std::max(S(log(hessian_.reduction())), S(1));
   return is_solved;
+}
+
+template <class S>
+bool MirrorPathEngine<S>::is_factor_old(S accuracy) const {
+  using std::log;
+  if (is_bounded_ || is_fresh_ || is_budget_spent()) return false;
+  return -log(accuracy) * iterations_per_fold_ > S(patience);
 }
 
 template <class S>
@@ -325,6 +341,7 @@ bool MirrorPathEngine<S>::newton_step(S goal) {
   // Quadratic convergence needs a relative accuracy of the order of the residual, and no more than the goal.
   const S accuracy = max(min(S(0.1), residual_), S(0.3) * goal / residual_);
   if (!is_graded_) {
+    if (is_factor_old(accuracy)) factorize();
     is_factor_good_ = solve_hessian(here_.r, accuracy, max_inner, step_, step_z_);
     room_ = here_.point.max_step(*map_, step_z_);
     // A step that leaves the domain at once is the rounding of X^T step_ in a row much closer to its bound than
@@ -396,10 +413,9 @@ Status MirrorPathEngine<S>::correct(S goal) {
 
 template <class S>
 Status MirrorPathEngine<S>::correct_in_data() {
-  Vector<S> start(data_.num_inputs()), start_prediction, misfit;
+  Vector<S> start(data_.num_inputs()), misfit;
   map_->mirror(Vector<S>::Zero(data_.num_inputs()), start, scratch_);
-  multiply(data_.X(), start, start_prediction);
-  const S scale = residual_scale<S>(norm(data_.y()), norm(start_prediction));
+  const S scale = residual_scale<S>(norm(data_.y()), prediction_norm(data_.X(), start));
   S best = std::numeric_limits<S>::infinity();
   int steps_without_gain = 0;
   is_graded_ = false;
@@ -432,19 +448,23 @@ Status MirrorPathEngine<S>::follow_to(Scale<S> scale) {
 }
 
 template <class S>
-bool MirrorPathEngine<S>::try_jump(S end, S neighbourhood) {
+S MirrorPathEngine<S>::try_jump(S end, S neighbourhood) {
   map_there_->set_scale(Scale<S>::from_log(end));
+  if (!is_jump_graded_ && is_factor_old(S(aimed))) {
+    factorize();
+    prepare_jumps();
+  }
   bool is_inside = aim();
   if (!is_fresh_ && !is_factor_good_) {
     factorize();
     prepare_jumps();
     is_inside = aim();
   }
-  if (!is_inside) return false;
+  if (!is_inside) return std::numeric_limits<S>::infinity();
   // A biased start has another |X beta(0)| at each scale.
   const S end_scale = residual_scale<S>(norm(y()), start_norm(end));
   const S trial = trial_.evaluate(*map_there_, X(), y(), residual_scale_) * (residual_scale_ / end_scale);
-  if (!(trial <= neighbourhood)) return false;
+  if (!(trial <= neighbourhood)) return trial;
   ++newton_steps_;
   departure_ = here_.point;
   departure_nu_ = nu_;
@@ -461,7 +481,7 @@ bool MirrorPathEngine<S>::try_jump(S end, S neighbourhood) {
     here_.point.set(*map_, scratch_);
     evaluate_here();
   }
-  return true;
+  return trial;
 }
 
 template <class S>

@@ -89,7 +89,7 @@ class SchattenPath final : private detail::ContinuedPath<S> {
   [[nodiscard]] bool is_budget_spent() const override { return iterations_ >= options_.max_iterations; }
   Status correct(S goal) override;
   void prepare_jumps() override;
-  bool try_jump(S log_mu, S neighbourhood) override;
+  S try_jump(S log_mu, S neighbourhood) override;
   /// A factorization serves one step only: they are as good as they get.
   bool improve_predictions() override { return false; }
   S retreat() override { return S(0); }
@@ -272,13 +272,13 @@ void SchattenPath<S>::prepare_jumps() {
 }
 
 template <class S>
-bool SchattenPath<S>::try_jump(S log_mu, S neighbourhood) {
+S SchattenPath<S>::try_jump(S log_mu, S neighbourhood) {
   trial_.log_mu = log_mu;
   detail::sum_with_multiple(here_.nu, S(log_mu - here_.log_mu), tangent_, trial_.nu);
   evaluate(trial_);
-  if (!(trial_.residual <= neighbourhood)) return false;
-  std::swap(here_, trial_);
-  return true;
+  const S there = trial_.residual;
+  if (there <= neighbourhood) std::swap(here_, trial_);
+  return there;
 }
 
 template <class S>
