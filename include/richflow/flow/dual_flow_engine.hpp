@@ -5,12 +5,14 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/gram_sum.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/order.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
@@ -67,7 +69,13 @@ class DualFlowEngine {
 
   /// Adds `X diag(weight_) X^T` to the lower triangle of `jacobian`, over the columns where
   /// `|weight_| > rate max(negligible, relative curvature_)`; over all where `negligible` is negative.
-  void add_weighted_gram(S negligible, S relative, MatrixRef<S> jacobian) const;
+  /// In single precision where `is_low`.
+  void add_weighted_gram(S negligible, S relative, bool is_low, MatrixRef<S> jacobian) const;
+
+  /// Adds `X diag(weight_ / unit) X^T` over these columns, collected in the buffers.
+  template <class Number>
+  void add_columns(S negligible, S relative, S unit, Matrix<Number>& columns, Matrix<Number>& negative_columns,
+                   MatrixRef<Number> gram) const;
 
   /// |X|_2^2 by a few power iterations from a fixed start, good to a small factor.
   [[nodiscard]] S estimate_squared_norm() const;
@@ -86,8 +94,10 @@ class DualFlowEngine {
   Vector<S> start_curvature_;         // d beta / d z at nu = 0
   mutable Matrix<S> start_jacobian_;  // lower triangle of S at nu = 0, once it was needed
   mutable bool has_start_jacobian_ = false;
-  mutable Vector<S> weight_;                      // scratch, d
+  mutable Vector<S> weight_;  // scratch, d
+  using Low = LowPrecision<S>;
   mutable Matrix<S> columns_, negative_columns_;  // scratch, N x block
+  mutable Matrix<Low> low_columns_, low_negative_columns_, low_jacobian_;
 };
 
 template <class S>
@@ -102,7 +112,10 @@ DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Da
       start_curvature_(dataset.num_inputs()),
       weight_(dataset.num_inputs()),
       columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
-      negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())) {
+      negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
+      low_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
+      low_negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
+      low_jacobian_(dataset.num_samples(), dataset.num_samples()) {
   require<DimensionError>(map_->dimension() == dataset.num_inputs(), "the mirror map has ", map_->dimension(),
                           " coordinates but X has ", dataset.num_inputs(), " columns");
   rotate_graded_columns();
@@ -175,6 +188,9 @@ void DualFlowEngine<S>::negative_jacobian(ConstVectorRef<S> nu, S relative, S ab
   const S rate = map_->dual_rate();
   const S rounding = rotated_ ? S(0) : std::numeric_limits<S>::epsilon() / S(4);
   const S negligible = std::max(absolute / (rate * squared_norm_), rounding * largest_size(curvature_));
+  // Where the rounding of single precision is within what is allowed.
+  const S size = rate * squared_norm_ * largest_size(curvature_);
+  const bool is_low = !std::is_same_v<Low, S> && S(16) * S(std::numeric_limits<Low>::epsilon()) * size <= absolute;
   Index from_zero = 0;
   Index from_start = 0;
   for (Index i = 0; i < curvature_.size(); ++i) {
@@ -189,15 +205,15 @@ void DualFlowEngine<S>::negative_jacobian(ConstVectorRef<S> nu, S relative, S ab
     if (!has_start_jacobian_) {
       has_start_jacobian_ = true;
       multiple(rate, start_curvature_, weight_);
-      add_weighted_gram(S(-1), S(0), start_jacobian_);
+      add_weighted_gram(S(-1), S(0), false, start_jacobian_);
     }
     for (Index j = 0; j < dimension(); ++j) std::copy_n(&start_jacobian_(j, j), dimension() - j, &jacobian(j, j));
     for (Index i = 0; i < weight_.size(); ++i) weight_[i] = rate * (curvature_[i] - start_curvature_[i]);
-    add_weighted_gram(negligible, relative, jacobian);
+    add_weighted_gram(negligible, relative, is_low, jacobian);
   } else {
     for (Index j = 0; j < dimension(); ++j) std::fill_n(&jacobian(j, j), dimension() - j, S(0));
     multiple(rate, curvature_, weight_);
-    add_weighted_gram(negligible, S(0), jacobian);
+    add_weighted_gram(negligible, S(0), is_low, jacobian);
   }
 }
 
@@ -269,30 +285,37 @@ void DualFlowEngine<S>::add_prediction() const {
 }
 
 template <class S>
-void DualFlowEngine<S>::add_weighted_gram(S negligible, S relative, MatrixRef<S> jacobian) const {
+void DualFlowEngine<S>::add_weighted_gram(S negligible, S relative, bool is_low, MatrixRef<S> jacobian) const {
+  if (!is_low) {
+    add_columns<S>(negligible, relative, S(1), columns_, negative_columns_, jacobian);
+    return;
+  }
+  // In the range of the low precision.
+  const S unit = largest_size(weight_) * squared_norm_;
+  if (!(unit > S(0))) return;
+  low_jacobian_.setZero();
+  add_columns<Low>(negligible, relative, unit, low_columns_, low_negative_columns_, low_jacobian_);
+  add_lower_triangle<S>(unit, low_jacobian_, jacobian);
+}
+
+template <class S>
+template <class Number>
+void DualFlowEngine<S>::add_columns(S negligible, S relative, S unit, Matrix<Number>& columns,
+                                    Matrix<Number>& negative_columns, MatrixRef<Number> gram) const {
   using std::abs;
   using std::sqrt;
   const Matrix<S>& X = this->X();
   const S rate = map_->dual_rate();
-  // The columns of positive weights, and of negative ones.
-  struct Block {
-    Matrix<S>& columns;
-    S sign;
-    Index count = 0;
-  };
-  Block blocks[] = {{columns_, S(1)}, {negative_columns_, S(-1)}};
+  GramSum<Number> positive(columns, Number(1), gram);
+  GramSum<Number> negative(negative_columns, Number(-1), gram);
   for (Index j = 0; j < dataset_->num_inputs(); ++j) {
     const S size = abs(weight_[j]);
     if (!(negligible < S(0)) && !(size > rate * std::max(negligible, S(relative * curvature_[j])))) continue;
-    Block& block = blocks[weight_[j] < S(0) ? 1 : 0];
-    const S root = sqrt(size);
-    for (Index n = 0; n < X.rows(); ++n) block.columns(n, block.count) = root * X(n, j);
-    ++block.count;
-    if (block.count < block.columns.cols()) continue;
-    add_lower_gram<S>(block.columns, block.sign, jacobian);
-    block.count = 0;
+    GramSum<Number>& sum = weight_[j] < S(0) ? negative : positive;
+    sum.add(S(sqrt(size / unit)), X.data() + j * X.rows());
   }
-  for (const Block& block : blocks) add_lower_gram<S>(block.columns.leftCols(block.count), block.sign, jacobian);
+  positive.finish();
+  negative.finish();
 }
 
 template <class S>
