@@ -419,27 +419,30 @@ void Hypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> 
   const Shape& shape = *shape_;
   const S base = S(2) * scale_.log();
   for (Index i = 0; i < dimension(); ++i) {
+    using std::abs;
     const S shifted = is_biased() ? z[i] + shape.offset[i] : z[i];
     const S log_c = is_uniform() ? base : shape.log_c[i] + base;
-    curvature[i] = shifted + log_c;
-    beta[i] = log_c - shifted;
+    curvature[i] = abs(shifted) + log_c;
   }
   detail::exponentiate(curvature.data(), dimension());
-  detail::exponentiate(beta.data(), dimension());
-  // From p = c e^z and m = c e^-z to p - m and p + m. Where |z| < 1 the difference would cancel, and c through its
-  // logarithm lose digits, so the series serves.
+  // From p = c e^|z| and m = c e^-|z| = c^2 / p to p - m and p + m. Where |z| < 1 the difference would cancel, and c
+  // through its logarithm lose digits, so the series serves.
   for (Index i = 0; i < dimension(); ++i) {
     using std::abs;
     using std::sqrt;
-    const S p = curvature[i];
-    const S m = beta[i];
     const S shifted = is_biased() ? z[i] + shape.offset[i] : z[i];
     const S r = is_uniform() ? alpha_ : alpha_ * shape.root_c[i];
+    const S p = curvature[i];
+    const S c_over_p = r / std::max(p, std::numeric_limits<S>::min()) * r;
+    // Where it is invisible in the sum it might be subnormal.
+    const S m = c_over_p < std::numeric_limits<S>::epsilon() ? S(0) : c_over_p * r * r;
     const S sinh_z = sinh_on_unit(shifted);
     const S small_beta = S(2) * (sinh_z * r) * r;
     const S small_curvature = S(2) * (sqrt(S(1) + sinh_z * sinh_z) * r) * r;
+    const S size = p - m;
+    const S large_beta = shifted < S(0) ? -size : size;
     curvature[i] = abs(shifted) < S(1) ? small_curvature : p + m;
-    beta[i] = abs(shifted) < S(1) ? small_beta : p - m;
+    beta[i] = abs(shifted) < S(1) ? small_beta : large_beta;
   }
 }
 
