@@ -88,6 +88,26 @@ void print_matrix_minimizers() {
   }
 }
 
+template <class S>
+void print_l1_paths() {
+  RandomStream random(7);
+  Matrix<S> X(6, 15);
+  Vector<S> y(6);
+  for (Index n = 0; n < X.rows(); ++n) {
+    for (Index i = 0; i < X.cols(); ++i) X(n, i) = static_cast<S>(random.normal());
+    y[n] = static_cast<S>(random.normal());
+  }
+  const Dataset<S> data(X, y);
+  const auto start = Start<S>::uniform(Scale<S>::from_log(S(-1)));
+  const auto saddles = saddle_path(DiagonalNet<S>(3, 15), data, start);
+  std::printf("%s\n", saddles.message.c_str());
+  print("saddles", saddles.beta);
+  print("two layers", saddle_path(TwoLayerDiagonalNet<S>(15), data, start).nu);
+  const auto lasso = lasso_path(data);
+  std::printf("%s\n", lasso.message.c_str());
+  print("lasso", lasso.at(S(0.3)));
+}
+
 void print_sweep() {
   const Sweep sweep{.name = "bits", .grid = Grid({seed_axis(2), Axis{"x", {0.1, 1.0 / 3.0}}}), .outputs = {"y"}};
   const SweepResult result = run_sweep(sweep, [](const Cell& cell) {
@@ -104,5 +124,7 @@ int main() {
   print_all<float>();
   print_matrix_minimizers<double>();
   print_matrix_minimizers<float>();
+  print_l1_paths<double>();
+  print_l1_paths<float>();
   print_sweep();
 }

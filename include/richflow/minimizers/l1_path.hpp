@@ -1,0 +1,470 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/result.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/text.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/linalg/stable_norm.hpp"
+#include "richflow/linalg/updatable_qr.hpp"
+#include "richflow/minimizers/interpolation_tolerance.hpp"
+#include "richflow/minimizers/l1_certificate.hpp"
+
+/// @file
+/// What the saddle-to-saddle path of diagonal nets and the lasso path have in common: one dual equation, two rules for
+/// the set of coordinates that are in play.
+
+namespace richflow {
+
+/// Where a path changes its direction: a jump from saddle to saddle, or a knot of the lasso.
+template <class S>
+struct BasicPathPoint {
+  S time = S(0);                    ///< When, in the units of the path.
+  std::vector<Index> entered = {};  ///< Coordinates that come into play here, increasing.
+  std::vector<Index> left = {};     ///< Coordinates that go out of play here, increasing.
+  std::vector<Index> support = {};  ///< Nonzero coordinates of beta, increasing.
+  Vector<S> values = {};            ///< beta on the support.
+  Vector<S> nu = {};                ///< Multipliers, N: the dual is `s = X^T nu`.
+  S loss = S(0);                    ///< `|X beta - y|^2`.
+  bool is_tie = false;              ///< Whether several coordinates reached their thresholds together.
+  /// Whether beta is proved to be the only one: false where the columns in play are dependent (equal ones, say), so
+  /// that X beta and s are unique and beta may not be.
+  bool is_unique = true;
+
+  /// beta, with d entries.
+  [[nodiscard]] Vector<S> beta(Index d) const {
+    Vector<S> out = Vector<S>::Zero(d);
+    for (std::size_t k = 0; k < support.size(); ++k) out[support[k]] = values[static_cast<Index>(k)];
+    return out;
+  }
+};
+
+/// The end of a path, with its proof.
+template <class S>
+struct BasicPathEnd {
+  Vector<S> beta = {};                     ///< Where the path ends, d entries.
+  Vector<S> nu = {};                       ///< Multipliers there, N.
+  Vector<S> upper = {};                    ///< Thresholds of the dual, d: `s_i <= upper_i`, ...
+  Vector<S> lower = {};                    ///< ... and `s_i >= -lower_i`.
+  BasicL1Certificate<S> certificate = {};  ///< Distance from the minimum of `sum upper beta^+ + lower beta^-`.
+  bool fits = false;                       ///< Whether `X beta = y`; otherwise beta is a least-squares point.
+  bool is_unique = true;                   ///< Whether every beta on the way is proved to be the only one.
+  Index ties = 0;                          ///< How many of the points are ties.
+  /// tolerance_reached; stalled where rounding keeps the path from going on or its end from its proof; max_steps.
+  Status status = Status::stalled;
+  std::string message = {};  ///< How it ended, with these numbers.
+
+  /// Whether the path was followed to its end and the end is proved.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+};
+
+namespace detail {
+
+/// Which coordinates at their thresholds are in play.
+enum class L1PathRule {
+  saddles,  ///< beta is the least-squares point of their signs: beta stays while s moves
+  lasso,    ///< beta moves with s, and a coordinate leaves when it comes to 0
+};
+
+/// Follows `s' = rate X^T (y - X b)` for the least-squares point b of the coordinates in play, from threshold to
+/// threshold. Under the rule of the lasso s is the dual over lambda, and time is `1 / (rate lambda)`.
+template <class S>
+class L1Path {
+ public:
+  /// `upper`, `lower`: positive thresholds, d each. `data` must outlive it.
+  L1Path(const Dataset<S>& data, Vector<S> upper, Vector<S> lower, S rate, L1PathRule rule);
+
+  /// All of it.
+  [[nodiscard]] std::vector<BasicPathPoint<S>> follow(BasicPathEnd<S>& end);
+
+ private:
+  [[nodiscard]] const S* column(Index i) const { return data_.X().data() + i * data_.num_samples(); }
+  [[nodiscard]] S size(Index i) const { return sizes_[i]; }
+  [[nodiscard]] static std::size_t at(Index k) { return static_cast<std::size_t>(k); }
+  [[nodiscard]] S threshold(Index i, S direction) const { return direction > S(0) ? upper_[i] : lower_[i]; }
+  [[nodiscard]] S slope(Index i) const { return inner_product(column(i), residual_.data(), residual_.size()); }
+
+  /// What rounding makes of `|x_i^T residual| / |x_i|`.
+  [[nodiscard]] S rounding() const;
+
+  /// The least-squares point of the columns in play, and its residual.
+  void fit();
+  /// What must have the signs of the duals: that point, or the direction of the lasso.
+  [[nodiscard]] Vector<S> target() const;
+  /// Adds to `values` what the duals lack: rounding in nu.
+  void polish_multipliers();
+
+  /// The largest step before something happens; infinity where nothing does. Sets `next_` to what enters.
+  [[nodiscard]] S next_step();
+  /// Which coordinate of the lasso comes to 0 before time_ + step, and when.
+  [[nodiscard]] S next_zero(S step) const;
+  void advance(S step);
+  /// Lets go of the coordinates in play that the lasso has brought to 0.
+  void drop_zeros();
+  /// Chooses what is in play among the coordinates at their thresholds (Lawson and Hanson's active sets). False where
+  /// it does not come to an end.
+  bool choose();
+  bool move_towards(Vector<S> aim, Index newest);
+  void take_away(Index k);
+  [[nodiscard]] bool has_independent_columns();
+  [[nodiscard]] BasicPathPoint<S> point(const std::vector<Index>& before) const;
+  void finish(BasicPathEnd<S>& end);
+
+  const Dataset<S>& data_;
+  Vector<S> upper_, lower_, sizes_;
+  S rate_;
+  L1PathRule rule_;
+  S norm_y_ = S(0);
+
+  UpdatableQr<S> qr_;
+  std::vector<Index> active_;                 // the columns of qr_
+  Vector<S> values_;                          // on them: what has signs; see target()
+  std::vector<bool> is_free_;                 // on them: no sign is asked for (lasso, beta_i is not 0)
+  Vector<S> fitted_;                          // on them: the least-squares point
+  std::vector<signed char> side_;             // d: the sign of s where it is at its threshold, else 0
+  std::vector<bool> is_active_, is_blocked_;  // d
+  Vector<S> dual_, slopes_, residual_, nu_;
+  std::vector<Index> next_;
+  S time_ = S(0);
+  S terms_ = S(0);  // what the sizes of the terms of the residual add up to
+};
+
+template <class S>
+L1Path<S>::L1Path(const Dataset<S>& data, Vector<S> upper, Vector<S> lower, S rate, L1PathRule rule)
+    : data_(data), upper_(std::move(upper)), lower_(std::move(lower)), rate_(rate), rule_(rule) {
+  const Index d = data.num_inputs();
+  sizes_.resize(d);
+  for (Index i = 0; i < d; ++i) sizes_[i] = stable_norm<S>(data.X().col(i));
+  norm_y_ = stable_norm(data.y());
+  qr_.reset(data.num_samples());
+  side_.assign(at(d), 0);
+  is_active_.assign(at(d), false);
+  is_blocked_.assign(at(d), false);
+  dual_.setZero(d);
+  nu_.setZero(data.num_samples());
+  fit();
+}
+
+template <class S>
+std::vector<BasicPathPoint<S>> L1Path<S>::follow(BasicPathEnd<S>& end) {
+  using std::isfinite;
+  std::vector<BasicPathPoint<S>> points;
+  const Index most = 200 * (std::min(data_.num_samples(), data_.num_inputs()) + 5);
+  end.status = Status::max_steps;
+  S loss = inner_product(residual_, residual_);
+  while (static_cast<Index>(points.size()) < most) {
+    const S step = next_step();
+    if (!isfinite(step)) {
+      end.status = Status::tolerance_reached;
+      break;
+    }
+    const std::vector<Index> before = active_;
+    advance(step);
+    const bool is_tie = next_.size() > 1;
+    if (rule_ == L1PathRule::lasso) drop_zeros();
+    const bool is_chosen = choose();
+    BasicPathPoint<S> next = point(before);
+    next.is_tie = is_tie;
+    next.is_unique = has_independent_columns();
+    const bool is_progress = !next.entered.empty() || !next.left.empty();
+    if (!is_chosen || !is_progress || (rule_ == L1PathRule::saddles && !(next.loss < loss))) {
+      end.status = Status::stalled;
+      break;
+    }
+    loss = next.loss;
+    end.ties += is_tie ? 1 : 0;
+    end.is_unique = end.is_unique && next.is_unique;
+    points.push_back(std::move(next));
+  }
+  finish(end);
+  end.message = concat(rule_ == L1PathRule::saddles ? "the saddle path ended after " : "the lasso path ended after ",
+                       points.size(), rule_ == L1PathRule::saddles ? " jumps (" : " knots (", end.status,
+                       end.fits ? ") at relative residual " : ") at a least-squares point of relative residual ",
+                       end.certificate.primal_residual, " and relative duality gap ", end.certificate.duality_gap,
+                       end.ties > 0 ? concat("; ties: ", end.ties) : std::string(),
+                       end.is_unique ? "" : "; columns in play are dependent, and beta may be one of several");
+  return points;
+}
+
+template <class S>
+S L1Path<S>::rounding() const {
+  return S(4 * (static_cast<Index>(active_.size()) + 8)) * std::numeric_limits<S>::epsilon() * terms_;
+}
+
+template <class S>
+void L1Path<S>::fit() {
+  using std::abs;
+  Vector<S> correction;
+  qr_.solve(data_.y(), fitted_);
+  for (int pass = 0; pass < 2; ++pass) {
+    residual_ = data_.y();
+    terms_ = norm_y_;
+    for (std::size_t k = 0; k < active_.size(); ++k) {
+      const S value = fitted_[static_cast<Index>(k)];
+      add_multiple(S(-value), column(active_[k]), residual_.data(), residual_.size());
+      terms_ += abs(value) * size(active_[k]);
+    }
+    if (pass > 0 || active_.empty()) break;
+    qr_.solve(residual_, correction);
+    fitted_ += correction;
+  }
+}
+
+template <class S>
+Vector<S> L1Path<S>::target() const {
+  if (rule_ == L1PathRule::saddles) return fitted_;
+  Vector<S> direction(fitted_.size());
+  for (Index k = 0; k < direction.size(); ++k) {
+    const Index i = active_[at(k)];
+    direction[k] = side_[at(i)] > 0 ? upper_[i] : -lower_[i];
+  }
+  qr_.solve_gram(direction);
+  return direction;
+}
+
+template <class S>
+S L1Path<S>::next_step() {
+  using std::abs;
+  multiply_transposed(data_.X(), residual_, slopes_);
+  const S floor = rounding();
+  S step = std::numeric_limits<S>::infinity();
+  for (Index i = 0; i < slopes_.size(); ++i) {
+    S& u = slopes_[i];
+    if (is_active_[at(i)] || !(abs(u) > floor * size(i))) {
+      u = S(0);
+      continue;
+    }
+    // What is at its threshold and not in play moves inwards.
+    side_[at(i)] = 0;
+    u *= rate_;
+    const S way = u > S(0) ? upper_[i] - dual_[i] : -lower_[i] - dual_[i];
+    step = std::min(step, std::max(S(way / u), S(0)));
+  }
+  return rule_ == L1PathRule::lasso ? next_zero(step) : step;
+}
+
+template <class S>
+S L1Path<S>::next_zero(S step) const {
+  for (Index k = 0; k < fitted_.size(); ++k) {
+    const S side(side_[at(active_[at(k)])]);
+    // beta = fitted - values lambda
+    if (side * fitted_[k] < S(0)) step = std::min(step, std::max(S(values_[k] / (rate_ * fitted_[k]) - time_), S(0)));
+  }
+  return step;
+}
+
+template <class S>
+void L1Path<S>::advance(S step) {
+  time_ += step;
+  add_multiple(S(step * rate_), residual_, nu_);
+  next_.clear();
+  for (Index i = 0; i < slopes_.size(); ++i) {
+    if (slopes_[i] == S(0)) continue;
+    dual_[i] += step * slopes_[i];
+    const S bound = threshold(i, slopes_[i]);
+    const S reached = slopes_[i] > S(0) ? dual_[i] : -dual_[i];
+    if (!(reached >= bound * (S(1) - interpolation_tolerance<S>))) continue;
+    side_[at(i)] = slopes_[i] > S(0) ? 1 : -1;
+    dual_[i] = slopes_[i] > S(0) ? bound : -bound;
+    next_.push_back(i);
+  }
+}
+
+template <class S>
+void L1Path<S>::drop_zeros() {
+  using std::abs;
+  const S lambda = S(1) / (rate_ * time_);
+  const S floor = rounding();
+  for (Index k = fitted_.size() - 1; k >= 0; --k) {
+    const Index i = active_[at(k)];
+    const S beta = fitted_[k] - lambda * values_[k];
+    const S terms = abs(fitted_[k]) + lambda * abs(values_[k]);
+    const bool is_zero = S(side_[at(i)]) * beta * size(i) <=
+                         std::max(floor, S(S(8) * std::numeric_limits<S>::epsilon() * terms * size(i)));
+    is_free_[at(k)] = !is_zero;
+    if (is_zero) take_away(k);
+  }
+  fit();
+  values_ = target();
+}
+
+template <class S>
+bool L1Path<S>::choose() {
+  const Index most = 10 * (static_cast<Index>(active_.size() + next_.size()) + 10);
+  if (!move_towards(target(), -1)) return false;
+  for (Index round = 0; round < most; ++round) {
+    Index best = -1;
+    S steepest = rounding();
+    for (std::size_t j = 0; j < side_.size(); ++j) {
+      if (side_[j] == 0 || is_active_[j] || is_blocked_[j]) continue;
+      const auto i = static_cast<Index>(j);
+      const S outwards = S(side_[j]) * slope(i) / size(i);
+      if (!(outwards > steepest)) continue;
+      steepest = outwards;
+      best = i;
+    }
+    if (best < 0) {
+      std::fill(is_blocked_.begin(), is_blocked_.end(), false);
+      return true;
+    }
+    if (!qr_.append(column(best))) {
+      is_blocked_[at(best)] = true;
+      continue;
+    }
+    active_.push_back(best);
+    is_active_[at(best)] = true;
+    is_free_.push_back(false);
+    const Index count = values_.size();
+    values_.conservativeResize(count + 1);
+    values_[count] = S(0);
+    fit();
+    if (!move_towards(target(), best)) return false;
+  }
+  return false;
+}
+
+template <class S>
+bool L1Path<S>::move_towards(Vector<S> aim, Index newest) {
+  using std::abs;
+  const S epsilon = std::numeric_limits<S>::epsilon();
+  for (std::size_t round = 0; round <= side_.size(); ++round) {
+    S terms(0);
+    for (Index k = 0; k < aim.size(); ++k) terms += abs(aim[k]) * size(active_[at(k)]);
+    const S floor = rule_ == L1PathRule::saddles ? rounding() : S(4 * (aim.size() + 8)) * epsilon * terms;
+    S part(1);
+    Index first = -1;
+    for (Index k = 0; k < aim.size(); ++k) {
+      const Index i = active_[at(k)];
+      const S side(side_[at(i)]);
+      if (is_free_[at(k)] || side * aim[k] * size(i) > floor) continue;
+      const S way = values_[k] - aim[k];
+      const S allowed = side * way > S(0) ? std::clamp(S(values_[k] / way), S(0), S(1)) : S(1);
+      if (first < 0 || allowed < part) {
+        part = allowed;
+        first = k;
+      }
+    }
+    if (first < 0) {
+      values_ = std::move(aim);
+      return true;
+    }
+    for (Index k = 0; k < aim.size(); ++k) values_[k] += part * (aim[k] - values_[k]);
+    // A column that can only enter with the wrong sign would come again.
+    const Index gone = active_[at(first)];
+    if (gone == newest && !(part > S(0))) is_blocked_[at(gone)] = true;
+    take_away(first);
+    fit();
+    aim = target();
+  }
+  return false;
+}
+
+template <class S>
+void L1Path<S>::take_away(Index k) {
+  qr_.remove(k);
+  is_active_[at(active_[at(k)])] = false;
+  active_.erase(active_.begin() + k);
+  is_free_.erase(is_free_.begin() + k);
+  for (Index j = k + 1; j < values_.size(); ++j) values_[j - 1] = values_[j];
+  values_.conservativeResize(values_.size() - 1);
+}
+
+template <class S>
+bool L1Path<S>::has_independent_columns() {
+  const S floor = rounding();
+  Index tried = 0;
+  bool is_independent = true;
+  for (std::size_t j = 0; j < side_.size() && is_independent; ++j) {
+    if (side_[j] == 0 || is_active_[j]) continue;
+    using std::abs;
+    const auto i = static_cast<Index>(j);
+    if (abs(slope(i)) > floor * size(i)) continue;
+    is_independent = qr_.append(column(i));
+    tried += is_independent ? 1 : 0;
+  }
+  for (; tried > 0; --tried) qr_.remove(qr_.cols() - 1);
+  return is_independent;
+}
+
+template <class S>
+BasicPathPoint<S> L1Path<S>::point(const std::vector<Index>& before) const {
+  BasicPathPoint<S> out;
+  out.time = time_;
+  out.nu = nu_;
+  const auto holds = [](const std::vector<Index>& list, Index i) {
+    return std::find(list.begin(), list.end(), i) != list.end();
+  };
+  for (const Index i : active_)
+    if (!holds(before, i)) out.entered.push_back(i);
+  for (const Index i : before)
+    if (!holds(active_, i)) out.left.push_back(i);
+  std::vector<std::pair<Index, S>> nonzero;
+  const S lambda = rule_ == L1PathRule::lasso ? S(1) / (rate_ * time_) : S(0);
+  Vector<S> rest = residual_;
+  for (std::size_t k = 0; k < active_.size(); ++k) {
+    const Index i = active_[k];
+    const auto j = static_cast<Index>(k);
+    if (rule_ == L1PathRule::saddles) {
+      nonzero.emplace_back(i, fitted_[j]);
+      continue;
+    }
+    add_multiple(S(lambda * values_[j]), column(i), rest.data(), rest.size());
+    if (holds(before, i)) nonzero.emplace_back(i, fitted_[j] - lambda * values_[j]);
+  }
+  std::sort(out.entered.begin(), out.entered.end());
+  std::sort(out.left.begin(), out.left.end());
+  std::sort(nonzero.begin(), nonzero.end());
+  out.values.resize(static_cast<Index>(nonzero.size()));
+  for (std::size_t k = 0; k < nonzero.size(); ++k) {
+    out.support.push_back(nonzero[k].first);
+    out.values[static_cast<Index>(k)] = nonzero[k].second;
+  }
+  out.loss = inner_product(rest, rest);
+  return out;
+}
+
+template <class S>
+void L1Path<S>::polish_multipliers() {
+  Vector<S> lack(fitted_.size()), correction;
+  for (Index k = 0; k < lack.size(); ++k) {
+    const Index i = active_[at(k)];
+    const S bound = side_[at(i)] > 0 ? upper_[i] : -lower_[i];
+    lack[k] = bound - inner_product(column(i), nu_.data(), nu_.size());
+  }
+  qr_.solve_transposed(lack, correction);
+  nu_ += correction;
+}
+
+template <class S>
+void L1Path<S>::finish(BasicPathEnd<S>& end) {
+  polish_multipliers();
+  end.beta.setZero(data_.num_inputs());
+  for (std::size_t k = 0; k < active_.size(); ++k) end.beta[active_[k]] = fitted_[static_cast<Index>(k)];
+  end.nu = nu_;
+  end.certificate = certify_l1(data_, end.beta, end.nu, upper_, lower_);
+  end.upper = std::move(upper_);
+  end.lower = std::move(lower_);
+  constexpr S tolerance = interpolation_tolerance<S>;
+  end.fits = end.certificate.primal_residual <= tolerance;
+  using std::abs;
+  const bool is_proved = end.certificate.least_squares_residual <= tolerance &&
+                         end.certificate.dual_excess <= tolerance && abs(end.certificate.duality_gap) <= tolerance;
+  if (end.status == Status::tolerance_reached && !is_proved) end.status = Status::stalled;
+}
+
+}  // namespace detail
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_L1_PATH(prefix, S) prefix template class detail::L1Path<S>;
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_L1_PATH)
