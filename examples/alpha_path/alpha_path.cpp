@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include "csv.hpp"
@@ -21,6 +22,8 @@
 #include "richflow/minimizers/certificate.hpp"
 #include "richflow/minimizers/min_norm.hpp"
 #include "richflow/minimizers/mirror_path.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/start.hpp"
 #include "richflow/regularizers/depth_hypentropy.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
 #include "richflow/regularizers/norms.hpp"
@@ -266,6 +269,24 @@ void add_algorithm(const AlphaPathProblem& problem, const AlphaPathOptions& opti
   path.claims.push_back(claim_at_most("alpha_path", text, difference, 1e-8));
 }
 
+/// The path from saddle to saddle; its end is the rich end where that is unique.
+void add_saddles(const AlphaPathProblem& problem, AlphaPath& path) {
+  const Scale<> any = Scale<>::from_log(-1.0);
+  const Start<> start = problem.shape ? Start<>::shaped(any, *problem.shape) : Start<>::uniform(any);
+  path.saddles = saddle_path(DiagonalNet<double>(path.depth, problem.train.num_inputs()), problem.train, start);
+  const std::string text = "at depth " + std::to_string(path.depth) + " the path from saddle to saddle ends ";
+  Claim proved = claim_at_most("alpha_path", text + "at the least norm: relative duality gap",
+                               std::abs(path.saddles->certificate.duality_gap), 1e-11);
+  proved.holds = proved.holds && path.saddles->ok() && path.saddles->fits;
+  if (!path.saddles->ok()) proved.claim += " (" + path.saddles->message + ")";
+  path.claims.push_back(proved);
+  if (path.has_unique_rich_end)
+    path.claims.push_back(claim_at_most("alpha_path", text + "at the rich end: relative distance",
+                                        (path.saddles->beta - path.rich_end).norm() /
+                                            std::max(path.rich_end.norm(), std::numeric_limits<double>::min()),
+                                        1e-8));
+}
+
 }  // namespace
 
 AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<int, int> classes, Index per_class,
@@ -332,6 +353,7 @@ AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& op
   path.rich_accuracy = accuracy(problem, path.rich_end);
   check(options, path);
   if (options.algorithm) add_algorithm(problem, options, path);
+  if (options.saddles) add_saddles(problem, path);
   return path;
 }
 
@@ -363,6 +385,16 @@ void write_algorithm(const AlphaPath& path, const std::filesystem::path& folder)
       table.row({row.scale.log(), i, cell(row.beta, i), cell(row.predicted, i), cell(row.effective_log_scale, i),
                  cell(row.log_offset_ratio, i)});
   table.write(folder / "algorithm.csv");
+}
+
+void write_saddles(const SaddlePath& saddles, const std::filesystem::path& folder) {
+  CsvWriter table({"jump", "time", "i", "beta", "loss"});
+  for (std::size_t k = 0; k < saddles.jumps.size(); ++k) {
+    const auto& jump = saddles.jumps[k];
+    for (std::size_t j = 0; j < jump.support.size(); ++j)
+      table.row({static_cast<Index>(k + 1), jump.time, jump.support[j], jump.values[static_cast<Index>(j)], jump.loss});
+  }
+  table.write(folder / "saddles.csv");
 }
 
 void write_path(const AlphaPathProblem& problem, const AlphaPath& path, const std::filesystem::path& folder) {
@@ -484,12 +516,48 @@ void write_curves(const AlphaPath& path, const std::filesystem::path& folder) {
   write_file(folder / "alpha_path_curves.csv", text);
 }
 
+bool has_jumps(const AlphaPath& path) { return path.saddles && !path.saddles->jumps.empty(); }
+
+/// The coefficients that any saddle has, as steps, coloured as in the picture above, the large ones last.
+void write_steps(const AlphaPath& path, const std::filesystem::path& folder) {
+  const auto& jumps = path.saddles->jumps;
+  std::set<Index> used;
+  for (const auto& jump : jumps) used.insert(jump.support.begin(), jump.support.end());
+  std::vector<Index> order(used.begin(), used.end());
+  std::stable_sort(order.begin(), order.end(),
+                   [&](Index a, Index b) { return std::abs(path.rich_end[a]) < std::abs(path.rich_end[b]); });
+  const double strongest = std::max(path.rich_end.cwiseAbs().maxCoeff(), std::numeric_limits<double>::min());
+  std::string text = "time,beta,colour\n";
+  for (const Index i : order) {
+    const std::string colour = std::to_string(blended_colour(path.rich_end[i] / strongest));
+    double beta = 0.0;
+    const auto point = [&](double time) {
+      text += exact_number(time) + "," + exact_number(beta) + "," + colour + "\n";
+    };
+    point(jumps.front().time / 2.0);
+    for (const auto& jump : jumps) {
+      const auto at = std::lower_bound(jump.support.begin(), jump.support.end(), i);
+      const bool is_there = at != jump.support.end() && *at == i;
+      const double next = is_there ? jump.values[at - jump.support.begin()] : 0.0;
+      if (next == beta) continue;
+      point(jump.time);
+      beta = next;
+      point(jump.time);
+    }
+    point(jumps.back().time * 2.0);
+    text += "\n";
+  }
+  write_file(folder / "alpha_path_saddles.csv", text);
+}
+
 }  // namespace
 
 void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,
                              const std::filesystem::path& folder) {
   write_coefficients(path, folder);
   if (!path.algorithm_rows.empty()) write_algorithm(path, folder);
+  if (path.saddles) write_saddles(*path.saddles, folder);
+  if (has_jumps(path)) write_steps(path, folder);
   write_path(problem, path, folder);
   write_curves(path, folder);
 }
@@ -507,13 +575,22 @@ Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& pat
                 " against log alpha, from the kernel end on the left to the rich end on the "
                 "right, with the minimum-l2 and minimum-l1 interpolators at the margins";
   if (!path.algorithm_rows.empty()) picture.alt += ", and where " + path.algorithm + " ended";
-  picture.alt += problem.test ? "; below, the test accuracy along the path." : ".";
+  if (problem.test) picture.alt += "; below, the test accuracy along the path";
+  if (has_jumps(path))
+    picture.alt += "; below, the steps that the coefficients take from saddle to saddle as alpha tends to 0";
+  picture.alt += ".";
+  const int height_above = problem.test ? 760 : 560;
+  const int height_of_saddles = has_jumps(path) ? 300 : 0;
   picture.width = 1000;
-  picture.height = problem.test ? 760 : 560;
+  picture.height = height_above + height_of_saddles;
   picture.setup =
       constant("left", left) + constant("right", right) + constant("high", high + 0.02 * span) +
       constant("low", low - 0.02 * span) + constant("pad", 0.035 * span) +
-      constant("with_accuracy", problem.test ? 1 : 0) +
+      constant("with_accuracy", problem.test ? 1 : 0) + constant("with_saddles", has_jumps(path) ? 1 : 0) +
+      constant("below", static_cast<double>(height_of_saddles) / picture.height) +
+      word("unit", path.depth == 2   ? "log(1/α)"
+                   : path.depth == 3 ? "1/α"
+                                     : "α^{" + std::to_string(2 - path.depth) + "}") +
       constant("kernel_accuracy", problem.test ? path.kernel_accuracy : 0.0) +
       constant("rich_accuracy", problem.test ? path.rich_accuracy : 0.0) +
       constant("accuracy_step", problem.test ? accuracy_step(path) : 1.0) + constant("line", d > 100 ? 1.1 : 2.0) +
@@ -527,8 +604,9 @@ Picture alpha_path_picture(const AlphaPathProblem& problem, const AlphaPath& pat
   picture.commands = R"gp(set multiplot
 set lmargin at screen 0.105
 set rmargin at screen 0.98
-set tmargin at screen (with_accuracy ? 0.92 : 0.89)
-set bmargin at screen (with_accuracy ? 0.40 : 0.13)
+place(y) = below + (1 - below) * y
+set tmargin at screen place(with_accuracy ? 0.92 : 0.89)
+set bmargin at screen place(with_accuracy ? 0.40 : 0.13)
 set title heading noenhanced offset 0,0.6
 set xrange [left + pad : right - pad]
 set xtics nomirror autofreq
@@ -545,8 +623,8 @@ plot "alpha_path_curves.csv" using "position":(column("kind") == 0 ? column("bet
      "" using "position":(column("kind") == 2 ? column("beta") : NaN) with points pt 6 ps 0.7 lw 1.1 lc rgb ink title circles, \
      "" using "position":(column("kind") == 3 ? column("beta") : NaN) with points pt 2 ps 0.6 lw 1.3 lc rgb ink
 if (with_accuracy) {
-set tmargin at screen 0.36
-set bmargin at screen 0.10
+set tmargin at screen place(0.36)
+set bmargin at screen place(0.10)
 unset title
 unset label
 unset key
@@ -557,6 +635,21 @@ set ytics accuracy_step
 plot "path.csv" using "log_alpha":"test_accuracy" with lines lw 2.8 lc rgb blue, \
      "+" using (left):(kernel_accuracy) every ::0::0 with points pt 7 ps 1.1 lc rgb blue, \
      "+" using (right):(rich_accuracy) every ::0::0 with points pt 7 ps 1.1 lc rgb blue
+}
+if (with_saddles) {
+set tmargin at screen 0.94 * below
+set bmargin at screen 0.24 * below
+unset title
+unset label
+unset arrow
+unset key
+set format x "%g"
+set xrange [*:*] noextend
+set logscale x
+set ytics autofreq
+set xlabel sprintf("time / %s   (α → 0, from saddle to saddle)", unit)
+set ylabel "{/:Italic β}_i"
+plot "alpha_path_saddles.csv" using "time":"beta":"colour" with lines lw line lc rgb variable
 }
 unset multiplot
 )gp";

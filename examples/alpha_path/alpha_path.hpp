@@ -15,6 +15,7 @@
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/limits/saddle_path.hpp"
 
 /// @file
 /// Where gradient flow on a diagonal net of any depth ends, for one data set and many initialization scales.
@@ -51,6 +52,7 @@ struct AlphaPathOptions {
   bool simulate = false;                           ///< also integrate the flow
   int threads = 0;                                 ///< for the integrations; the solver follows one path
   std::optional<AlgorithmOptions> algorithm = {};  ///< run at every scale, beside the flow
+  bool saddles = false;                            ///< also follow the path from saddle to saddle as alpha -> 0
 };
 
 /// One scale, by one road.
@@ -83,6 +85,7 @@ struct AlphaPath {
   double rich_accuracy = 0.0;
   std::string algorithm = {};                     ///< its name and parameters; empty: none was run
   std::vector<AlgorithmRow> algorithm_rows = {};  ///< one for each scale, from the largest alpha
+  std::optional<SaddlePath> saddles = {};         ///< where it was asked for
   std::vector<Claim> claims = {};
 };
 
@@ -91,13 +94,15 @@ struct AlphaPath {
 /// at every scale.
 [[nodiscard]] AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options);
 
-/// Names of the tables that a user reads; the last ones are there when the flow was integrated and an algorithm run.
+/// Names of the tables that a user reads; the last ones are there when the flow was integrated, an algorithm run and
+/// the saddles followed.
 inline const std::vector<std::string> alpha_path_tables = {"beta.csv", "path.csv", "beta_simulated.csv",
-                                                           "algorithm.csv"};
+                                                           "algorithm.csv", "saddles.csv"};
 
 /// Writes `beta.csv` (the minimizers), `beta_simulated.csv` (where the flow was integrated), `algorithm.csv` (where the
-/// algorithm ended, the prediction and the effective start), `path.csv` and `alpha_path_curves.csv` (what the picture
-/// draws).
+/// algorithm ended, the prediction and the effective start), `saddles.csv` (the nonzero coefficients and the loss after
+/// each jump, times in units of log(1/alpha) at depth 2 and of alpha^(2-D) beyond), `path.csv`, and what the picture
+/// draws: `alpha_path_curves.csv` and `alpha_path_saddles.csv`.
 void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,
                              const std::filesystem::path& folder);
 

@@ -28,6 +28,7 @@ struct Arguments {
   std::optional<std::string> alpha = {};
   std::optional<std::string> log_alpha = {};
   bool simulate = false;
+  bool saddles = false;
   std::string algorithm = {};
   std::optional<std::string> step = {};
   richflow::Index steps = 10'000;
@@ -58,6 +59,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--log-alpha", arguments.log_alpha, "Their natural logarithms: a,b,c or from:to:count, evenly spaced")
       ->excludes(alpha);
   app.add_flag("--simulate", arguments.simulate, "Integrate the flow at every scale, too");
+  app.add_flag("--saddles", arguments.saddles,
+               "Follow the path from saddle to saddle that the flow takes as alpha tends to 0, too (saddles.csv)");
   auto* algorithm =
       app.add_option(
              "--algorithm", arguments.algorithm,
@@ -162,6 +165,21 @@ void print_algorithm(const AlphaPathProblem& problem, const AlphaPath& path) {
   std::fflush(stdout);
 }
 
+void print_saddles(const richflow::SaddlePath& saddles) {
+  constexpr std::size_t most = 40;
+  std::printf("%s\n%5s %14s %12s  %s\n", saddles.message.c_str(), "jump",
+              saddles.depth == 2 ? "t/log(1/alpha)" : "t alpha^(D-2)", "loss", "enter (+), leave (-)");
+  for (std::size_t k = 0; k < std::min(saddles.jumps.size(), most); ++k) {
+    const auto& jump = saddles.jumps[k];
+    std::printf("%5zu %14.6g %12.4g ", k + 1, jump.time, jump.loss);
+    for (const richflow::Index i : jump.entered) std::printf(" +%td", i);
+    for (const richflow::Index i : jump.left) std::printf(" -%td", i);
+    std::printf("\n");
+  }
+  if (saddles.jumps.size() > most) std::printf("  ... (all in saddles.csv)\n");
+  std::fflush(stdout);
+}
+
 void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
   std::printf("%s: N = %td, d = %td, depth %td\n", problem.name.c_str(), problem.train.num_samples(),
               problem.train.num_inputs(), path.depth);
@@ -203,6 +221,7 @@ int main(int argc, char** argv) {
     options.simulate = arguments.simulate;
     options.threads = common.threads;
     options.algorithm = algorithm_of(arguments, common.seed);
+    options.saddles = arguments.saddles;
     if (common.effort == Effort::quick) options.num_scales = 25;
     if (common.effort == Effort::full) options.num_scales = 241;
     const AlphaPathProblem problem =
@@ -212,6 +231,7 @@ int main(int argc, char** argv) {
     const AlphaPath path = alpha_path(problem, options);
     print_table(problem, path);
     if (options.algorithm) print_algorithm(problem, path);
+    if (path.saddles) print_saddles(*path.saddles);
     write_alpha_path_tables(problem, path, common.out);
     return ProgramResult{path.claims,
                          {alpha_path_picture(problem, path)},

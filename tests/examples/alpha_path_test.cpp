@@ -486,3 +486,58 @@ TEST_CASE("alpha_path with an algorithm that goes wrong says so") {
     CHECK(all_hold(alpha_path(one, options).claims));
   }
 }
+
+TEST_CASE("alpha_path follows the saddles at any depth and shape, and writes and draws them") {
+  const auto regression = small_problem();
+  for (const Index depth : {Index{2}, Index{3}, Index{4}}) {
+    CAPTURE(depth);
+    AlphaPathProblem problem{"saddles", regression.dataset};
+    if (depth > 2) problem.shape = Vector<double>::LinSpaced(40, 0.8, 1.25);
+    AlphaPathOptions options;
+    options.depth = depth;
+    options.scales = {Scale<>::from_log(0.0), Scale<>::from_log(-3.0)};
+    CHECK_FALSE(alpha_path(problem, options).saddles);
+    options.saddles = true;
+    const AlphaPath path = alpha_path(problem, options);
+    CHECK(all_hold(path.claims));
+    REQUIRE(path.claims.size() == 4);
+    REQUIRE(path.saddles);
+    CHECK_FALSE(path.saddles->jumps.empty());
+    const TemporaryFolder folder;
+    write_alpha_path_tables(problem, path, folder.path());
+    const CsvTable table = read_csv(folder.path() / "saddles.csv");
+    CHECK(table.columns == std::vector<std::string>{"jump", "time", "i", "beta", "loss"});
+    Index row = 0;
+    for (std::size_t k = 0; k < path.saddles->jumps.size(); ++k) {
+      const auto& jump = path.saddles->jumps[k];
+      const Vector<double> beta = jump.beta(40);
+      for (Index i = 0; i < 40; ++i) {
+        if (beta[i] == 0.0) continue;
+        REQUIRE(row < table.values.rows());
+        CHECK(table.values(row, 0) == static_cast<double>(k + 1));
+        CHECK(table.values(row, 1) == jump.time);
+        CHECK(table.values(row, 2) == static_cast<double>(i));
+        CHECK(table.values(row, 3) == beta[i]);
+        CHECK(table.values(row, 4) == jump.loss);
+        ++row;
+      }
+    }
+    CHECK(row == table.values.rows());
+    const auto picture = alpha_path_picture(problem, path);
+    CHECK(picture.setup.find("with_saddles = 1") != std::string::npos);
+    if (depth == 3) check_picture(picture, folder.path());
+  }
+}
+
+TEST_CASE("without a signal there is no saddle to draw") {
+  AlphaPathOptions options;
+  options.scales = {Scale<>::from_log(0.0)};
+  options.saddles = true;
+  const AlphaPathProblem problem{"silent", Dataset(Matrix<double>::Identity(2, 4), Vector<double>::Zero(2))};
+  const AlphaPath path = alpha_path(problem, options);
+  CHECK(all_hold(path.claims));
+  const TemporaryFolder folder;
+  write_alpha_path_tables(problem, path, folder.path());
+  CHECK(test_support::content_of(folder.path() / "saddles.csv") == "jump,time,i,beta,loss\n");
+  CHECK(alpha_path_picture(problem, path).setup.find("with_saddles = 0") != std::string::npos);
+}
