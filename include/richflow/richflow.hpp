@@ -65,6 +65,8 @@
 #include "richflow/integrate/weight_decay.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
+#include "richflow/limits/jump_times.hpp"
+#include "richflow/limits/l1_rate.hpp"
 #include "richflow/limits/saddle_path.hpp"
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/exponentials.hpp"

@@ -106,6 +106,7 @@ void print_l1_paths() {
   const auto lasso = lasso_path(data);
   std::printf("%s\n", lasso.message.c_str());
   print("lasso", lasso.at(S(0.3)));
+  print("rate", l1_rate(data).nu);
 }
 
 void print_sweep() {
