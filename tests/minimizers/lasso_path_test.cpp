@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -46,7 +47,7 @@ TEST_CASE("the lasso path is where coordinate descent ends, at and between its k
     const Index d = 2 + static_cast<Index>(random.uniform_integer(20));
     const Dataset<> data = gaussian_data(random, n, d);
     CAPTURE(trial, n, d);
-    const LassoPath path = lasso_path(data);
+    const LassoPath<> path = lasso_path(data);
     CAPTURE(path.message);
     REQUIRE(path.ok());
     CHECK(path.fits == (n <= d));
@@ -79,7 +80,7 @@ TEST_CASE("the end of the lasso path is the least l1 norm") {
   RandomStream random(922);
   for (const auto& [n, d] : {std::pair<Index, Index>{4, 9}, {12, 50}, {30, 120}}) {
     const Dataset<> data = gaussian_data(random, n, d);
-    const LassoPath path = lasso_path(data);
+    const LassoPath<> path = lasso_path(data);
     CAPTURE(n, d, path.message);
     REQUIRE(path.ok());
     const MinL1Result<> least = min_l1_interpolator(data);
@@ -94,8 +95,9 @@ TEST_CASE("saddles jump at 1 / (4 lambda) of the lasso's knots until a coordinat
   int monotone = 0, parted = 0;
   for (int trial = 0; trial < 60; ++trial) {
     const Dataset<> data = gaussian_data(random, 4, 9);
-    const LassoPath lasso = lasso_path(data);
-    const SaddlePath saddles = saddle_path(DiagonalNet<double>(2, 9), data, Start<>::uniform(Scale<>::from_log(-1.0)));
+    const LassoPath<> lasso = lasso_path(data);
+    const SaddlePath<> saddles =
+        saddle_path(DiagonalNet<double>(2, 9), data, Start<>::uniform(Scale<>::from_log(-1.0)));
     CAPTURE(trial, lasso.message, saddles.message);
     REQUIRE(lasso.ok());
     REQUIRE(saddles.ok());
@@ -123,7 +125,7 @@ TEST_CASE("the lasso of orthogonal columns is soft thresholding, ties and all") 
   Matrix<double> X(4, 3);
   X << 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0;
   const Dataset data(X, Vector<double>(Eigen::Vector4d(4, 2, -4, 7)));
-  const LassoPath path = lasso_path(data);
+  const LassoPath<> path = lasso_path(data);
   CAPTURE(path.message);
   REQUIRE(path.ok());
   CHECK(!path.fits);
@@ -135,12 +137,55 @@ TEST_CASE("the lasso of orthogonal columns is soft thresholding, ties and all") 
   CHECK_THROWS_MATCHES(path.at(-1.0), ArgumentError, message_contains("lambda must not be negative"));
 }
 
+TEST_CASE("problems of small integers, full of ties, equal columns and exact zeros, are solved by both paths") {
+  RandomStream random(925);
+  int ties = 0, several = 0;
+  for (int trial = 0; trial < 400; ++trial) {
+    const auto n = 1 + static_cast<Index>(random.uniform_integer(5));
+    const auto d = 1 + static_cast<Index>(random.uniform_integer(10));
+    const auto integer = [&](Index most) {
+      return static_cast<double>(random.uniform_integer(static_cast<std::uint64_t>(2 * most + 1))) -
+             static_cast<double>(most);
+    };
+    Matrix<double> X(n, d);
+    Vector<double> y(n);
+    for (Index j = 0; j < d; ++j)
+      for (Index i = 0; i < n; ++i) X(i, j) = integer(1 + trial % 2);
+    for (Index i = 0; i < n; ++i) y[i] = integer(3);
+    const Dataset data(X, y);
+    const LassoPath<> lasso = lasso_path(data);
+    const SaddlePath<> saddles =
+        saddle_path(DiagonalNet<double>(2 + trial % 3, d), data, Start<>::uniform(Scale<>::from_log(-1.0)));
+    CAPTURE(trial, n, d, lasso.message, saddles.message);
+    CHECK(lasso.ok());
+    CHECK(saddles.ok());
+    CHECK(lasso.fits == saddles.fits);
+    // Two certified optima of values of some 10.
+    CHECK_THAT(lasso.beta.lpNorm<1>(), near(saddles.beta.lpNorm<1>(), 1e-11, 1e-12));
+    ties += saddles.ties > 0 ? 1 : 0;
+    several += saddles.is_unique ? 0 : 1;
+  }
+  CHECK(ties > 100);
+  CHECK(several > 50);
+}
+
+TEST_CASE("a coefficient that comes to 0 at lambda = 0 does not leave") {
+  Matrix<double> X(3, 3);
+  X << -1, 0, 0, 1, -1, 0, 0, -1, 1;
+  const LassoPath<> path = lasso_path(Dataset(X, Vector<double>{{0, -2, 1}}));
+  CAPTURE(path.message);
+  REQUIRE(path.ok());
+  CHECK(path.knots.size() == 3);
+  CHECK(path.knots.back().left.empty());
+  CHECK((path.beta - Vector<double>{{0, 2, 3}}).norm() <= 1e-15 * 10);
+}
+
 TEST_CASE("equal columns, a zero column and no signal leave the lasso path defined") {
   RandomStream random(924);
   const Dataset<> data = gaussian_data(random, 5, 8);
   Matrix<double> twice(5, 17);
   twice << data.X(), -data.X(), Vector<double>::Zero(5);
-  const LassoPath once = lasso_path(data), path = lasso_path(Dataset(twice, data.y()));
+  const LassoPath<> once = lasso_path(data), path = lasso_path(Dataset(twice, data.y()));
   CAPTURE(path.message);
   REQUIRE(path.ok());
   CHECK(!path.is_unique);
@@ -149,7 +194,7 @@ TEST_CASE("equal columns, a zero column and no signal leave the lasso path defin
     CHECK((beta.head(8) - beta.segment(8, 8) - once.at(lambda)).norm() <= 1e-12);
     CHECK(beta[16] == 0.0);
   }
-  const LassoPath silent = lasso_path(Dataset(data.X(), Vector<double>::Zero(5)));
+  const LassoPath<> silent = lasso_path(Dataset(data.X(), Vector<double>::Zero(5)));
   REQUIRE(silent.ok());
   CHECK(silent.knots.empty());
   CHECK(silent.at(1.0) == Vector<double>::Zero(8));

@@ -14,6 +14,7 @@
 #include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/pivoted_qr.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/triangular.hpp"
@@ -23,8 +24,8 @@
 namespace richflow {
 
 /// How fast the limit of the squared net nears the interpolator of minimum l1 norm as alpha -> 0.
-template <class S>
-struct [[nodiscard]] BasicL1Rate : Result<BasicL1Rate<S>> {
+template <class S = double>
+struct [[nodiscard]] L1Rate : Result<L1Rate<S>> {
   Vector<S> beta = {};  ///< The interpolator of minimum l1 norm, d.
   Vector<S> nu = {};    ///< The multipliers, N, that keep `|x_i^T nu|` off the support lowest: at most rho.
   /// `min_nu max_{i: beta_i = 0} |x_i^T nu|` subject to `x_i^T nu = sign(beta_i)` on the support: below 1 where beta is
@@ -43,8 +44,6 @@ struct [[nodiscard]] BasicL1Rate : Result<BasicL1Rate<S>> {
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
 
-using L1Rate = BasicL1Rate<double>;
-
 /// The rate at which the limit of gradient flow on the depth-2 diagonal net nears the minimum-l1 interpolator, from any
 /// shape: `|beta_alpha - beta| ~ alpha^(2 (1 - rho))`. rho is computed from the data by two linear programs, both by
 /// the lasso's homotopy and each with its certificate: minimum l1, and over the null space of X
@@ -53,15 +52,16 @@ using L1Rate = BasicL1Rate<double>;
 /// Throws InfeasibleError where nothing fits y. Where rho >= 1 (minimum l1 has several solutions, or a degenerate one)
 /// there is no power law, and the message says so. X is N x d. Cost: that of two lasso paths.
 template <class S>
-[[nodiscard]] BasicL1Rate<S> l1_rate(const Dataset<S>& data);
+[[nodiscard]] L1Rate<S> l1_rate(const Dataset<S>& data);
 
 template <class S>
-BasicL1Rate<S> l1_rate(const Dataset<S>& data) {
+L1Rate<S> l1_rate(const Dataset<S>& data) {
   using std::abs;
+  using std::sqrt;
   const Index N = data.num_samples();
   const Index d = data.num_inputs();
-  BasicL1Rate<S> rate;
-  BasicLassoPath<S> least = lasso_path(data);
+  L1Rate<S> rate;
+  LassoPath<S> least = lasso_path(data);
   require<InfeasibleError>(!least.ok() || least.fits, "no beta satisfies X beta = y: what fits best leaves ",
                            least.certificate.primal_residual, " of |y|");
   rate.beta = std::move(least.beta);
@@ -94,11 +94,19 @@ BasicL1Rate<S> l1_rate(const Dataset<S>& data) {
   } else {
     const Matrix<S> off_support = columns_of(others);
     Matrix<S> rows(N - k + 1, off_support.cols());
+    // Roundings must not pass for columns.
+    const auto product = [&](const S* v, S size, Index j) {
+      const S* const x = &off_support(0, j);
+      const S value = detail::inner_product(v, x, N);
+      const S rounding = S(32) * std::numeric_limits<S>::epsilon() * size * sqrt(detail::inner_product(x, x, N));
+      return abs(value) > rounding ? value : S(0);
+    };
+    const S size = detail::norm(least_nu);
     for (Index j = 0; j < rows.cols(); ++j) {
-      for (Index n = k; n < N; ++n) rows(n - k, j) = detail::inner_product(&Q(0, n), &off_support(0, j), N);
-      rows(N - k, j) = detail::inner_product(least_nu.data(), &off_support(0, j), N);
+      for (Index n = k; n < N; ++n) rows(n - k, j) = product(&Q(0, n), S(1), j);
+      rows(N - k, j) = product(least_nu.data(), size, j);
     }
-    const BasicLassoPath<S> program = lasso_path(Dataset<S>(rows, Vector<S>::Unit(N - k + 1, N - k)));
+    const LassoPath<S> program = lasso_path(Dataset<S>(rows, Vector<S>::Unit(N - k + 1, N - k)));
     rate.message = program.message;
     if (!is_success(program.status)) return rate;
     // The dual of the program, |rows^T p|_inf <= 1 with p_last = 1 / rho, is nu over rho. Where there is no such h,
@@ -137,5 +145,5 @@ BasicL1Rate<S> l1_rate(const Dataset<S>& data) {
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_L1_RATE(prefix, S) prefix template BasicL1Rate<S> l1_rate<S>(const Dataset<S>&);
+#define RICHFLOW_INSTANTIATE_L1_RATE(prefix, S) prefix template L1Rate<S> l1_rate<S>(const Dataset<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_L1_RATE)

@@ -27,8 +27,8 @@
 namespace richflow {
 
 /// Where a path changes its direction: a jump from saddle to saddle, or a knot of the lasso.
-template <class S>
-struct BasicPathPoint {
+template <class S = double>
+struct PathPoint {
   S time = S(0);                    ///< When, in the units of the path.
   std::vector<Index> entered = {};  ///< Coordinates that come into play here, increasing.
   std::vector<Index> left = {};     ///< Coordinates that go out of play here, increasing.
@@ -50,16 +50,16 @@ struct BasicPathPoint {
 };
 
 /// The end of a path, with its proof.
-template <class S>
-struct BasicPathEnd {
-  Vector<S> beta = {};                     ///< Where the path ends, d entries.
-  Vector<S> nu = {};                       ///< Multipliers there, N.
-  Vector<S> upper = {};                    ///< Thresholds of the dual, d: `s_i <= upper_i`, ...
-  Vector<S> lower = {};                    ///< ... and `s_i >= -lower_i`.
-  BasicL1Certificate<S> certificate = {};  ///< Distance from the minimum of `sum upper beta^+ + lower beta^-`.
-  bool fits = false;                       ///< Whether `X beta = y`; otherwise beta is a least-squares point.
-  bool is_unique = true;                   ///< Whether every beta on the way is proved to be the only one.
-  Index ties = 0;                          ///< How many of the points are ties.
+template <class S = double>
+struct PathEnd {
+  Vector<S> beta = {};                ///< Where the path ends, d entries.
+  Vector<S> nu = {};                  ///< Multipliers there, N.
+  Vector<S> upper = {};               ///< Thresholds of the dual, d: `s_i <= upper_i`, ...
+  Vector<S> lower = {};               ///< ... and `s_i >= -lower_i`.
+  L1Certificate<S> certificate = {};  ///< Distance from the minimum of `sum upper beta^+ + lower beta^-`.
+  bool fits = false;                  ///< Whether `X beta = y`; otherwise beta is a least-squares point.
+  bool is_unique = true;              ///< Whether every beta on the way is proved to be the only one.
+  Index ties = 0;                     ///< How many of the points are ties.
   /// tolerance_reached; stalled where rounding keeps the path from going on or its end from its proof; max_steps.
   Status status = Status::stalled;
   std::string message = {};  ///< How it ended, with these numbers.
@@ -85,7 +85,7 @@ class L1Path {
   L1Path(const Dataset<S>& data, Vector<S> upper, Vector<S> lower, S rate, L1PathRule rule);
 
   /// All of it.
-  [[nodiscard]] std::vector<BasicPathPoint<S>> follow(BasicPathEnd<S>& end);
+  [[nodiscard]] std::vector<PathPoint<S>> follow(PathEnd<S>& end);
 
  private:
   [[nodiscard]] const S* column(Index i) const { return data_.X().data() + i * data_.num_samples(); }
@@ -117,8 +117,8 @@ class L1Path {
   bool move_towards(Vector<S> aim, Index newest);
   void take_away(Index k);
   [[nodiscard]] bool has_independent_columns();
-  [[nodiscard]] BasicPathPoint<S> point(const std::vector<Index>& before) const;
-  void finish(BasicPathEnd<S>& end);
+  [[nodiscard]] PathPoint<S> point(const std::vector<Index>& before) const;
+  void finish(PathEnd<S>& end);
 
   const Dataset<S>& data_;
   Vector<S> upper_, lower_, sizes_;
@@ -156,9 +156,9 @@ L1Path<S>::L1Path(const Dataset<S>& data, Vector<S> upper, Vector<S> lower, S ra
 }
 
 template <class S>
-std::vector<BasicPathPoint<S>> L1Path<S>::follow(BasicPathEnd<S>& end) {
+std::vector<PathPoint<S>> L1Path<S>::follow(PathEnd<S>& end) {
   using std::isfinite;
-  std::vector<BasicPathPoint<S>> points;
+  std::vector<PathPoint<S>> points;
   const Index most = 200 * (std::min(data_.num_samples(), data_.num_inputs()) + 5);
   end.status = Status::max_steps;
   S loss = inner_product(residual_, residual_);
@@ -173,7 +173,7 @@ std::vector<BasicPathPoint<S>> L1Path<S>::follow(BasicPathEnd<S>& end) {
     const bool is_tie = next_.size() > 1;
     if (rule_ == L1PathRule::lasso) drop_zeros();
     const bool is_chosen = choose();
-    BasicPathPoint<S> next = point(before);
+    PathPoint<S> next = point(before);
     next.is_tie = is_tie;
     next.is_unique = has_independent_columns();
     const bool is_progress = !next.entered.empty() || !next.left.empty();
@@ -255,10 +255,12 @@ S L1Path<S>::next_step() {
 
 template <class S>
 S L1Path<S>::next_zero(S step) const {
+  const S floor = rounding();
   for (Index k = 0; k < fitted_.size(); ++k) {
-    const S side(side_[at(active_[at(k)])]);
-    // beta = fitted - values lambda
-    if (side * fitted_[k] < S(0)) step = std::min(step, std::max(S(values_[k] / (rate_ * fitted_[k]) - time_), S(0)));
+    const Index i = active_[at(k)];
+    // beta = fitted - values lambda; one that comes to 0 at lambda = 0 does not leave.
+    if (S(side_[at(i)]) * fitted_[k] * size(i) < -floor)
+      step = std::min(step, std::max(S(values_[k] / (rate_ * fitted_[k]) - time_), S(0)));
   }
   return step;
 }
@@ -397,8 +399,8 @@ bool L1Path<S>::has_independent_columns() {
 }
 
 template <class S>
-BasicPathPoint<S> L1Path<S>::point(const std::vector<Index>& before) const {
-  BasicPathPoint<S> out;
+PathPoint<S> L1Path<S>::point(const std::vector<Index>& before) const {
+  PathPoint<S> out;
   out.time = time_;
   out.nu = nu_;
   const auto holds = [](const std::vector<Index>& list, Index i) {
@@ -446,17 +448,21 @@ void L1Path<S>::polish_multipliers() {
 }
 
 template <class S>
-void L1Path<S>::finish(BasicPathEnd<S>& end) {
+void L1Path<S>::finish(PathEnd<S>& end) {
+  using std::abs;
   polish_multipliers();
   end.beta.setZero(data_.num_inputs());
-  for (std::size_t k = 0; k < active_.size(); ++k) end.beta[active_[k]] = fitted_[static_cast<Index>(k)];
+  for (Index k = 0; k < fitted_.size(); ++k) {
+    const Index i = active_[at(k)];
+    const bool is_zero = rule_ == L1PathRule::lasso && abs(fitted_[k]) * size(i) <= rounding();
+    if (!is_zero) end.beta[i] = fitted_[k];
+  }
   end.nu = nu_;
   end.certificate = certify_l1(data_, end.beta, end.nu, upper_, lower_);
   end.upper = std::move(upper_);
   end.lower = std::move(lower_);
   constexpr S tolerance = interpolation_tolerance<S>;
   end.fits = end.certificate.primal_residual <= tolerance;
-  using std::abs;
   const bool is_proved = end.certificate.least_squares_residual <= tolerance &&
                          end.certificate.dual_excess <= tolerance && abs(end.certificate.duality_gap) <= tolerance;
   if (end.status == Status::tolerance_reached && !is_proved) end.status = Status::stalled;
