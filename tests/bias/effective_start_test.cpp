@@ -27,19 +27,6 @@ using namespace test_support;
 
 namespace {
 
-/// P3 of the reference: 4 x 8 integers.
-Dataset<> algorithms_problem() {
-  const ReferenceTable table = reference_table("algorithms_problem.csv");
-  Matrix<double> X(static_cast<Index>(table.size()), 8);
-  Vector<double> y(X.rows());
-  for (Index n = 0; n < X.rows(); ++n) {
-    const auto row = static_cast<std::size_t>(n);
-    for (Index i = 0; i < 8; ++i) X(n, i) = table.number(row, "x" + std::to_string(i));
-    y[n] = table.number(row, "y");
-  }
-  return Dataset(std::move(X), std::move(y));
-}
-
 /// Labels of a sparse beta and a little noise: 6 x 14.
 Dataset<> effective_data(std::uint64_t seed) {
   RandomStream random(seed);

@@ -29,6 +29,9 @@ TEST_CASE("every model fits the concepts of what it offers") {
   STATIC_REQUIRE((LinearPredictor<DiagonalNet<double>> && HasJvp<DiagonalNet<double>>));
   STATIC_REQUIRE((LinearPredictor<TwoLayerDiagonalNet<double>> && HasJvp<TwoLayerDiagonalNet<double>>));
   STATIC_REQUIRE(HasInvariant<TwoLayerDiagonalNet<double>>);
+  STATIC_REQUIRE((HasHessianProduct<DiagonalNet<double>> && HasHessianProduct<TwoLayerDiagonalNet<double>>));
+  STATIC_REQUIRE(HasHessianProduct<MatrixFactorization<double>>);
+  STATIC_REQUIRE(!HasHessianProduct<ReluNetwork<double>>);
   STATIC_REQUIRE(LinearPredictor<MatrixFactorization<double>>);
   STATIC_REQUIRE((LinearPredictor<SymmetricFactorization<double>>));
   STATIC_REQUIRE((HasJvp<MatrixFactorization<double>>));

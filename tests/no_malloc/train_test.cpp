@@ -4,6 +4,7 @@
 #include "richflow/bias/effective_start.hpp"
 #include "richflow/integrate/rule.hpp"
 #include "richflow/integrate/weight_decay.hpp"
+#include "richflow/kernel/sharpness.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
@@ -135,4 +136,27 @@ TEST_CASE("an effective start allocates nothing after the first step") {
   CHECK_NOTHROW(run());
   CHECK(effective.ok());
   CHECK(effective.steps() == 30);
+}
+
+TEST_CASE("a sharpness allocates nothing after its first measurement") {
+  RandomStream random(95);
+  const Dataset<> data = gaussian_data(random, 6, 4);
+  const auto check = [&](const auto& net, const SharpnessOptions& options) {
+    const Sharpness<> sharpness(net, data, options);
+    const Vector<double> w = random_vector(random, net.num_parameters());
+    const double value = sharpness(w);
+    double again = 0.0;
+    const auto run = [&] {
+      const NoAllocation guard;
+      for (int k = 0; k < 3; ++k) again = sharpness(w);
+    };
+    CHECK_NOTHROW(run());
+    CHECK(again == value);
+    CHECK(sharpness.failures() == 0);
+  };
+  for (const HessianPart part : {HessianPart::full, HessianPart::gauss_newton}) {
+    check(SquaredDiagonalNet<double>(4), {.part = part});
+    check(DiagonalNet<double>(3, 4), {.part = part, .basis = 4});
+    check(ReluNetwork<double>(4, {6, 5}), {.part = part});
+  }
 }

@@ -104,4 +104,9 @@ inline richflow::Dataset<> reference_data() {
   return {reference_matrix("limit_X.csv", columns(9)), reference_matrix("limit_y.csv", {"y"})};
 }
 
+/// P3 of algorithms_gd.csv: 4 x 8 integers.
+inline richflow::Dataset<> algorithms_problem() {
+  return {reference_matrix("algorithms_problem.csv", columns(8)), reference_matrix("algorithms_problem.csv", {"y"})};
+}
+
 }  // namespace test_support

@@ -31,7 +31,16 @@ struct Neuron {
   }
 };
 
-enum class Fault { accumulates, mixes_samples, vjp_accumulates, wrong_vjp, wrong_jvp, wrong_beta, wrong_invariant };
+enum class Fault {
+  accumulates,
+  mixes_samples,
+  vjp_accumulates,
+  wrong_vjp,
+  wrong_jvp,
+  wrong_hessian,
+  wrong_beta,
+  wrong_invariant
+};
 
 /// The squared net with one fault.
 struct Faulty : SquaredDiagonalNet<double> {
@@ -54,6 +63,11 @@ struct Faulty : SquaredDiagonalNet<double> {
   void jvp(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstVectorRef<double> v, VectorRef<double> out) const {
     Base::jvp(w, X, v, out);
     if (fault == Fault::wrong_jvp) out *= 1.0 + 1e-4;
+  }
+  void hessian_product(ConstVectorRef<double> w, ConstMatrixRef<double> X, ConstVectorRef<double> r,
+                       ConstVectorRef<double> v, VectorRef<double> out) const {
+    Base::hessian_product(w, X, r, v, out);
+    if (fault == Fault::wrong_hessian) out *= 1.0 + 1e-4;
   }
   void beta(ConstVectorRef<double> w, VectorRef<double> out) const {
     Base::beta(w, out);
@@ -178,6 +192,7 @@ TEST_CASE("each fault fails the check that is about it") {
   CHECK(failed(run_battery(Faulty(4, Fault::mixes_samples), 122), "predict treats samples independently"));
   CHECK(failed(run_battery(Faulty(4, Fault::vjp_accumulates), 123), "vjp overwrites its output"));
   CHECK(failed(run_battery(Faulty(4, Fault::wrong_vjp), 124), "vjp is the transposed derivative of predict"));
+  CHECK(failed(run_battery(Faulty(4, Fault::wrong_hessian), 124), "hessian_product is the derivative of vjp"));
   CHECK(failed(run_battery(Faulty(4, Fault::wrong_jvp), 125), "jvp is the derivative of predict"));
   CHECK(failed(run_battery(Faulty(4, Fault::wrong_jvp), 126), "jvp is the transpose of vjp"));
   CHECK(failed(run_battery(Faulty(4, Fault::wrong_beta), 127), "predict is X beta"));

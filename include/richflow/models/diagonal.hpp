@@ -20,7 +20,7 @@
 
 namespace richflow {
 
-template <class S, int Depth = Eigen::Dynamic>
+template <class S = double, int Depth = Eigen::Dynamic>
 class DiagonalNet;
 
 namespace detail {
@@ -125,9 +125,10 @@ class DiagonalEvaluation final : public AnyEvaluation<S> {
 ///
 /// `Depth` fixes D at compile time; with `Eigen::Dynamic`, the default, the constructor takes it.
 ///
-/// A Model with its own evaluation, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
-/// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and O(d log D).
-template <class S = double, int Depth>
+/// A Model with its own evaluation, LinearPredictor, HasJvp, HasHessianProduct, HasInvariant. Immutable; no member
+/// allocates except `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and
+/// O(d log D).
+template <class S, int Depth>
 class DiagonalNet {
   static_assert(Depth == Eigen::Dynamic || Depth >= 2, "richflow: the depth of a diagonal net is at least 2");
 
@@ -220,6 +221,21 @@ class DiagonalNet {
   /// pass over the weights; the kernel costs N^2 d.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions /*parallel*/ = {1}) const {
     return Evaluation<S>(std::make_unique<detail::DiagonalEvaluation<S, Depth>>(*this, max_batch));
+  }
+
+  /// `out = sum_n r_n (d^2 f(w, x_n) / dw^2) v`, P values: `D (D - 1) (w_+^(D-2) v_+ * X^T r, -w_-^(D-2) v_- * X^T r)`.
+  void hessian_product(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, ConstVectorRef<S> v,
+                       VectorRef<S> out) const {
+    check(w, X, r.size());
+    require_size("v", v.size(), 2 * d_);
+    require_size("out", out.size(), 2 * d_);
+    auto plus = out.head(d_);
+    plus.noalias() = X.transpose() * r;
+    const S factor = S(depth()) * S(depth() - 1);
+    for (Index i = 0; i < d_; ++i) {
+      out[d_ + i] = -factor * power(w[d_ + i], depth() - 2) * v[d_ + i] * out[i];
+      out[i] *= factor * power(w[i], depth() - 2) * v[i];
+    }
   }
 
   /// `w_+ * w_-` at depth 2, `w_+^(2-D) + w_-^(2-D)` beyond, d values: constant along every gradient flow, and drifting

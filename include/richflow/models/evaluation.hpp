@@ -466,6 +466,16 @@ void jvp_of(const M& model, ConstVectorRef<typename M::Scalar> w, Samples<typena
     model.jvp(w, samples_for<M>(X), v, dF.col(0));
 }
 
+template <HasHessianProduct M>
+void hessian_product_of(const M& model, ConstVectorRef<typename M::Scalar> w, Samples<typename M::Scalar> X,
+                        ConstMatrixRef<typename M::Scalar> G, ConstVectorRef<typename M::Scalar> v,
+                        VectorRef<typename M::Scalar> out) {
+  if constexpr (HasOutputs<M>)
+    model.hessian_product(w, samples_for<M>(X), G, v, out);
+  else
+    model.hessian_product(w, samples_for<M>(X), G.col(0), v, out);
+}
+
 /// The evaluation of a model that does not bring its own.
 template <Model M>
 class ModelEvaluation : public AnyEvaluation<typename M::Scalar> {

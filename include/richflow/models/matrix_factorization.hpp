@@ -46,10 +46,10 @@ template <class S>
 /// after row (D = d1 + d2, or d). The loss is the plain sum of squares, so with `A = 2 sum_n r_n X_n` the gradient flow
 /// is `U' = -A V`, `V' = -A^T U`, along which `U^T U - V^T V` is constant.
 ///
-/// A Model with its own evaluation, HasJvp, a LinearPredictor of `vec(X_n)`, for U V^T HasInvariant. Immutable;
-/// `predict`, `vjp`, `jvp` and `beta` do not allocate (with the measurements of richflow), and cost O(d1 d2 (k + N))
-/// for dense measurements, O(N k) for entries. The LiftedFlow of the same model is far cheaper than its GradientFlow,
-/// and any width reduces to D.
+/// A Model with its own evaluation, HasJvp, HasHessianProduct, a LinearPredictor of `vec(X_n)`, for U V^T HasInvariant.
+/// Immutable; `predict`, `vjp`, `jvp` and `beta` do not allocate (with the measurements of richflow), and cost O(d1 d2
+/// (k + N)) for dense measurements, O(N k) for entries. The LiftedFlow of the same model is far cheaper than its
+/// GradientFlow, and any width reduces to D.
 template <class S = double, bool symmetric = false>
 class MatrixFactorization {
  public:
@@ -120,6 +120,10 @@ class MatrixFactorization {
   /// Memory for at most `max_batch` measurements. The kernel is that of MatrixMeasurements where it costs no more than
   /// gradients do: for entries and diagonals unless there are fewer of them than D, for others at widths k >= D.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
+
+  /// `out = sum_n r_n (d^2 f(w, X_n) / dw^2) v`, P values: `vjp` at v, for f is quadratic in w.
+  void hessian_product(ConstVectorRef<S> w, const MatrixMeasurements<S>& X, ConstVectorRef<S> r, ConstVectorRef<S> v,
+                       VectorRef<S> out) const;
 
   /// `U^T U - V^T V`, k^2 values: constant along every gradient flow, and drifting by O(step) under descent.
   [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const requires(!symmetric) {
@@ -206,6 +210,15 @@ void MatrixFactorization<S, symmetric>::jvp(ConstVectorRef<S> w, const MatrixMea
   out.setZero();
   X.operations().add_pairing(shape_, dT, T, out);
   X.operations().add_pairing(shape_, T, dT, out);
+}
+
+template <class S, bool symmetric>
+void MatrixFactorization<S, symmetric>::hessian_product(ConstVectorRef<S> w, const MatrixMeasurements<S>& X,
+                                                        ConstVectorRef<S> r, ConstVectorRef<S> v,
+                                                        VectorRef<S> out) const {
+  require_size("w", w.size(), num_parameters());
+  require_size("v", v.size(), num_parameters());
+  vjp(v, X, r, out);
 }
 
 template <class S, bool symmetric>

@@ -40,6 +40,7 @@
 /// |---------------------------------------|-------------------------|------------------------------------------------|
 /// | `num_outputs()`                       | K                       | more than one output                           |
 /// | `jvp(w, X, v, out)`                   | `out = J(w) v`          | tangent models without J in memory             |
+/// | `hessian_product(w, X, r, v, out)`    | see HasHessianProduct   | exact products in `sharpness`                  |
 /// | `make_evaluation(max_batch, parallel)`| an `Evaluation`         | no allocation, shared batches, kernels without |
 /// |                                       |                         | J, fused steps of descent (AnyEvaluation)      |
 /// | `num_inputs()`                   | d                       | data of another shape is refused               |
@@ -124,6 +125,18 @@ concept HasJvp = Model<M> && requires(const M& model, ConstVectorRef<typename M:
   requires !HasOutputs<M> || requires(const detail::MatrixOnly<typename M::Scalar>& F) { model.jvp(w, X, v, F); };
 };
 
+/// A model that knows its second derivative: `hessian_product(w, X, r, v, out)` writes `out = sum_n r_n (d^2 f(w, x_n)
+/// / dw^2) v`, P values; with K outputs it takes a `ConstMatrixRef` G, N x K, in place of r. It is the derivative of
+/// `J(w)^T r` along v.
+template <class M>
+concept HasHessianProduct = Model<M> &&
+    requires(const M& model, ConstVectorRef<typename M::Scalar> w, SamplesArgument<M> X,
+             ConstVectorRef<typename M::Scalar> r, VectorRef<typename M::Scalar> out,
+             const detail::MatrixOnly<typename M::Scalar>& G) {
+  model.hessian_product(w, X, r, w, out);
+  requires !HasOutputs<M> || requires { model.hessian_product(w, X, G, w, out); };
+};
+
 /// A model that knows the length of its inputs: `num_inputs()` = d.
 template <class M>
 concept HasNumInputs = Model<M> && requires(const M& model) {
@@ -165,6 +178,7 @@ concept HasUnits = Model<M> &&
 namespace detail {
 
 RICHFLOW_DEFINE_HAS_MEMBER(beta)
+RICHFLOW_DEFINE_HAS_MEMBER(hessian_product)
 RICHFLOW_DEFINE_HAS_MEMBER(num_inputs)
 RICHFLOW_DEFINE_HAS_MEMBER(invariant)
 RICHFLOW_DEFINE_HAS_MEMBER(jvp)
@@ -183,6 +197,12 @@ constexpr void explain_optional_members() {
                 "richflow: the model's jvp does not fit: `void jvp(ConstVectorRef<Scalar> w, ConstMatrixRef<Scalar> X, "
                 "ConstVectorRef<Scalar> v, VectorRef<Scalar> out) const`, writing the N values J(w) v (with K outputs "
                 "`MatrixRef<Scalar> out`, N x K)");
+  static_assert(
+      HasHessianProduct<M> || !Has_hessian_product<M>,
+      "richflow: the model's hessian_product does not fit: `void hessian_product(ConstVectorRef<Scalar> w, "
+      "ConstMatrixRef<Scalar> X, ConstVectorRef<Scalar> r, ConstVectorRef<Scalar> v, VectorRef<Scalar> out) "
+      "const`, writing the P values sum_n r_n (d^2 f(w, x_n) / dw^2) v (with K outputs `ConstMatrixRef<Scalar> "
+      "G` for r, N x K)");
   static_assert(HasEvaluation<M> || !Has_make_evaluation<M>,
                 "richflow: the model's make_evaluation does not fit: `Evaluation<Scalar> make_evaluation(Index "
                 "max_batch, ParallelOptions parallel) const`");

@@ -19,7 +19,7 @@ namespace richflow {
 /// unbalanced the layers are acts like the scale: the regularizer depends on `u^2 + v^2` alone, the predictor's speed
 /// on both.
 ///
-/// A Model, LinearPredictor, HasJvp, HasInvariant. Immutable; no member allocates except
+/// A Model, LinearPredictor, HasJvp, HasHessianProduct, HasInvariant. Immutable; no member allocates except
 /// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X.
 template <class S = double>
 class TwoLayerDiagonalNet {
@@ -57,6 +57,10 @@ class TwoLayerDiagonalNet {
 
   /// `out = J(w) v`, N values.
   void jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> v, VectorRef<S> out) const;
+
+  /// `out = sum_n r_n (d^2 f(w, x_n) / dw^2) v`, P values: `vjp` at v, for f is quadratic in w.
+  void hessian_product(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r, ConstVectorRef<S> v,
+                       VectorRef<S> out) const;
 
   /// `(u_+^2 - v_+^2, u_-^2 - v_-^2)`, 2d values: constant along every gradient flow.
   [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const;
@@ -139,6 +143,14 @@ void TwoLayerDiagonalNet<S>::jvp(ConstVectorRef<S> w, ConstMatrixRef<S> X, Const
   check(w, X, out.size());
   require_size("v", v.size(), 4 * d_);
   detail::apply_entries<S>(X, out, [&](Index i) { return entry(w, v, i); });
+}
+
+template <class S>
+void TwoLayerDiagonalNet<S>::hessian_product(ConstVectorRef<S> w, ConstMatrixRef<S> X, ConstVectorRef<S> r,
+                                             ConstVectorRef<S> v, VectorRef<S> out) const {
+  require_size("w", w.size(), 4 * d_);
+  require_size("v", v.size(), 4 * d_);
+  vjp(v, X, r, out);
 }
 
 template <class S>

@@ -136,4 +136,21 @@ template <HasJvp M>
       derivative, h);
 }
 
+/// `hessian_product` of a model at w in the direction v against central differences of `vjp` along v.
+template <HasHessianProduct M>
+[[nodiscard]] DerivativeCheck<typename M::Scalar> check_hessian_product(
+    const M& model, const Vector<typename M::Scalar>& w, Samples<typename M::Scalar> X,
+    const Matrix<typename M::Scalar>& G, const Vector<typename M::Scalar>& v, typename M::Scalar h) {
+  using Scalar = typename M::Scalar;
+  Vector<Scalar> derivative(w.size());
+  richflow::detail::hessian_product_of(model, w, X, G, v, derivative);
+  return check_derivative<Scalar>(
+      [&](Scalar s) -> Vector<Scalar> {
+        Vector<Scalar> pulled(w.size());
+        richflow::detail::vjp_of(model, Vector<Scalar>(w + s * v), X, G, pulled);
+        return pulled;
+      },
+      derivative, h);
+}
+
 }  // namespace richflow::testing

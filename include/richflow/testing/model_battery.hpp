@@ -171,6 +171,7 @@ template <class M>
 ///   treat samples independently
 /// - `vjp` is the transposed derivative of `predict` (central differences, error falling like h^2)
 /// - `jvp` is the derivative, and the transpose of `vjp`: `<G, J v> = <J^T G, v>` (if there is one)
+/// - `hessian_product` is the derivative of `vjp` (if there is one)
 /// - its evaluation says the same: outputs, `vjp`, `jvp`, `add_pullback`, also onto the parameters themselves, kernel
 ///   and its trace against J J^T, before and after `linearize`; parts of the samples, fused steps, independence of a
 ///   copy, and, where the caller can count them, no allocations
@@ -244,6 +245,8 @@ template <Model M>
     add("jvp is the transpose of vjp", abs(G.cwiseProduct(pushed).sum() - pulled.dot(v)),
         rounding * std::max(size, std::numeric_limits<Scalar>::min()));
   }
+  if constexpr (HasHessianProduct<M>)
+    add_check("hessian_product is the derivative of vjp", check_hessian_product(model, w, X, G, v, h));
   detail::check_evaluation(make_evaluation(model, samples), w, X, prediction, transposed_jacobian_by_vjp(model, w, X),
                            v, G, rounding, options, report);
   if constexpr (LinearPredictor<M>) {
