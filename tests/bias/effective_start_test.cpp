@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "richflow/bias/solve.hpp"
@@ -490,4 +491,36 @@ TEST_CASE("effective starts in single precision") {
   (void)integrate(problem, net.initial_parameters(start), Steps{2000}, Descent{}, ConstantStep<float>{5e-3F}, options);
   const auto limit = solve(net, effective.reached(), effective.start());
   CHECK((limit.beta - effective.beta()).norm() <= 1e-4F * effective.beta().norm());
+}
+
+TEST_CASE("the sum over steps keeps its accuracy beyond the number of steps at which a plain one has lost it") {
+  // In single precision, where the machine epsilon times 4e5 steps is what it is times 2e14 in double. The weights
+  // rest.
+  constexpr Index steps = 400'000;
+  const Dataset<float> data(Matrix<float>::Ones(1, 1), Vector<float>::Zero(1));
+  const DiagonalNet<float> net(2, 1);
+  const Vector<float> w = Vector<float>::Ones(2);
+  EffectiveStart<float> effective(net, data, w);
+  const float slope = 0.1F;
+  StepResiduals<float> seen;
+  seen.slopes = &slope;
+  seen.size = 1;
+  seen.h = 1.0F / 1024;  // products with it are exact
+  seen.long_run_gain = 1;
+  const Stats stats;
+  double sum = 0;
+  float plain = 0;
+  for (Index k = 1; k <= steps; ++k) {
+    sum += static_cast<double>(slope) / 1024;
+    plain += slope / 1024;
+    const float t = static_cast<float>(k);
+    (void)effective(StepView<float>{k, t - 1, t, 0, t, w, {}, stats, &seen});
+  }
+  REQUIRE(effective.steps() == steps);
+  // log(A_+ / A_-) = 2 S = 4 sum, rounded where it is formed.
+  const double expected = 4 * sum;
+  CHECK_THAT(static_cast<double>(effective.log_offset_ratio()[0]),
+             near(expected, 4 * std::numeric_limits<float>::epsilon(), 0.0));
+  // The test can tell.
+  CHECK(std::abs(4.0 * static_cast<double>(plain) - expected) >= 1e-5 * expected);
 }
