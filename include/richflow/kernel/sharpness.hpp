@@ -45,7 +45,7 @@ struct SharpnessOptions {
   /// Of `|H v - value v|`, relative to the value; 0: the root of the machine epsilon, 1.5e-8 in double.
   double tolerance = 0.0;
   Index max_products = 2000;  ///< with the Hessian, per measurement
-  Index basis = 48;           ///< vectors that are kept, > 1: so many times P numbers (or NK, see BasicSharpness)
+  Index basis = 48;           ///< vectors that are kept, > 1: so many times P numbers (or NK, see Sharpness)
   std::uint64_t seed = 1;     ///< of the vector that it starts from
   Index every = 1;            ///< as an observer: steps from one measurement to the next
 };
@@ -83,7 +83,20 @@ template <class M>
     return {};
 }
 
-/// What BasicSharpness is but for the types of its model and loss: the Hessian at a point, and Lanczos' method on it.
+/// An evaluation that never stores J: of models whose `vjp` and `jvp` cost less than products with it.
+template <class S>
+class UnstoredEvaluation final : public EvaluationAround<S> {
+ public:
+  explicit UnstoredEvaluation(Evaluation<S> inner) : EvaluationAround<S>(std::move(inner)) {}
+
+  [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
+    return std::make_unique<UnstoredEvaluation>(*this);
+  }
+  void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override { this->inner().forward(w, X, F); }
+  void linearize(ConstVectorRef<S> /*w*/, Samples<S> /*X*/) override {}
+};
+
+/// What Sharpness is but for the types of its model and loss: the Hessian at a point, and Lanczos' method on it.
 template <class S>
 class SharpnessEngine final : private SymmetricOperator<S> {
  public:
@@ -179,8 +192,8 @@ class SharpnessEngine final : private SymmetricOperator<S> {
 /// function of w alone: every measurement starts from the same vector. Cost: a `forward`, and for each product (20 to
 /// 50 are usual) a `jvp` and a `vjp`, and where differences are taken two `forward` and two `vjp` more. Give each
 /// thread its own.
-template <class S>
-class BasicSharpness {
+template <class S = double>
+class Sharpness {
  public:
   /// Number type.
   using Scalar = S;
@@ -189,25 +202,25 @@ class BasicSharpness {
   /// part of a loss that does not know its second derivative.
   template <Model M, class L = SquaredLoss<S>>
   requires(Loss<L, S>)
-      BasicSharpness(const M& model, const Dataset<S>& dataset, L loss = {}, const SharpnessOptions& options = {})
+      Sharpness(const M& model, const Dataset<S>& dataset, L loss = {}, const SharpnessOptions& options = {})
       : engine_(make_engine(model, dataset.samples(),
                             std::make_unique<detail::ObjectiveOf<S, L>>(std::move(loss), dataset), nullptr, options)) {}
   template <Model M>
-  BasicSharpness(const M& model, const Dataset<S>& dataset, const SharpnessOptions& options)
-      : BasicSharpness(model, dataset, SquaredLoss<S>{}, options) {}
+  Sharpness(const M& model, const Dataset<S>& dataset, const SharpnessOptions& options)
+      : Sharpness(model, dataset, SquaredLoss<S>{}, options) {}
   /// Of `model`, with an output for each class, on a LabelledDataset, whose samples it copies. Throws as above.
   template <Model M, class L = CrossEntropy<S>>
-  requires(ClassLoss<L, S>) BasicSharpness(const M& model, const LabelledDataset<S>& dataset, L loss = {},
-                                           const SharpnessOptions& options = {})
-      : BasicSharpness(model, std::make_shared<const Matrix<S>>(dataset.features().transpose()),
-                       std::make_unique<detail::ClassObjectiveOf<S, L>>(std::move(loss), dataset), options) {}
+  requires(ClassLoss<L, S>)
+      Sharpness(const M& model, const LabelledDataset<S>& dataset, L loss = {}, const SharpnessOptions& options = {})
+      : Sharpness(model, std::make_shared<const Matrix<S>>(dataset.X()),
+                  std::make_unique<detail::ClassObjectiveOf<S, L>>(std::move(loss), dataset), options) {}
   template <Model M>
-  BasicSharpness(const M& model, const LabelledDataset<S>& dataset, const SharpnessOptions& options)
-      : BasicSharpness(model, dataset, CrossEntropy<S>{}, options) {}
+  Sharpness(const M& model, const LabelledDataset<S>& dataset, const SharpnessOptions& options)
+      : Sharpness(model, dataset, CrossEntropy<S>{}, options) {}
   template <class M, class... Rest>
-  BasicSharpness(const M&, const Dataset<S>&&, const Rest&...) = delete;
+  Sharpness(const M&, const Dataset<S>&&, const Rest&...) = delete;
   template <class M, class... Rest>
-  BasicSharpness(const M&, const LabelledDataset<S>&&, const Rest&...) = delete;
+  Sharpness(const M&, const LabelledDataset<S>&&, const Rest&...) = delete;
 
   /// The sharpness at w: what `measure` has as its value. Where that did not reach its tolerance, `status()` says so
   /// and `failures()` counts it: the value is then a lower bound, or infinity where the Hessian overflows. Throws
@@ -258,8 +271,8 @@ class BasicSharpness {
 
  private:
   template <class M>
-  BasicSharpness(const M& model, const std::shared_ptr<const Matrix<S>>& X,
-                 std::unique_ptr<detail::AnyObjective<S>> objective, const SharpnessOptions& options)
+  Sharpness(const M& model, const std::shared_ptr<const Matrix<S>>& X,
+            std::unique_ptr<detail::AnyObjective<S>> objective, const SharpnessOptions& options)
       : engine_(make_engine(model, Samples<S>(*X), std::move(objective), X, options)) {}
 
   template <class M>
@@ -269,6 +282,8 @@ class BasicSharpness {
                                                               const SharpnessOptions& options) {
     static_assert(explain_model<M>());
     auto at = make_evaluation(model, X.size());
+    if constexpr (HasJvp<M> && !HasEvaluation<M>)
+      at = Evaluation<S>(std::make_unique<detail::UnstoredEvaluation<S>>(std::move(at)));
     const Index outputs = at.num_outputs();
     const detail::CurvatureKind kind = objective->curvature_kind();
     using Flow = detail::EvaluationFlow<S>;
@@ -282,15 +297,12 @@ class BasicSharpness {
   Index largest_at_ = 0;
 };
 
-/// In double precision.
-using Sharpness = BasicSharpness<double>;
-
-/// The largest eigenvalue of the Hessian of L at w, once; see BasicSharpness, also for what it throws.
+/// The largest eigenvalue of the Hessian of L at w, once; see Sharpness, also for what it throws.
 template <Model M, class L = SquaredLoss<typename M::Scalar>>
 [[nodiscard]] SharpnessResult<typename M::Scalar> sharpness(const M& model, const Dataset<typename M::Scalar>& data,
                                                             const Vector<typename M::Scalar>& w, L loss = {},
                                                             const SharpnessOptions& options = {}) {
-  return BasicSharpness<typename M::Scalar>(model, data, std::move(loss), options).measure(w);
+  return Sharpness<typename M::Scalar>(model, data, std::move(loss), options).measure(w);
 }
 /// The same of a model with an output for each class.
 template <Model M, class L = CrossEntropy<typename M::Scalar>>
@@ -298,14 +310,14 @@ template <Model M, class L = CrossEntropy<typename M::Scalar>>
                                                             const LabelledDataset<typename M::Scalar>& data,
                                                             const Vector<typename M::Scalar>& w, L loss = {},
                                                             const SharpnessOptions& options = {}) {
-  return BasicSharpness<typename M::Scalar>(model, data, std::move(loss), options).measure(w);
+  return Sharpness<typename M::Scalar>(model, data, std::move(loss), options).measure(w);
 }
 
 /// The event that descent with steps h reaches its edge of stability: `h * sharpness` crosses `limit`, in the direction
 /// given. On a gradient flow it is located between steps; runs of rules test it `at_step_end(every)`. Refers to
 /// `sharpness`, which must outlive the run. Throws ArgumentError unless step and limit are positive and finite.
 template <class S>
-[[nodiscard]] Event<S> edge_of_stability(const BasicSharpness<S>& sharpness, std::type_identity_t<S> step,
+[[nodiscard]] Event<S> edge_of_stability(const Sharpness<S>& sharpness, std::type_identity_t<S> step,
                                          Crossing direction = Crossing::either, std::type_identity_t<S> limit = S(2)) {
   using std::isfinite;
   require(isfinite(step) && step > S(0), "edge_of_stability: the step must be positive and finite, got ", step);
@@ -315,7 +327,7 @@ template <class S>
       [&sharpness, step, limit](S /*t*/, const Vector<S>& w) { return step * sharpness(w) - limit; }, direction);
 }
 template <class S>
-Event<S> edge_of_stability(const BasicSharpness<S>&&, std::type_identity_t<S>, Crossing = Crossing::either,
+Event<S> edge_of_stability(const Sharpness<S>&&, std::type_identity_t<S>, Crossing = Crossing::either,
                            std::type_identity_t<S> = S(2)) = delete;
 
 namespace detail {
