@@ -43,7 +43,7 @@ TEST_CASE("the two-layer net passes the model battery", "[two_layer]") {
                                random_vector(random, samples), 1e-4);
     CAPTURE(samples, features, report);
     CHECK(report.ok());
-    CHECK(report.checks.size() == 25);
+    CHECK(report.checks.size() == 26);
   }
 }
 
@@ -103,8 +103,8 @@ TEST_CASE("the limit of the simulated two-layer flow is the minimizer to 1e-8", 
     const auto in_dual = integrate(dual, dual.initial_state(), TimeSpan{0.0, t}, DormandPrince{},
                                    PiController<>{.tolerance = {.relative = 1e-12, .absolute = 1e-15}});
     Vector<double> beta_dual(d);
-    net.beta(primal.y, beta);
-    dual.beta(in_dual.y, beta_dual);
+    net.beta(primal.w, beta);
+    dual.beta(in_dual.w, beta_dual);
     CHECK((beta - beta_dual).norm() <= 1e-9 * (beta.norm() + 1e-3));
   }
 }
