@@ -5,6 +5,7 @@
 
 #include "richflow/bias/effective_start.hpp"
 #include "richflow/bias/factorization.hpp"
+#include "richflow/bias/predicted_start.hpp"
 #include "richflow/bias/regularizer.hpp"
 #include "richflow/bias/simulate.hpp"
 #include "richflow/bias/solve.hpp"
@@ -32,6 +33,7 @@
 #include "richflow/data/samples.hpp"
 #include "richflow/data/table.hpp"
 #include "richflow/diagnostics/invariants.hpp"
+#include "richflow/flow/decaying_dual_flow.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/dual_flow_engine.hpp"
 #include "richflow/flow/gradient_descent.hpp"
@@ -143,6 +145,7 @@
 #include "richflow/sweep/sweep.hpp"
 #include "richflow/train/any_batch.hpp"
 #include "richflow/train/score.hpp"
+#include "richflow/sweep/transition.hpp"
 #include "richflow/train/sgd.hpp"
 #include "richflow/train/step_search.hpp"
 #include "richflow/train/stochastic_gradient.hpp"

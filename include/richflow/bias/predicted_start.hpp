@@ -1,0 +1,327 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "richflow/bias/simulate.hpp"
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
+#include "richflow/core/scale.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/text.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/flow/decaying_dual_flow.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/start.hpp"
+#include "richflow/models/two_layer_diagonal.hpp"
+#include "richflow/train/stochastic_gradient.hpp"
+
+namespace richflow {
+
+/// A run of descent whose effective start is to be predicted: `Descent`, or `HeavyBall` with momentum, of constant
+/// steps on `StochasticGradient(net, data, sampling)`, with weight decay.
+template <class S = double>
+struct BasicAlgorithmRun {
+  S step = S(0);                   ///< h, > 0
+  Sampling<S> sampling = {};       ///< batches and label noise
+  S momentum = S(0);               ///< m, in [0, 1)
+  S decay = S(0);                  ///< lambda, of `lambda |w|^2`
+  Index steps = 0;                 ///< so many; 0: until it fits the data
+  bool then_until_it_fits = true;  ///< after those steps the run goes on, without label noise and decay, until it fits
+};
+
+/// In double precision.
+using AlgorithmRun = BasicAlgorithmRun<double>;
+
+/// What is known of a run before it is made.
+template <class S>
+struct BasicPredictedStart : Result<BasicPredictedStart<S>> {
+  Vector<S> log_a = {};             ///< log A_+, d values
+  Vector<S> log_b = {};             ///< log A_-
+  Vector<S> log_scale = {};         ///< log of the effective alpha of each coordinate, as EffectiveStart::log_scale
+  Vector<S> log_offset_ratio = {};  ///< log(A_+ / A_-); at depth 2 that of the start: it moves in second order only
+  Vector<S> labels = {};            ///< X beta at the end of the flow: what the run reaches
+  Vector<S> beta = {};              ///< beta at the end of the flow that the prediction was made along
+  S time = S(0);                    ///< of that flow
+  S curvature_step = S(0);          ///< what is small where the prediction is good: the step times the largest
+                                    ///< eigenvalue of the Hessian at the end, of one sample where batches are drawn
+  Index steps = 0;                  ///< of the integrator
+  Status status = Status::reached_end;
+  std::string message = {};
+
+  /// Whether the flow has come to its end.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+  /// Where a gradient flow begins that goes to where the run goes.
+  [[nodiscard]] Start<S> start() const {
+    const S center = (log_a.mean() + log_b.mean()) / S(2);
+    return Start<S>::biased_logs(Scale<S>::from_log(center), (log_a.array() - center).matrix(),
+                                 (log_b.array() - center).matrix());
+  }
+};
+
+/// In double precision.
+using PredictedStart = BasicPredictedStart<double>;
+
+namespace detail {
+
+/// What a step of a run does on average, per time of the flow of L.
+template <class S>
+struct RunRates {
+  S time_of_step = S(0);
+  Vector<S> rate = {};                ///< by which log A_+ and log A_- fall while there are noise and decay
+  FlowQuadrature<S> quadrature = {};  ///< what they fall by besides
+};
+
+/// A net: its depth, and whether it has two layers.
+struct PredictedNet {
+  Index depth;
+  bool has_two_layers;
+  Index d;
+
+  /// Of the dual flow, nu' = -c r, in the units of X^T nu that DecayingDualFlow has.
+  [[nodiscard]] Index dual_rate() const { return has_two_layers ? 4 : depth == 2 ? 8 : 2 * depth * (depth - 2); }
+};
+
+template <class S>
+[[nodiscard]] RunRates<S> rates_of(const PredictedNet& net, const BasicAlgorithmRun<S>& run, const Dataset<S>& data);
+
+template <class S>
+[[nodiscard]] BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data,
+                                                   const Start<S>& start, const BasicAlgorithmRun<S>& run);
+
+}  // namespace detail
+
+/// The effective start of a run of descent on a diagonal net, *without the run*: to first order in the step h, from
+/// integrals along the dual flow. `EffectiveStart` is what it predicts, exact for the run once it is made. With
+/// `g = X^T r` of the flow of `L = |X beta - y|^2`, `log k = log(A_+ A_-)` of each coordinate falls by
+///
+///     descent                  16 h  integral of g_i^2
+///     momentum m               16 h (1 + m) / (1 - m)^2  of the same: twice the matched lambda of lambda w'' + w' +
+///     grad L batches of B, drawn      16 h  integral of  sum_n X_ni^2 r_n^2 + (B - 1) / N g_i^2 batches of B, in order
+///     16 h  integral of  (N - B) / (N - 1) sum_n X_ni^2 r_n^2 + (B - 1) / (N - 1) g_i^2 label noise delta        s_i^2
+///     (1 + 3/2 s_i^2) per step,  s_i^2 = 16 h^2 delta^2 |X_i|^2 B / N,  and by the above
+///                              of residuals that fluctuate with the covariance h delta^2 K, K the tangent kernel
+///     weight decay lambda      -2 log(1 - 2 h lambda) per step: the scale is alpha e^(-2 Lambda)
+///
+/// (a fourth of 16 in two layers; with momentum m the noise counts by 1 / (1 - m)). The offset log(A_+ / A_-) moves in
+/// second order only. At depth D >= 3, p = D - 2, `A_+-^-p` grows by `2 D^2 p (p + 1) h` times the integral of `w_+-^p`
+/// times the same, for descent and batches. Noise and decay act on the flow that the integrals are taken along
+/// (DecayingDualFlow).
+///
+///     const PredictedStart p = predicted_start(net, data, start, {.step = 0.01, .sampling = {.batch_size = 1}});
+///     solve(net, data, p.require_ok().start());                       // where such runs end
+///     predicted_start(net, data, start, {.step = 1e-3, .decay = 0.1, .steps = 5000, .then_until_it_fits = false});
+///
+/// The error of log k is of second order in the step (of `curvature_step`, see there), for batches that of one run
+/// about the mean besides. Any start. X is N x d.
+///
+/// Throws DimensionError or ArgumentError where net, data, start and run do not fit; where the step is not stable at
+/// the end of the flow, with the largest that is; for label noise or decay without a number of steps, a decay at which
+/// the net dies, noise of an unknown law or on gradients, momentum on batches in order, whose gradients are not
+/// independent, and anything but descent and batches at depth D >= 3. InfeasibleError where no beta fits y and the run
+/// is to fit. Trouble with the flow is in the status. Cost: some hundred N x N Jacobians, O(N^2 d) each, whatever the
+/// number of steps of the run.
+template <class S, int depth>
+[[nodiscard]] BasicPredictedStart<S> predicted_start(const DiagonalNet<S, depth>& net, const Dataset<S>& data,
+                                                     const Start<S>& start,
+                                                     const BasicAlgorithmRun<std::type_identity_t<S>>& run) {
+  return detail::predict_start({net.homogeneity(), false, net.num_inputs()}, data, start, run);
+}
+
+/// The same for two layers.
+template <class S>
+[[nodiscard]] BasicPredictedStart<S> predicted_start(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data,
+                                                     const Start<S>& start,
+                                                     const BasicAlgorithmRun<std::type_identity_t<S>>& run) {
+  return detail::predict_start({2, true, net.num_inputs()}, data, start, run);
+}
+
+namespace detail {
+
+template <class S>
+void check_run(const PredictedNet& net, const BasicAlgorithmRun<S>& run, const Dataset<S>& data) {
+  using std::isfinite;
+  const Sampling<S>& sampling = run.sampling;
+  const Index N = data.num_samples();
+  require(isfinite(run.step) && run.step > S(0), "step must be positive and finite, got ", run.step);
+  require_momentum("predicted_start", static_cast<double>(run.momentum));
+  require(isfinite(run.decay) && run.decay >= S(0), "decay must be finite and not negative, got ", run.decay);
+  require(run.steps >= 0, "steps must be positive, or 0 for until it fits, got ", run.steps);
+  require(sampling.batch_size >= 0 && sampling.batch_size <= N, "batch_size must be in 1 .. N = ", N,
+          ", or 0 for all, got ", sampling.batch_size);
+  require(isfinite(sampling.label_noise) && sampling.label_noise >= S(0),
+          "label_noise must be finite and not negative, got ", sampling.label_noise);
+  require(!sampling.noise, "noise has a law of its own, of which the variance is not known: leave it out");
+  require(sampling.gradient_noise == S(0), "gradient_noise = ", sampling.gradient_noise,
+          ": there is no effective start with noise that is not in the row space of X");
+  require(run.steps > 0 || (run.decay == S(0) && sampling.label_noise == S(0)), "decay = ", run.decay,
+          " and label_noise = ", sampling.label_noise,
+          " lower the scale with every step: say after how many (steps), for the data are never fitted");
+  require(net.depth == 2 || (run.momentum == S(0) && run.decay == S(0) && sampling.label_noise == S(0)),
+          "at depth D = ", net.depth,
+          " there is a prediction for descent and batches only, not for momentum = ", run.momentum,
+          ", decay = ", run.decay, ", label_noise = ", sampling.label_noise);
+  const bool is_in_order = sampling.batch_size > 0 && sampling.batch_size < N && !sampling.with_replacement;
+  require(run.momentum == S(0) || !is_in_order, "momentum = ", run.momentum,
+          " on batches of an epoch, which are not independent, has no formula here: take with_replacement");
+  require(S(2) * run.step * run.decay < S(1) - run.momentum, "decay = ", run.decay, " with step = ", run.step,
+          " sets every weight to zero or beyond: 2 step decay must be below 1 - momentum");
+  const S deadly = S(2) * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
+  require(run.decay == S(0) || run.decay < deadly, "decay = ", run.decay,
+          " leaves nothing of the net: from 2 max |X^T y| = ", deadly, " on it goes to rest at beta = 0");
+}
+
+template <class S>
+RunRates<S> rates_of(const PredictedNet& net, const BasicAlgorithmRun<S>& run, const Dataset<S>& data) {
+  using std::log1p;
+  const Sampling<S>& sampling = run.sampling;
+  const Index N = data.num_samples();
+  const Index B = sampling.batch_size > 0 ? sampling.batch_size : N;
+  const S all(static_cast<S>(N));
+  const S h = run.step;
+  const S left = S(1) - run.momentum;
+  // Sums over the batches of an epoch, of which the last may be smaller.
+  const bool is_drawn = sampling.with_replacement && sampling.batch_size > 0;
+  const Index batches = is_drawn ? 1 : (N + B - 1) / B;
+  S time(0), noise(0), moment_of_samples(0), variance_of_square(0), mean_of_square(0);
+  for (Index b = 0; b < batches; ++b) {
+    const auto size = static_cast<S>(is_drawn ? B : std::min(B, N - b * B));
+    const S weight = sampling.mean ? h / size : h;
+    time += weight * size / all;
+    noise += weight * weight * size / all;
+    const S mean = size * size / (all * all);
+    const bool is_whole = !is_drawn && size == all;
+    const S of_samples = is_drawn ? size / all : is_whole ? S(0) : size / all * (all - size) / (all - S(1));
+    const S of_square = is_drawn   ? size * (size - S(1)) / (all * all)
+                        : is_whole ? S(1)
+                                   : size * (size - S(1)) / (all * (all - S(1)));
+    moment_of_samples += weight * weight * of_samples;
+    variance_of_square += weight * weight * (of_square - mean);
+    mean_of_square += weight * weight * mean;
+  }
+  RunRates<S> out;
+  const auto steps = static_cast<S>(batches);
+  out.time_of_step = time / steps / left;
+  // x = c / 2 h g, of which log A_+- loses x^2 / 2; with momentum the steps of its mean add up, those of noise do not.
+  // Or A_+-^-p gains p (p + 1) / 2 w^-p x^2 for x = 2 D h w^p g.
+  const auto dual_rate = static_cast<S>(net.dual_rate());
+  const auto D = static_cast<S>(net.depth), p = D - S(2);
+  const S unit = (net.depth == 2 ? dual_rate * dual_rate / S(8) : S(2) * D * D * p * (p + S(1))) / time;
+  out.quadrature.of_samples = unit * moment_of_samples / left;
+  out.quadrature.of_square =
+      unit * (variance_of_square / left + mean_of_square * (S(1) + run.momentum) / (left * left));
+  out.quadrature.fluctuation = sampling.label_noise * sampling.label_noise * h * dual_rate / S(2) / left;
+  if (sampling.mean && sampling.label_noise > S(0)) out.quadrature.fluctuation /= static_cast<S>(B);
+  const S shrink = run.momentum == S(0) ? -log1p(S(-2) * h * run.decay) : S(2) * h * run.decay / left;
+  const S of_norm = dual_rate * dual_rate / S(4) * sampling.label_noise * sampling.label_noise * noise / steps;
+  out.rate.resize(data.num_inputs());
+  for (Index i = 0; i < out.rate.size(); ++i) {
+    const S variance = of_norm * data.X().col(i).squaredNorm();
+    const S next = run.momentum == S(0) ? S(1.5) * variance : S(0);
+    out.rate[i] = (shrink + variance * (S(1) + next) / (S(2) * left * left)) / out.time_of_step;
+  }
+  return out;
+}
+
+template <class S>
+BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
+                                     const BasicAlgorithmRun<S>& run) {
+  using std::sqrt;
+  const Index d = net.d;
+  const auto dual_rate = static_cast<S>(net.dual_rate());
+  require<DimensionError>(data.num_inputs() == d, "the net has d = ", d, " features where the data have ",
+                          data.num_inputs());
+  require_size("y", data.y().size(), data.num_samples());
+  check_run(net, run, data);
+  require(net.has_two_layers || start.family() != StartFamily::unbalanced,
+          "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one");
+  SideLogs<S> logs = side_logs(d, start);
+  const RunRates<S> rates = rates_of(net, run, data);
+  const bool must_fit = run.steps == 0 || run.then_until_it_fits;
+  if (must_fit) require_solution(data);
+
+  BasicPredictedStart<S> out;
+  PiController<S> controller;
+  constexpr S eps = std::numeric_limits<S>::epsilon();
+  controller.tolerance = {std::max(S(1e-7), S(30) * eps), S(0)};
+  IntegrateOptions<S> options;
+  Vector<S> state;
+  // Noise and decay for the time of the steps, and then neither.
+  const auto follow = [&](const Vector<S>& rate, const FlowQuadrature<S>& quadrature, S length) {
+    const DecayingDualFlow<S> flow(data, logs, rate, dual_rate, quadrature, net.depth);
+    if (state.size() == 0) state = flow.initial_state();
+    controller.first_step = std::min(flow.first_step(), length);
+    if (length == std::numeric_limits<S>::infinity()) {
+      const S size = std::max(data.y().norm(), sqrt(flow.loss(flow.initial_state())));
+      options.events = {loss_below(std::max(eps * size * size, std::numeric_limits<S>::min()))};
+    }
+    // Times within the state, so that log A_+- at its beginning are those of this flow.
+    state[data.num_samples()] = S(0);
+    auto solution = integrate(flow, state, TimeSpan<S>{S(0), length}, Rodas4{}, controller, options);
+    state = std::move(solution.y);
+    out.steps += solution.step;
+    out.status = solution.status;
+    out.message = std::move(solution.message);
+    out.time += solution.t;
+    logs.a -= solution.t * rate;
+    logs.b -= solution.t * rate;
+    if (!(length == std::numeric_limits<S>::infinity() || out.ok())) return;
+    const bool has_batches = rates.quadrature.of_samples != S(0);
+    out.curvature_step = run.step * flow.sharpness(state, has_batches);
+    if (run.sampling.mean)
+      out.curvature_step /= static_cast<S>(has_batches ? run.sampling.batch_size : data.num_samples());
+    const S mean_step = rates.time_of_step * (S(1) - run.momentum) * flow.sharpness(state, false);
+    const S most = S(2) * (S(1) + run.momentum);
+    require(mean_step <= most, "step = ", run.step,
+            " is not stable where the flow ends: descent settles there for steps below ", run.step * most / mean_step);
+    out.beta = flow.beta(state);
+  };
+  const Vector<S> none = Vector<S>::Zero(d);
+  if (run.steps > 0) follow(rates.rate, rates.quadrature, static_cast<S>(run.steps) * rates.time_of_step);
+  if (must_fit && out.ok()) {
+    FlowQuadrature<S> quiet = rates.quadrature;
+    quiet.fluctuation = S(0);
+    follow(none, quiet, std::numeric_limits<S>::infinity());
+  }
+  out.log_a = logs.a;
+  out.log_b = logs.b;
+  if (net.depth == 2) {
+    out.log_a -= state.tail(d);
+    out.log_b -= state.tail(d);
+    out.log_scale = (out.log_a + out.log_b) / S(2);
+  } else {
+    const auto p = static_cast<S>(net.depth - 2);
+    const Vector<S> plus = (-p * logs.a).array().exp().matrix() + state.segment(data.num_samples() + 1, d);
+    const Vector<S> minus = (-p * logs.b).array().exp().matrix() + state.tail(d);
+    out.log_a = plus.array().log() / -p;
+    out.log_b = minus.array().log() / -p;
+    out.log_scale = ((plus + minus) / S(2)).array().log() / -p;
+  }
+  out.log_offset_ratio = out.log_a - out.log_b;
+  if (must_fit)
+    out.labels = data.y();
+  else if (out.beta.size() == d)
+    out.labels = data.X() * out.beta;
+  out.message = concat("log alpha has moved from ", start.scale().log(), " to a mean of ", out.log_scale.mean(),
+                       ", to first order in the step (its curvature step is ", out.curvature_step, "); ", out.message);
+  return out;
+}
+
+}  // namespace detail
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_PREDICTED_START(prefix, S)                                                             \
+  prefix template detail::RunRates<S> detail::rates_of<S>(const detail::PredictedNet&, const BasicAlgorithmRun<S>&, \
+                                                          const Dataset<S>&);                                       \
+  prefix template BasicPredictedStart<S> detail::predict_start<S>(const detail::PredictedNet&, const Dataset<S>&,   \
+                                                                  const Start<S>&, const BasicAlgorithmRun<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_PREDICTED_START)

@@ -1,0 +1,248 @@
+#include "richflow/bias/predicted_start.hpp"
+
+#include <cmath>
+
+#include "richflow/bias/effective_start.hpp"
+#include "richflow/bias/solve.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rule.hpp"
+#include "richflow/integrate/weight_decay.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/two_layer_diagonal.hpp"
+#include "richflow/train/stochastic_gradient.hpp"
+#include "support/catch.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+/// 6 x 14, labels of a sparse beta and a little noise.
+Dataset<> predicted_data(std::uint64_t seed) {
+  RandomStream random(seed);
+  Matrix<double> X = random_matrix(random, 6, 14);
+  Vector<double> y = 0.6 * (X.col(0) - X.col(3)) + 0.3 * X.col(7);
+  for (double& value : y) value += 0.1 * random.normal();
+  return Dataset(std::move(X), std::move(y));
+}
+
+struct Comparison {
+  double moved = 0.0;    ///< sum over coordinates of what log_scale moved by, in the runs, over that predicted
+  double error = 0.0;    ///< largest |beta - prediction| over the largest |beta|, mean over the runs
+  double plain = 0.0;    ///< the same of the run's own start
+  double largest = 0.0;  ///< largest |log_scale - prediction| of the mean of the runs
+};
+
+/// Runs the algorithm, and compares where it went with the prediction: both solved over X beta = X beta(T).
+template <class Net>
+Comparison compare_prediction(const Net& net, const Dataset<>& data, const Start<>& start, const AlgorithmRun& run,
+                              int seeds = 1) {
+  const PredictedStart predicted = predicted_start(net, data, start, run).require_ok();
+  const Vector<double> w0 = net.initial_parameters(start);
+  const Vector<double> from = EffectiveStart(net, data, w0).log_scale();
+  Vector<double> mean = Vector<double>::Zero(data.num_inputs());
+  Comparison out;
+  const auto error_of = [](const Vector<double>& beta, const Vector<double>& other) {
+    return (beta - other).cwiseAbs().maxCoeff() / beta.cwiseAbs().maxCoeff();
+  };
+  for (int seed = 1; seed <= seeds; ++seed) {
+    EffectiveStart effective(net, data, w0);
+    AlgorithmRun seeded = run;
+    seeded.sampling.seed = static_cast<std::uint64_t>(seed);
+    IntegrateOptions<> options;
+    options.observers = {effective};
+    options.detect_stall = false;
+    if (run.steps == 0) options.events = {loss_below(1e-20).at_step_end(20)};
+    const WithWeightDecay problem(StochasticGradient(net, data, seeded.sampling), run.decay);
+    (void)integrate(problem, w0, Steps{run.steps > 0 ? run.steps : 400000}, HeavyBall{run.momentum},
+                    ConstantStep{run.step}, options)
+        .require_ok();
+    mean += effective.log_scale() / seeds;
+    const Dataset<> reached = effective.reached();
+    const Vector<double> beta = effective.beta();
+    out.error += error_of(beta, solve(net, reached, predicted.start()).beta) / seeds;
+    out.plain += error_of(beta, solve(net, reached, start).beta) / seeds;
+  }
+  out.moved = (mean - from).sum() / (predicted.log_scale - from).sum();
+  out.largest = (mean - predicted.log_scale).cwiseAbs().maxCoeff();
+  return out;
+}
+
+/// The prediction of steps h and h / 4: its error falls by 16, that of the plain start by 4. Up to a third order that
+/// is not small at h.
+template <class Net>
+void check_second_order(const Net& net, const Dataset<>& data, const Start<>& start, AlgorithmRun run) {
+  const Comparison coarse = compare_prediction(net, data, start, run);
+  run.step /= 4;
+  const Comparison fine = compare_prediction(net, data, start, run);
+  INFO("h / 4 = " << run.step << ": " << fine.error << ", plain " << fine.plain);
+  CHECK_THAT(coarse.error / fine.error, near(16, 0.25, 0));
+  CHECK_THAT(coarse.plain / fine.plain, near(4, 0.2, 0));
+  CHECK(fine.error < 0.05 * fine.plain);
+  // First order in h.
+  CHECK_THAT(fine.moved, near(1, 0, 0.04));
+}
+
+}  // namespace
+
+TEST_CASE("the predicted start of descent and momentum: second order in the step where the plain start is first") {
+  const Dataset<> data = predicted_data(2420);
+  RandomStream random(2421);
+  const Vector<double> a = random_positive_vector(random, 14, 0.7, 1.5),
+                       b = random_positive_vector(random, 14, 0.7, 1.5);
+  const Scale<> alpha = Scale<>::from_value(0.2);
+  check_second_order(DiagonalNet<double>(2, 14), data, Start<>::uniform(alpha), {.step = 4e-3});
+  check_second_order(DiagonalNet<double>(2, 14), data, Start<>::biased(alpha, a, b), {.step = 4e-3});
+  check_second_order(DiagonalNet<double>(2, 14), data, Start<>::uniform(alpha), {.step = 8e-4, .momentum = 0.5});
+  check_second_order(TwoLayerDiagonalNet<double>(14), data, Start<>::unbalanced(alpha, a, -b), {.step = 8e-3});
+  check_second_order(DiagonalNet<double>(3, 14), data, Start<>::uniform(Scale<>::from_value(0.5)), {.step = 2e-3});
+  check_second_order(DiagonalNet<double>(4, 14), data, Start<>::biased(Scale<>::from_value(0.6), a, b), {.step = 2e-3});
+}
+
+TEST_CASE("the predicted start of batches: log k of the runs over the prediction goes to 1") {
+  const Dataset<> data = predicted_data(2422);
+  const DiagonalNet<double> net(2, 14), deep(3, 14);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.2)),
+                deep_start = Start<>::uniform(Scale<>::from_value(0.5));
+  // 6 = 4 + 2: the last batch of an epoch is smaller.
+  for (const Sampling<double>& sampling :
+       {Sampling<double>{.batch_size = 1, .with_replacement = true}, Sampling<double>{.batch_size = 1},
+        Sampling<double>{.batch_size = 3, .with_replacement = true}, Sampling<double>{.batch_size = 4}}) {
+    INFO("batches of " << sampling.batch_size << (sampling.with_replacement ? ", drawn" : ", in order"));
+    const Comparison run = compare_prediction(net, data, start, {.step = 1e-3, .sampling = sampling}, 3);
+    // First order in the step, and noise of three runs.
+    CHECK_THAT(run.moved, near(1, 0, 0.06));
+    CHECK(run.error < 0.2 * run.plain);
+    const Comparison deeper = compare_prediction(deep, data, deep_start, {.step = 1e-3, .sampling = sampling}, 3);
+    CHECK_THAT(deeper.moved, near(1, 0, 0.06));
+    // Of one run: its batches move it from their mean by up to a quarter.
+    CHECK(deeper.error < 0.3 * deeper.plain);
+  }
+}
+
+TEST_CASE("the predicted start of means over batches is that of sums with shorter steps") {
+  const Dataset<> data = predicted_data(2423);
+  const DiagonalNet<double> net(2, 14);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.2));
+  for (const bool is_drawn : {true, false}) {
+    Sampling<double> sums{.batch_size = 3, .with_replacement = is_drawn, .label_noise = 0.3};
+    Sampling<double> means = sums;
+    means.mean = true;
+    const PredictedStart of_sums = predicted_start(net, data, start, {.step = 1e-3, .sampling = sums, .steps = 500});
+    const PredictedStart of_means = predicted_start(net, data, start, {.step = 3e-3, .sampling = means, .steps = 500});
+    // Rounding, through the choice of steps.
+    CHECK((of_sums.log_scale - of_means.log_scale).cwiseAbs().maxCoeff() <= 1e-8);
+    CHECK_THAT(of_means.curvature_step, near(of_sums.curvature_step, 1e-6, 0));
+  }
+  // All samples in one batch, in order, are descent.
+  const PredictedStart one = predicted_start(net, data, start, {.step = 1e-3, .sampling = {.batch_size = 6}});
+  const PredictedStart descent = predicted_start(net, data, start, {.step = 1e-3});
+  CHECK((one.log_scale - descent.log_scale).cwiseAbs().maxCoeff() <= 1e-12);
+}
+
+TEST_CASE("the predicted start of label noise: the expected decay of every coordinate") {
+  const Dataset<> data = predicted_data(2424);
+  const DiagonalNet<double> net(2, 14);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.2));
+  const auto noisy = [](double step, Sampling<double> sampling, Index steps) {
+    sampling.label_noise = 0.5;
+    return AlgorithmRun{.step = step, .sampling = sampling, .steps = steps, .then_until_it_fits = false};
+  };
+  // log k has moved by 1 to 10; the standard deviation of the mean of 4 runs is some percent of that in one coordinate,
+  // half a percent in all.
+  const Comparison all = compare_prediction(net, data, start, noisy(2e-3, {}, 10000), 4);
+  CHECK_THAT(all.moved, near(1, 0, 0.02));
+  CHECK(all.error < 0.05 * all.plain);
+  const Comparison drawn =
+      compare_prediction(net, data, start, noisy(4e-3, {.batch_size = 2, .with_replacement = true}, 10000), 4);
+  CHECK_THAT(drawn.moved, near(1, 0, 0.02));
+  const Comparison layers = compare_prediction(TwoLayerDiagonalNet<double>(14), data, start, noisy(4e-3, {}, 10000), 4);
+  CHECK_THAT(layers.moved, near(1, 0, 0.02));
+  // The noise alone, of a run that fits from its first step on: E log|1 - x^2| by moments, to next to leading order.
+  const DiagonalNet<double> at_rest(2, 14);
+  const Dataset fitted(data.X(), Vector<double>::Zero(6));
+  const PredictedStart rest =
+      predicted_start(at_rest, fitted, Start<>::uniform(Scale<>::from_log(-20)), noisy(0.01, {}, 50));
+  for (Index i = 0; i < 14; ++i) {
+    const double variance = 16 * 1e-4 * 0.25 * data.X().col(i).squaredNorm();
+    CHECK_THAT(2 * (rest.log_scale[i] + 20), near(-50 * variance * (1 + 1.5 * variance), 1e-6, 0));
+  }
+}
+
+TEST_CASE("the predicted start of weight decay, and of decay that is switched off") {
+  const Dataset<> data = predicted_data(2425);
+  const DiagonalNet<double> net(2, 14);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.5));
+  AlgorithmRun run{.step = 1e-3, .decay = 0.1, .steps = 4000, .then_until_it_fits = false};
+  const Comparison decayed = compare_prediction(net, data, start, run);
+  // log k moves by -4 h lambda T = -1.6, first order in h of the rest.
+  CHECK_THAT(decayed.moved, near(1, 0, 1e-3));
+  CHECK(decayed.error < 0.02 * decayed.plain);
+  const PredictedStart by_then = predicted_start(net, data, start, run);
+  CHECK((by_then.labels - data.y()).norm() > 1e-3);
+
+  // A long time of little decay without steps to speak of: exactly alpha e^(-2 Lambda).
+  run = {.step = 1e-7, .decay = 0.1, .steps = 5'000'000};
+  const PredictedStart off = predicted_start(net, data, start, run).require_ok();
+  CHECK_THAT(off.log_scale.mean(), near(std::log(0.5) - 2 * 0.1 * 0.5, 0, 1e-5));
+  CHECK(off.labels == data.y());
+}
+
+TEST_CASE("a prediction refuses what it is not for") {
+  const Dataset<> data = predicted_data(2426);
+  const DiagonalNet<double> net(2, 14);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.2));
+  const auto check = [&](const AlgorithmRun& run, const char* part) {
+    INFO(part);
+    CHECK_THROWS_MATCHES(predicted_start(net, data, start, run), ArgumentError, message_contains(part));
+  };
+  check({}, "step must be positive and finite, got 0");
+  check({.step = 1e-3, .momentum = 1}, "momentum");
+  check({.step = 1e-3, .decay = -1}, "decay");
+  check({.step = 1e-3, .sampling = {.batch_size = 7}}, "batch_size must be in 1 .. N = 6");
+  check({.step = 1e-3, .sampling = {.label_noise = 0.5}}, "say after how many");
+  check({.step = 1e-3, .decay = 0.1}, "say after how many");
+  check({.step = 1e-3, .decay = 1e3, .steps = 10}, "2 step decay");
+  check({.step = 1e-4, .decay = 1e3, .steps = 10}, "goes to rest at beta = 0");
+  check({.step = 1e-3, .sampling = {.gradient_noise = 0.1}}, "gradient_noise");
+  check({.step = 1e-3, .sampling = {.label_noise = 1, .noise = [](RandomStream&) { return 1.0; }}, .steps = 10},
+        "law of its own");
+  check({.step = 1e-3, .sampling = {.batch_size = 2}, .momentum = 0.5}, "not independent");
+  check({.step = 1.0}, "descent settles there for steps below");
+  CHECK_THROWS_MATCHES(predicted_start(DiagonalNet<double>(3, 14), data, start, {.step = 1e-3, .momentum = 0.5}),
+                       ArgumentError, message_contains("depth D = 3"));
+  CHECK_THROWS_AS(predicted_start(DiagonalNet<double>(2, 13), data, start, {.step = 1e-3}), DimensionError);
+  const Vector<double> ones = Vector<double>::Ones(14);
+  CHECK_THROWS_MATCHES(
+      predicted_start(net, data, Start<>::unbalanced(Scale<>::from_value(1), ones, ones), {.step = 1e-3}),
+      ArgumentError, message_contains("unbalanced"));
+  // What is stable is said: from beside the flow's limit descent goes back to it a little below, and away above.
+  double limit = 0;
+  try {
+    (void)predicted_start(net, data, start, {.step = 1.0});
+  } catch (const ArgumentError& error) {
+    const std::string text = error.what();
+    limit = std::stod(text.substr(text.find("below ") + 6));
+  }
+  REQUIRE(limit > 0);
+  const Vector<double> beta = solve(net, data, start).require_ok().beta;
+  const double k = 0.04;
+  Vector<double> at_limit(28);
+  for (Index i = 0; i < 14; ++i) {
+    const double sum = std::hypot(beta[i], 2 * k);
+    at_limit[beta[i] >= 0 ? i : 14 + i] = std::sqrt((sum + std::abs(beta[i])) / 2);
+    at_limit[beta[i] >= 0 ? 14 + i : i] = k / at_limit[beta[i] >= 0 ? i : 14 + i];
+  }
+  const auto loss_after = [&](double step) {
+    const StochasticGradient problem(net, data, Sampling<double>{});
+    IntegrateOptions<> options;
+    options.detect_stall = false;
+    const Vector<double> beside = (1 + 1e-8) * at_limit;
+    const auto run = integrate(problem, beside, Steps{200}, Descent{}, ConstantStep{step}, options);
+    return problem.loss(run.w) / problem.loss(beside);
+  };
+  CHECK(loss_after(0.95 * limit) < 1e-3);
+  CHECK(loss_after(1.05 * limit) > 1e3);
+}

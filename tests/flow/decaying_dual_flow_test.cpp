@@ -1,0 +1,197 @@
+#include "richflow/flow/decaying_dual_flow.hpp"
+
+#include <cmath>
+
+#include "richflow/core/random.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/integrate/weight_decay.hpp"
+#include "richflow/minimizers/certificate.hpp"
+#include "richflow/models/diagonal.hpp"
+#include "richflow/models/two_layer_diagonal.hpp"
+#include "richflow/regularizers/hypentropy.hpp"
+#include "support/catch.hpp"
+#include "support/numbers.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+/// 5 x 12, labels of a sparse beta and noise.
+Dataset<> decaying_data(std::uint64_t seed) {
+  RandomStream random(seed);
+  Matrix<double> X = random_matrix(random, 5, 12);
+  Vector<double> y = X.col(0) - 0.7 * X.col(4);
+  for (double& value : y) value += 0.2 * random.normal();
+  return Dataset(std::move(X), std::move(y));
+}
+
+Solution<double> run_decaying(const DecayingDualFlow<double>& flow, double end, double tolerance = 1e-9,
+                              const std::vector<double>& times = {}) {
+  IntegrateOptions<> options;
+  options.save_at.times = times;
+  return integrate(flow, flow.initial_state(), TimeSpan{0, end}, Rodas4{},
+                   PiController<>{.tolerance = {tolerance, 0}, .first_step = flow.first_step()}, options)
+      .require_ok();
+}
+
+/// The weights themselves, by an explicit method.
+template <class Net>
+Solution<double> run_weights(const Net& net, const Dataset<>& data, const Start<>& start, double lambda,
+                             const std::vector<double>& times) {
+  IntegrateOptions<> options;
+  options.save_at.times = times;
+  return integrate(WithWeightDecay(GradientFlow(net, data), lambda), net.initial_parameters(start),
+                   TimeSpan{0, times.back()}, DormandPrince{}, PiController<>{.tolerance = {1e-10, 1e-14}}, options)
+      .require_ok();
+}
+
+/// Beta at every time, against that of the weights.
+template <class Net>
+void check_against_weights(const Net& net, const Dataset<>& data, const Start<>& start, double lambda) {
+  const std::vector<double> times = {0.01, 0.1, 0.5, 3.0};
+  const DecayingDualFlow<double> flow(net, data, start, lambda);
+  const auto dual = run_decaying(flow, times.back(), 1e-9, times);
+  const auto direct = run_weights(net, data, start, lambda, times);
+  REQUIRE(dual.values.size() == times.size());
+  for (std::size_t k = 0; k < times.size(); ++k) {
+    Vector<double> beta(data.num_inputs());
+    net.beta(direct.values[k], beta);
+    INFO("lambda = " << lambda << ", t = " << times[k]);
+    // Errors of a step of 1e-9 and 1e-10, over some hundred steps.
+    CHECK((flow.beta(dual.values[k]) - beta).norm() <= 1e-6 * beta.norm());
+    CHECK_THAT(flow.loss(dual.values[k]), near((data.X() * beta - data.y()).squaredNorm(), 1e-5, 1e-12));
+  }
+}
+
+/// Solves with the Jacobian that differences of the field show.
+void check_solver(const DecayingDualFlow<double>& flow, const Vector<double>& state) {
+  const Index size = flow.dimension();
+  Matrix<double> jacobian(size, size);
+  Vector<double> above(size), below(size);
+  for (Index j = 0; j < size; ++j) {
+    const double step = 1e-6;
+    flow(0, state + step * Vector<double>::Unit(size, j), above);
+    flow(0, state - step * Vector<double>::Unit(size, j), below);
+    jacobian.col(j) = (above - below) / (2 * step);
+  }
+  auto solver = flow.make_linear_solver();
+  flow.linearize(0, state, solver);
+  const double shift = 3.0;
+  REQUIRE(flow.factorize(shift, solver));
+  RandomStream random(7);
+  const Vector<double> right = random_vector(random, size);
+  Vector<double> u = right;
+  flow.solve(solver, u);
+  // Differences of second order.
+  CHECK((shift * u - jacobian * u - right).norm() <= 1e-7 * (jacobian.norm() * u.norm()));
+}
+
+}  // namespace
+
+TEST_CASE("the decaying dual flow is the flow of the weights with weight decay") {
+  const Dataset<> data = decaying_data(2410);
+  const SquaredDiagonalNet<double> net(12);
+  RandomStream random(2411);
+  const Vector<double> a = random_positive_vector(random, 12, 0.5, 2.0),
+                       b = random_positive_vector(random, 12, 0.5, 2.0);
+  for (const double lambda : {0.0, 0.1, 1.0}) {
+    check_against_weights(net, data, Start<>::uniform(Scale<>::from_value(0.3)), lambda);
+    check_against_weights(net, data, Start<>::biased(Scale<>::from_value(0.5), a, b), lambda);
+    check_against_weights(TwoLayerDiagonalNet<double>(12), data, Start<>::unbalanced(Scale<>::from_value(0.4), a, -b),
+                          lambda);
+  }
+}
+
+TEST_CASE("with decay beta is at every time what the decayed scale goes to, and in the end the lasso") {
+  const Dataset<> data = decaying_data(2412);
+  const SquaredDiagonalNet<double> net(12);
+  const double lambda = 0.2;
+  const Scale<> alpha = Scale<>::from_value(2.0);
+  const DecayingDualFlow<double> flow(net, data, Start<>::uniform(alpha), lambda);
+  const std::vector<double> times = {0.05, 1.0, 10.0, 400.0};
+  const auto run = run_decaying(flow, times.back(), 1e-7, times);
+  for (std::size_t k = 0; k + 1 < times.size(); ++k) {
+    const Vector<double> beta = flow.beta(run.values[k]);
+    const Hypentropy<> Q = Hypentropy<>::uniform(12, Scale<>::from_log(alpha.log() - 2 * lambda * times[k]));
+    // grad Q(beta) = X^T nu by construction of the flow: rounding.
+    CHECK(certify(Q, Dataset(data.X(), data.X() * beta), beta).kkt_residual <= 1e-10);
+  }
+  // |X beta - y|^2 + lambda |beta|_1: 2 |X_i^T r| <= lambda, with equality where beta is.
+  const Vector<double> beta = flow.beta(run.w);
+  const Vector<double> slope = 2 * data.X().transpose() * (data.X() * beta - data.y());
+  Index active = 0;
+  for (Index i = 0; i < 12; ++i) {
+    CHECK(std::abs(slope[i]) <= lambda * (1 + 1e-4));
+    if (std::abs(beta[i]) < 1e-3) continue;
+    ++active;
+    CHECK_THAT(slope[i], near(beta[i] > 0 ? -lambda : lambda, 1e-4, 0));
+  }
+  CHECK(active >= 2);
+}
+
+TEST_CASE("the Jacobian of the decaying dual flow, its integrals included") {
+  const Dataset<> data = decaying_data(2413);
+  RandomStream random(2414);
+  detail::SideLogs<double> start{0.3 * random_vector(random, 12), 0.3 * random_vector(random, 12)};
+  const Vector<double> rate = random_positive_vector(random, 12, 0.1, 0.4);
+  for (const auto& quadrature :
+       {detail::FlowQuadrature<double>{}, detail::FlowQuadrature<double>{0.7, 0, 0},
+        detail::FlowQuadrature<double>{0.7, 0.4, 0}, detail::FlowQuadrature<double>{0.7, 0.4, 0.02}}) {
+    const DecayingDualFlow<double> flow(data, start, rate, 8.0, quadrature);
+    Vector<double> state = 0.05 * random_vector(random, flow.dimension());
+    check_solver(flow, state);
+    if (quadrature.fluctuation != 0) continue;
+    const DecayingDualFlow<double> deep(data, start, Vector<double>::Zero(12), 6.0, quadrature, 3);
+    state = 0.02 * random_vector(random, deep.dimension());
+    check_solver(deep, state);
+  }
+}
+
+TEST_CASE("integrals along the decaying dual flow are those of an explicit method, and fall with the tolerance") {
+  const Dataset<> data = decaying_data(2415);
+  const detail::SideLogs<double> start{Vector<double>::Constant(12, std::log(0.2)),
+                                       Vector<double>::Constant(12, std::log(0.2))};
+  const DecayingDualFlow<double> flow(data, start, Vector<double>::Constant(12, 0.1), 8.0, {0.7, 0.4, 0.01});
+  const auto reference = integrate(flow, flow.initial_state(), TimeSpan{0, 2}, DormandPrince{},
+                                   PiController<>{.tolerance = {1e-12, 0}, .first_step = flow.first_step()})
+                             .require_ok();
+  const Vector<double> expected = flow.integrals(reference.y);
+  for (const double tolerance : {1e-4, 1e-6, 1e-8}) {
+    const auto run = run_decaying(flow, 2, tolerance);
+    // Errors of steps add up over a few hundred of them.
+    CHECK((flow.integrals(run.w) - expected).cwiseAbs().maxCoeff() <= 30 * tolerance * expected.maxCoeff());
+  }
+}
+
+TEST_CASE("the decaying dual flow is cheap at tiny decay and huge scales, and has any scale") {
+  const Dataset<> data = decaying_data(2416);
+  const SquaredDiagonalNet<double> net(12);
+  const DecayingDualFlow<double> flow(net, data, Start<>::uniform(Scale<>::from_value(1e6)), 1e-3);
+  const auto run = run_decaying(flow, 12000, 1e-5);
+  CHECK(run.step <= 1500);
+  // O(lambda).
+  CHECK(std::sqrt(flow.loss(run.w)) <= 1e-3);
+  const DecayingDualFlow<double> tiny(net, data, Start<>::uniform(Scale<>::from_log(-400)), 0.01);
+  const auto small = run_decaying(tiny, 200, 1e-6);
+  CHECK(small.step <= 5000);
+  CHECK(tiny.loss(small.y) <= 0.5 * data.y().squaredNorm());
+}
+
+TEST_CASE("the decaying dual flow refuses what does not fit") {
+  const Dataset<> data = decaying_data(2417);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(1));
+  using Flow = DecayingDualFlow<double>;
+  CHECK_THROWS_MATCHES(Flow(SquaredDiagonalNet<double>(11), data, start, 0.1), DimensionError,
+                       message_contains("d = 11"));
+  CHECK_THROWS_MATCHES(Flow(SquaredDiagonalNet<double>(12), data, start, -0.1), ArgumentError,
+                       message_contains("-0.1"));
+  const Vector<double> ones = Vector<double>::Ones(12);
+  CHECK_THROWS_MATCHES(
+      Flow(SquaredDiagonalNet<double>(12), data, Start<>::unbalanced(Scale<>::from_value(1), ones, ones), 0.1),
+      ArgumentError, message_contains("unbalanced"));
+}
