@@ -20,6 +20,22 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kind = "richflow figure";
 
+/// A part of the page: sections whose names begin alike, in the order of the parts.
+struct Part {
+  std::string_view prefix;
+  std::string_view heading;  ///< empty: none
+  std::string_view told;     ///< stands before what a section says of the theory
+};
+constexpr Part parts[] = {{"fig", "", "The paper: "}, {"", "", "The paper: "}, {"beyond_", "Beyond the paper", ""}};
+
+/// The part of a section: that of the longest prefix.
+std::size_t part_of(const ReportSection& section) {
+  std::size_t found = 1;
+  for (std::size_t k = 0; k < std::size(parts); ++k)
+    if (section.name.starts_with(parts[k].prefix) && parts[k].prefix.size() > parts[found].prefix.size()) found = k;
+  return found;
+}
+
 constexpr const char* style = R"(
 :root { color-scheme: light dark; --ground: #fbfbfa; --panel: #ffffff; --ink: #1c1e21; --soft: #5a6068; --line: #d9dce0;
   --link: #0a5a99; --good: #00664d; --good-ground: #e2f3ec; --bad: #a02c00; --bad-ground: #fbe7dd; }
@@ -32,6 +48,7 @@ body { margin: 0; background: var(--ground); color: var(--ink);
 header, main, footer { max-width: 76rem; margin: 0 auto; padding: 0 1rem; }
 header { padding-top: 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.25rem; margin: 0 0 .5rem; }
+h2.part { font-size: 1.45rem; margin: 2rem 0 .5rem; }
 a { color: var(--link); } a:focus-visible, summary:focus-visible, [tabindex]:focus-visible { outline: 3px solid var(--link);
   outline-offset: 2px; }
 .skip { position: absolute; left: -999rem; } .skip:focus { left: 1rem; top: .5rem; background: var(--panel); padding: .5rem; }
@@ -134,7 +151,8 @@ std::string section_html(const std::filesystem::path& folder, const ReportSectio
                          const std::string& within = "") {
   std::string html = "<section id=\"" + escaped(section.name) + "\" aria-labelledby=\"" + escaped(section.name) +
                      "-title\">\n<h2 id=\"" + escaped(section.name) + "-title\">" + escaped(section.title) + "</h2>\n";
-  if (!section.paper.empty()) html += "<p>The paper: " + escaped(section.paper) + "</p>\n";
+  if (!section.paper.empty())
+    html += "<p>" + std::string(parts[part_of(section)].told) + escaped(section.paper) + "</p>\n";
   html += remarks;
   std::string files;
   const auto link = [&](const std::string& name) {
@@ -267,11 +285,9 @@ std::vector<ReportSection> read_sections(const std::filesystem::path& folder) {
       throw FileError(quoted(file.path()) + " cannot be read as a figure (" + error.what() + ")");
     }
   }
-  // The figures in the order of their numbers, and then the rest.
+  // The figures in the order of their numbers, the rest, and then the parts with a heading.
   std::sort(sections.begin(), sections.end(), [](const ReportSection& a, const ReportSection& b) {
-    const auto key = [](const ReportSection& section) {
-      return std::pair(section.name.starts_with("fig") ? 0 : 1, section.name);
-    };
+    const auto key = [](const ReportSection& section) { return std::pair(part_of(section), section.name); };
     return key(a) < key(b);
   });
   return sections;
@@ -323,7 +339,12 @@ std::string report_html(const std::filesystem::path& folder) {
     body += html;
   };
   std::set<std::string> told;
+  std::size_t part = 0;
   for (const ReportSection& section : sections) {
+    if (const std::size_t next = part_of(section); next != part) {
+      part = next;
+      if (!parts[part].heading.empty()) body += "<h2 class=\"part\">" + escaped(parts[part].heading) + "</h2>\n";
+    }
     std::vector<Claim> own;
     for (const Claim& claim : claims)
       if (std::find(section.figures.begin(), section.figures.end(), claim.figure) != section.figures.end())

@@ -113,6 +113,30 @@ TEST_CASE("the page shows every claim once, with its picture, command and files,
     CHECK(page.find(outside) == std::string::npos);
 }
 
+TEST_CASE("what is not in the paper stands in a part of its own, at the end") {
+  const TemporaryFolder folder;
+  for (const char* name : {"beyond_noise", "alpha_path", "beyond_decay", "fig1"}) {
+    ReportSection part = section(name);
+    part.paper = std::string("says ") + name;
+    write_section(folder.path(), part);
+  }
+  write_report(folder.path());
+  const std::string page = content_of(folder.path() / "index.html");
+  std::size_t last = 0;
+  for (const char* text :
+       {"<section id=\"fig1\"", "<section id=\"alpha_path\"", "<h2 class=\"part\">Beyond the paper</h2>",
+        "<section id=\"beyond_decay\"", "<section id=\"beyond_noise\""}) {
+    INFO(text);
+    const std::size_t at = page.find(text);
+    REQUIRE(at != std::string::npos);
+    CHECK(at > last);
+    last = at;
+  }
+  CHECK(count(page, "class=\"part\"") == 1);
+  CHECK(count(page, "<p>The paper: says fig1</p>") == 1);
+  CHECK(count(page, "<p>says beyond_noise</p>") == 1);
+}
+
 TEST_CASE("figure 6 (c) on MNIST stands beside that on other images where both scales were run") {
   const TemporaryFolder folder;
   ReportSection images = section("fig6c_mnist");
