@@ -72,6 +72,12 @@ Outcome run_gnuplot(const std::filesystem::path& folder, const std::string& scri
 
 }  // namespace
 
+std::string gnuplot_array(const std::string& name, const std::vector<double>& numbers) {
+  std::string list;
+  for (const double number : numbers) list += (list.empty() ? "" : ",") + exact_number(number);
+  return "array " + name + "[" + std::to_string(numbers.size()) + "] = [" + list + "]\n";
+}
+
 std::string gnuplot_script(const Picture& picture) {
   const auto size = [&](int factor) {
     return std::to_string(factor * picture.width) + "," + std::to_string(factor * picture.height);

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 /// @file
 /// Pictures by gnuplot in one style, from the CSV files beside them.
@@ -19,6 +20,9 @@ struct Picture {
   std::string setup = {};
   std::string alt = {};  ///< what it shows, for those who cannot see it
 };
+
+/// Commands that make an array of numbers: in strings gnuplot reads no exponents.
+[[nodiscard]] std::string gnuplot_array(const std::string& name, const std::vector<double>& numbers);
 
 /// The script `name.gp`, which needs nothing but gnuplot 5 and the CSV files beside it.
 [[nodiscard]] std::string gnuplot_script(const Picture& picture);
