@@ -86,7 +86,6 @@ cmake --build --preset "$preset" --parallel "$(build_jobs)" --target richflow_ex
 
 programs=
 total=0
-for program in "build/$preset/examples/"fig*_* "build/$preset/examples/"beyond_* "build/$preset/examples/alpha_path" "build/$preset/examples/custom_model"; do
 for program in "build/$preset/examples/"fig*_* "build/$preset/examples/alpha_path" "build/$preset/examples/custom_model" \
   "build/$preset/examples/beyond_"*; do
   if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi

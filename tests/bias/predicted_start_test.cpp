@@ -122,6 +122,31 @@ TEST_CASE("the predicted start of batches: log k of the runs over the prediction
   }
 }
 
+TEST_CASE("log k of runs on drawn samples falls by the second moment, not by the covariance alone") {
+  const Dataset<> data = predicted_data(2427);
+  const DiagonalNet<double> net(2, 14);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.2));
+  const double h = 5e-4;
+  const Comparison run =
+      compare_prediction(net, data, start, {.step = h, .sampling = {.batch_size = 1, .with_replacement = true}}, 4);
+  // First order in the step, and the noise of four runs.
+  CHECK_THAT(run.moved, near(1, 0, 0.03));
+  // What the covariance falls short by: g_i^2 / N, integrated along the same flow.
+  const auto integral = [&](detail::FlowQuadrature<double> quadrature) {
+    const DecayingDualFlow<double> flow(data, detail::side_logs(14, start), Vector<double>::Zero(14), 8.0, quadrature);
+    const auto end = integrate(flow, flow.initial_state(), TimeSpan{0, 50}, Rodas4{},
+                               PiController<>{.tolerance = {1e-7, 0}, .first_step = flow.first_step()})
+                         .require_ok();
+    return flow.integrals(end.y).sum();
+  };
+  const double second_moment = integral({0, 8 * h, 0}), covariance = integral({-8 * h / 6, 8 * h, 0});
+  const PredictedStart predicted =
+      predicted_start(net, data, start, {.step = h, .sampling = {.batch_size = 1, .with_replacement = true}});
+  // Errors of steps of 1e-7.
+  CHECK_THAT(-second_moment, near((predicted.log_scale.array() - std::log(0.2)).sum(), 1e-5, 0));
+  CHECK(run.moved * second_moment / covariance > 1.1);
+}
+
 TEST_CASE("the predicted start of means over batches is that of sums with shorter steps") {
   const Dataset<> data = predicted_data(2423);
   const DiagonalNet<double> net(2, 14);

@@ -29,7 +29,7 @@ namespace richflow {
 /// A run of descent whose effective start is to be predicted: `Descent`, or `HeavyBall` with momentum, of constant
 /// steps on `StochasticGradient(net, data, sampling)`, with weight decay.
 template <class S = double>
-struct BasicAlgorithmRun {
+struct AlgorithmRun {
   S step = S(0);                   ///< h, > 0
   Sampling<S> sampling = {};       ///< batches and label noise
   S momentum = S(0);               ///< m, in [0, 1)
@@ -38,12 +38,9 @@ struct BasicAlgorithmRun {
   bool then_until_it_fits = true;  ///< after those steps the run goes on, without label noise and decay, until it fits
 };
 
-/// In double precision.
-using AlgorithmRun = BasicAlgorithmRun<double>;
-
 /// What is known of a run before it is made.
-template <class S>
-struct BasicPredictedStart : Result<BasicPredictedStart<S>> {
+template <class S = double>
+struct PredictedStart : Result<PredictedStart<S>> {
   Vector<S> log_a = {};             ///< log A_+, d values
   Vector<S> log_b = {};             ///< log A_-
   Vector<S> log_scale = {};         ///< log of the effective alpha of each coordinate, as EffectiveStart::log_scale
@@ -67,9 +64,6 @@ struct BasicPredictedStart : Result<BasicPredictedStart<S>> {
   }
 };
 
-/// In double precision.
-using PredictedStart = BasicPredictedStart<double>;
-
 namespace detail {
 
 /// What a step of a run does on average, per time of the flow of L.
@@ -91,11 +85,11 @@ struct PredictedNet {
 };
 
 template <class S>
-[[nodiscard]] RunRates<S> rates_of(const PredictedNet& net, const BasicAlgorithmRun<S>& run, const Dataset<S>& data);
+[[nodiscard]] RunRates<S> rates_of(const PredictedNet& net, const AlgorithmRun<S>& run, const Dataset<S>& data);
 
 template <class S>
-[[nodiscard]] BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data,
-                                                   const Start<S>& start, const BasicAlgorithmRun<S>& run);
+[[nodiscard]] PredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
+                                              const AlgorithmRun<S>& run);
 
 }  // namespace detail
 
@@ -130,24 +124,24 @@ template <class S>
 /// is to fit. Trouble with the flow is in the status. Cost: some hundred N x N Jacobians, O(N^2 d) each, whatever the
 /// number of steps of the run.
 template <class S, int depth>
-[[nodiscard]] BasicPredictedStart<S> predicted_start(const DiagonalNet<S, depth>& net, const Dataset<S>& data,
-                                                     const Start<S>& start,
-                                                     const BasicAlgorithmRun<std::type_identity_t<S>>& run) {
+[[nodiscard]] PredictedStart<S> predicted_start(const DiagonalNet<S, depth>& net, const Dataset<S>& data,
+                                                const Start<S>& start,
+                                                const AlgorithmRun<std::type_identity_t<S>>& run) {
   return detail::predict_start({net.homogeneity(), false, net.num_inputs()}, data, start, run);
 }
 
 /// The same for two layers.
 template <class S>
-[[nodiscard]] BasicPredictedStart<S> predicted_start(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data,
-                                                     const Start<S>& start,
-                                                     const BasicAlgorithmRun<std::type_identity_t<S>>& run) {
+[[nodiscard]] PredictedStart<S> predicted_start(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data,
+                                                const Start<S>& start,
+                                                const AlgorithmRun<std::type_identity_t<S>>& run) {
   return detail::predict_start({2, true, net.num_inputs()}, data, start, run);
 }
 
 namespace detail {
 
 template <class S>
-void check_run(const PredictedNet& net, const BasicAlgorithmRun<S>& run, const Dataset<S>& data) {
+void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Dataset<S>& data) {
   using std::isfinite;
   const Sampling<S>& sampling = run.sampling;
   const Index N = data.num_samples();
@@ -180,7 +174,7 @@ void check_run(const PredictedNet& net, const BasicAlgorithmRun<S>& run, const D
 }
 
 template <class S>
-RunRates<S> rates_of(const PredictedNet& net, const BasicAlgorithmRun<S>& run, const Dataset<S>& data) {
+RunRates<S> rates_of(const PredictedNet& net, const AlgorithmRun<S>& run, const Dataset<S>& data) {
   using std::log1p;
   const Sampling<S>& sampling = run.sampling;
   const Index N = data.num_samples();
@@ -232,8 +226,8 @@ RunRates<S> rates_of(const PredictedNet& net, const BasicAlgorithmRun<S>& run, c
 }
 
 template <class S>
-BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
-                                     const BasicAlgorithmRun<S>& run) {
+PredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
+                                const AlgorithmRun<S>& run) {
   using std::sqrt;
   const Index d = net.d;
   const auto dual_rate = static_cast<S>(net.dual_rate());
@@ -248,7 +242,7 @@ BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& 
   const bool must_fit = run.steps == 0 || run.then_until_it_fits;
   if (must_fit) require_solution(data);
 
-  BasicPredictedStart<S> out;
+  PredictedStart<S> out;
   PiController<S> controller;
   constexpr S eps = std::numeric_limits<S>::epsilon();
   controller.tolerance = {std::max(S(1e-7), S(30) * eps), S(0)};
@@ -266,7 +260,7 @@ BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& 
     // Times within the state, so that log A_+- at its beginning are those of this flow.
     state[data.num_samples()] = S(0);
     auto solution = integrate(flow, state, TimeSpan<S>{S(0), length}, Rodas4{}, controller, options);
-    state = std::move(solution.y);
+    state = std::move(solution.w);
     out.steps += solution.step;
     out.status = solution.status;
     out.message = std::move(solution.message);
@@ -310,8 +304,9 @@ BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& 
     out.labels = data.y();
   else if (out.beta.size() == d)
     out.labels = data.X() * out.beta;
-  out.message = concat("log alpha has moved from ", start.scale().log(), " to a mean of ", out.log_scale.mean(),
-                       ", to first order in the step (its curvature step is ", out.curvature_step, "); ", out.message);
+  out.message =
+      sentence("log alpha has moved from ", start.scale().log(), " to a mean of ", out.log_scale.mean(),
+               ", to first order in the step (its curvature step is ", out.curvature_step, "); ", out.message);
   return out;
 }
 
@@ -319,9 +314,9 @@ BasicPredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& 
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_PREDICTED_START(prefix, S)                                                             \
-  prefix template detail::RunRates<S> detail::rates_of<S>(const detail::PredictedNet&, const BasicAlgorithmRun<S>&, \
-                                                          const Dataset<S>&);                                       \
-  prefix template BasicPredictedStart<S> detail::predict_start<S>(const detail::PredictedNet&, const Dataset<S>&,   \
-                                                                  const Start<S>&, const BasicAlgorithmRun<S>&);
+#define RICHFLOW_INSTANTIATE_PREDICTED_START(prefix, S)                                                        \
+  prefix template detail::RunRates<S> detail::rates_of<S>(const detail::PredictedNet&, const AlgorithmRun<S>&, \
+                                                          const Dataset<S>&);                                  \
+  prefix template PredictedStart<S> detail::predict_start<S>(const detail::PredictedNet&, const Dataset<S>&,   \
+                                                             const Start<S>&, const AlgorithmRun<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_PREDICTED_START)

@@ -381,7 +381,8 @@ S DecayingDualFlow<S>::error_over(ConstVectorRef<S> state_new, ConstVectorRef<S>
   evaluate(state_new);
   sample_scratch_ = error.head(N_);
   detail::multiply_transposed(data_->X(), sample_scratch_, scratch_);
-  const S beta_error = (curvature_.cwiseProduct(scratch_) - S(2) * error[N_] * rate_.cwiseProduct(beta_)).stableNorm();
+  for (Index i = 0; i < d_; ++i) scratch_[i] = curvature_[i] * scratch_[i] - S(2) * error[N_] * rate_[i] * beta_[i];
+  const S beta_error = scratch_.stableNorm();
   // Below the range of numbers beta is 0, and so is its error.
   S ratio = beta_error == S(0) ? S(0) : beta_error / (absolute + relative * beta_.stableNorm());
   if (quadrature_.is_empty()) return ratio;
