@@ -37,9 +37,9 @@ struct Comparison {
 
 /// Runs the algorithm, and compares where it went with the prediction: both solved over X beta = X beta(T).
 template <class Net>
-Comparison compare_prediction(const Net& net, const Dataset<>& data, const Start<>& start, const AlgorithmRun& run,
+Comparison compare_prediction(const Net& net, const Dataset<>& data, const Start<>& start, const AlgorithmRun<>& run,
                               int seeds = 1) {
-  const PredictedStart predicted = predicted_start(net, data, start, run).require_ok();
+  const PredictedStart<> predicted = predicted_start(net, data, start, run).require_ok();
   const Vector<double> w0 = net.initial_parameters(start);
   const Vector<double> from = EffectiveStart(net, data, w0).log_scale();
   Vector<double> mean = Vector<double>::Zero(data.num_inputs());
@@ -49,12 +49,12 @@ Comparison compare_prediction(const Net& net, const Dataset<>& data, const Start
   };
   for (int seed = 1; seed <= seeds; ++seed) {
     EffectiveStart effective(net, data, w0);
-    AlgorithmRun seeded = run;
+    AlgorithmRun<> seeded = run;
     seeded.sampling.seed = static_cast<std::uint64_t>(seed);
     IntegrateOptions<> options;
     options.observers = {effective};
     options.detect_stall = false;
-    if (run.steps == 0) options.events = {loss_below(1e-20).at_step_end(20)};
+    if (run.steps == 0) options.events = {loss_below(1e-12).at_step_end(20)};
     const WithWeightDecay problem(StochasticGradient(net, data, seeded.sampling), run.decay);
     (void)integrate(problem, w0, Steps{run.steps > 0 ? run.steps : 400000}, HeavyBall{run.momentum},
                     ConstantStep{run.step}, options)
@@ -73,7 +73,7 @@ Comparison compare_prediction(const Net& net, const Dataset<>& data, const Start
 /// The prediction of steps h and h / 4: its error falls by 16, that of the plain start by 4. Up to a third order that
 /// is not small at h.
 template <class Net>
-void check_second_order(const Net& net, const Dataset<>& data, const Start<>& start, AlgorithmRun run) {
+void check_second_order(const Net& net, const Dataset<>& data, const Start<>& start, AlgorithmRun<> run) {
   const Comparison coarse = compare_prediction(net, data, start, run);
   run.step /= 4;
   const Comparison fine = compare_prediction(net, data, start, run);
@@ -111,11 +111,11 @@ TEST_CASE("the predicted start of batches: log k of the runs over the prediction
        {Sampling<double>{.batch_size = 1, .with_replacement = true}, Sampling<double>{.batch_size = 1},
         Sampling<double>{.batch_size = 3, .with_replacement = true}, Sampling<double>{.batch_size = 4}}) {
     INFO("batches of " << sampling.batch_size << (sampling.with_replacement ? ", drawn" : ", in order"));
-    const Comparison run = compare_prediction(net, data, start, {.step = 1e-3, .sampling = sampling}, 3);
-    // First order in the step, and noise of three runs.
+    const Comparison run = compare_prediction(net, data, start, {.step = 1e-3, .sampling = sampling}, 2);
+    // First order in the step, and noise of two runs.
     CHECK_THAT(run.moved, near(1, 0, 0.06));
     CHECK(run.error < 0.2 * run.plain);
-    const Comparison deeper = compare_prediction(deep, data, deep_start, {.step = 1e-3, .sampling = sampling}, 3);
+    const Comparison deeper = compare_prediction(deep, data, deep_start, {.step = 1e-3, .sampling = sampling}, 2);
     CHECK_THAT(deeper.moved, near(1, 0, 0.06));
     // Of one run: its batches move it from their mean by up to a quarter.
     CHECK(deeper.error < 0.3 * deeper.plain);
@@ -126,21 +126,21 @@ TEST_CASE("log k of runs on drawn samples falls by the second moment, not by the
   const Dataset<> data = predicted_data(2427);
   const DiagonalNet<double> net(2, 14);
   const Start<> start = Start<>::uniform(Scale<>::from_value(0.2));
-  const double h = 5e-4;
+  const double h = 1e-3;
   const Comparison run =
-      compare_prediction(net, data, start, {.step = h, .sampling = {.batch_size = 1, .with_replacement = true}}, 4);
-  // First order in the step, and the noise of four runs.
-  CHECK_THAT(run.moved, near(1, 0, 0.03));
+      compare_prediction(net, data, start, {.step = h, .sampling = {.batch_size = 1, .with_replacement = true}}, 3);
+  // First order in the step, and the noise of three runs.
+  CHECK_THAT(run.moved, near(1, 0, 0.05));
   // What the covariance falls short by: g_i^2 / N, integrated along the same flow.
   const auto integral = [&](detail::FlowQuadrature<double> quadrature) {
     const DecayingDualFlow<double> flow(data, detail::side_logs(14, start), Vector<double>::Zero(14), 8.0, quadrature);
     const auto end = integrate(flow, flow.initial_state(), TimeSpan{0, 50}, Rodas4{},
                                PiController<>{.tolerance = {1e-7, 0}, .first_step = flow.first_step()})
                          .require_ok();
-    return flow.integrals(end.y).sum();
+    return flow.integrals(end.w).sum();
   };
   const double second_moment = integral({0, 8 * h, 0}), covariance = integral({-8 * h / 6, 8 * h, 0});
-  const PredictedStart predicted =
+  const PredictedStart<> predicted =
       predicted_start(net, data, start, {.step = h, .sampling = {.batch_size = 1, .with_replacement = true}});
   // Errors of steps of 1e-7.
   CHECK_THAT(-second_moment, near((predicted.log_scale.array() - std::log(0.2)).sum(), 1e-5, 0));
@@ -155,15 +155,16 @@ TEST_CASE("the predicted start of means over batches is that of sums with shorte
     Sampling<double> sums{.batch_size = 3, .with_replacement = is_drawn, .label_noise = 0.3};
     Sampling<double> means = sums;
     means.mean = true;
-    const PredictedStart of_sums = predicted_start(net, data, start, {.step = 1e-3, .sampling = sums, .steps = 500});
-    const PredictedStart of_means = predicted_start(net, data, start, {.step = 3e-3, .sampling = means, .steps = 500});
+    const PredictedStart<> of_sums = predicted_start(net, data, start, {.step = 1e-3, .sampling = sums, .steps = 500});
+    const PredictedStart<> of_means =
+        predicted_start(net, data, start, {.step = 3e-3, .sampling = means, .steps = 500});
     // Rounding, through the choice of steps.
     CHECK((of_sums.log_scale - of_means.log_scale).cwiseAbs().maxCoeff() <= 1e-8);
     CHECK_THAT(of_means.curvature_step, near(of_sums.curvature_step, 1e-6, 0));
   }
   // All samples in one batch, in order, are descent.
-  const PredictedStart one = predicted_start(net, data, start, {.step = 1e-3, .sampling = {.batch_size = 6}});
-  const PredictedStart descent = predicted_start(net, data, start, {.step = 1e-3});
+  const PredictedStart<> one = predicted_start(net, data, start, {.step = 1e-3, .sampling = {.batch_size = 6}});
+  const PredictedStart<> descent = predicted_start(net, data, start, {.step = 1e-3});
   CHECK((one.log_scale - descent.log_scale).cwiseAbs().maxCoeff() <= 1e-12);
 }
 
@@ -173,22 +174,22 @@ TEST_CASE("the predicted start of label noise: the expected decay of every coord
   const Start<> start = Start<>::uniform(Scale<>::from_value(0.2));
   const auto noisy = [](double step, Sampling<double> sampling, Index steps) {
     sampling.label_noise = 0.5;
-    return AlgorithmRun{.step = step, .sampling = sampling, .steps = steps, .then_until_it_fits = false};
+    return AlgorithmRun<>{.step = step, .sampling = sampling, .steps = steps, .then_until_it_fits = false};
   };
-  // log k has moved by 1 to 10; the standard deviation of the mean of 4 runs is some percent of that in one coordinate,
-  // half a percent in all.
-  const Comparison all = compare_prediction(net, data, start, noisy(2e-3, {}, 10000), 4);
+  // log k has moved by 0.5 to 5; the standard deviation of the mean of 3 runs is some percent of that in one
+  // coordinate, half a percent in all.
+  const Comparison all = compare_prediction(net, data, start, noisy(2e-3, {}, 5000), 3);
   CHECK_THAT(all.moved, near(1, 0, 0.02));
   CHECK(all.error < 0.05 * all.plain);
   const Comparison drawn =
-      compare_prediction(net, data, start, noisy(4e-3, {.batch_size = 2, .with_replacement = true}, 10000), 4);
+      compare_prediction(net, data, start, noisy(4e-3, {.batch_size = 2, .with_replacement = true}, 5000), 3);
   CHECK_THAT(drawn.moved, near(1, 0, 0.02));
-  const Comparison layers = compare_prediction(TwoLayerDiagonalNet<double>(14), data, start, noisy(4e-3, {}, 10000), 4);
+  const Comparison layers = compare_prediction(TwoLayerDiagonalNet<double>(14), data, start, noisy(4e-3, {}, 5000), 3);
   CHECK_THAT(layers.moved, near(1, 0, 0.02));
   // The noise alone, of a run that fits from its first step on: E log|1 - x^2| by moments, to next to leading order.
   const DiagonalNet<double> at_rest(2, 14);
   const Dataset fitted(data.X(), Vector<double>::Zero(6));
-  const PredictedStart rest =
+  const PredictedStart<> rest =
       predicted_start(at_rest, fitted, Start<>::uniform(Scale<>::from_log(-20)), noisy(0.01, {}, 50));
   for (Index i = 0; i < 14; ++i) {
     const double variance = 16 * 1e-4 * 0.25 * data.X().col(i).squaredNorm();
@@ -200,17 +201,17 @@ TEST_CASE("the predicted start of weight decay, and of decay that is switched of
   const Dataset<> data = predicted_data(2425);
   const DiagonalNet<double> net(2, 14);
   const Start<> start = Start<>::uniform(Scale<>::from_value(0.5));
-  AlgorithmRun run{.step = 1e-3, .decay = 0.1, .steps = 4000, .then_until_it_fits = false};
+  AlgorithmRun<> run{.step = 1e-3, .decay = 0.1, .steps = 4000, .then_until_it_fits = false};
   const Comparison decayed = compare_prediction(net, data, start, run);
   // log k moves by -4 h lambda T = -1.6, first order in h of the rest.
   CHECK_THAT(decayed.moved, near(1, 0, 1e-3));
   CHECK(decayed.error < 0.02 * decayed.plain);
-  const PredictedStart by_then = predicted_start(net, data, start, run);
+  const PredictedStart<> by_then = predicted_start(net, data, start, run);
   CHECK((by_then.labels - data.y()).norm() > 1e-3);
 
   // A long time of little decay without steps to speak of: exactly alpha e^(-2 Lambda).
   run = {.step = 1e-7, .decay = 0.1, .steps = 5'000'000};
-  const PredictedStart off = predicted_start(net, data, start, run).require_ok();
+  const PredictedStart<> off = predicted_start(net, data, start, run).require_ok();
   CHECK_THAT(off.log_scale.mean(), near(std::log(0.5) - 2 * 0.1 * 0.5, 0, 1e-5));
   CHECK(off.labels == data.y());
 }
@@ -219,7 +220,7 @@ TEST_CASE("a prediction refuses what it is not for") {
   const Dataset<> data = predicted_data(2426);
   const DiagonalNet<double> net(2, 14);
   const Start<> start = Start<>::uniform(Scale<>::from_value(0.2));
-  const auto check = [&](const AlgorithmRun& run, const char* part) {
+  const auto check = [&](const AlgorithmRun<>& run, const char* part) {
     INFO(part);
     CHECK_THROWS_MATCHES(predicted_start(net, data, start, run), ArgumentError, message_contains(part));
   };
