@@ -152,6 +152,38 @@ TEST_CASE("the Jacobian of the decaying dual flow, its integrals included") {
   }
 }
 
+TEST_CASE("fluctuations on many features are those on few beside columns of zeros") {
+  const Dataset<> data = decaying_data(2418);
+  constexpr Index d = 12, many = 2100, N = 5;
+  Matrix<double> X = Matrix<double>::Zero(N, many);
+  X.leftCols(d) = data.X();
+  const Dataset padded(std::move(X), data.y());
+  const auto flow_of = [](const Dataset<>& on) {
+    const Index size = on.num_inputs();
+    return DecayingDualFlow<double>(on, {Vector<double>::Constant(size, -1.0), Vector<double>::Constant(size, -1.2)},
+                                    Vector<double>::Constant(size, 0.2), 8.0, {0.7, 0.4, 0.02});
+  };
+  const auto small = flow_of(data), large = flow_of(padded);
+  RandomStream random(2419);
+  Vector<double> state = 0.05 * random_vector(random, small.dimension());
+  Vector<double> padded_state = Vector<double>::Zero(large.dimension());
+  padded_state.head(state.size()) = state;
+  Vector<double> slope(state.size()), padded_slope(padded_state.size());
+  small(0, state, slope);
+  large(0, padded_state, padded_slope);
+  // Rounding.
+  CHECK((slope - padded_slope.head(slope.size())).norm() <= 1e-13 * slope.norm());
+  auto solver = small.make_linear_solver();
+  auto padded_solver = large.make_linear_solver();
+  small.linearize(0, state, solver);
+  large.linearize(0, padded_state, padded_solver);
+  REQUIRE(small.factorize(3.0, solver));
+  REQUIRE(large.factorize(3.0, padded_solver));
+  small.solve(solver, state);
+  large.solve(padded_solver, padded_state);
+  CHECK((state - padded_state.head(state.size())).norm() <= 1e-12 * state.norm());
+}
+
 TEST_CASE("integrals along the decaying dual flow are those of an explicit method, and fall with the tolerance") {
   const Dataset<> data = decaying_data(2415);
   const detail::SideLogs<double> start{Vector<double>::Constant(12, std::log(0.2)),
@@ -160,7 +192,7 @@ TEST_CASE("integrals along the decaying dual flow are those of an explicit metho
   const auto reference = integrate(flow, flow.initial_state(), TimeSpan{0, 2}, DormandPrince{},
                                    PiController<>{.tolerance = {1e-12, 0}, .first_step = flow.first_step()})
                              .require_ok();
-  const Vector<double> expected = flow.integrals(reference.y);
+  const Vector<double> expected = flow.integrals(reference.w);
   for (const double tolerance : {1e-4, 1e-6, 1e-8}) {
     const auto run = run_decaying(flow, 2, tolerance);
     // Errors of steps add up over a few hundred of them.
@@ -179,7 +211,7 @@ TEST_CASE("the decaying dual flow is cheap at tiny decay and huge scales, and ha
   const DecayingDualFlow<double> tiny(net, data, Start<>::uniform(Scale<>::from_log(-400)), 0.01);
   const auto small = run_decaying(tiny, 200, 1e-6);
   CHECK(small.step <= 5000);
-  CHECK(tiny.loss(small.y) <= 0.5 * data.y().squaredNorm());
+  CHECK(tiny.loss(small.w) <= 0.5 * data.y().squaredNorm());
 }
 
 TEST_CASE("the decaying dual flow refuses what does not fit") {

@@ -168,8 +168,9 @@ class DecayingDualFlow {
   Index depth_;
   Vector<S> power_;  // w_+-(0)^-p, 2d; empty at depth 2
   detail::FlowQuadrature<S> quadrature_;
-  Matrix<S> squares_ = {};                                           // X * X, where it is needed
-  mutable Vector<S> point_;                                          // the latest evaluated state; NaN before the first
+  Matrix<S> squares_ = {};       // X * X, where it is needed
+  Matrix<S> gram_squares_ = {};  // X^T X, squared by entries, where it is needed and not too large
+  mutable Vector<S> point_;      // the latest evaluated state; NaN before the first
   mutable Vector<S> nu_, z_, beta_, curvature_, residual_, pulled_;  // there
   mutable Vector<S> side_ = {};                                      // w_+-^p there, 2d; empty at depth 2
   mutable Vector<S> sample_scratch_, scratch_;
@@ -236,8 +237,16 @@ DecayingDualFlow<S>::DecayingDualFlow(const Dataset<S>& data, detail::SideLogs<S
   require_finite("rate", rate_);
   if (quadrature_.of_samples != S(0)) squares_ = data.X().cwiseAbs2();
   if (quadrature_.fluctuation != S(0)) {
-    covariance_.setZero(N_, N_);
-    products_.setZero(N_, d_);
+    // Up to some size a product with d x d numbers costs less than two with N x N x d.
+    constexpr Index largest_gram = 2048;
+    if (d_ <= largest_gram) {
+      gram_squares_.setZero(d_, d_);
+      detail::product_of_transposed<S>(data.X(), data.X(), gram_squares_);
+      gram_squares_ = gram_squares_.cwiseAbs2().eval();
+    } else {
+      covariance_.setZero(N_, N_);
+      products_.setZero(N_, d_);
+    }
   }
   if (depth > 2) {
     power_.resize(2 * d_);
@@ -298,19 +307,24 @@ void DecayingDualFlow<S>::evaluate_deep() const {
 template <class S>
 void DecayingDualFlow<S>::add_fluctuations(const Vector<S>& v, VectorRef<S> out) const {
   const Matrix<S>& X = data_->X();
-  covariance_.setZero();
-  for (Index i = 0; i < d_; ++i) products_.col(i) = v[i] * X.col(i);
-  detail::product_with_transposed<S>(products_, X, covariance_);
-  covariance_ *= quadrature_.fluctuation;
-  if (quadrature_.of_square != S(0)) {
-    detail::matrix_product<S>(covariance_, X, products_);
-    for (Index i = 0; i < d_; ++i) out[i] += quadrature_.of_square * products_.col(i).dot(X.col(i));
-  }
   if (quadrature_.of_samples != S(0)) {
-    sample_scratch_ = covariance_.diagonal();
+    // The diagonal of X diag(v) X^T.
+    detail::multiply(squares_, v, sample_scratch_);
     detail::multiply_transposed(squares_, sample_scratch_, scratch_);
-    out += quadrature_.of_samples * scratch_;
+    out += quadrature_.of_samples * quadrature_.fluctuation * scratch_;
   }
+  if (quadrature_.of_square == S(0)) return;
+  const S factor = quadrature_.of_square * quadrature_.fluctuation;
+  if (gram_squares_.size() > 0) {
+    detail::multiply(gram_squares_, v, scratch_);
+    out += factor * scratch_;
+    return;
+  }
+  for (Index i = 0; i < d_; ++i) products_.col(i) = v[i] * X.col(i);
+  covariance_.setZero();
+  detail::product_with_transposed<S>(products_, X, covariance_);
+  detail::matrix_product<S>(covariance_, X, products_);
+  for (Index i = 0; i < d_; ++i) out[i] += factor * products_.col(i).dot(X.col(i));
 }
 
 template <class S>
