@@ -14,6 +14,7 @@
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/exponential_tangent.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/limits/classification_flow.hpp"
 #include "richflow/models/conv_network.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
@@ -115,6 +116,17 @@ TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothin
     check_steps(flow, nu, h, Ros34Pw2{.jacobian_tolerance = 1e-1});
     check_steps(flow, nu, h, ExponentialRosenbrock{});
     check_steps(flow, nu, h, ExponentialRosenbrock{.jacobian_tolerance = 1e-3});
+  }
+}
+
+TEST_CASE("linearly implicit steps of the classification flow allocate nothing") {
+  const Dataset<> data = fixed_data(60, 300);
+  const Dataset classes(data.X(), data.y().unaryExpr([](double label) { return label < 0 ? -1.0 : 1.0; }));
+  for (const double log_alpha : {2.0, -5.0, -100.0}) {
+    CAPTURE(log_alpha);
+    const ClassificationFlow<> flow(Hypentropy<>::uniform(300, Scale<>::from_log(log_alpha)), classes,
+                                    MarginLoss::logistic);
+    check_steps(flow, flow.initial_state(), flow.first_step(), Ros34Pw2{});
   }
 }
 
