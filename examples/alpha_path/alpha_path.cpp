@@ -271,8 +271,8 @@ void add_algorithm(const AlphaPathProblem& problem, const AlphaPathOptions& opti
 
 /// The path from saddle to saddle; its end is the rich end where that is unique.
 void add_saddles(const AlphaPathProblem& problem, AlphaPath& path) {
-  const Scale<> any = Scale<>::from_log(-1.0);
-  const Start<> start = problem.shape ? Start<>::shaped(any, *problem.shape) : Start<>::uniform(any);
+  const Scale any = Scale<>::from_log(-1.0);
+  const Start start = problem.shape ? Start<>::shaped(any, *problem.shape) : Start<>::uniform(any);
   path.saddles = saddle_path(DiagonalNet<double>(path.depth, problem.train.num_inputs()), problem.train, start);
   const std::string text = "at depth " + std::to_string(path.depth) + " the path from saddle to saddle ends ";
   Claim proved = claim_at_most("alpha_path", text + "at the least norm: relative duality gap",
@@ -288,6 +288,8 @@ void add_saddles(const AlphaPathProblem& problem, AlphaPath& path) {
 }
 
 }  // namespace
+
+double test_accuracy(const AlphaPathProblem& problem, const Vector<double>& beta) { return accuracy(problem, beta); }
 
 AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<int, int> classes, Index per_class,
                                std::uint64_t seed) {
@@ -387,7 +389,7 @@ void write_algorithm(const AlphaPath& path, const std::filesystem::path& folder)
   table.write(folder / "algorithm.csv");
 }
 
-void write_saddles(const SaddlePath& saddles, const std::filesystem::path& folder) {
+void write_saddles(const SaddlePath<>& saddles, const std::filesystem::path& folder) {
   CsvWriter table({"jump", "time", "i", "beta", "loss"});
   for (std::size_t k = 0; k < saddles.jumps.size(); ++k) {
     const auto& jump = saddles.jumps[k];

@@ -44,6 +44,9 @@ struct AlphaPathProblem {
 [[nodiscard]] AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesystem::path& y,
                                            const std::filesystem::path& shape, const CsvFormat& format = {});
 
+/// Share of the test data whose label has the sign of `<x, beta>`; NaN without test data.
+[[nodiscard]] double test_accuracy(const AlphaPathProblem& problem, const Vector<double>& beta);
+
 /// What to compute.
 struct AlphaPathOptions {
   Index depth = 2;                   ///< D >= 2
@@ -85,7 +88,7 @@ struct AlphaPath {
   double rich_accuracy = 0.0;
   std::string algorithm = {};                     ///< its name and parameters; empty: none was run
   std::vector<AlgorithmRow> algorithm_rows = {};  ///< one for each scale, from the largest alpha
-  std::optional<SaddlePath> saddles = {};         ///< where it was asked for
+  std::optional<SaddlePath<>> saddles = {};       ///< where it was asked for
   std::vector<Claim> claims = {};
 };
 

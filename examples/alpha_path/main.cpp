@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "alpha_path.hpp"
+#include "classes.hpp"
 #include "list.hpp"
 #include "options.hpp"
 #include "program.hpp"
@@ -36,6 +37,8 @@ struct Arguments {
   std::optional<std::string> noise = {};
   std::optional<std::string> momentum = {};
   std::optional<std::string> decay = {};
+  std::string loss = {};
+  std::string accuracy = "1e-2,1e-10,1e-100";
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
@@ -58,9 +61,10 @@ void add_options(CLI::App& app, Arguments& arguments) {
   auto* alpha = app.add_option("--alpha", arguments.alpha, "Initialization scales: a,b,c or from:to:count, log-spaced");
   app.add_option("--log-alpha", arguments.log_alpha, "Their natural logarithms: a,b,c or from:to:count, evenly spaced")
       ->excludes(alpha);
-  app.add_flag("--simulate", arguments.simulate, "Integrate the flow at every scale, too");
-  app.add_flag("--saddles", arguments.saddles,
-               "Follow the path from saddle to saddle that the flow takes as alpha tends to 0, too (saddles.csv)");
+  auto* simulate = app.add_flag("--simulate", arguments.simulate, "Integrate the flow at every scale, too");
+  auto* saddles =
+      app.add_flag("--saddles", arguments.saddles,
+                   "Follow the path from saddle to saddle that the flow takes as alpha tends to 0, too (saddles.csv)");
   auto* algorithm =
       app.add_option(
              "--algorithm", arguments.algorithm,
@@ -87,6 +91,18 @@ void add_options(CLI::App& app, Arguments& arguments) {
          "decay: lambda of L + lambda |w|^2; not given: a thousandth of 2 max |X^T y|, from which on nothing is "
          "fitted")
       ->needs(algorithm);
+  auto* loss = app.add_option("--loss", arguments.loss,
+                              "Classify, labels -1 and +1, under this loss (exponential, logistic): where the flow is "
+                              "at each scale and accuracy, beside the margin problem; writes margins.csv (log_alpha, "
+                              "log_accuracy, i, beta, margin_problem) and classes.csv in place of the other tables")
+                   ->check(CLI::IsMember(loss_names))
+                   ->excludes(simulate)
+                   ->excludes(saddles)
+                   ->excludes(algorithm);
+  app.add_option("--accuracy", arguments.accuracy,
+                 "Losses, a plain sum over the samples, at which to record: a,b,c; 1e-1000 is an ordinary one")
+      ->needs(loss)
+      ->capture_default_str();
   app.add_option("--data", arguments.data, "Without --x: folder of images in MNIST's format")
       ->excludes(x)
       ->capture_default_str();
@@ -165,7 +181,7 @@ void print_algorithm(const AlphaPathProblem& problem, const AlphaPath& path) {
   std::fflush(stdout);
 }
 
-void print_saddles(const richflow::SaddlePath& saddles) {
+void print_saddles(const richflow::SaddlePath<>& saddles) {
   constexpr std::size_t most = 40;
   std::printf("%s\n%5s %14s %12s  %s\n", saddles.message.c_str(), "jump",
               saddles.depth == 2 ? "t/log(1/alpha)" : "t alpha^(D-2)", "loss", "enter (+), leave (-)");
@@ -198,6 +214,24 @@ void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
   std::fflush(stdout);
 }
 
+ProgramResult classify(const Arguments& arguments, const AlphaPathProblem& problem, const CommonOptions& common) {
+  ClassPathOptions options;
+  options.depth = arguments.depth;
+  options.loss = arguments.loss == "logistic" ? richflow::MarginLoss::logistic : richflow::MarginLoss::exponential;
+  options.scales = scales_of(arguments);
+  options.log_losses = parse_log_list("--accuracy", arguments.accuracy);
+  options.threads = common.threads;
+  if (common.effort == Effort::quick) options.num_scales = 5;
+  if (common.effort == Effort::full) options.num_scales = 33;
+  const ClassPath path = class_path(problem, options);
+  print_class_path(problem, path);
+  write_class_path_tables(problem, path, common.out);
+  return ProgramResult{path.claims,
+                       {class_path_picture(problem, path)},
+                       class_path_tables,
+                       problem.name + ", depth " + std::to_string(arguments.depth) + ", " + arguments.loss + " loss"};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -228,6 +262,7 @@ int main(int argc, char** argv) {
         arguments.x.empty() ? image_problem(arguments.data, {arguments.classes.at(0), arguments.classes.at(1)},
                                             arguments.per_class, common.seed)
                             : csv_problem(arguments.x, arguments.y, arguments.shape, format_of(arguments));
+    if (!arguments.loss.empty()) return classify(arguments, problem, common);
     const AlphaPath path = alpha_path(problem, options);
     print_table(problem, path);
     if (options.algorithm) print_algorithm(problem, path);
