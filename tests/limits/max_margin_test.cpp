@@ -45,7 +45,7 @@ Dataset<> random_classes(RandomStream& random, Index N, Index d) {
 /// fitted to 1e-12 of their norm, or of that which a biased start has, the others to 8 times that; z carries the
 /// rounding of a hundred sums.
 template <class Mirror, class S = typename Mirror::Scalar>
-void check_minimizer(const Mirror& Q, const Dataset<S>& data, const BasicMarginResult<S>& result) {
+void check_minimizer(const Mirror& Q, const Dataset<S>& data, const MarginResult<S>& result) {
   INFO(result.message);
   REQUIRE(result.ok());
   const double rounding = 4500.0 * static_cast<double>(std::numeric_limits<S>::epsilon());
@@ -96,7 +96,7 @@ TEST_CASE("margin problems agree with the 140-digit table", "[limits]") {
         const Vector<double> beta = margin_values(problem, D, log_alpha, "beta");
         const Vector<double> nu = margin_values(problem, D, log_alpha, "nu");
         // From scratch, and along a path, where the support may be another at first.
-        for (const MarginResult& result : {max_margin(Q, data), path.solve(Q.scale())}) {
+        for (const MarginResult<>& result : {max_margin(Q, data), path.solve(Q.scale())}) {
           check_minimizer(Q, data, result);
           // Margins to 1e-12 of their norm, times the condition of the rows, below 10.
           CHECK((result.beta - beta).cwiseAbs().maxCoeff() <= 1e-11 * beta.cwiseAbs().maxCoeff());
@@ -120,14 +120,14 @@ TEST_CASE("the hard margin and the l1 margin are certified by their own duals", 
     const Matrix<double> Z = signed_rows(data);
     CAPTURE(trial, N, d);
 
-    const MarginResult two = max_margin_l2(data).require_ok();
+    const MarginResult<> two = max_margin_l2(data).require_ok();
     CHECK((Z * two.beta).minCoeff() >= 1 - 1e-13 * Z.norm() * two.beta.norm());
     CHECK(two.multipliers.minCoeff() >= 0);
     CHECK((Z.transpose() * two.multipliers - two.beta).norm() <= 1e-12 * two.beta.norm());
     // Strong duality, sum nu = |beta|^2: no other separator is shorter.
     CHECK(two.multipliers.sum() == Approx(two.beta.squaredNorm()).epsilon(1e-12));
 
-    const MarginResult one = max_margin_l1(data).require_ok();
+    const MarginResult<> one = max_margin_l1(data).require_ok();
     CHECK((Z * one.beta).minCoeff() >= 1 - 1e-10);
     CHECK(one.multipliers.minCoeff() >= 0);
     CHECK((Z.transpose() * one.multipliers).cwiseAbs().maxCoeff() <= 1 + 1e-14);
@@ -135,9 +135,9 @@ TEST_CASE("the hard margin and the l1 margin are certified by their own duals", 
     CHECK(one.gap == Approx(0).margin(1e-10));
 
     // The ends of Q: within alpha^-4 of the l2 margin, within 1 / log(1/alpha) of the l1 margin.
-    const MarginResult large = max_margin(margin_regularizer(2, d, 7), data).require_ok();
+    const MarginResult<> large = max_margin(margin_regularizer(2, d, 7), data).require_ok();
     CHECK((large.beta - two.beta).norm() <= 1e-10 * two.beta.norm());
-    const MarginResult small = max_margin(margin_regularizer(2, d, -300), data).require_ok();
+    const MarginResult<> small = max_margin(margin_regularizer(2, d, -300), data).require_ok();
     CHECK(small.beta.lpNorm<1>() >= one.beta.lpNorm<1>() * (1 - 1e-10));
     CHECK(small.beta.lpNorm<1>() <= one.beta.lpNorm<1>() * (1 + std::log(2.0 * static_cast<double>(d)) / 600));
   }
@@ -177,9 +177,9 @@ TEST_CASE("the margin gamma belongs to the scale alpha gamma^(-1/D)", "[limits]"
   const Dataset shrunk(data.X() / gamma, data.y());
   for (const Index depth : {Index(2), Index(3)}) {
     const ImplicitRegularizer<> Q = margin_regularizer(depth, 8, -1);
-    const MarginResult here = max_margin(Q, shrunk).require_ok();
+    const MarginResult<> here = max_margin(Q, shrunk).require_ok();
     const Scale<> there = Scale<>::from_log(-1 - std::log(gamma) / static_cast<double>(depth));
-    const MarginResult unit = max_margin(Q.with_scale(there), data).require_ok();
+    const MarginResult<> unit = max_margin(Q.with_scale(there), data).require_ok();
     CHECK((here.beta - gamma * unit.beta).norm() <= 1e-10 * here.beta.norm());
   }
 }
@@ -206,16 +206,16 @@ TEST_CASE("more samples than features, equal samples, zero columns, one sample",
   const Dataset twice(X, y);
   check_all(twice);
   const ImplicitRegularizer<> Q = margin_regularizer(2, 10, -3);
-  const MarginResult single = max_margin(Q, once).require_ok();
-  const MarginResult doubled = max_margin(Q.with_scale(Q.scale()), once).require_ok();
-  const MarginResult with_copies = max_margin(margin_regularizer(2, 12, -3), twice).require_ok();
+  const MarginResult<> single = max_margin(Q, once).require_ok();
+  const MarginResult<> doubled = max_margin(Q.with_scale(Q.scale()), once).require_ok();
+  const MarginResult<> with_copies = max_margin(margin_regularizer(2, 12, -3), twice).require_ok();
   CHECK((with_copies.beta.segment(1, 10) - single.beta).norm() <= 1e-11 * single.beta.norm());
   CHECK(with_copies.beta[0] == 0.0);
   CHECK(doubled.beta == single.beta);
 
   // N = 1, in closed form at the l2 end: beta = x y / |x|^2.
   const Dataset sample(Matrix<double>(once.X().topRows(1)), Vector<double>(once.y().head(1)));
-  const MarginResult one = max_margin_l2(sample).require_ok();
+  const MarginResult<> one = max_margin_l2(sample).require_ok();
   const Vector<double> x = sample.X().row(0);
   CHECK((one.beta - sample.y()[0] / x.squaredNorm() * x).norm() <= 1e-15 * one.beta.norm() * 4);
   check_all(sample);
@@ -225,7 +225,7 @@ TEST_CASE("a start that separates with margin 1 stays", "[limits]") {
   const Dataset data(Matrix<double>::Identity(2, 2), Vector<double>::Ones(2));
   const Vector<double> a = Vector<double>::Constant(2, 3), b = Vector<double>::Ones(2);
   const ImplicitRegularizer<> Q = regularizer(DiagonalNet<double>(2, 2), Start<>::biased(Scale<>::from_log(0), a, b));
-  const MarginResult result = max_margin(Q, data).require_ok();
+  const MarginResult<> result = max_margin(Q, data).require_ok();
   CHECK(result.support.empty());
   // beta(0) = alpha^2 (9 - 1).
   CHECK((result.beta - Vector<double>::Constant(2, 8)).norm() <= 1e-14);
@@ -246,7 +246,7 @@ TEST_CASE("data that are not separable come with the combination that proves it"
     }
     X.row(1) = X.row(0);
     const Dataset data(X, y);
-    for (const MarginResult& result :
+    for (const MarginResult<>& result :
          {max_margin_l2(data), max_margin_l1(data), max_margin(margin_regularizer(3, d, 0), data)}) {
       CHECK_FALSE(result.ok());
       CHECK_FALSE(result.is_separable);
@@ -259,9 +259,43 @@ TEST_CASE("data that are not separable come with the combination that proves it"
     }
   }
   CHECK(refused == 60);
-  const MarginResult zero = max_margin_l2(Dataset(Matrix<double>::Zero(2, 3), Vector<double>::Ones(2)));
+  const MarginResult<> zero = max_margin_l2(Dataset(Matrix<double>::Zero(2, 3), Vector<double>::Ones(2)));
   CHECK_FALSE(zero.is_separable);
   REQUIRE_THROWS_AS(zero.require_ok(), ConvergenceError);
+}
+
+TEST_CASE("integer data with ties: every answer comes with its proof", "[limits]") {
+  RandomStream random(7);
+  Index separable = 0, mixed = 0;
+  for (int trial = 0; trial < 60; ++trial) {
+    const Index N = 1 + trial % 9;
+    const Index d = 1 + trial % 6;
+    Matrix<double> X(N, d);
+    for (Index n = 0; n < N; ++n)
+      X.row(n) = (2 * random_vector(random, d)).array().round().matrix().cwiseMax(-3).cwiseMin(3);
+    if (trial % 3 == 0) X.row(N - 1) = X.row(0);
+    if (trial % 4 == 0) X.row(0) *= 1e4;
+    const Dataset data(X, Vector<double>::Ones(N));
+    CAPTURE(trial, N, d, X);
+    const ImplicitRegularizer<> Q = margin_regularizer(2, d, -3);
+    const ImplicitRegularizer<> deep = margin_regularizer(3, d, -2);
+    for (const MarginResult<>& result :
+         {max_margin_l2(data), max_margin_l1(data), max_margin(Q, data), max_margin(deep, data)}) {
+      INFO(result.message);
+      if (!result.is_separable) {
+        CHECK((X.transpose() * result.obstacle).cwiseAbs().maxCoeff() <= 1e-13 * X.cwiseAbs().maxCoeff());
+        ++mixed;
+        continue;
+      }
+      REQUIRE(result.ok());
+      // 64 epsilon |x| |beta|, eight times, for the long samples.
+      CHECK(result.margin >= 1 - 1e-10 - 1.2e-13 * X.rowwise().norm().maxCoeff() * result.beta.norm());
+      CHECK(std::abs(result.gap) <= 1e-7);
+      ++separable;
+    }
+  }
+  CHECK(separable > 60);
+  CHECK(mixed > 40);
 }
 
 TEST_CASE("data that are barely separable are separated", "[limits]") {
@@ -273,10 +307,10 @@ TEST_CASE("data that are barely separable are separated", "[limits]") {
     Vector<double> y(2);
     y << 1, -1;
     const Dataset data(X, y);
-    const MarginResult two = max_margin_l2(data).require_ok();
+    const MarginResult<> two = max_margin_l2(data).require_ok();
     CHECK(two.beta[1] * delta == Approx(1).epsilon(1e-12));
     // Q of so large a beta is nearly its l1 norm: the same separator.
-    const MarginResult small = max_margin(margin_regularizer(2, 3, -10), data).require_ok();
+    const MarginResult<> small = max_margin(margin_regularizer(2, 3, -10), data).require_ok();
     CHECK(small.beta[1] * delta == Approx(1).epsilon(1e-10));
   }
   // Below 1e-13 of the samples rounding decides, and the answer is a proof to that accuracy.

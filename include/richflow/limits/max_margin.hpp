@@ -35,8 +35,8 @@ namespace richflow {
 
 /// The minimizer of Q over `y_n <x_n, beta> >= 1`, with its proof; or, where the data are not separable, the proof of
 /// that.
-template <class S>
-struct [[nodiscard]] BasicMarginResult : Result<BasicMarginResult<S>> {
+template <class S = double>
+struct [[nodiscard]] MarginResult : Result<MarginResult<S>> {
   Vector<S> beta = {};              ///< The minimizer, d; empty where the data are not separable.
   Vector<S> multipliers = {};       ///< nu, N, none negative, with `grad Q(beta) = sum_n nu_n y_n x_n`.
   std::vector<Index> support = {};  ///< Increasing numbers of the samples with nu_n > 0; their x_n are independent.
@@ -62,10 +62,11 @@ struct [[nodiscard]] BasicMarginResult : Result<BasicMarginResult<S>> {
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
 
-/// In double precision.
-using MarginResult = BasicMarginResult<double>;
-
 namespace detail {
+
+/// Times |z_n| |beta|: what rounding leaves uncertain of a margin.
+template <class S>
+inline constexpr S rounding_of_margins = S(64) * std::numeric_limits<S>::epsilon();
 
 /// Problems `<z_n, beta> = 1` for some of the samples, of one regularizer.
 template <class S>
@@ -111,7 +112,6 @@ class MarginActiveSet {
   [[nodiscard]] Index solves() const { return solves_; }
 
  private:
-  static constexpr Index max_solves = 2000;
   static constexpr int bold_patience = 4;
   // Relative to the largest; as an error of the dual value it is below that of the margins.
   static constexpr double negligible_multiplier = 512;
@@ -136,7 +136,8 @@ class MarginActiveSet {
   Vector<S> beta_, margins_, multipliers_;
   std::vector<Index> violated_;
   std::vector<bool> is_blocked_;
-  S start_size_{0};  // of the margins without multipliers, relative to which the others are accurate
+  Vector<S> lengths_;  // of the columns
+  S start_size_{0};    // of the margins without multipliers, relative to which the others are accurate
   Index solves_ = 0;
 };
 
@@ -151,7 +152,7 @@ class MarginPathEngine {
   MarginPathEngine& operator=(const MarginPathEngine&) = delete;
 
   /// See MarginPath.
-  BasicMarginResult<S> solve(Scale<S> scale);
+  MarginResult<S> solve(Scale<S> scale);
 
   [[nodiscard]] const Dataset<S>& dataset() const { return data_; }
 
@@ -169,11 +170,11 @@ class MarginPathEngine {
 
 /// See max_margin_l2.
 template <class S>
-[[nodiscard]] BasicMarginResult<S> max_margin_l2_of(const Dataset<S>& data);
+[[nodiscard]] MarginResult<S> max_margin_l2_of(const Dataset<S>& data);
 
 /// See max_margin_l1.
 template <class S>
-[[nodiscard]] BasicMarginResult<S> max_margin_l1_of(const Dataset<S>& data);
+[[nodiscard]] MarginResult<S> max_margin_l1_of(const Dataset<S>& data);
 
 }  // namespace detail
 
@@ -189,7 +190,7 @@ template <class Mirror>
 requires(explain_mirror_map<Mirror>()) class MarginPath {
  public:
   using Scalar = typename Mirror::Scalar;
-  using Result = BasicMarginResult<Scalar>;
+  using Result = MarginResult<Scalar>;
 
   /// `mirror` gives the regularizer; its scale does not matter. Throws DimensionError when the lengths differ,
   /// ArgumentError for labels other than -1 and +1. Cost: the separation of the data, O(d k^2) per support vector.
@@ -215,8 +216,8 @@ requires(explain_mirror_map<Mirror>()) class MarginPath {
 ///     const auto best = max_margin(Hypentropy::uniform(d, Scale::from_log(-20)), data).require_ok();
 ///     best.beta, best.support, best.gap
 template <MirrorMap Mirror>
-[[nodiscard]] BasicMarginResult<typename Mirror::Scalar> max_margin(const Mirror& Q,
-                                                                    const Dataset<typename Mirror::Scalar>& data) {
+[[nodiscard]] MarginResult<typename Mirror::Scalar> max_margin(const Mirror& Q,
+                                                               const Dataset<typename Mirror::Scalar>& data) {
   return MarginPath<Mirror>(data, Q).solve(Q.scale());
 }
 
@@ -225,17 +226,18 @@ template <MirrorMap Mirror>
 /// that `beta = sum nu_n y_n x_n`. Throws ArgumentError for labels other than -1 and +1. Cost: O(N d) and O(d k^2) per
 /// change of the k support vectors.
 template <class S>
-[[nodiscard]] BasicMarginResult<S> max_margin_l2(const Dataset<S>& data) {
+[[nodiscard]] MarginResult<S> max_margin_l2(const Dataset<S>& data) {
   return detail::max_margin_l2_of(data);
 }
 
 /// The l1 margin, `min |beta|_1` subject to `y_n <x_n, beta> >= 1`: the margin problem of the rich regime, alpha -> 0.
 /// The multipliers are feasible for its dual, `max sum nu_n` subject to `|sum nu_n y_n x_n|_inf <= 1` and nu >= 0, and
 /// the gap is `(|beta|_1 - sum nu_n) / |beta|_1`. Found as the small end of depth 4, which is within alpha^2 of the l1
-/// margin, and of the minimizer itself within alpha^4 where that is unique; where it is not, it is one inside the set
-/// of minimizers. Throws and costs as MarginPath.
+/// margin (alpha^2 is rounding, or its root at most where rounding leaves multipliers undetermined: the gap tells), and
+/// of the minimizer itself within alpha^4 where that is unique; where it is not, it is one inside the set of
+/// minimizers. Throws and costs as MarginPath.
 template <class S>
-[[nodiscard]] BasicMarginResult<S> max_margin_l1(const Dataset<S>& data) {
+[[nodiscard]] MarginResult<S> max_margin_l1(const Dataset<S>& data) {
   return detail::max_margin_l1_of(data);
 }
 
@@ -270,7 +272,12 @@ class EqualMarginsOfMap final : public EqualMargins<S> {
       for (Index i = 0; i < X.cols(); ++i) X(k, i) = columns_(i, n);
     }
     const Vector<S> ones = Vector<S>::Ones(X.rows());
-    MirrorPathEngine<S> engine(Dataset<S>(std::move(X), ones), map_.clone(), {});
+    // Long samples have terms that cancel to 1; no beta is shorter than the least solution.
+    rows.least_solution(beta, nu);
+    MinimizerOptions<S> options;
+    options.primal_tolerance =
+        std::max(options.primal_tolerance, rounding_of_margins<S> * norm(beta) * S(X.rowwise().norm().maxCoeff()));
+    MirrorPathEngine<S> engine(Dataset<S>(std::move(X), ones), map_.clone(), options);
     MinimizerResult<S> result = engine.solve(scale_);
     this->factorizations_ += result.factorizations;
     beta = std::move(result.beta);
@@ -294,7 +301,10 @@ MarginActiveSet<S>::MarginActiveSet(const Matrix<S>& columns)
     : columns_(columns),
       rows_(columns),
       multipliers_(Vector<S>::Zero(columns.cols())),
-      is_blocked_(static_cast<std::size_t>(columns.cols()), false) {}
+      is_blocked_(static_cast<std::size_t>(columns.cols()), false),
+      lengths_(columns.cols()) {
+  for (Index n = 0; n < columns.cols(); ++n) lengths_[n] = Vector<S>(columns.col(n)).stableNorm();
+}
 
 template <class S>
 void MarginActiveSet<S>::begin(const std::vector<Index>& support, const Vector<S>& multipliers) {
@@ -363,11 +373,14 @@ template <class S>
 void MarginActiveSet<S>::find_violated() {
   using std::sqrt;
   multiply_transposed(columns_, beta_, margins_);
-  const S tolerance =
-      S(8) * interpolation_tolerance<S> * std::max(S(sqrt(static_cast<S>(rows_.size() + 1))), start_size_);
+  const S rounding = rounding_of_margins<S> * norm(beta_);
+  S longest(0);
+  for (Index k = 0; k < rows_.size(); ++k) longest = std::max(longest, lengths_[sample(k)]);
+  const S fitted = interpolation_tolerance<S> * std::max(S(sqrt(static_cast<S>(rows_.size() + 1))), start_size_);
+  const S tolerance = S(8) * std::max(fitted, longest * rounding);
   violated_.clear();
   for (Index n = 0; n < margins_.size(); ++n)
-    if (margins_[n] < S(1) - tolerance) violated_.push_back(n);
+    if (margins_[n] < S(1) - std::max(tolerance, lengths_[n] * rounding)) violated_.push_back(n);
   std::sort(violated_.begin(), violated_.end(),
             [&](Index a, Index b) { return margins_[a] != margins_[b] ? margins_[a] < margins_[b] : a < b; });
 }
@@ -403,6 +416,8 @@ bool MarginActiveSet<S>::exchange_all(const Vector<S>& target) {
 template <class S>
 Status MarginActiveSet<S>::solve(EqualMargins<S>& problem) {
   solves_ = 0;
+  // Far more than were ever needed: only rounding can make an active set come back.
+  const Index max_solves = 200 + 4 * columns_.cols();
   Vector<S> target;
   problem.start(beta_);
   multiply_transposed(columns_, beta_, margins_);
@@ -436,7 +451,6 @@ Status MarginActiveSet<S>::solve(EqualMargins<S>& problem) {
       least = std::min(least, wrong);
       is_bold = patience > 0 && exchange_all(target);
       if (is_bold) continue;
-      if (patience > 0) return Status::stalled;
     }
     const Index before = rows_.size();
     if (target.size() > 0 && !move_towards(target, at_once == 1)) {
@@ -452,7 +466,7 @@ Status MarginActiveSet<S>::solve(EqualMargins<S>& problem) {
 
 /// What the samples at hand say of a result, whatever the regularizer.
 template <class S>
-void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, BasicMarginResult<S>& result) {
+void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, MarginResult<S>& result) {
   using std::abs;
   result.beta = active.beta();
   result.multipliers = active.multipliers();
@@ -470,7 +484,7 @@ void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, BasicM
 }
 
 template <class S>
-void explain(const char* what, BasicMarginResult<S>& result) {
+void explain(const char* what, MarginResult<S>& result) {
   result.message = sentence(what, " ended after ", result.solves, " problems with equal margins (", result.status,
                             ") with ", static_cast<Index>(result.support.size()), " support vectors, least margin ",
                             result.margin, " and relative duality gap ", result.gap);
@@ -478,8 +492,8 @@ void explain(const char* what, BasicMarginResult<S>& result) {
 
 /// The result for data that are not separable.
 template <class S>
-BasicMarginResult<S> not_separable(const Matrix<S>& columns, const Separation<S>& separation) {
-  BasicMarginResult<S> result;
+MarginResult<S> not_separable(const Matrix<S>& columns, const Separation<S>& separation) {
+  MarginResult<S> result;
   result.is_separable = false;
   result.obstacle = separation.p;
   result.multipliers = Vector<S>::Zero(columns.cols());
@@ -523,7 +537,7 @@ void MarginPathEngine<S>::begin_cold() {
 }
 
 template <class S>
-BasicMarginResult<S> MarginPathEngine<S>::solve(Scale<S> scale) {
+MarginResult<S> MarginPathEngine<S>::solve(Scale<S> scale) {
   if (!separation_.is_separable) return not_separable(columns_, separation_);
   map_->set_scale(scale);
   EqualMarginsOfMap<S> problem(*map_, scale, columns_);
@@ -534,7 +548,7 @@ BasicMarginResult<S> MarginPathEngine<S>::solve(Scale<S> scale) {
     status = active_.solve(problem);
   }
   is_warm_ = is_success(status);
-  BasicMarginResult<S> result;
+  MarginResult<S> result;
   result.status = status;
   result.factorizations = problem.factorizations();
   complete(columns_, active_, result);
@@ -546,14 +560,14 @@ BasicMarginResult<S> MarginPathEngine<S>::solve(Scale<S> scale) {
 }
 
 template <class S>
-BasicMarginResult<S> max_margin_l2_of(const Dataset<S>& data) {
+MarginResult<S> max_margin_l2_of(const Dataset<S>& data) {
   const Matrix<S> columns = signed_samples(data);
   const Separation<S> separation = separate(columns);
   if (!separation.is_separable) return not_separable(columns, separation);
   MarginActiveSet<S> active(columns);
   active.begin(separation.support, separation.p);
   EqualMarginsL2<S> problem(columns.rows());
-  BasicMarginResult<S> result;
+  MarginResult<S> result;
   result.status = active.solve(problem);
   result.factorizations = problem.factorizations();
   complete(columns, active, result);
@@ -569,18 +583,21 @@ BasicMarginResult<S> max_margin_l2_of(const Dataset<S>& data) {
 }
 
 template <class S>
-BasicMarginResult<S> max_margin_l1_of(const Dataset<S>& data) {
+MarginResult<S> max_margin_l1_of(const Dataset<S>& data) {
   using std::log;
   const Matrix<S> columns = signed_samples(data);
-  BasicMarginResult<S> result = max_margin_l2_of(data);
+  MarginResult<S> result = max_margin_l2_of(data);
   if (!result.ok()) return result;
-  // alpha^2 is the rounding of the size that beta has.
   const S size = largest_size(result.beta);
-  const S log_alpha = (log(size) / S(4)) + log(std::numeric_limits<S>::epsilon()) / S(2);
   using Map = DepthHypentropy<S>;
   MarginPathEngine<S> engine(
       data, std::make_unique<MirrorMapOf<Map>>(Map::uniform(4, data.num_inputs(), Scale<S>::from_log(S(0)))));
-  result = engine.solve(Scale<S>::from_log(log_alpha));
+  // alpha^2 is the rounding of the size that beta has; where that leaves multipliers undetermined, a little more.
+  for (const S share : {S(1), S(0.75), S(0.5)}) {
+    const S log_alpha = log(size) / S(4) + share * log(std::numeric_limits<S>::epsilon()) / S(2);
+    result = engine.solve(Scale<S>::from_log(log_alpha));
+    if (result.ok()) break;
+  }
   if (result.beta.size() == 0) return result;
   Vector<S> z;
   multiply(columns, result.multipliers, z);
@@ -596,9 +613,9 @@ BasicMarginResult<S> max_margin_l1_of(const Dataset<S>& data) {
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MAX_MARGIN(prefix, S)                                     \
-  prefix template class detail::MarginActiveSet<S>;                                    \
-  prefix template class detail::MarginPathEngine<S>;                                   \
-  prefix template BasicMarginResult<S> detail::max_margin_l2_of<S>(const Dataset<S>&); \
-  prefix template BasicMarginResult<S> detail::max_margin_l1_of<S>(const Dataset<S>&);
+#define RICHFLOW_INSTANTIATE_MAX_MARGIN(prefix, S)                                \
+  prefix template class detail::MarginActiveSet<S>;                               \
+  prefix template class detail::MarginPathEngine<S>;                              \
+  prefix template MarginResult<S> detail::max_margin_l2_of<S>(const Dataset<S>&); \
+  prefix template MarginResult<S> detail::max_margin_l1_of<S>(const Dataset<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MAX_MARGIN)
