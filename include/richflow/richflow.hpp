@@ -35,6 +35,7 @@
 #include "richflow/data/table.hpp"
 #include "richflow/diagnostics/invariants.hpp"
 #include "richflow/flow/decaying_dual_flow.hpp"
+#include "richflow/diagnostics/margin_monitor.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/dual_flow_engine.hpp"
 #include "richflow/flow/gradient_descent.hpp"

@@ -30,7 +30,7 @@ enum class MarginLoss {
   return loss == MarginLoss::exponential ? "exponential" : "logistic";
 }
 
-/// What BasicClassificationFlow factors and solves with.
+/// What ClassificationFlow factors and solves with.
 template <class S>
 struct ClassificationSolver {
   detail::ShiftedSystem<S> system = {};  ///< `W C W^T`, N x N
@@ -62,8 +62,8 @@ struct ClassificationSolver {
 /// the distance of z from them, see `digits`.
 ///
 /// Keeps what it needs of the data. Calls allocate nothing; they share buffers, so give each thread its own copy.
-template <class S>
-class BasicClassificationFlow {
+template <class S = double>
+class ClassificationFlow {
  public:
   using Scalar = S;
   /// See HasLinearSolver.
@@ -72,15 +72,15 @@ class BasicClassificationFlow {
   /// Of a mirror map at its scale. Throws DimensionError where the lengths differ, ArgumentError for labels other than
   /// -1 and +1.
   template <MirrorMap Mirror>
-  BasicClassificationFlow(Mirror mirror, const Dataset<S>& data, MarginLoss loss)
-      : BasicClassificationFlow(std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror)), data, loss) {}
+  ClassificationFlow(Mirror mirror, const Dataset<S>& data, MarginLoss loss)
+      : ClassificationFlow(std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror)), data, loss) {}
   /// Of any.
-  BasicClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S>> map, const Dataset<S>& data, MarginLoss loss);
-  BasicClassificationFlow(const BasicClassificationFlow& other);
-  BasicClassificationFlow(BasicClassificationFlow&& other) noexcept;
-  BasicClassificationFlow& operator=(const BasicClassificationFlow& other);
-  BasicClassificationFlow& operator=(BasicClassificationFlow&& other) noexcept;
-  ~BasicClassificationFlow();
+  ClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S>> map, const Dataset<S>& data, MarginLoss loss);
+  ClassificationFlow(const ClassificationFlow& other);
+  ClassificationFlow(ClassificationFlow&& other) noexcept;
+  ClassificationFlow& operator=(const ClassificationFlow& other);
+  ClassificationFlow& operator=(ClassificationFlow&& other) noexcept;
+  ~ClassificationFlow();
 
   /// What the message of a run that stalls suggests.
   [[nodiscard]] static const char* advice() { return "on the classification flow Ros34Pw2"; }
@@ -137,8 +137,6 @@ class BasicClassificationFlow {
 
   void evaluate(ConstVectorRef<S> state) const;
   [[nodiscard]] S error_size(ConstVectorRef<S> new_state, ConstVectorRef<S> error) const;
-  /// `log e_n` and `log` of its loss.
-  void losses_of(S margin, S& log_slope, S& log_loss) const;
 
   detail::MirrorMapValue<S> map_;
   MarginLoss loss_;
@@ -152,10 +150,27 @@ class BasicClassificationFlow {
   mutable Vector<S> scratch_, log_slopes_, below_, above_;
 };
 
-/// In double precision.
-using ClassificationFlow = BasicClassificationFlow<double>;
-
 namespace detail {
+
+/// The logarithms of the loss of one margin, and of minus its derivative, to full accuracy at any margin.
+template <class S>
+void log_losses_of_margin(MarginLoss loss, S margin, S& log_slope, S& log_loss) {
+  using std::exp;
+  using std::log;
+  using std::log1p;
+  if (loss == MarginLoss::exponential) {
+    log_slope = log_loss = -margin;
+    return;
+  }
+  // log(1 + e^m) without overflow.
+  const S small = exp(margin < S(0) ? margin : -margin);
+  const S rest = log1p(small);
+  log_slope = margin < S(0) ? -rest : -margin - rest;
+  const S plain = margin < S(0) ? rest - margin : rest;  // the loss itself
+  // Where e^-m is below rounding the loss is e^-m.
+  const bool is_tiny = margin > -log(std::numeric_limits<S>::epsilon());
+  log_loss = is_tiny ? -margin : log(plain);
+}
 
 /// `log sum exp(x_i)`.
 template <class S>
@@ -171,8 +186,8 @@ template <class S>
 }  // namespace detail
 
 template <class S>
-BasicClassificationFlow<S>::BasicClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S>> map,
-                                                    const Dataset<S>& data, MarginLoss loss)
+ClassificationFlow<S>::ClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S>> map, const Dataset<S>& data,
+                                          MarginLoss loss)
     : map_(std::move(map)), loss_(loss), Z_(detail::signed_samples(data).transpose()) {
   using std::log;
   require_size("the mirror map", map_->dimension(), data.num_inputs());
@@ -194,37 +209,18 @@ BasicClassificationFlow<S>::BasicClassificationFlow(std::unique_ptr<detail::AnyM
 }
 
 template <class S>
-BasicClassificationFlow<S>::BasicClassificationFlow(const BasicClassificationFlow& other) = default;
+ClassificationFlow<S>::ClassificationFlow(const ClassificationFlow& other) = default;
 template <class S>
-BasicClassificationFlow<S>::BasicClassificationFlow(BasicClassificationFlow&& other) noexcept = default;
+ClassificationFlow<S>::ClassificationFlow(ClassificationFlow&& other) noexcept = default;
 template <class S>
-BasicClassificationFlow<S>& BasicClassificationFlow<S>::operator=(const BasicClassificationFlow& other) = default;
+ClassificationFlow<S>& ClassificationFlow<S>::operator=(const ClassificationFlow& other) = default;
 template <class S>
-BasicClassificationFlow<S>& BasicClassificationFlow<S>::operator=(BasicClassificationFlow&& other) noexcept = default;
+ClassificationFlow<S>& ClassificationFlow<S>::operator=(ClassificationFlow&& other) noexcept = default;
 template <class S>
-BasicClassificationFlow<S>::~BasicClassificationFlow() = default;
+ClassificationFlow<S>::~ClassificationFlow() = default;
 
 template <class S>
-void BasicClassificationFlow<S>::losses_of(S margin, S& log_slope, S& log_loss) const {
-  using std::exp;
-  using std::log;
-  using std::log1p;
-  if (loss_ == MarginLoss::exponential) {
-    log_slope = log_loss = -margin;
-    return;
-  }
-  // log(1 + e^m) without overflow.
-  const S small = exp(margin < S(0) ? margin : -margin);
-  const S rest = log1p(small);
-  log_slope = margin < S(0) ? -rest : -margin - rest;
-  const S plain = margin < S(0) ? rest - margin : rest;  // the loss itself
-  // Where e^-m is below rounding the loss is e^-m.
-  const bool is_tiny = margin > -log(std::numeric_limits<S>::epsilon());
-  log_loss = is_tiny ? -margin : log(plain);
-}
-
-template <class S>
-void BasicClassificationFlow<S>::evaluate(ConstVectorRef<S> state) const {
+void ClassificationFlow<S>::evaluate(ConstVectorRef<S> state) const {
   using std::exp;
   const Index N = Z_.rows();
   bool is_known = true;
@@ -234,21 +230,21 @@ void BasicClassificationFlow<S>::evaluate(ConstVectorRef<S> state) const {
   detail::multiply_transposed(Z_, point_, z_);
   map_->mirror(z_, beta_, curvature_);
   detail::multiply(Z_, beta_, margins_);
-  for (Index n = 0; n < N; ++n) losses_of(margins_[n], log_slopes_[n], weights_[n]);
+  for (Index n = 0; n < N; ++n) detail::log_losses_of_margin(loss_, margins_[n], log_slopes_[n], weights_[n]);
   log_loss_ = detail::log_of_sum(weights_);
   log_sum_ = detail::log_of_sum(log_slopes_);
   for (Index n = 0; n < N; ++n) weights_[n] = detail::normal_or_zero(S(exp(log_slopes_[n] - log_sum_)));
 }
 
 template <class S>
-Vector<S> BasicClassificationFlow<S>::initial_state() const {
+Vector<S> ClassificationFlow<S>::initial_state() const {
   Vector<S> state = Vector<S>::Zero(dimension());
   state[Z_.rows()] = log_start_;
   return state;
 }
 
 template <class S>
-S BasicClassificationFlow<S>::first_step() const {
+S ClassificationFlow<S>::first_step() const {
   evaluate(Vector<S>::Zero(Z_.rows()));
   Vector<S> direction, moved(Z_.cols()), margins;
   detail::multiply_transposed(Z_, weights_, direction);
@@ -260,7 +256,7 @@ S BasicClassificationFlow<S>::first_step() const {
 }
 
 template <class S>
-void BasicClassificationFlow<S>::operator()(S /*tau*/, ConstVectorRef<S> state, VectorRef<S> derivative) const {
+void ClassificationFlow<S>::operator()(S /*tau*/, ConstVectorRef<S> state, VectorRef<S> derivative) const {
   using std::exp;
   evaluate(state);
   const Index N = Z_.rows();
@@ -269,19 +265,19 @@ void BasicClassificationFlow<S>::operator()(S /*tau*/, ConstVectorRef<S> state, 
 }
 
 template <class S>
-S BasicClassificationFlow<S>::log_loss(ConstVectorRef<S> state) const {
+S ClassificationFlow<S>::log_loss(ConstVectorRef<S> state) const {
   evaluate(state);
   return log_loss_;
 }
 
 template <class S>
-S BasicClassificationFlow<S>::loss(ConstVectorRef<S> state) const {
+S ClassificationFlow<S>::loss(ConstVectorRef<S> state) const {
   using std::exp;
   return detail::normal_or_zero(S(exp(log_loss(state))));
 }
 
 template <class S>
-S BasicClassificationFlow<S>::log_time(ConstVectorRef<S> state) const {
+S ClassificationFlow<S>::log_time(ConstVectorRef<S> state) const {
   using std::expm1;
   using std::log;
   const S grown = state[Z_.rows()] - log_start_;
@@ -292,25 +288,25 @@ S BasicClassificationFlow<S>::log_time(ConstVectorRef<S> state) const {
 }
 
 template <class S>
-const Vector<S>& BasicClassificationFlow<S>::beta(ConstVectorRef<S> state) const {
+const Vector<S>& ClassificationFlow<S>::beta(ConstVectorRef<S> state) const {
   evaluate(state);
   return beta_;
 }
 
 template <class S>
-const Vector<S>& BasicClassificationFlow<S>::margins(ConstVectorRef<S> state) const {
+const Vector<S>& ClassificationFlow<S>::margins(ConstVectorRef<S> state) const {
   evaluate(state);
   return margins_;
 }
 
 template <class S>
-const Vector<S>& BasicClassificationFlow<S>::weights(ConstVectorRef<S> state) const {
+const Vector<S>& ClassificationFlow<S>::weights(ConstVectorRef<S> state) const {
   evaluate(state);
   return weights_;
 }
 
 template <class S>
-S BasicClassificationFlow<S>::digits(ConstVectorRef<S> state) const {
+S ClassificationFlow<S>::digits(ConstVectorRef<S> state) const {
   constexpr S epsilon = std::numeric_limits<S>::epsilon();
   if (!map_->is_bounded()) return epsilon;
   evaluate(state);
@@ -322,7 +318,7 @@ S BasicClassificationFlow<S>::digits(ConstVectorRef<S> state) const {
 }
 
 template <class S>
-S BasicClassificationFlow<S>::error_size(ConstVectorRef<S> new_state, ConstVectorRef<S> error) const {
+S ClassificationFlow<S>::error_size(ConstVectorRef<S> new_state, ConstVectorRef<S> error) const {
   using std::abs;
   evaluate(new_state);
   const Index N = Z_.rows();
@@ -340,7 +336,7 @@ S BasicClassificationFlow<S>::error_size(ConstVectorRef<S> new_state, ConstVecto
 }
 
 template <class S>
-typename BasicClassificationFlow<S>::LinearSolver BasicClassificationFlow<S>::make_linear_solver() const {
+typename ClassificationFlow<S>::LinearSolver ClassificationFlow<S>::make_linear_solver() const {
   LinearSolver solver;
   const Index N = Z_.rows();
   const Index d = Z_.cols();
@@ -353,7 +349,7 @@ typename BasicClassificationFlow<S>::LinearSolver BasicClassificationFlow<S>::ma
 }
 
 template <class S>
-void BasicClassificationFlow<S>::linearize(S /*tau*/, ConstVectorRef<S> state, LinearSolver& solver) const {
+void ClassificationFlow<S>::linearize(S /*tau*/, ConstVectorRef<S> state, LinearSolver& solver) const {
   using std::exp;
   using std::sqrt;
   evaluate(state);
@@ -390,13 +386,13 @@ void BasicClassificationFlow<S>::linearize(S /*tau*/, ConstVectorRef<S> state, L
 }
 
 template <class S>
-bool BasicClassificationFlow<S>::factorize(S shift, LinearSolver& solver) const {
+bool ClassificationFlow<S>::factorize(S shift, LinearSolver& solver) const {
   solver.shift = shift;
   return solver.system.factorize(shift, true);
 }
 
 template <class S>
-void BasicClassificationFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
+void ClassificationFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   const Index N = Z_.rows();
   // x = (u - M K^-1 M^T B u) / shift, K = shift I + M^T B M.
   detail::multiply_transposed(Z_, u.head(N), solver.z);
@@ -414,5 +410,5 @@ void BasicClassificationFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) con
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_CLASSIFICATION_FLOW(prefix, S) prefix template class BasicClassificationFlow<S>;
+#define RICHFLOW_INSTANTIATE_CLASSIFICATION_FLOW(prefix, S) prefix template class ClassificationFlow<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CLASSIFICATION_FLOW)
