@@ -142,6 +142,32 @@ TEST_CASE("redundant rows, square systems, y = 0 and infeasible y", "[minimizers
   CHECK((min_l2_interpolator(overdetermined) - truth).norm() <= 1e-11 * truth.norm());
 }
 
+TEST_CASE("consistent rows whose terms vanish at the solution are no misfit", "[minimizers]") {
+  // Row 0 sees an entry that is 0 up to rounding, and its label is 0.
+  const Matrix<double> X{{0, 1}, {1, -1}, {1, 0}};
+  const Vector<double> exact{{-2, 0}};
+  const MinL1Result<> least = min_l1_interpolator(Dataset(X, X * exact)).require_ok();
+  CHECK((least.beta - exact).norm() <= 1e-14);
+
+  // Integer rows with many such zeros, more of them than columns or fewer; then a label that contradicts its twin.
+  RandomStream random(2023);
+  for (int trial = 0; trial < 300; ++trial) {
+    const Index N = 2 + trial % 6, d = 2 + trial % 5;
+    CAPTURE(trial, N, d);
+    Matrix<double> rows(N + 1, d);
+    for (double& entry : rows.reshaped()) entry = static_cast<double>(random.uniform_integer(5)) - 2;
+    rows.row(N) = rows.row(N - 1);
+    if (trial % 3 == 1) rows.col(0) *= 1e-7;
+    if (trial % 3 == 2) rows.row(0) *= 1e6;
+    Vector<double> beta(d);
+    for (double& entry : beta) entry = static_cast<double>(random.uniform_integer(3)) - 1;
+    Vector<double> y = rows * beta;
+    CHECK_NOTHROW(OrthonormalRows<double>(Dataset(rows, y)).require_solution());
+    y[N] += 1e-3;
+    CHECK_THROWS_AS(OrthonormalRows<double>(Dataset(rows, y)).require_solution(), InfeasibleError);
+  }
+}
+
 TEST_CASE("nearly dependent rows: the minimizers of l1 and Q are certified at every distance", "[minimizers]") {
   RandomStream random(2022);
   const Index n = 40;

@@ -137,7 +137,7 @@ class OrthonormalRows {
   /// Gives every row the size of its terms at the least solution.
   void scale_rows();
 
-  void solve_least(const Dataset<Scalar>& data);
+  void solve_least(const Dataset<Scalar>& data, const Vector<Scalar>& column_units);
 
   Index num_samples_;
   Scalar size_;  // |y|
@@ -168,7 +168,9 @@ OrthonormalRows<Scalar>::OrthonormalRows(const Dataset<Scalar>& data)
   }
   Matrix<Scalar> columns = detail::transposed(data.X());
   detail::scale_columns(columns, inverse_sizes_);
-  if (differ) detail::scale_rows(detail::powers_of_two(units.col), columns);
+  const Vector<Scalar> column_units =
+      differ ? detail::powers_of_two(units.col) : Vector<Scalar>(Vector<Scalar>::Ones(data.num_inputs()));
+  if (differ) detail::scale_rows(column_units, columns);
   detail::PivotedQr<Scalar> qr;
   qr.compute(columns);
   const auto n = static_cast<Scalar>(min(num_samples_, data.num_inputs()));
@@ -182,7 +184,7 @@ OrthonormalRows<Scalar>::OrthonormalRows(const Dataset<Scalar>& data)
   }
   row_sizes_ = Vector<Scalar>::Ones(upper_.rows());
   y_ = labels(data.y());
-  solve_least(data);
+  solve_least(data, column_units);
   if (has_units_) scale_rows();
 }
 
@@ -286,7 +288,7 @@ void OrthonormalRows<Scalar>::scale_rows() {
 }
 
 template <class Scalar>
-void OrthonormalRows<Scalar>::solve_least(const Dataset<Scalar>& data) {
+void OrthonormalRows<Scalar>::solve_least(const Dataset<Scalar>& data, const Vector<Scalar>& column_units) {
   using std::abs;
   detail::multiply_transposed(X_, times_squared_sizes(y_), least_);
   Vector<Scalar> residual = data.y();
@@ -307,10 +309,14 @@ void OrthonormalRows<Scalar>::solve_least(const Dataset<Scalar>& data) {
     if (!gains) break;
   }
   const Vector<Scalar> terms = detail::sizes_of_terms(data.X(), least_);
+  // An entry of `least_` that should be 0 is a rounding of the others: that much of a row is no misfit of it.
+  const Scalar rounding = Scalar(16) * static_cast<Scalar>(y_.size() + 1) * Eigen::NumTraits<Scalar>::epsilon() *
+                          least_.cwiseQuotient(column_units).cwiseAbs().maxCoeff();
+  const Vector<Scalar> roundings = detail::sizes_of_terms(data.X(), Vector<Scalar>(rounding * column_units));
   for (Index i = 0; i < terms.size(); ++i) {
     const Scalar size = terms[i] + abs(data.y()[i]);
     const Scalar relative = size > Scalar(0) ? abs(residual[i]) / size : Scalar(0);
-    if (relative <= worst_) continue;
+    if (relative <= worst_ || abs(residual[i]) <= roundings[i]) continue;
     worst_ = relative;
     worst_row_ = i;
   }
