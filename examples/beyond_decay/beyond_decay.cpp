@@ -227,7 +227,7 @@ set ytics format "%g"
 set key top left Left reverse maxrows 3 width -2
 plot for [k=1:|scales|] "beyond_decay.csv" using (column("alpha") == scales[k] ? column("t") : NaN):"error" \
        with lines lw 2.6 lc palette cb shade(k, |scales|) title gprintf("α = 10^{%T}", scales[k]), \
-     "beyond_decay_crossings.csv" using (column("lambda") == lambda ? column("predicted") : NaN):"error" \
+     "beyond_decay_crossings.csv" using (column(0) < |scales| ? column("predicted") : NaN):"error" \
        with points pt 2 ps 1.2 lw 2 lc rgb ink title "predicted"
 set lmargin at screen 0.38
 set rmargin at screen 0.637
@@ -246,7 +246,7 @@ set rmargin at screen 0.985
 set title sprintf("(c) Collapse: the decayed scale, from α = 10^6")
 set xlabel "α e^{−2λ{/:Italic t}}"
 set ylabel "‖{/:Italic β} − {/:Italic β}*‖^2"
-set xrange [*:*]
+set xrange [*:3e4]
 set yrange [0:1.15*high]
 set xtics 1e-3,10 format "10^{%T}"
 set ytics autofreq format "%g"

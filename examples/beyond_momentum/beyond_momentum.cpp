@@ -226,6 +226,7 @@ set rmargin at screen 0.985
 set title "(c) Test error"
 set ylabel "‖{/:Italic β} − {/:Italic β}*‖^2"
 set yrange [0:*]
+set offsets graph 0, 0, 0.35, 0
 set ytics autofreq format "%g"
 set arrow 2 from graph 0, first flow to graph 1, first flow nohead lc rgb ink lw 1.4 dt (10,6)
 set label 2 "flow" left at graph 0.02, first flow offset 0,-0.8 tc rgb ink
