@@ -29,7 +29,10 @@ std::vector<Scale<>> default_class_scales(const MarginResult<>& l2, const ClassP
 
 std::string loss_text(double log_loss) {
   const double digits = log_loss / std::log(10.0);
-  return std::abs(digits) < 2.0 ? short_number(std::exp(log_loss), 2) : "1e" + short_number(std::round(digits));
+  if (std::abs(digits) < 2.0) return short_number(std::exp(log_loss), 2);
+  const double exponent = std::floor(digits + 1e-9);
+  const std::string mantissa = short_number(std::pow(10.0, digits - exponent), 2);
+  return mantissa + "e" + short_number(exponent, 12);
 }
 
 /// The points of one accuracy, by falling scale.
@@ -45,7 +48,13 @@ std::vector<std::size_t> points_of(const MarginPlane& plane, double log_loss) {
 ClassPath class_path(const AlphaPathProblem& problem, const ClassPathOptions& options) {
   ClassPath path;
   path.options = options;
-  std::sort(path.options.log_losses.begin(), path.options.log_losses.end(), std::greater<>());
+  std::vector<double>& log_losses = path.options.log_losses;
+  std::sort(log_losses.begin(), log_losses.end(), std::greater<>());
+  log_losses.erase(std::unique(log_losses.begin(), log_losses.end()), log_losses.end());
+  const double at_start = std::log(static_cast<double>(problem.train.num_samples())) +
+                          (options.loss == MarginLoss::logistic ? std::log(std::log(2.0)) : 0.0);
+  require(log_losses.empty() || log_losses.front() < at_start, "--accuracy: ", std::exp(log_losses.front()),
+          " is not below the loss at the start, ", std::exp(at_start));
   MarginPlaneOptions plane;
   plane.depth = options.depth;
   plane.loss = options.loss;

@@ -65,7 +65,7 @@ void fill(const Dataset<>& data, const MarginPlaneOptions& options, Scale<> scal
 double parse_log(const std::string& option, const std::string& piece) {
   const std::size_t mark = piece.find_first_of("eE");
   const std::string mantissa = piece.substr(0, mark);
-  int exponent = 0;
+  double exponent = 0.0;
   bool fits = !mantissa.empty();
   if (mark != std::string::npos) {
     const std::size_t first = mark + 1 < piece.size() && piece[mark + 1] == '+' ? mark + 2 : mark + 1;
@@ -73,6 +73,7 @@ double parse_log(const std::string& option, const std::string& piece) {
     const auto [rest, error] = std::from_chars(piece.data() + first, end, exponent);
     fits = fits && error == std::errc() && rest == end;
   }
+  require(mantissa.find(':') == std::string::npos, option, " is a list a,b,c, got '", piece, "'");
   require(fits, option, ": '", piece, "' is not a positive number");
   const double value = parse_list(option, mantissa, Spacing::linear).front();
   require(value > 0.0, option, ": '", piece, "' is not a positive number");
@@ -92,6 +93,8 @@ MarginPlane margin_plane(const Dataset<>& data, const MarginPlaneOptions& option
   MarginPlaneOptions sorted = options;
   std::sort(sorted.scales.begin(), sorted.scales.end(), [](Scale<> a, Scale<> b) { return a.log() > b.log(); });
   std::sort(sorted.log_losses.begin(), sorted.log_losses.end(), std::greater<>());
+  sorted.scales.erase(std::unique(sorted.scales.begin(), sorted.scales.end()), sorted.scales.end());
+  sorted.log_losses.erase(std::unique(sorted.log_losses.begin(), sorted.log_losses.end()), sorted.log_losses.end());
   const std::size_t count = sorted.log_losses.size();
   plane.points.resize(sorted.scales.size() * count);
   for (std::size_t k = 0; k < plane.points.size(); ++k) {

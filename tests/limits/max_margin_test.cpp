@@ -82,6 +82,20 @@ void check_minimizer(const Mirror& Q, const Dataset<S>& data, const MarginResult
 
 }  // namespace
 
+TEST_CASE("whether classes are separable does not depend on the lengths of samples", "[limits]") {
+  for (const double length : {1.0, 1e-5, 1e-8}) {
+    const Dataset data(Matrix<double>{{1e10, 0}, {0, length}}, Vector<double>::Ones(2));
+    const MarginResult<> best = max_margin_l2(data);
+    CHECK(best.is_separable);
+    CHECK_THAT(best.beta[1], near(1 / length, 1e-12, 0));
+  }
+  // Proved not to be, by a mean that is 0 whatever the lengths.
+  const Dataset opposed(Matrix<double>{{1e10, 0}, {1e-5, 0}}, Vector<double>{{1, -1}});
+  const MarginResult<> none = max_margin_l2(opposed);
+  CHECK(!none.is_separable);
+  CHECK((opposed.X().transpose() * none.obstacle.cwiseProduct(opposed.y())).norm() <= 1e-12);
+}
+
 TEST_CASE("margin problems agree with the 140-digit table", "[limits]") {
   Index compared = 0;
   for (const std::string problem : {"all_support", "one_free", "two_optima"}) {

@@ -148,6 +148,9 @@ TEST_CASE("consistent rows whose terms vanish at the solution are no misfit", "[
   const Vector<double> exact{{-2, 0}};
   const MinL1Result<> least = min_l1_interpolator(Dataset(X, X * exact)).require_ok();
   CHECK((least.beta - exact).norm() <= 1e-14);
+  // Independent rows of which one has terms of 6e8 that cancel to its label.
+  const Matrix<double> far{{-3e5, -2e5, 6e5}, {6e-4, -5e-4, 3e-4}};
+  CHECK_NOTHROW(OrthonormalRows<double>(Dataset(far, Vector<double>::Ones(2))).require_solution());
 
   // Integer rows with many such zeros, more of them than columns or fewer; then a label that contradicts its twin.
   RandomStream random(2023);

@@ -189,6 +189,7 @@ template <class S>
 ClassificationFlow<S>::ClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S>> map, const Dataset<S>& data,
                                           MarginLoss loss)
     : map_(std::move(map)), loss_(loss), Z_(detail::signed_samples(data).transpose()) {
+  using std::isfinite;
   using std::log;
   require_size("the mirror map", map_->dimension(), data.num_inputs());
   const Index N = Z_.rows();
@@ -204,6 +205,8 @@ ClassificationFlow<S>::ClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S
   for (Index n = 0; n < N; ++n) longest = std::max(longest, S(Z_.row(n).norm()));
   if (longest > S(0)) floor_ = S(1) / longest;
   log_rate_ = log(map_->dual_rate()) - log(S(2));
+  require(isfinite(log_rate_), "the rate of the dual variables, of the size of alpha^(D-2), is ", map_->dual_rate(),
+          ": the scale is out of the range of this number type");
   evaluate(Vector<S>::Zero(N));
   log_start_ = -log_rate_ - log_sum_;
 }

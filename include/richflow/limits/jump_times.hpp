@@ -51,7 +51,7 @@ struct [[nodiscard]] JumpTimes : Result<JumpTimes<S>> {
 /// start)`) and measures when it jumps.
 ///
 ///     const JumpTimes seen = jump_times(regularizer(net, start), data, path).require_ok();
-///     seen.predict(path, 3, Scale::from_log(-5000));
+///     seen.predict(path, 3, Scale<>::from_log(-5000));
 ///
 /// `tolerance`: of the local errors, relative. Throws ArgumentError for alpha >= 1. Cost: some hundred steps at any
 /// scale, O(N^2 d) each.

@@ -213,7 +213,7 @@ requires(explain_mirror_map<Mirror>()) class MarginPath {
 
 /// The margin problem of Q at its own scale. Throws and costs as MarginPath.
 ///
-///     const auto best = max_margin(Hypentropy::uniform(d, Scale::from_log(-20)), data).require_ok();
+///     const auto best = max_margin(Hypentropy<>::uniform(d, Scale<>::from_log(-20)), data).require_ok();
 ///     best.beta, best.support, best.gap
 template <MirrorMap Mirror>
 [[nodiscard]] MarginResult<typename Mirror::Scalar> max_margin(const Mirror& Q,
@@ -277,8 +277,13 @@ class EqualMarginsOfMap final : public EqualMargins<S> {
     MinimizerOptions<S> options;
     options.primal_tolerance =
         std::max(options.primal_tolerance, rounding_of_margins<S> * norm(beta) * S(X.rowwise().norm().maxCoeff()));
-    MirrorPathEngine<S> engine(Dataset<S>(std::move(X), ones), map_.clone(), options);
-    MinimizerResult<S> result = engine.solve(scale_);
+    MinimizerResult<S> result;
+    try {
+      MirrorPathEngine<S> engine(Dataset<S>(std::move(X), ones), map_.clone(), options);
+      result = engine.solve(scale_);
+    } catch (const InfeasibleError&) {
+      return Status::stalled;  // independent samples whose margins no beta of this precision makes equal
+    }
     this->factorizations_ += result.factorizations;
     beta = std::move(result.beta);
     nu = std::move(result.nu);
@@ -555,6 +560,9 @@ MarginResult<S> MarginPathEngine<S>::solve(Scale<S> scale) {
   const Certificate<S> certificate = certify_any(*map_, constraints_, result.beta, result.multipliers);
   result.gap = certificate.duality_gap;
   result.kkt_residual = certificate.kkt_residual;
+  // What was taken for rounding of margins beside samples of very different lengths.
+  if (result.ok() && result.margin < S(1) - std::sqrt(std::numeric_limits<S>::epsilon()))
+    result.status = Status::stalled;
   explain("the margin problem", result);
   return result;
 }

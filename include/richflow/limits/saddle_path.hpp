@@ -62,7 +62,7 @@ template <class S>
 /// start `a^(2-D)` for positive and `b^(2-D)` for negative entries. The end minimizes `sum theta_i |beta_i|` over
 /// `X beta = y`, or, where nothing fits y, over the least-squares points.
 ///
-///     const SaddlePath path = saddle_path(net, data, Start::uniform(Scale::from_log(-1)));
+///     const SaddlePath path = saddle_path(net, data, Start<>::uniform(Scale<>::from_log(-1)));
 ///     for (const auto& jump : path.require_ok().jumps) std::cout << jump.time << ' ' << jump.loss << '\n';
 ///
 /// Coordinates that reach their thresholds together, to twelve digits, enter together (`is_tie`). Throws DimensionError

@@ -51,13 +51,15 @@ Separation<S> separate(const Matrix<S>& signed_columns) {
   const Index d = signed_columns.rows();
   const Index N = signed_columns.cols();
   constexpr S epsilon = std::numeric_limits<S>::epsilon();
-  S longest(0);
-  Vector<S> length(N);
-  for (Index n = 0; n < N; ++n) longest = std::max(longest, Vector<S>(signed_columns.col(n)).stableNorm());
-  if (!(longest > S(0))) longest = S(1);
+  // Whether a sample is on the right side does not depend on its length.
+  Vector<S> length(N), sizes(N);
+  for (Index n = 0; n < N; ++n) {
+    sizes[n] = Vector<S>(signed_columns.col(n)).stableNorm();
+    if (!(sizes[n] > S(0))) sizes[n] = S(1);
+  }
   Matrix<S> columns(d + 1, N);
   for (Index n = 0; n < N; ++n) {
-    for (Index i = 0; i < d; ++i) columns(i, n) = signed_columns(i, n) / longest;
+    for (Index i = 0; i < d; ++i) columns(i, n) = signed_columns(i, n) / sizes[n];
     columns(d, n) = S(1);
     length[n] = Vector<S>(columns.col(n)).norm();
   }
@@ -112,6 +114,7 @@ Separation<S> separate(const Matrix<S>& signed_columns) {
   }
   result.support = basis.chosen();
   result.is_separable = norm(rest) > S(1000) * epsilon;
+  result.p.array() *= sizes.minCoeff() / sizes.array();
   const S sum = result.p.sum();
   if (sum > S(0)) result.p /= sum;
   return result;

@@ -150,6 +150,7 @@ class OrthonormalRows {
   Vector<Scalar> y_ = {};
   Vector<Scalar> least_ = {};
   Scalar misfit_ = {};
+  Scalar rounding_ = Scalar(0);  // of the residual
   Scalar worst_ = Scalar(0);
   Index worst_row_ = 0;
 };
@@ -192,9 +193,9 @@ template <class Scalar>
 void OrthonormalRows<Scalar>::require_solution() const {
   using std::sqrt;
   const Scalar tolerance = sqrt(Eigen::NumTraits<Scalar>::epsilon());
-  require<InfeasibleError>(misfit_ <= tolerance * size_, "no beta satisfies X beta = y (X is ", num_samples_, " x ",
-                           X_.cols(), "): what fits ", y_.size(), " independent rows leaves a residual of norm ",
-                           misfit_, " where |y| = ", size_);
+  require<InfeasibleError>(misfit_ <= tolerance * size_ + rounding_, "no beta satisfies X beta = y (X is ",
+                           num_samples_, " x ", X_.cols(), "): what fits ", y_.size(),
+                           " independent rows leaves a residual of norm ", misfit_, " where |y| = ", size_);
   require<InfeasibleError>(worst_ <= tolerance, "no beta satisfies X beta = y (X is ", num_samples_, " x ", X_.cols(),
                            "): what fits ", y_.size(), " independent rows leaves a residual of ", worst_,
                            " relative to the terms of row ", worst_row_);
@@ -313,6 +314,7 @@ void OrthonormalRows<Scalar>::solve_least(const Dataset<Scalar>& data, const Vec
   const Scalar rounding = Scalar(16) * static_cast<Scalar>(y_.size() + 1) * Eigen::NumTraits<Scalar>::epsilon() *
                           least_.cwiseQuotient(column_units).cwiseAbs().maxCoeff();
   const Vector<Scalar> roundings = detail::sizes_of_terms(data.X(), Vector<Scalar>(rounding * column_units));
+  rounding_ = detail::norm(roundings);
   for (Index i = 0; i < terms.size(); ++i) {
     const Scalar size = terms[i] + abs(data.y()[i]);
     const Scalar relative = size > Scalar(0) ? abs(residual[i]) / size : Scalar(0);
