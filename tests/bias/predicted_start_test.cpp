@@ -237,6 +237,16 @@ TEST_CASE("a prediction refuses what it is not for") {
         "law of its own");
   check({.step = 1e-3, .sampling = {.batch_size = 2}, .momentum = 0.5}, "not independent");
   check({.step = 1.0}, "descent settles there for steps below");
+  check({.step = 1e-170}, "the start itself is the prediction");
+  CHECK_THROWS_MATCHES(
+      predicted_start(DiagonalNet<double>(3, 14), data, start.with_scale(Scale<>::from_log(-20)), {.step = 1e-3}),
+      ArgumentError, message_contains("below the rounding"));
+  // u^2 + v^2 is at least 2 |u v|.
+  const double half_deadly = 1.5 * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
+  const AlgorithmRun<> dying{.step = 1e-5, .decay = half_deadly, .steps = 10, .then_until_it_fits = false};
+  CHECK(predicted_start(net, data, start, dying).ok());
+  CHECK_THROWS_MATCHES(predicted_start(TwoLayerDiagonalNet<double>(14), data, start, dying), ArgumentError,
+                       message_contains("from 1 max |X^T y|"));
   CHECK_THROWS_MATCHES(predicted_start(DiagonalNet<double>(3, 14), data, start, {.step = 1e-3, .momentum = 0.5}),
                        ArgumentError, message_contains("depth D = 3"));
   CHECK_THROWS_AS(predicted_start(DiagonalNet<double>(2, 13), data, start, {.step = 1e-3}), DimensionError);

@@ -11,6 +11,7 @@
 #include "richflow/models/fully_connected.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace richflow;
 using namespace test_support;
@@ -223,6 +224,57 @@ TEST_CASE("simulate and solve agree in float, to half its digits", "[verbs]") {
     CAPTURE(log_alpha, run.message);
     CHECK(run.ok());
     CHECK((run.beta - solve(net, narrow, start).beta).norm() <= 2e-2F * run.l2());
+  }
+}
+
+TEST_CASE("simulate keeps quantities and is resumed from its file", "[verbs]") {
+  RandomStream random(2441);
+  const Dataset data(random_matrix(random, 5, 12) / std::sqrt(5.0), random_vector(random, 5));
+  const DiagonalNet net(2, 12);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.1));
+  const TemporaryFolder folder;
+  SimulateOptions<> options;
+  options.loss = 1e-6;
+  options.quantities = {{"l1", [](const Vector<double>& beta) { return l1_norm(beta); }}};
+  const Simulation<> straight = simulate(net, data, start, options).require_ok();
+  REQUIRE(straight.table.num_rows() == straight.steps + 1);
+  CHECK(straight.table["l1"][straight.steps] == straight.l1());
+
+  // Ended by its steps and called again; then asked for less loss than what has ended it.
+  options.checkpoint.file = folder.path() / "run";
+  options.max_steps = 3;
+  CHECK(simulate(net, data, start, options).status == Status::max_steps);
+  options.max_steps = 100'000;
+  const Simulation<> resumed = simulate(net, data, start, options).require_ok();
+  CHECK(resumed.beta == straight.beta);
+  CHECK(resumed.table["l1"] == straight.table["l1"]);
+  CHECK(simulate(net, data, start, options).require_ok().beta == straight.beta);
+  options.loss = 1e-10;
+  CHECK(simulate(net, data, start, options).require_ok().loss <= 1e-10);
+
+  // Of weights at times, with a value per name: those of the run without a table.
+  const Vector<double> w0 = net.initial_parameters(start);
+  const auto of_weights = simulate(net, data, w0, {.times = {0.1, 0.5}});
+  const auto table =
+      simulate(net, data, w0, {.times = {0.1, 0.5}, .quantities = {{"w", [](const Vector<double>& w) { return w; }}}});
+  REQUIRE(table.table.num_rows() == 2);
+  CHECK(table.values.empty());
+  CHECK(table.table.columns("w").row(1).transpose() == of_weights.values[1]);
+}
+
+TEST_CASE("weights that take over from dual variables have a file of their own", "[verbs]") {
+  RandomStream random(2442);
+  const Dataset data(random_matrix(random, 5, 12) / std::sqrt(5.0), random_vector(random, 5));
+  const DiagonalNet net(3, 12);
+  Vector<double> logs = Vector<double>::Constant(12, -18.0);
+  logs[0] = 0;
+  const Start<> start = Start<>::biased_logs(Scale<>::from_log(-4), logs, logs);
+  const TemporaryFolder folder;
+  const Simulation<> without = simulate(net, data, start);
+  for (int call = 0; call < 2; ++call) {
+    const Simulation<> with = simulate(net, data, start, {.checkpoint = {.file = folder.path() / "run"}});
+    CHECK(with.status == without.status);
+    CHECK(with.beta == without.beta);
   }
 }
 

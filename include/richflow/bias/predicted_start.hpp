@@ -97,13 +97,13 @@ template <class S>
 /// integrals along the dual flow. `EffectiveStart` is what it predicts, exact for the run once it is made. With
 /// `g = X^T r` of the flow of `L = |X beta - y|^2`, `log k = log(A_+ A_-)` of each coordinate falls by
 ///
-///     descent                  16 h  integral of g_i^2
-///     momentum m               16 h (1 + m) / (1 - m)^2  of the same: twice the matched lambda of lambda w'' + w' +
-///     grad L batches of B, drawn      16 h  integral of  sum_n X_ni^2 r_n^2 + (B - 1) / N g_i^2 batches of B, in order
-///     16 h  integral of  (N - B) / (N - 1) sum_n X_ni^2 r_n^2 + (B - 1) / (N - 1) g_i^2 label noise delta        s_i^2
-///     (1 + 3/2 s_i^2) per step,  s_i^2 = 16 h^2 delta^2 |X_i|^2 B / N,  and by the above
-///                              of residuals that fluctuate with the covariance h delta^2 K, K the tangent kernel
-///     weight decay lambda      -2 log(1 - 2 h lambda) per step: the scale is alpha e^(-2 Lambda)
+/// - descent: `16 h` times the integral of `g_i^2`;
+/// - momentum m: `16 h (1 + m) / (1 - m)^2` times the same, twice the matched lambda of `lambda w'' + w' + grad L = 0`;
+/// - batches of B, drawn: `16 h` times the integral of `sum_n X_ni^2 r_n^2 + (B - 1) / N g_i^2`;
+/// - batches of B, in order: `(N - B) / (N - 1) sum_n X_ni^2 r_n^2 + (B - 1) / (N - 1) g_i^2` in its place;
+/// - label noise delta: `s_i^2 (1 + 3/2 s_i^2)` per step, `s_i^2 = 16 h^2 delta^2 |X_i|^2 B / N`, and the above of
+///   residuals that fluctuate with the covariance `h delta^2 K`, K the tangent kernel;
+/// - weight decay lambda: `-2 log(1 - 2 h lambda)` per step: the scale is `alpha e^(-2 Lambda)`.
 ///
 /// (a fourth of 16 in two layers; with momentum m the noise counts by 1 / (1 - m)). The offset log(A_+ / A_-) moves in
 /// second order only. At depth D >= 3, p = D - 2, `A_+-^-p` grows by `2 D^2 p (p + 1) h` times the integral of `w_+-^p`
@@ -115,7 +115,8 @@ template <class S>
 ///     predicted_start(net, data, start, {.step = 1e-3, .decay = 0.1, .steps = 5000, .then_until_it_fits = false});
 ///
 /// The error of log k is of second order in the step (of `curvature_step`, see there), for batches that of one run
-/// about the mean besides. Any start. X is N x d.
+/// about the mean besides. Any start at depth 2 and in two layers; at depth D >= 3 those for which alpha^(D-2) is not
+/// below the rounding of the dual variables. X is N x d.
 ///
 /// Throws DimensionError or ArgumentError where net, data, start and run do not fit; where the step is not stable at
 /// the end of the flow, with the largest that is; for label noise or decay without a number of steps, a decay at which
@@ -168,9 +169,11 @@ void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Datase
           " on batches of an epoch, which are not independent, has no formula here: take with_replacement");
   require(S(2) * run.step * run.decay < S(1) - run.momentum, "decay = ", run.decay, " with step = ", run.step,
           " sets every weight to zero or beyond: 2 step decay must be below 1 - momentum");
-  const S deadly = S(2) * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
-  require(run.decay == S(0) || run.decay < deadly, "decay = ", run.decay,
-          " leaves nothing of the net: from 2 max |X^T y| = ", deadly, " on it goes to rest at beta = 0");
+  // u^2 + v^2 >= 2 |u v|: in two layers half as much is enough.
+  const S factor = net.has_two_layers ? S(1) : S(2);
+  const S deadly = factor * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
+  require(run.decay == S(0) || run.decay < deadly, "decay = ", run.decay, " leaves nothing of the net: from ", factor,
+          " max |X^T y| = ", deadly, " on it goes to rest at beta = 0");
 }
 
 template <class S>
@@ -228,6 +231,7 @@ RunRates<S> rates_of(const PredictedNet& net, const AlgorithmRun<S>& run, const 
 template <class S>
 PredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
                                 const AlgorithmRun<S>& run) {
+  using std::log;
   using std::sqrt;
   const Index d = net.d;
   const auto dual_rate = static_cast<S>(net.dual_rate());
@@ -239,6 +243,12 @@ PredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data,
           "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one");
   SideLogs<S> logs = side_logs(d, start);
   const RunRates<S> rates = rates_of(net, run, data);
+  require(!rates.quadrature.is_empty(), "step = ", run.step,
+          " is so small that its square is below the numbers of this type: the start itself is the prediction");
+  const S room = static_cast<S>(net.depth - 2) * start.scale().log();
+  require(net.depth == 2 || room > log(S(2) * sqrt(std::numeric_limits<S>::epsilon())),
+          "log_alpha = ", start.scale().log(), " at depth D = ", net.depth,
+          ": alpha^(D-2) is below the rounding of the dual variables that the integrals are taken along");
   const bool must_fit = run.steps == 0 || run.then_until_it_fits;
   if (must_fit) require_solution(data);
 
@@ -304,9 +314,10 @@ PredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data,
     out.labels = data.y();
   else if (out.beta.size() == d)
     out.labels = data.X() * out.beta;
-  out.message =
-      sentence("log alpha has moved from ", start.scale().log(), " to a mean of ", out.log_scale.mean(),
-               ", to first order in the step (its curvature step is ", out.curvature_step, "); ", out.message);
+  if (out.ok())
+    out.message =
+        sentence("log alpha has moved to a mean of ", out.log_scale.mean(),
+                 ", to first order in the step (its curvature step is ", out.curvature_step, "); ", out.message);
   return out;
 }
 

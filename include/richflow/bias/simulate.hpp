@@ -63,7 +63,8 @@ struct SimulateOptions {
   /// Named functions of beta, or of the weights where the model is not a diagonal net: their values at `times`, or
   /// after every step where no times are given, are in the `table` of the result, and no other values are kept.
   std::vector<Quantity<S>> quantities = {};
-  /// A file from which a run that was killed is resumed when it is called again.
+  /// A file from which a run that was killed is resumed when it is called again. (Where a deep net's weights are
+  /// followed in place of its dual variables, their file has ".weights" behind its name.)
   CheckpointOptions<S> checkpoint = {};
   /// Called after every accepted step; what they see as y is the state of the problem that was chosen.
   std::vector<ObserverRef<S>> observers = {};
@@ -178,7 +179,7 @@ void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, Pi
   run.save_at.times = options.times;
   if (!options.quantities.empty()) {
     run.save_at.every = options.times.empty() ? 1 : 0;
-    run.save_at.start = options.times.empty();
+    run.save_at.start = run.save_at.end = options.times.empty();
     for (const Quantity<S>& quantity : options.quantities)
       run.save_at.quantities.emplace_back(quantity.name(), [&](S t, const Vector<S>& state) {
         Vector<S> value;
@@ -284,7 +285,7 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 /// and loss. X is N x d, y has N labels; the loss is the plain sum `|X beta - y|^2`, times belong to it.
 ///
 ///     const DiagonalNet<double> net(2, data.num_inputs());
-///     const Simulation run = simulate(net, data, Start::uniform(Scale::from_log(-20)));
+///     const Simulation run = simulate(net, data, Start<>::uniform(Scale<>::from_log(-20)));
 ///     run.require_ok().l1();   // as solve(net, data, start).l1()
 ///
 /// Chosen: the DualFlow of `regularizer(net, start)`, N unknowns whatever the size of alpha, by ExponentialRosenbrock,
@@ -432,8 +433,11 @@ Simulation<S> simulate_diagonal(Index depth, Index d, const Dataset<S>& data, co
       net.beta(w, beta);
       return beta;
     };
+    // Weights are another run than dual variables, with a file of its own.
+    SimulateOptions<S> of_weights = options;
+    of_weights.checkpoint.file = options.checkpoint.file.beside(".weights");
     static_cast<SimulationRecord<S>&>(result) =
-        simulate_weights(GradientFlow(net, data), net.initial_parameters(start), options, S(0), beta_of);
+        simulate_weights(GradientFlow(net, data), net.initial_parameters(start), of_weights, S(0), beta_of);
     result.beta = beta_of(result.w);
     judge_weights(Q, data, result);
   }

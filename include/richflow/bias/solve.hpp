@@ -118,7 +118,7 @@ template <class S>
 /// `Q = regularizer(net, start)`, with a certificate and without time integration. X is N x d, y has N labels.
 ///
 ///     const DiagonalNet<double> net(3, data.num_inputs());
-///     const Limit limit = solve(net, data, Start::uniform(Scale::from_log(-20)));
+///     const Limit limit = solve(net, data, Start<>::uniform(Scale<>::from_log(-20)));
 ///     limit.require_ok().l1();
 ///
 /// For a net without such a theorem it does not compile (see `regularizer`). Throws DimensionError or ArgumentError

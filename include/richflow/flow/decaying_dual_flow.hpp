@@ -260,6 +260,7 @@ DecayingDualFlow<S>::DecayingDualFlow(const Dataset<S>& data, detail::SideLogs<S
 
 template <class S>
 void DecayingDualFlow<S>::evaluate(ConstVectorRef<S> state) const {
+  require_size("state", state.size(), dimension());
   if (point_ == state) return;
   point_ = state;
   nu_ = state.head(N_);

@@ -52,6 +52,12 @@ class CheckpointFile {
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   /// Whether there is none.
   [[nodiscard]] bool empty() const { return path_.empty(); }
+  /// The same kind of file beside it: `suffix` behind its name. None beside none.
+  [[nodiscard]] CheckpointFile beside(const char* suffix) const {
+    CheckpointFile other = *this;
+    if (!empty()) other.path_ += suffix;
+    return other;
+  }
   /// What reads and writes it.
   [[nodiscard]] auto runner() const { return run_; }
 
@@ -319,6 +325,15 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
   if (std::filesystem::exists(checkpoint.file.path())) {
     file.read(state, kept, options, end);
     is_fresh = false;
+    if (kept.event) {
+      // An event of the same name that asks for less loss is another one, and is still to come.
+      const Event<S>& event = options.events[*kept.event];
+      if (event.kind() == Event<S>::Kind::loss_below &&
+          parts.problem.loss(state.y) > event.threshold() * (S(1) + S(64) * std::numeric_limits<S>::epsilon())) {
+        kept.event.reset();
+        kept.event_name.clear();
+      }
+    }
     if (kept.event) {
       kept.status = Status::event;
       kept.message = sentence("the event ", kept.event_name, " had fired at t = ", state.t, ", step ", state.step);

@@ -299,18 +299,28 @@ class Sharpness {
 
 /// The largest eigenvalue of the Hessian of L at w, once; see Sharpness, also for what it throws.
 template <Model M, class L = SquaredLoss<typename M::Scalar>>
-[[nodiscard]] SharpnessResult<typename M::Scalar> sharpness(const M& model, const Dataset<typename M::Scalar>& data,
-                                                            const Vector<typename M::Scalar>& w, L loss = {},
-                                                            const SharpnessOptions& options = {}) {
+requires(!std::is_same_v<L, SharpnessOptions>)
+    [[nodiscard]] SharpnessResult<typename M::Scalar> sharpness(const M& model, const Dataset<typename M::Scalar>& data,
+                                                                const Vector<typename M::Scalar>& w, L loss = {},
+                                                                const SharpnessOptions& options = {}) {
   return Sharpness<typename M::Scalar>(model, data, std::move(loss), options).measure(w);
 }
 /// The same of a model with an output for each class.
 template <Model M, class L = CrossEntropy<typename M::Scalar>>
-[[nodiscard]] SharpnessResult<typename M::Scalar> sharpness(const M& model,
-                                                            const LabelledDataset<typename M::Scalar>& data,
-                                                            const Vector<typename M::Scalar>& w, L loss = {},
-                                                            const SharpnessOptions& options = {}) {
+requires(!std::is_same_v<L, SharpnessOptions>)
+    [[nodiscard]] SharpnessResult<typename M::Scalar> sharpness(const M& model,
+                                                                const LabelledDataset<typename M::Scalar>& data,
+                                                                const Vector<typename M::Scalar>& w, L loss = {},
+                                                                const SharpnessOptions& options = {}) {
   return Sharpness<typename M::Scalar>(model, data, std::move(loss), options).measure(w);
+}
+
+/// The same under the loss that is the data's own, with options.
+template <Model M, class Data>
+[[nodiscard]] SharpnessResult<typename M::Scalar> sharpness(const M& model, const Data& data,
+                                                            const Vector<typename M::Scalar>& w,
+                                                            const SharpnessOptions& options) {
+  return Sharpness<typename M::Scalar>(model, data, options).measure(w);
 }
 
 /// The event that descent with steps h reaches its edge of stability: `h * sharpness` crosses `limit`, in the direction

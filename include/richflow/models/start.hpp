@@ -38,8 +38,8 @@ enum class StartFamily {
 /// (`net.initial_parameters(start)`), `regularizer(net, start)` to what the flow minimizes, `solve` and `simulate` to
 /// where it ends.
 ///
-///     Start::uniform(Scale::from_log(-500))
-///     Start::shaped(Scale::from_value(0.1), w0)
+///     Start<>::uniform(Scale<>::from_log(-500))
+///     Start<>::shaped(Scale<>::from_value(0.1), w0)
 ///
 /// Scale and shape are kept by their logarithms, so that nothing underflows before it is made a weight: alpha = e^-500
 /// is an ordinary value, and so is an entry of e^-395. Numbers that are given as numbers are kept as they are, too, and

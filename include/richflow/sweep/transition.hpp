@@ -45,7 +45,7 @@ struct TransitionOptions {
 
 /// Where `value(scale)` makes its step, a sweep at lambda = 0 and no time integration:
 ///
-///     const Transition t = transition([&](Scale alpha) {
+///     const Transition t = transition([&](Scale<> alpha) {
 ///       return population_error(path.solve(alpha).require_ok().beta, beta_star);
 ///     });
 ///     t.time(alpha, lambda);   // when the test error of a run with weight decay falls
