@@ -16,7 +16,7 @@ int main() {
 #else
   auto observer = [](const StepView<double>&) {};
 #endif
-  return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.1},
+  return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.1},
                    {.observers = {observer}})
                  .ok()
              ? 0

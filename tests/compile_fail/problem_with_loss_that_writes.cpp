@@ -16,5 +16,5 @@ struct Decay {
 };
 
 bool use(const Vector<double>& y) {
-  return integrate(Decay{}, y, TimeSpan{0, 1}, DormandPrince{}, ConstantStep{.step = 0.1}).ok();
+  return integrate(Decay{}, y, TimeSpan{0, 1}, DormandPrince{}, ConstantStep<>{.step = 0.1}).ok();
 }

@@ -12,5 +12,5 @@ struct Decay {
 
 int main() {
   using namespace richflow;
-  return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.1}).ok() ? 0 : 1;
+  return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.1}).ok() ? 0 : 1;
 }

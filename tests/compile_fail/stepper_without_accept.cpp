@@ -28,5 +28,6 @@ struct MyEuler {
 };
 
 int main() {
-  return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, MyEuler{}, ConstantStep{.step = 0.1}).ok() ? 0 : 1;
+  return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, MyEuler{}, ConstantStep<>{.step = 0.1}).ok() ? 0
+                                                                                                                  : 1;
 }

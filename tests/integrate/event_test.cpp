@@ -75,7 +75,7 @@ TEST_CASE("roots are found to rounding, wherever they are in the step") {
       return std::copysign(std::pow(std::abs(distance), power), distance);
     };
     const auto from_steps = [&](const auto& stepper) {
-      return integrate(problem, Vector<double>::Zero(1), TimeSpan{0, 4}, stepper, ConstantStep{.step = 0.5},
+      return integrate(problem, Vector<double>::Zero(1), TimeSpan{0, 4}, stepper, ConstantStep<>{.step = 0.5},
                        {.events = {zero_crossing("bent", bent)}});
     };
     // The interpolated y carries a few roundings of numbers up to 4.
@@ -138,8 +138,10 @@ TEST_CASE("a run is stationary when its derivative is small") {
     const Event<> event = at_step_end ? stationary(1e-5).at_step_end() : stationary(1e-5);
     for (const auto& solution :
          {integrate(problem, y0, TimeSpan{0, infinity}, DormandPrince{}, fine, {.events = {event}}),
-          integrate(problem, y0, TimeSpan{0, infinity}, RungeKutta4{}, ConstantStep{.step = 0.1}, {.events = {event}}),
-          integrate(problem, y0, TimeSpan{0, infinity}, Midpoint{}, ConstantStep{.step = 0.1}, {.events = {event}})}) {
+          integrate(problem, y0, TimeSpan{0, infinity}, RungeKutta4{}, ConstantStep<>{.step = 0.1},
+                    {.events = {event}}),
+          integrate(problem, y0, TimeSpan{0, infinity}, Midpoint{}, ConstantStep<>{.step = 0.1},
+                    {.events = {event}})}) {
       Vector<double> dy(2);
       problem(0.0, solution.w, dy);
       REQUIRE(solution.status == Status::event);
@@ -179,7 +181,7 @@ TEST_CASE("the first of several events wins, in time and not in order") {
   // One step of 10 sees all of them.
   const Clock problem;
   const auto solution = integrate(problem, Vector<double>::Zero(1), TimeSpan{0, 10}, DormandPrince{},
-                                  ConstantStep{.step = 10}, {.events = {at(7), at(3), at(5)}});
+                                  ConstantStep<>{.step = 10}, {.events = {at(7), at(3), at(5)}});
   CHECK(solution.event == std::size_t{1});
   CHECK_THAT(solution.t, near(3, 1e-15, 0));
   CHECK_THAT(solution.w(0), near(3, 1e-15, 0));
@@ -188,7 +190,7 @@ TEST_CASE("the first of several events wins, in time and not in order") {
 TEST_CASE("an event may end the run at the end of its step: the iterate of gradient descent") {
   const Decay problem = decay({1.0});
   const Vector<double> y0 = Vector<double>::Ones(1);
-  const auto solution = integrate(problem, y0, TimeSpan{0, infinity}, Euler{}, ConstantStep{.step = 0.1},
+  const auto solution = integrate(problem, y0, TimeSpan{0, infinity}, Euler{}, ConstantStep<>{.step = 0.1},
                                   {.events = {loss_below(1e-3).at_step_end()}});
   double w = 1;
   Index steps = 0;
@@ -312,28 +314,28 @@ TEST_CASE("an event that rises and falls within one exponential step is found wh
   for (const double h : {1.0, 30.0, 1e4}) {
     CAPTURE(h);
     const auto solution =
-        integrate(field, Vector<double>::Ones(2), TimeSpan{0, h}, ExponentialRosenbrock{}, ConstantStep{.step = h},
+        integrate(field, Vector<double>::Ones(2), TimeSpan{0, h}, ExponentialRosenbrock{}, ConstantStep<>{.step = h},
                   {.events = {zero_crossing("bump", bump, Crossing::rising)}});
     INFO(solution.message);
     REQUIRE(solution.status == Status::event);
     CHECK_THAT(solution.t, near(expected, 1e-9, 0));  // the tolerance of the Lanczos space, 1e-10
     const auto held =
-        integrate(field, Vector<double>::Ones(2), TimeSpan{0, h}, ExponentialRosenbrock{}, ConstantStep{.step = h},
+        integrate(field, Vector<double>::Ones(2), TimeSpan{0, h}, ExponentialRosenbrock{}, ConstantStep<>{.step = h},
                   {.events = {condition("bump", [&](double t, const auto& y) { return bump(t, y) > 0; })}});
     REQUIRE(held.status == Status::event);
     CHECK_THAT(held.t, near(expected, 1e-9, 0));
   }
   // A bump that stays below the threshold does not fire: its maximum is 0.945.
   const auto low = [](double, const Vector<double>& y) { return y(0) - y(1) - 0.95; };
-  CHECK(integrate(field, Vector<double>::Ones(2), TimeSpan{0, 1e4}, ExponentialRosenbrock{}, ConstantStep{.step = 1e4},
-                  {.events = {zero_crossing("low", low)}})
+  CHECK(integrate(field, Vector<double>::Ones(2), TimeSpan{0, 1e4}, ExponentialRosenbrock{},
+                  ConstantStep<>{.step = 1e4}, {.events = {zero_crossing("low", low)}})
             .status == Status::reached_end);
   // One that only just reaches it, between two of the points looked at.
   const double peak = std::log(100.0) / 99;
   const double top = std::exp(-peak) - std::exp(-100 * peak);
   const auto narrow = [&](double, const Vector<double>& y) { return y(0) - y(1) - top * (1 - 1e-6); };
   const auto found =
-      integrate(field, Vector<double>::Ones(2), TimeSpan{0, 1e4}, ExponentialRosenbrock{}, ConstantStep{.step = 1e4},
+      integrate(field, Vector<double>::Ones(2), TimeSpan{0, 1e4}, ExponentialRosenbrock{}, ConstantStep<>{.step = 1e4},
                 {.events = {zero_crossing("narrow", narrow, Crossing::rising)}});
   REQUIRE(found.status == Status::event);
   CHECK(found.t < peak);
@@ -358,14 +360,14 @@ TEST_CASE("the exponential tangent stepper interpolates the flow, and finds even
     IntegrateOptions<double> options;
     for (const double part : {1e-6, 1e-3, 0.25, 0.9}) options.save_at.times.push_back(part * h);
     const auto saved = integrate(flow, Vector<double>::Zero(2), TimeSpan{0, h}, ExponentialTangent{},
-                                 ConstantStep{.step = h}, options);
+                                 ConstantStep<>{.step = h}, options);
     REQUIRE(saved.ok());
     for (std::size_t k = 0; k < 4; ++k) CHECK((saved.values[k] - at(saved.times[k])).norm() <= 1e-12);
     // w_1 - w_0 rises to 0.998 and falls to 0.
     if (h < 1) continue;
     const auto gap = [](double, const Vector<double>& w) { return w(1) - w(0) - 0.99; };
     const auto solution = integrate(flow, Vector<double>::Zero(2), TimeSpan{0, h}, ExponentialTangent{},
-                                    ConstantStep{.step = h}, {.events = {zero_crossing("gap", gap)}});
+                                    ConstantStep<>{.step = h}, {.events = {zero_crossing("gap", gap)}});
     INFO(solution.message);
     REQUIRE(solution.status == Status::event);
     const Vector<double> there = at(solution.t);
@@ -377,7 +379,7 @@ TEST_CASE("the exponential tangent stepper interpolates the flow, and finds even
 TEST_CASE("a dip that crosses zero twice within one step is found in a Runge-Kutta step") {
   const auto dip = [](double t, const Vector<double>&) { return (t - 0.6) * (t - 0.6) - 1e-4; };
   const auto solution = integrate(Clock{}, Vector<double>::Zero(1), TimeSpan{0, 1}, DormandPrince{},
-                                  ConstantStep{.step = 1}, {.events = {zero_crossing("dip", dip)}});
+                                  ConstantStep<>{.step = 1}, {.events = {zero_crossing("dip", dip)}});
   REQUIRE(solution.status == Status::event);
   CHECK_THAT(solution.t, near(0.59, 0, 1e-12));
 }

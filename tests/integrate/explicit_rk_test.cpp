@@ -30,8 +30,8 @@ std::array<double, 2> errors(const St& stepper, int n) {
     return error;
   };
   const auto ends =
-      integrate(problem, Mixed::start(), TimeSpan{0, 2}, stepper, ConstantStep{.step = h}, {.save_at = {.every = 1}});
-  const auto between = integrate(problem, Mixed::start(), TimeSpan{0, 2}, stepper, ConstantStep{.step = h},
+      integrate(problem, Mixed::start(), TimeSpan{0, 2}, stepper, ConstantStep<>{.step = h}, {.save_at = {.every = 1}});
+  const auto between = integrate(problem, Mixed::start(), TimeSpan{0, 2}, stepper, ConstantStep<>{.step = h},
                                  {.save_at = {.times = times}});
   REQUIRE(ends.status == Status::reached_end);
   REQUIRE(ends.times.size() == static_cast<std::size_t>(n));
@@ -123,7 +123,7 @@ TEST_CASE("the interpolant of DormandPrince meets both ends of the step and both
 TEST_CASE("one evaluation per stage, and the last stage of DormandPrince is the next first one") {
   const Mixed problem;
   const auto evaluations = [&](const auto& stepper) {
-    return integrate(problem, Mixed::start(), TimeSpan{0, 1}, stepper, ConstantStep{.step = 0.01}).stats.evaluations;
+    return integrate(problem, Mixed::start(), TimeSpan{0, 1}, stepper, ConstantStep<>{.step = 0.01}).stats.evaluations;
   };
   CHECK(evaluations(Euler{}) == 100);
   CHECK(evaluations(Midpoint{}) == 200);
@@ -148,7 +148,7 @@ struct ExactDecay : Euler {
 TEST_CASE("a stepper derived from another is given the problem itself") {
   const Decay problem = decay({0.3, 1.7, 11.0});
   const Vector<double> y0 = Vector<double>::Ones(3);
-  const auto solution = integrate(problem, y0, TimeSpan{0, 1}, ExactDecay{}, ConstantStep{.step = 0.25});
+  const auto solution = integrate(problem, y0, TimeSpan{0, 1}, ExactDecay{}, ConstantStep<>{.step = 0.25});
   // Four roundings of each factor.
   CHECK((solution.w - problem.exact(1.0, y0)).cwiseAbs().maxCoeff() < 1e-15);
 }
@@ -219,7 +219,7 @@ TEST_CASE("Euler with a constant step is gradient descent, bit for bit") {
   const Decay problem = decay({0.3, 1.7, 11.0});
   Vector<double> w = Vector<double>::LinSpaced(3, 0.1, 1.3);
   const double rate = 0.013;
-  const auto solution = integrate(problem, w, TimeSpan{0, 500 * rate}, Euler{}, ConstantStep{.step = rate});
+  const auto solution = integrate(problem, w, TimeSpan{0, 500 * rate}, Euler{}, ConstantStep<>{.step = rate});
   Vector<double> gradient(3);
   for (int k = 0; k < 500; ++k) {
     problem(0.0, w, gradient);

@@ -81,10 +81,10 @@ TEST_CASE("reached_end, whichever way it is run") {
     CHECK(&all[0].require_ok() == &all[0]);
   };
   check(DormandPrince{}, adaptive);
-  check(DormandPrince{}, ConstantStep{.step = 0.07});
-  check(RungeKutta4{}, ConstantStep{.step = 0.05});
-  check(Euler{}, ConstantStep{.step = 0.01});
-  check(Midpoint{}, ConstantStep{.step = 0.03});
+  check(DormandPrince{}, ConstantStep<>{.step = 0.07});
+  check(RungeKutta4{}, ConstantStep<>{.step = 0.05});
+  check(Euler{}, ConstantStep<>{.step = 0.01});
+  check(Midpoint{}, ConstantStep<>{.step = 0.03});
 }
 
 TEST_CASE("event, whichever way it is run") {
@@ -101,10 +101,10 @@ TEST_CASE("event, whichever way it is run") {
                               condition("t > 3", [](double t, const auto&) { return t > 3; })}) {
     CAPTURE(event.name());
     check(DormandPrince{}, adaptive, event);
-    check(DormandPrince{}, ConstantStep{.step = 0.07}, event);
-    check(RungeKutta4{}, ConstantStep{.step = 0.05}, event);
-    check(Euler{}, ConstantStep{.step = 0.01}, event);
-    check(Midpoint{}, ConstantStep{.step = 0.03}, event);
+    check(DormandPrince{}, ConstantStep<>{.step = 0.07}, event);
+    check(RungeKutta4{}, ConstantStep<>{.step = 0.05}, event);
+    check(Euler{}, ConstantStep<>{.step = 0.01}, event);
+    check(Midpoint{}, ConstantStep<>{.step = 0.03}, event);
   }
 }
 
@@ -120,7 +120,7 @@ TEST_CASE("stopped_by_observer, whichever way it is run") {
     CHECK_THAT(all[0].message, text_contains("an observer stopped the run at t = "));
   };
   check(DormandPrince{}, adaptive);
-  check(Euler{}, ConstantStep{.step = 0.01});
+  check(Euler{}, ConstantStep<>{.step = 0.01});
 }
 
 TEST_CASE("max_steps counts attempts, keeps the last state, and says how far it came") {
@@ -151,7 +151,7 @@ TEST_CASE("step_too_small at a singularity, whichever way it is run") {
   // A constant step too small to move the time at all.
   const Decay still = decay({1.0});
   const auto stuck =
-      integrate(still, Vector<double>::Ones(1), TimeSpan{1e20, 2e20}, Euler{}, ConstantStep{.step = 1.0});
+      integrate(still, Vector<double>::Ones(1), TimeSpan{1e20, 2e20}, Euler{}, ConstantStep<>{.step = 1.0});
   CHECK(stuck.status == Status::step_too_small);
 }
 
@@ -160,7 +160,7 @@ TEST_CASE("non_finite when constant steps blow up: the last good state, the step
   const Decay problem = decay({0.5, 3.0});
   const auto check = [&](const auto& stepper, double step) {
     const auto all =
-        all_ways(problem, Vector<double>::Ones(2), TimeSpan{0, 1e6}, stepper, ConstantStep{.step = step}, {});
+        all_ways(problem, Vector<double>::Ones(2), TimeSpan{0, 1e6}, stepper, ConstantStep<>{.step = step}, {});
     check_all_equal(all, Status::non_finite);
     const Solution<double>& solution = all[0];
     CHECK(solution.w.allFinite());
@@ -189,18 +189,18 @@ TEST_CASE("non_finite where the right-hand side is undefined, for constant and a
     CHECK_THAT(all[0].message, text_contains("y(1) became NaN"));
   };
   check(DormandPrince{}, adaptive, 0.5 - 1e-10, 0.5);
-  check(DormandPrince{}, ConstantStep{.step = 0.01}, 0.49 - 1e-12, 0.5);
-  check(RungeKutta4{}, ConstantStep{.step = 0.01}, 0.49 - 1e-12, 0.5);
-  check(Midpoint{}, ConstantStep{.step = 0.01}, 0.49 - 1e-12, 0.5);
+  check(DormandPrince{}, ConstantStep<>{.step = 0.01}, 0.49 - 1e-12, 0.5);
+  check(RungeKutta4{}, ConstantStep<>{.step = 0.01}, 0.49 - 1e-12, 0.5);
+  check(Midpoint{}, ConstantStep<>{.step = 0.01}, 0.49 - 1e-12, 0.5);
   // Euler evaluates at the start of its steps, and so still takes the one from 0.5.
-  check(Euler{}, ConstantStep{.step = 0.0625}, 0.5625, 0.5625);
+  check(Euler{}, ConstantStep<>{.step = 0.0625}, 0.5625, 0.5625);
 }
 
 TEST_CASE("non_finite at once when the derivative is NaN at the start") {
   const UndefinedLater problem;
   for (const auto& all :
        {all_ways(problem, UndefinedLater::start(), TimeSpan{0.75, 1}, DormandPrince{}, adaptive, {}),
-        all_ways(problem, UndefinedLater::start(), TimeSpan{0.75, 1}, Euler{}, ConstantStep{.step = 0.125}, {})}) {
+        all_ways(problem, UndefinedLater::start(), TimeSpan{0.75, 1}, Euler{}, ConstantStep<>{.step = 0.125}, {})}) {
     check_all_equal(all, Status::non_finite);
     CHECK(all[0].t == 0.75);
     CHECK(all[0].bad_index == 1);
@@ -213,7 +213,7 @@ TEST_CASE("non_finite at once when the derivative is NaN at the start") {
 TEST_CASE("large entries whose squares overflow are not mistaken for infinity") {
   const Decay problem = decay({1.0, 2.0});
   const Vector<double> y0 = Vector<double>::Constant(2, 1e200);
-  const auto solution = integrate(problem, y0, TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.01});
+  const auto solution = integrate(problem, y0, TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.01});
   CHECK(solution.status == Status::reached_end);
   CHECK_THAT(solution.w(0), near(1e200 * std::pow(0.99, 100), 1e-13, 0));
 }
@@ -249,10 +249,10 @@ TEST_CASE("a run that is stopped and resumed anywhere saves and ends the same, b
   };
   check(DormandPrince{}, adaptive);
   check(DormandPrince{}, PiController<>{.tolerance = {.relative = 1e-2, .absolute = 1e-2}, .first_step = 1.0});
-  check(DormandPrince{}, ConstantStep{.step = 0.03});
-  check(RungeKutta4{}, ConstantStep{.step = 0.07});
-  check(Euler{}, ConstantStep{.step = 0.01});
-  check(Midpoint{}, ConstantStep{.step = 0.03});
+  check(DormandPrince{}, ConstantStep<>{.step = 0.03});
+  check(RungeKutta4{}, ConstantStep<>{.step = 0.07});
+  check(Euler{}, ConstantStep<>{.step = 0.01});
+  check(Midpoint{}, ConstantStep<>{.step = 0.03});
 }
 
 TEST_CASE("an observer's stop resumes bit for bit") {
@@ -315,10 +315,10 @@ TEST_CASE("statistics equal what a counting wrapper counts") {
         Options{.save_at = {.times = times}, .events = {loss_below(1e-300)}}}) {
     check(DormandPrince{}, adaptive, options);
     check(DormandPrince{}, PiController<>{.tolerance = {.relative = 1e-4, .absolute = 1e-4}, .first_step = 4}, options);
-    check(DormandPrince{}, ConstantStep{.step = 0.05}, options);
-    check(RungeKutta4{}, ConstantStep{.step = 0.05}, options);
-    check(Euler{}, ConstantStep{.step = 0.01}, options);
-    check(Midpoint{}, ConstantStep{.step = 0.05}, options);
+    check(DormandPrince{}, ConstantStep<>{.step = 0.05}, options);
+    check(RungeKutta4{}, ConstantStep<>{.step = 0.05}, options);
+    check(Euler{}, ConstantStep<>{.step = 0.01}, options);
+    check(Midpoint{}, ConstantStep<>{.step = 0.05}, options);
   }
 }
 
@@ -336,7 +336,7 @@ TEST_CASE("rejected attempts are counted, and do not evaluate the first stage ag
 TEST_CASE("a solution prints its status, its message and its work") {
   const Mixed problem;
   std::ostringstream text;
-  text << integrate(problem, Mixed::start(), TimeSpan{0, 2}, Euler{}, ConstantStep{.step = 0.5});
+  text << integrate(problem, Mixed::start(), TimeSpan{0, 2}, Euler{}, ConstantStep<>{.step = 0.5});
   CHECK(text.str() ==
         "reached_end: reached t = 2 [4 steps, 0 rejected, 4 evaluations, 0 losses, 0 Jacobians, 0 factorizations, "
         "0 solves]");
@@ -373,7 +373,7 @@ TEST_CASE("an exception from the user's code passes through") {
   const Mixed problem;
   struct Mine {};
   auto thrower = [](const StepView<double>&) -> Action { throw Mine(); };
-  CHECK_THROWS_AS(
-      integrate(problem, Mixed::start(), TimeSpan{0, 2}, Euler{}, ConstantStep{.step = 0.5}, {.observers = {thrower}}),
-      Mine);
+  CHECK_THROWS_AS(integrate(problem, Mixed::start(), TimeSpan{0, 2}, Euler{}, ConstantStep<>{.step = 0.5},
+                            {.observers = {thrower}}),
+                  Mine);
 }

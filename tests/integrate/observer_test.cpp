@@ -42,7 +42,7 @@ static_assert(!std::is_constructible_v<ObserverRef<double>, Recorder>, "a tempor
 
 TEST_CASE("observers see every accepted step and keep what they count") {
   Recorder recorder;
-  const auto solution = integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.1},
+  const auto solution = integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.1},
                                   {.save_at = {.every = 1}, .observers = {recorder}});
   CHECK(recorder.steps == std::vector<Index>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
   CHECK(recorder.times == solution.times);
@@ -55,7 +55,7 @@ TEST_CASE("every observer is called, in order, even when one of them stops the r
   Recorder second;
   first.stop_at = 4;
   const auto solution =
-      integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.1}, {.observers = {first, second}});
+      integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.1}, {.observers = {first, second}});
   CHECK(solution.status == Status::stopped_by_observer);
   CHECK(solution.step == 4);
   CHECK(second.steps == first.steps);
@@ -64,7 +64,7 @@ TEST_CASE("every observer is called, in order, even when one of them stops the r
 
 TEST_CASE("an observer sees the loss that an event needed, and the state where it fired") {
   Recorder recorder;
-  const auto solution = integrate(two_decays, ones, TimeSpan{0, 10}, Euler{}, ConstantStep{.step = 0.1},
+  const auto solution = integrate(two_decays, ones, TimeSpan{0, 10}, Euler{}, ConstantStep<>{.step = 0.1},
                                   {.events = {loss_below(1e-2)}, .observers = {recorder}});
   REQUIRE(solution.status == Status::event);
   CHECK(recorder.steps.back() == solution.step);
@@ -85,19 +85,19 @@ TEST_CASE("an observer need not be copyable") {
   };
   Single single;
   static_cast<void>(
-      integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.25}, {.observers = {single}}));
+      integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.25}, {.observers = {single}}));
   CHECK(single.calls == 4);
 }
 
 TEST_CASE("progress is silent unless given somewhere to write") {
   Progress silent;
   const auto solution =
-      integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.25}, {.observers = {silent}});
+      integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.25}, {.observers = {silent}});
   CHECK(solution.status == Status::reached_end);
 
   std::ostringstream stream;
   Progress progress(stream, std::chrono::milliseconds(0));
-  static_cast<void>(integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.25},
+  static_cast<void>(integrate(two_decays, ones, TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.25},
                               {.events = {loss_below(1e-9)}, .observers = {progress}}));
   CHECK(stream.str() ==
         "step 1  t 0.25 of 1 (25 %)  h 0.25  loss 0.5312\n"
@@ -111,7 +111,7 @@ TEST_CASE("progress writes lines to a function, and no more often than its inter
   Progress often([&](const std::string& line) { lines.push_back(line); }, std::chrono::milliseconds(0));
   Progress rarely([&](const std::string& line) { lines.push_back(line); }, std::chrono::hours(1));
   auto stop = [](const StepView<double>& view) { return view.step == 3 ? Action::stop : Action::proceed; };
-  static_cast<void>(integrate(two_decays, ones, TimeSpan{0, infinity}, Euler{}, ConstantStep{.step = 0.5},
+  static_cast<void>(integrate(two_decays, ones, TimeSpan{0, infinity}, Euler{}, ConstantStep<>{.step = 0.5},
                               {.observers = {often, rarely, stop}}));
   CHECK(lines == std::vector<std::string>{"step 1  t 0.5  h 0.5", "step 2  t 1  h 0.5", "step 3  t 1.5  h 0.5"});
 }

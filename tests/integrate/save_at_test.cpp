@@ -49,8 +49,9 @@ TEST_CASE("times between steps come from the interpolant, and do not influence t
 
 TEST_CASE("a saved time carries the number of steps completed by then") {
   const Decay problem = decay({1.0});
-  const auto solution = integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.25},
-                                  {.save_at = {.times = {0.25, 0.3, 1}, .every = 2, .start = true}});
+  const auto solution =
+      integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.25},
+                {.save_at = {.times = {0.25, 0.3, 1}, .every = 2, .start = true}});
   CHECK(solution.times == std::vector<double>{0, 0.25, 0.3, 0.5, 1});
   CHECK(solution.steps == std::vector<Index>{0, 1, 1, 2, 4});
 }
@@ -58,7 +59,7 @@ TEST_CASE("a saved time carries the number of steps completed by then") {
 TEST_CASE("every n steps, the start and the end; a time asked for twice is saved once") {
   const Decay problem = decay({1.0});
   const auto times = [&](SaveAt<double> save_at) {
-    return integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.125},
+    return integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.125},
                      {.save_at = std::move(save_at)})
         .times;
   };
@@ -100,7 +101,7 @@ TEST_CASE("steppers without an interpolant of their own save by cubic Hermite in
   const auto exact = [](double t) { return 2 + t - t * t * t; };
   const std::vector<double> times = {0.1, 0.2, 0.9, 1.3, 1.999};
   const auto solution = integrate(problem, Vector<double>::Constant(1, 2.0), TimeSpan{0, 2}, RungeKutta4{},
-                                  ConstantStep{.step = 1}, {.save_at = {.times = times}});
+                                  ConstantStep<>{.step = 1}, {.save_at = {.times = times}});
   REQUIRE(solution.times == times);
   // A dozen operations on numbers of size 10.
   for (std::size_t i = 0; i < times.size(); ++i)
@@ -147,8 +148,8 @@ TEST_CASE("a dense solution is the interpolant of the run at any time") {
   };
   // Degree 4 through five points, whose weights are below 4 in sum: roundings of states of size 10.
   check_same(DormandPrince{}, tight, 1e-13);
-  check_same(RungeKutta4{}, ConstantStep{.step = 0.01}, 1e-13);
-  check_same(Euler{}, ConstantStep{.step = 0.003}, 1e-13);
+  check_same(RungeKutta4{}, ConstantStep<>{.step = 0.01}, 1e-13);
+  check_same(Euler{}, ConstantStep<>{.step = 0.003}, 1e-13);
 
   SECTION("up to an event within a step") {
     IntegrateOptions<double> options;

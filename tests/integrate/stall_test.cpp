@@ -141,7 +141,7 @@ TEST_CASE("gradient descent stalls when its steps are below rounding") {
   RandomStream random(6, 0);
   const LeastSquares problem{random_matrix(random, 3, 6), random_vector(random, 3)};
   const auto solution = integrate(problem, Vector<double>::Zero(6), TimeSpan{0, infinity}, Euler{},
-                                  ConstantStep{.step = 0.01}, {.events = {loss_below(1e-60)}});
+                                  ConstantStep<>{.step = 0.01}, {.events = {loss_below(1e-60)}});
   CAPTURE(solution.message);
   CHECK(solution.status == Status::stalled);
   CHECK(problem.loss(solution.w) < 1e-25);

@@ -17,7 +17,7 @@ namespace {
 
 std::vector<double> times_of(double start, double end, double step) {
   const Decay problem = decay({1.0});
-  return integrate(problem, Vector<double>::Ones(1), TimeSpan{start, end}, Euler{}, ConstantStep{.step = step},
+  return integrate(problem, Vector<double>::Ones(1), TimeSpan{start, end}, Euler{}, ConstantStep<>{.step = step},
                    {.save_at = {.every = 1, .start = true}})
       .times;
 }
@@ -45,7 +45,8 @@ TEST_CASE("a step that does not divide the span ends with a shorter one, exactly
   CHECK(times_of(2, 2, 7) == std::vector<double>{2});
 
   const Decay problem = decay({1.0});
-  const auto solution = integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep{.step = 0.3});
+  const auto solution =
+      integrate(problem, Vector<double>::Ones(1), TimeSpan{0, 1}, Euler{}, ConstantStep<>{.step = 0.3});
   // Three steps of 0.3 and one of what is left; 4 ulp for the products.
   CHECK_THAT(solution.w(0), near(std::pow(0.7, 3) * 0.9, 4e-16, 0));
 }
@@ -192,8 +193,8 @@ TEST_CASE("controllers refuse settings that make no sense, naming them") {
     return pi;
   };
   CHECK_THAT(message(ConstantStep{}), text_contains("step must be given"));
-  CHECK_THAT(message(ConstantStep{.step = -1}), text_contains("-1"));
-  CHECK_THAT(message(ConstantStep{.step = infinity}), text_contains("inf"));
+  CHECK_THAT(message(ConstantStep<>{.step = -1}), text_contains("-1"));
+  CHECK_THAT(message(ConstantStep<>{.step = infinity}), text_contains("inf"));
   CHECK_THAT(message(PiController<>{}), text_contains("tolerance.relative must be given"));
   CHECK_THAT(message(PiController<>{.tolerance = {.relative = 1e-3}}),
              text_contains("tolerance.absolute must be given"));

@@ -125,7 +125,7 @@ TEST_CASE("the exponential stepper is exact in the kernel regime, for any step")
   const KernelPredictor kernel(net, w0, data);
   const GradientFlow flow(Linearized(net, w0), data);
   for (const double t : {1e-3, 0.1, 30.0}) {
-    const auto solution = integrate(flow, w0, TimeSpan{0.0, t}, ExponentialTangent{}, ConstantStep{.step = t});
+    const auto solution = integrate(flow, w0, TimeSpan{0.0, t}, ExponentialTangent{}, ConstantStep<>{.step = t});
     REQUIRE(solution.ok());
     CAPTURE(t);
     CHECK(solution.step == 1);
@@ -163,7 +163,7 @@ TEST_CASE("the tangent-kernel steppers agree with tight explicit integration on 
     const GradientFlow flow(net, data);
     const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(0.7));
     const TimeSpan<> span{0.0, 0.3};
-    const auto exact = integrate(flow, w0, span, RungeKutta4{}, ConstantStep{.step = 1e-4});
+    const auto exact = integrate(flow, w0, span, RungeKutta4{}, ConstantStep<>{.step = 1e-4});
     REQUIRE(exact.ok());
     double previous = infinity;
     for (const double tolerance : {1e-2, 1e-3, 1e-4}) {

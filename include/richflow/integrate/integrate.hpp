@@ -209,7 +209,7 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
 ///                                     {.events = {loss_below(1e-10)}});
 ///     solution.require_ok();
 ///
-/// `controller` chooses the steps: `ConstantStep{.step = h}` or `PiController{.tolerance = ...}`. The end
+/// `controller` chooses the steps: `ConstantStep<>{.step = h}` or `PiController{.tolerance = ...}`. The end
 /// of the span may be infinity when an event or an observer ends the run. `options` says what to keep, what
 /// ends the run early, and who watches; time span and controller may be written in any number type; a value other than
 /// y needs the type of what is kept, `IntegrateOptions<double, V>{...}`.

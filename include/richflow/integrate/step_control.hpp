@@ -55,7 +55,7 @@ concept StepController = requires(const C& controller, Scalar t, ControlMemory<S
 /// Steps of one length. The k-th time is `t0 + (t1 - t0) k / n` when `step` divides the span (up to
 /// rounding) and `t0 + k step` otherwise, never a running sum; a last, shorter step ends exactly at t1.
 ///
-///     integrate(flow, w, TimeSpan{0, 10}, Euler{}, ConstantStep{.step = 0.01});  // gradient descent
+///     integrate(flow, w, TimeSpan{0, 10}, Euler{}, ConstantStep<>{.step = 0.01});  // gradient descent
 template <class Scalar = double>
 struct ConstantStep {
   Scalar step = Scalar(0);  ///< length, > 0; must be given
