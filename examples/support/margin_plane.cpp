@@ -65,7 +65,7 @@ void fill(const Dataset<>& data, const MarginPlaneOptions& options, Scale<> scal
 double parse_log(const std::string& option, const std::string& piece) {
   const std::size_t mark = piece.find_first_of("eE");
   const std::string mantissa = piece.substr(0, mark);
-  double exponent = 0.0;
+  int exponent = 0;
   bool fits = !mantissa.empty();
   if (mark != std::string::npos) {
     const std::size_t first = mark + 1 < piece.size() && piece[mark + 1] == '+' ? mark + 2 : mark + 1;
