@@ -84,22 +84,18 @@ BeyondDecayCrossing crossing_of(const Experiment& experiment, const Transition& 
 }
 
 double largest_deviation(const BeyondDecay& figure, double lambda) {
-  double largest = 0.0;
+  Worst largest(Worst::Is::largest);
   for (const BeyondDecayCollapse& point : figure.collapse)
-    if (point.lambda == lambda) largest = std::max(largest, std::abs(point.error - point.sweep));
-  return largest;
+    if (point.lambda == lambda) largest.add(std::abs(point.error - point.sweep));
+  return largest.value();
 }
 
 std::vector<Claim> check(const BeyondDecay& figure, const BeyondDecayOptions& options) {
   std::vector<Claim> claims;
-  // NaN passes for no claim.
   const auto farthest = [](const std::vector<BeyondDecayCrossing>& crossings, const auto& ratio) {
-    double found = 1.0;
-    for (const BeyondDecayCrossing& crossing : crossings) {
-      const double value = ratio(crossing);
-      if (!(std::abs(value - 1.0) <= std::abs(found - 1.0))) found = value;
-    }
-    return found;
+    Worst found(Worst::Is::farthest_from_one);
+    for (const BeyondDecayCrossing& crossing : crossings) found.add(ratio(crossing));
+    return found.value();
   };
   claims.push_back(
       claim_between("beyond_decay_a",
@@ -112,11 +108,11 @@ std::vector<Claim> check(const BeyondDecay& figure, const BeyondDecayOptions& op
   claims.push_back(claim_at_least("beyond_decay_a",
                                   "the later, the larger alpha: time at the largest over that at the smallest",
                                   figure.crossings.back().measured / figure.crossings.front().measured, 5.0));
-  double loss = 0.0;
-  for (const BeyondDecayCrossing& crossing : figure.crossings) loss = std::max(loss, crossing.loss);
+  Worst loss(Worst::Is::largest);
+  for (const BeyondDecayCrossing& crossing : figure.crossings) loss.add(crossing.loss);
   claims.push_back(claim_at_most(
-      "beyond_decay_b", "the data are fitted long before: train loss over |y|^2 at a tenth of that time, largest", loss,
-      options.lambda * options.lambda));
+      "beyond_decay_b", "the data are fitted long before: train loss over |y|^2 at a tenth of that time, largest",
+      loss.value(), options.lambda * options.lambda));
   const double last = options.lambdas.back(), before = options.lambdas[options.lambdas.size() - 2];
   claims.push_back(claim_at_most("beyond_decay_c",
                                  "all runs collapse onto the sweep: largest deviation over lambda, smallest lambda",
@@ -206,7 +202,7 @@ Picture beyond_decay_picture(const BeyondDecay& figure, const BeyondDecayOptions
   picture.width = 1560;
   picture.height = 470;
   picture.setup = gnuplot_array("scales", options.scales) + gnuplot_array("lambdas", options.lambdas) +
-                  "lambda = " + exact_number(options.lambda) +
+                  "lambda = " + exact_number(options.lambda) + "\ncollapse = " + exact_number(options.collapse_scale) +
                   "; high = " + exact_number(figure.transition.high_value) + "\n";
   picture.commands = R"gp(set multiplot
 set palette defined (0 "#0072B2", 0.5 "#009E73", 1 "#D55E00")
@@ -243,7 +239,7 @@ unset logscale y
 set logscale x
 set lmargin at screen 0.727
 set rmargin at screen 0.985
-set title sprintf("(c) Collapse: the decayed scale, from α = 10^6")
+set title sprintf("(c) Collapse: the decayed scale, from α = %g", collapse)
 set xlabel "α e^{−2λ{/:Italic t}}"
 set ylabel "‖{/:Italic β} − {/:Italic β}*‖^2"
 set xrange [*:3e4]

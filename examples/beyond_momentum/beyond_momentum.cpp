@@ -67,63 +67,59 @@ BeyondMomentumPoint run_heavy_ball(const Experiment& experiment, double momentum
   return point;
 }
 
-/// Nothing measured is no claim that holds.
-double measured(double value) { return std::isfinite(value) ? value : std::numeric_limits<double>::quiet_NaN(); }
-
 std::vector<Claim> check(const BeyondMomentum& figure) {
   std::vector<Claim> claims;
-  double exact = 0.0, grown = -infinity;
+  Worst exact(Worst::Is::largest), grown(Worst::Is::largest);
   Index crossed = 0;
   for (const BeyondMomentumPoint& point : figure.points) {
-    exact = std::max(exact, point.exact);
+    exact.add(point.exact);
     if (point.sign_changes > 0)
       ++crossed;
     else
-      grown = std::max(grown, point.moved_most);
+      grown.add(point.moved_most);
   }
   claims.push_back(claim_at_most("beyond_momentum_a",
-                                 "while no weight has crossed zero no scale grows: largest change of log alpha", grown,
-                                 1e-9));
+                                 "while no weight has crossed zero no scale grows: largest change of log alpha",
+                                 grown.value(), 1e-9));
   // Where a series begins, lambda is smallest. The first two points of one are those of the orders.
-  double farthest = 1.0, order = infinity, plain_order = -infinity, gain = infinity;
+  Worst farthest(Worst::Is::farthest_from_one), order(Worst::Is::smallest), plain_order(Worst::Is::largest),
+      gain(Worst::Is::smallest), worst(Worst::Is::smallest);
   for (std::size_t k = 0; k + 1 < figure.points.size(); ++k) {
     const BeyondMomentumPoint& first = figure.points[k];
     const BeyondMomentumPoint& second = figure.points[k + 1];
     const bool begins = k == 0 || figure.points[k - 1].momentum != first.momentum;
     if (!begins || second.momentum != first.momentum || second.lambda > 0.1 * figure.first_crossing) continue;
-    const double ratio = first.moved / first.moved_predicted;
-    if (!(std::abs(ratio - 1.0) <= std::abs(farthest - 1.0))) farthest = ratio;
+    farthest.add(first.moved / first.moved_predicted);
     const double step = std::log(second.lambda / first.lambda);
-    order = std::min(order, std::log(second.matched / first.matched) / step);
-    plain_order = std::max(plain_order, std::log(second.plain / first.plain) / step);
-    if (first.momentum > 0.0) gain = std::min(gain, first.plain / first.matched);
+    order.add(std::log(second.matched / first.matched) / step);
+    plain_order.add(std::log(second.plain / first.plain) / step);
+    if (first.momentum > 0.0) gain.add(first.plain / first.matched);
   }
   claims.push_back(
       claim_between("beyond_momentum_a",
                     "at the smallest lambda of each momentum the change of log alpha is the predicted: worst ratio",
-                    farthest, 0.9, 1.1));
+                    farthest.value(), 0.9, 1.1));
   claims.push_back(claim_at_most(
       "beyond_momentum_b", "from the exact effective start every run is predicted, through sign changes: largest error",
-      exact, 1e-8));
+      exact.value(), 1e-8));
   claims.push_back(
       claim_at_least("beyond_momentum_b", "runs with sign changes among them", static_cast<double>(crossed), 1.0));
   claims.push_back(claim_at_least(
       "beyond_momentum_b", "the error of the prediction without a run is of second order in lambda: smallest slope",
-      measured(order), 1.75));
+      order.value(), 1.75));
   claims.push_back(claim_at_most("beyond_momentum_b", "that of the run's own start of first: largest slope",
-                                 measured(plain_order), 1.2));
+                                 plain_order.value(), 1.2));
   claims.push_back(
       claim_at_least("beyond_momentum_b",
                      "at the smallest lambda with momentum the prediction is better than that start by the factor",
-                     measured(gain), 10.0));
-  double worst = infinity;
+                     gain.value(), 10.0));
   for (const BeyondMomentumPoint& point : figure.points)
     if (point.momentum == 0.5 && point.lambda <= 0.1 * figure.first_crossing)
-      worst = std::min(worst, point.unmatched / point.matched);
+      worst.add(point.unmatched / point.matched);
   claims.push_back(
       claim_at_least("beyond_momentum_b",
                      "lambda = step (1 + m) / (2 (1 - m)^2) is the right one: at m = 1/2 step / (1 - m)^2 errs more by",
-                     measured(worst), 2.0));
+                     worst.value(), 2.0));
   return claims;
 }
 

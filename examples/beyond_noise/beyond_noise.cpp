@@ -77,37 +77,40 @@ BeyondNoisePoint point_of(const Experiment& experiment, double level, Index step
   BeyondNoisePoint point{.level = level, .steps = steps};
   point.log_scale_predicted = predicted.log_scale.mean();
   point.error_predicted = experiment.error_from(predicted.start());
-  point.error_low = point.plain = std::numeric_limits<double>::infinity();
+  point.error_low = std::numeric_limits<double>::infinity();
+  Worst exact(Worst::Is::largest), plain(Worst::Is::smallest);
   for (const Snapshot& run : runs) {
     point.log_scale += run.log_scale / static_cast<double>(runs.size());
     point.error += run.error / static_cast<double>(runs.size());
     point.error_low = std::min(point.error_low, run.error);
     point.error_high = std::max(point.error_high, run.error);
-    point.exact = std::max(point.exact, run.exact);
-    point.plain = std::min(point.plain, run.plain);
+    exact.add(run.exact);
+    plain.add(run.plain);
   }
+  point.exact = exact.value();
+  point.plain = plain.value();
   return point;
 }
 
 std::vector<Claim> check(const BeyondNoise& figure, const BeyondNoiseOptions& options) {
   std::vector<Claim> claims;
   const double log_alpha = std::log(options.alpha);
-  double farthest = 1.0, difference = 0.0, exact = 0.0, rise = 0.0, spread = 0.0;
+  Worst farthest(Worst::Is::farthest_from_one);
+  Worst difference(Worst::Is::largest), exact(Worst::Is::largest), rise(Worst::Is::largest), spread(Worst::Is::largest);
   for (std::size_t k = 0; k < figure.points.size(); ++k) {
     const BeyondNoisePoint& point = figure.points[k];
-    exact = std::max(exact, point.exact);
+    exact.add(point.exact);
     if (k > 0 && figure.points[k - 1].level == point.level)
-      rise = std::max(rise, point.error_predicted - figure.points[k - 1].error_predicted);
+      rise.add(point.error_predicted - figure.points[k - 1].error_predicted);
     if (point.steps < 1000) continue;
-    const double ratio = (point.log_scale - log_alpha) / (point.log_scale_predicted - log_alpha);
-    if (!(std::abs(ratio - 1.0) <= std::abs(farthest - 1.0))) farthest = ratio;
-    difference = std::max(difference, std::abs(point.error - point.error_predicted));
+    farthest.add((point.log_scale - log_alpha) / (point.log_scale_predicted - log_alpha));
+    difference.add(std::abs(point.error - point.error_predicted));
     // As many of the product of squared level and steps: the same point of one curve.
     for (const BeyondNoisePoint& other : figure.points) {
       const double dose = point.level * point.level * static_cast<double>(point.steps);
       const double other_dose = other.level * other.level * static_cast<double>(other.steps);
       if (other.level != point.level && std::abs(dose / other_dose - 1.0) < 1e-9)
-        spread = std::max(spread, std::abs(point.error_predicted - other.error_predicted));
+        spread.add(std::abs(point.error_predicted - other.error_predicted));
     }
   }
   const BeyondNoisePoint& last = figure.points.back();
@@ -118,18 +121,19 @@ std::vector<Claim> check(const BeyondNoise& figure, const BeyondNoiseOptions& op
                                  figure.without_noise / figure.flow, 0.9, 1.1));
   claims.push_back(claim_at_most("beyond_noise_a",
                                  "error predicted without a run against the mean of the runs, over the flow's, largest",
-                                 difference / figure.flow, 0.05));
+                                 difference.value() / figure.flow, 0.05));
   claims.push_back(claim_at_most("beyond_noise_a", "the more steps the smaller: largest rise of the predicted error",
-                                 rise / figure.flow, 1e-3));
+                                 rise.value() / figure.flow, 1e-3));
   claims.push_back(claim_between("beyond_noise_b",
                                  "log of the effective alpha, how far it moved: measured over predicted, worst point",
-                                 farthest, 0.97, 1.03));
-  claims.push_back(claim_at_most(
-      "beyond_noise_b", "from the exact effective start every run is predicted: largest relative error", exact, 1e-8));
+                                 farthest.value(), 0.97, 1.03));
+  claims.push_back(claim_at_most("beyond_noise_b",
+                                 "from the exact effective start every run is predicted: largest relative error",
+                                 exact.value(), 1e-8));
   claims.push_back(claim_at_least("beyond_noise_b", "where from the run's own start it is missed by", last.plain, 0.1));
   claims.push_back(claim_at_most(
       "beyond_noise_c", "levels with the same squared level times steps: difference of errors, over the flow's",
-      spread / figure.flow, 0.05));
+      spread.value() / figure.flow, 0.05));
   return claims;
 }
 

@@ -45,6 +45,16 @@ Claim from_json(const Json& entry) {
 
 }  // namespace
 
+double Worst::badness(double measured) const {
+  return is_ == Is::largest ? measured : is_ == Is::smallest ? -measured : std::abs(measured - 1.0);
+}
+
+void Worst::add(double measured) {
+  if (is_empty_ || !(badness(measured) <= badness(value_)))
+    if (is_empty_ || !std::isnan(value_)) value_ = measured;
+  is_empty_ = false;
+}
+
 Claim claim_between(std::string figure, std::string claim, double measured, double low, double high) {
   return {std::move(figure), std::move(claim), short_number(low) + " to " + short_number(high), measured,
           measured >= low && measured <= high};

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <iosfwd>
+#include <limits>
 #include <set>
 #include <string>
 #include <vector>
@@ -19,6 +20,25 @@ struct Claim {
   std::string expected = {};  ///< the range that counts as holding, in words
   double measured = 0.0;
   bool holds = false;
+};
+
+/// The worst of some measured numbers. NaN, of which no claim holds, before the first and from the first NaN on.
+class Worst {
+ public:
+  enum class Is { largest, smallest, farthest_from_one };
+  /// What is worst.
+  explicit Worst(Is is) : is_(is) {}
+  /// One more.
+  void add(double measured);
+  /// The worst so far.
+  [[nodiscard]] double value() const { return value_; }
+
+ private:
+  [[nodiscard]] double badness(double measured) const;
+
+  Is is_;
+  bool is_empty_ = true;
+  double value_ = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// A claim that holds when `low <= measured <= high`.

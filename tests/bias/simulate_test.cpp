@@ -76,7 +76,8 @@ TEST_CASE("simulate and solve agree at every depth, start and scale", "[verbs]")
       check_agreement(two, data, Start<>::unbalanced(scale, a, -b));
       check_agreement(two, data, Start<>::unbalanced(scale, a, Vector<double>::Zero(d)));
     }
-    check_agreement(SquaredDiagonalNet<double>(d), data, Start<>::uniform(Scale<>::from_log(-500)));
+    for (const double log_alpha : {-500.0, 180.0, 300.0})
+      check_agreement(SquaredDiagonalNet<double>(d), data, Start<>::uniform(Scale<>::from_log(log_alpha)));
   }
 }
 

@@ -113,3 +113,16 @@ TEST_CASE("each claim is printed with its number and what was expected") {
         "  holds     fig1a: left end: 1.43 (expected at most 1.6)\n"
         "  VIOLATED  fig1c: cliff: 10 (expected at least 1000)\n");
 }
+
+TEST_CASE("the worst of numbers is NaN before the first, and from the first NaN on") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const Worst::Is is : {Worst::Is::largest, Worst::Is::smallest, Worst::Is::farthest_from_one}) {
+    Worst worst(is);
+    CHECK(std::isnan(worst.value()));
+    for (const double number : {1.5, 0.25, 1.1}) worst.add(number);
+    CHECK(worst.value() == (is == Worst::Is::largest ? 1.5 : 0.25));
+    worst.add(nan);
+    worst.add(2.0);
+    CHECK(std::isnan(worst.value()));
+  }
+}

@@ -12,6 +12,7 @@
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/integrate/stepper.hpp"
 #include "richflow/integrate/vector_field.hpp"
+#include "richflow/linalg/stable_norm.hpp"
 
 namespace richflow {
 
@@ -130,7 +131,7 @@ struct KrylovSpace {
     using std::isfinite;
     const Index n = v.size();
     dimension = 0;
-    norm = v.norm();
+    norm = stable_norm(v);  // at large scales squares of rates are out of range
     if (!isfinite(norm)) return false;
     if (norm == Scalar(0)) return true;
     basis.col(0) = v / norm;
@@ -146,7 +147,7 @@ struct KrylovSpace {
         coefficients.head(j + 1).noalias() = known.transpose() * combined;
         combined.noalias() -= known * coefficients.head(j + 1);
       }
-      off_diagonal[j] = combined.norm();
+      off_diagonal[j] = stable_norm(combined);
       ++dimension;
       // Pivots of the Cholesky-like factorization of I + h T; their product gives the last entry of its inverse.
       pivot = Scalar(1) + h * eigenvalues[j] - previous * previous / pivot;

@@ -28,8 +28,10 @@ class UpdatableQr {
   /// k.
   [[nodiscard]] Index cols() const { return count_; }
 
-  /// A column at the end, N values. False, and nothing changes, where it is in the span of the others up to rounding.
-  /// Cost 8 N k.
+  /// A column at the end, N values. False, and nothing changes, where all but `tolerance` of its length is in the span
+  /// of the others. Cost 8 N k.
+  bool append(const S* column, S tolerance);
+  /// The same, where it is in their span up to rounding.
   bool append(const S* column);
 
   /// Takes column k away; those after it move up. Cost 6 N for each of them.
@@ -38,6 +40,9 @@ class UpdatableQr {
   /// `x = argmin |A x - v|`, with N values v. Cost 2 N k + k^2.
   void solve(const Vector<S>& v, Vector<S>& x) const;
 
+  /// The same with `rest = v - A x`, orthogonal to all columns relative to its own length. Cost 8 N k + k^2.
+  void project(const Vector<S>& v, Vector<S>& x, Vector<S>& rest) const;
+
   /// `x = (A^T A)^{-1} x`, k values. Cost 2 k^2.
   void solve_gram(Vector<S>& x) const;
 
@@ -45,6 +50,9 @@ class UpdatableQr {
   void solve_transposed(const Vector<S>& v, Vector<S>& nu) const;
 
  private:
+  /// Leaves of v what is orthogonal to the columns, and adds its coordinates in them to `entries`: two passes.
+  void orthogonalize(S* v, S* entries) const;
+
   Index rows_ = 0;
   Index count_ = 0;
   Matrix<S> Q_;        // rows x capacity
@@ -62,8 +70,24 @@ void UpdatableQr<S>::reset(Index rows) {
 }
 
 template <class S>
+void UpdatableQr<S>::orthogonalize(S* v, S* entries) const {
+  Vector<S> part(count_);
+  for (int pass = 0; pass < 2; ++pass) {
+    part.setZero();
+    add_transposed_image(S(1), Q_.data(), rows_, rows_, count_, v, part.data());
+    add_image(S(-1), Q_.data(), rows_, rows_, count_, part.data(), v);
+    add_multiple(S(1), part.data(), entries, count_);
+  }
+}
+
+template <class S>
 bool UpdatableQr<S>::append(const S* column) {
   using std::sqrt;
+  return append(column, S(64) * std::numeric_limits<S>::epsilon() * sqrt(static_cast<S>(rows_)));
+}
+
+template <class S>
+bool UpdatableQr<S>::append(const S* column, S tolerance) {
   if (count_ == Q_.cols()) {
     const Index capacity = std::min(rows_, std::max<Index>(2 * count_, 8));
     if (capacity == count_) return false;
@@ -72,17 +96,10 @@ bool UpdatableQr<S>::append(const S* column) {
   }
   column_ = Eigen::Map<const Vector<S>>(column, rows_);
   entries_.setZero(count_ + 1);
-  Vector<S> part(count_);
   const S size = stable_norm(column_);
-  for (int pass = 0; pass < 2; ++pass) {
-    part.setZero();
-    add_transposed_image(S(1), Q_.data(), rows_, rows_, count_, column_.data(), part.data());
-    add_image(S(-1), Q_.data(), rows_, rows_, count_, part.data(), column_.data());
-    add_multiple(S(1), part.data(), entries_.data(), count_);
-  }
+  orthogonalize(column_.data(), entries_.data());
   const S rest = stable_norm(column_);
-  const S rounding = S(64) * std::numeric_limits<S>::epsilon() * sqrt(static_cast<S>(rows_));
-  if (!(rest > rounding * size)) return false;
+  if (!(rest > tolerance * size)) return false;
   entries_[count_] = rest;
   const S inverse = S(1) / rest;
   for (Index n = 0; n < rows_; ++n) Q_(n, count_) = inverse * column_[n];
@@ -122,6 +139,15 @@ void UpdatableQr<S>::solve(const Vector<S>& v, Vector<S>& x) const {
   x.setZero(count_);
   if (count_ == 0) return;
   add_transposed_image(S(1), Q_.data(), rows_, rows_, count_, v.data(), x.data());
+  solve_upper(R_, x);
+}
+
+template <class S>
+void UpdatableQr<S>::project(const Vector<S>& v, Vector<S>& x, Vector<S>& rest) const {
+  rest = v;
+  x.setZero(count_);
+  if (count_ == 0) return;
+  orthogonalize(rest.data(), x.data());
   solve_upper(R_, x);
 }
 
