@@ -85,16 +85,16 @@ double largest_useful_decay(const Dataset<>& data) {
 
 void check(const AlgorithmOptions& options, const Dataset<>& data) {
   const Index N = data.num_samples();
-  require(!options.step || (std::isfinite(*options.step) && *options.step > 0.0),
-          "the step of the algorithm must be positive, got ", options.step.value_or(0.0));
-  require(options.steps >= 1, "the algorithm needs at least one step, got ", options.steps);
-  require(!options.batch || (*options.batch >= 1 && *options.batch <= N), "batches of ", options.batch.value_or(0),
-          " samples cannot be drawn without replacement from N = ", N);
-  require(!options.noise || (std::isfinite(*options.noise) && *options.noise > 0.0),
-          "the label noise must be positive, got ", options.noise.value_or(0.0));
-  require(options.momentum >= 0.0 && options.momentum < 1.0, "the momentum must be in [0, 1), got ", options.momentum);
+  require(!options.step || (std::isfinite(*options.step) && *options.step > 0.0), "--step must be positive, got ",
+          options.step.value_or(0.0));
+  require(options.steps >= 1, "--steps must be at least 1, got ", options.steps);
+  require(!options.batch || (*options.batch >= 1 && *options.batch <= N), "--batch must be in 1 .. N = ", N,
+          ": samples are drawn without replacement, got ", options.batch.value_or(0));
+  require(!options.noise || (std::isfinite(*options.noise) && *options.noise > 0.0), "--noise must be positive, got ",
+          options.noise.value_or(0.0));
+  require(options.momentum >= 0.0 && options.momentum < 1.0, "--momentum must be in [0, 1), got ", options.momentum);
   require(!options.decay || (std::isfinite(*options.decay) && *options.decay >= 0.0),
-          "the weight decay must not be negative, got ", options.decay.value_or(0.0));
+          "--decay must not be negative, got ", options.decay.value_or(0.0));
 }
 
 std::string describe(const AlgorithmOptions& options, const Dataset<>& data) {

@@ -19,6 +19,10 @@ namespace richflow::examples {
 
 namespace {
 
+Start<> start_of(const MarginPlaneOptions& options, Scale<> scale) {
+  return options.shape ? Start<>::shaped(scale, *options.shape) : Start<>::uniform(scale);
+}
+
 using Points = MarginPlanePoint*;
 
 /// The points of one scale.
@@ -26,7 +30,7 @@ void fill(const Dataset<>& data, const MarginPlaneOptions& options, Scale<> scal
   const std::size_t count = options.log_losses.size();
   try {
     const DiagonalNet net(options.depth, data.num_inputs());
-    const Start start = options.shape ? Start<>::shaped(scale, *options.shape) : Start<>::uniform(scale);
+    const Start<> start = start_of(options, scale);
     const auto Q = regularizer(net, start);
     ClassificationOptions<> wanted;
     wanted.loss = options.loss;
@@ -95,6 +99,8 @@ MarginPlane margin_plane(const Dataset<>& data, const MarginPlaneOptions& option
   std::sort(sorted.log_losses.begin(), sorted.log_losses.end(), std::greater<>());
   sorted.scales.erase(std::unique(sorted.scales.begin(), sorted.scales.end()), sorted.scales.end());
   sorted.log_losses.erase(std::unique(sorted.log_losses.begin(), sorted.log_losses.end()), sorted.log_losses.end());
+  // A shape that does not fit is one error, not one of each point.
+  (void)regularizer(DiagonalNet(options.depth, data.num_inputs()), start_of(options, sorted.scales.front()));
   const std::size_t count = sorted.log_losses.size();
   plane.points.resize(sorted.scales.size() * count);
   for (std::size_t k = 0; k < plane.points.size(); ++k) {

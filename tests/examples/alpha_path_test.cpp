@@ -473,12 +473,12 @@ TEST_CASE("alpha_path with an algorithm that goes wrong says so") {
     const auto check_refused = [&](const AlgorithmOptions& algorithm, const char* part) {
       CHECK_THROWS_MATCHES(run(algorithm), richflow::ArgumentError, message_contains(part));
     };
-    check_refused({.step = 0.0}, "step of the algorithm must be positive");
-    check_refused({.steps = 0}, "at least one step");
-    check_refused({.kind = AlgorithmKind::sgd, .batch = 16}, "from N = 15");
-    check_refused({.kind = AlgorithmKind::label_noise, .noise = 0.0}, "label noise must be positive");
-    check_refused({.kind = AlgorithmKind::momentum, .momentum = 1.0}, "in [0, 1)");
-    check_refused({.kind = AlgorithmKind::decay, .decay = -1.0}, "must not be negative");
+    check_refused({.step = 0.0}, "--step must be positive");
+    check_refused({.steps = 0}, "--steps must be at least 1");
+    check_refused({.kind = AlgorithmKind::sgd, .batch = 16}, "--batch must be in 1 .. N = 15");
+    check_refused({.kind = AlgorithmKind::label_noise, .noise = 0.0}, "--noise must be positive");
+    check_refused({.kind = AlgorithmKind::momentum, .momentum = 1.0}, "--momentum must be in [0, 1)");
+    check_refused({.kind = AlgorithmKind::decay, .decay = -1.0}, "--decay must not be negative");
   }
   SECTION("batches of the only sample") {
     const AlphaPathProblem one{"one", Dataset(regression.dataset.X().topRows(1), regression.dataset.y().head(1))};
