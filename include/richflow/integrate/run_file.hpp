@@ -303,10 +303,7 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
   check(checkpoint);
   require(parts.values.is_storable(),
           "checkpoint: what save_at.value keeps is neither a number nor a vector, and has no place in the file");
-  class Nothing final : public AnyValues<S> {
-    void reserve(std::size_t /*count*/) override {}
-    void save(S /*t*/, const Vector<S>& /*y*/) override {}
-  } nothing;
+  NoValues<S> nothing;
   const std::vector<S> no_times;
   const std::vector<Index> no_steps;
   const std::vector<Quantity<S>> no_quantities;
