@@ -27,6 +27,7 @@ namespace {
 
 constexpr Index kernel_images = 200;  // on which the distance of tangent kernels is measured
 constexpr int max_retries = 4;        // with smaller steps, where the one that was found does not fit the data
+constexpr double small_part = 0.1;    // of the step that was found, with which SGD stays near the gradient flow
 
 using Data = LabelledDataset<float>;
 using Network = ReluNetwork<float>;
@@ -68,10 +69,11 @@ Vector<float> initial_parameters(const Fig6cOptions& options, const Network& net
   return net.initial_parameters(random, Scale<float>::from_value(static_cast<float>(alpha)), HeInitialization::normal);
 }
 
-/// Trains with the best step of a ladder that starts at `largest`. `name` is that of its folder of checkpoints.
+/// Trains with `part` of the best step of a ladder that starts at `largest`. `name` is that of its folder of
+/// checkpoints.
 template <class M>
 NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<float>& w0, const Data& data,
-                   const Data& test, Index repetition, double largest, const std::string& name) {
+                   const Data& test, Index repetition, double largest, const std::string& name, double part = 1.0) {
   SgdOptions<float> sgd;
   sgd.batch_size = std::min(options.batch_size, data.num_samples());
   sgd.momentum = static_cast<float>(options.momentum);
@@ -86,7 +88,8 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   const TrainingFolder folder = options.saved.of(name);
   const auto search = search_step_resumably(model, data, w0, sgd, ladder, folder);
   require<ConvergenceError>(search.ok(), "every step from ", largest, " down diverges");
-  sgd.step = search.step;
+  sgd.step = search.step * static_cast<float>(part);
+  sgd.max_epochs = static_cast<Index>(static_cast<double>(options.max_epochs) / part);
   auto result = train_resumably(model, data, w0, sgd, folder);
   float step = sgd.step;
   // A few epochs do not always tell a step that learns from one that has destroyed the network: what fits best counts.
@@ -150,6 +153,19 @@ NamedNumbers last_layer_numbers(const Fig6cOptions& options, const Images& image
                "last_layer_" + std::to_string(repetition));
 }
 
+/// The network near its gradient flow: with the steps of the others each network leaves its kernel, at any scale. Steps
+/// that are so small need ten times the epochs, so that the network and its data are smaller.
+NamedNumbers small_step_numbers(const Fig6cOptions& options, const Images& images, const Cell& cell) {
+  Fig6cOptions smaller = options;
+  const auto least = [](Index a, Index b) { return a == 0 ? b : std::min(a, b); };
+  smaller.num_train = least(options.num_train, options.small_step_train);
+  smaller.width = std::min(options.width, options.small_step_width);
+  const double alpha = cell["alpha"];
+  const Network net = network(smaller, images);
+  return train(smaller, net, initial_parameters(smaller, net, 0, alpha), training_images(smaller, images, 0),
+               images.test, 0, 1.0, "small_steps_" + short_number(alpha), small_part);
+}
+
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
@@ -193,6 +209,29 @@ std::vector<double> error_by_seed(const SweepResult& networks, int num_seeds, co
   return means;
 }
 
+/// The test error rises where the kernel distance falls.
+void check_small_steps(Fig6c& figure) {
+  double largest_train_error = 0.0;
+  std::vector<double> errors[2] = {};
+  std::vector<double> distances[2] = {};
+  for (const Fig6cPoint& point : figure.points) {
+    largest_train_error = std::max(largest_train_error, point.small_step_train_error);
+    if (point.alpha > 2.0 && point.alpha < 50.0) continue;
+    const std::size_t is_large = point.alpha > 2.0 ? 1 : 0;
+    errors[is_large].push_back(point.small_step_test_error);
+    distances[is_large].push_back(point.small_step_kernel_distance);
+  }
+  auto& claims = figure.claims;
+  claims.push_back(claim_at_most("fig6c", "with small steps, every network fits its images: largest train error",
+                                 largest_train_error, 0.0));
+  claims.push_back(claim_at_most("fig6c",
+                                 "with small steps, kernel distance at alpha >= 50 over that at alpha <= 2 (means): it "
+                                 "falls",
+                                 mean(distances[1]) / mean(distances[0]), 0.8));
+  claims.push_back(claim_at_least("fig6c", "where the test error rises: the same ratio of test errors",
+                                  mean(errors[1]) / mean(errors[0]), 1.2));
+}
+
 void check(const Fig6cOptions& options, const SweepResult& networks, Fig6c& figure) {
   double largest_train_error = 0.0;
   double above_kernel = std::numeric_limits<double>::infinity();
@@ -219,6 +258,7 @@ void check(const Fig6cOptions& options, const SweepResult& networks, Fig6c& figu
       "fig6c", "test error at alpha >= 50 over that at alpha <= 2 (means), smallest of the repetitions", ratio, 1.1));
   claims.push_back(claim_between("fig6c", "the alpha at which the test error is half-way between the two",
                                  crossing(figure.points, 0.5 * (mean(small) + mean(large))), 2.0, 50.0));
+  check_small_steps(figure);
   // The steps that fit the images in some dozens of epochs move the weights by the same part of their size at any
   // scale: the network does better at small ones, but is in the kernel regime at none.
   double closest = 1.0;
@@ -269,7 +309,9 @@ std::string fig6c_data(const Fig6cOptions& options) {
          std::to_string(options.width) +
          " hidden units, weights alpha N(0, 2/n_in), cross-entropy, SGD with batches of " +
          std::to_string(options.batch_size) + " and momentum " + short_number(options.momentum) +
-         " until every training image is right and the mean loss is below " + short_number(options.loss) + ".";
+         " until every training image is right and the mean loss is below " + short_number(options.loss) +
+         ". With a tenth of the step: " + std::to_string(options.small_step_train) + " of these images, " +
+         std::to_string(std::min(options.width, options.small_step_width)) + " units.";
 }
 
 Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& runner) {
@@ -298,12 +340,19 @@ Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& run
       [](const Cell& cell) { return cell["tangent"] == 0.0 ? 1.0 : 1.5 + 2.0 / cell["alpha"]; });
   SweepResult last_layer = runner.run({"fig6c_last_layer", Grid({seed_axis(options.num_seeds)}), outputs, settings},
                                       [&](const Cell& cell) { return last_layer_numbers(options, images, cell); });
-  return {std::move(networks), std::move(last_layer)};
+  std::map<std::string, std::string> small_settings = settings;
+  small_settings["small_step_train"] = std::to_string(options.small_step_train);
+  small_settings["small_step_width"] = std::to_string(options.small_step_width);
+  SweepResult small_steps =
+      runner.run({"fig6c_small_steps", Grid({Axis{"alpha", options.alphas}}), outputs, small_settings},
+                 [&](const Cell& cell) { return small_step_numbers(options, images, cell); });
+  return {std::move(networks), std::move(last_layer), std::move(small_steps)};
 }
 
 Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps) {
   static_cast<void>(sweeps.networks.require_ok());
   static_cast<void>(sweeps.last_layer.require_ok());
+  static_cast<void>(sweeps.small_steps.require_ok());
   const Index num_test = options.num_test > 0 ? options.num_test : 10'000;
   Fig6c figure;
   for (const double alpha : options.alphas) {
@@ -319,6 +368,14 @@ Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps) {
     point.kernel_train_error = mean(values("train_error", 1));
     point.kernel_test_error = mean_error(values("test_error", 1), num_test);
     point.kernel_distance = mean(values("kernel_distance", 0));
+    const auto with_small_steps = [&](const char* output) {
+      return sweeps.small_steps.values(output, {{"alpha", alpha}}).front();
+    };
+    point.small_step = with_small_steps("step");
+    point.small_step_epochs = with_small_steps("epochs");
+    point.small_step_train_error = with_small_steps("train_error");
+    point.small_step_test_error = with_small_steps("test_error");
+    point.small_step_kernel_distance = with_small_steps("kernel_distance");
     figure.points.push_back(point);
   }
   figure.last_layer_train_error = mean(sweeps.last_layer.values("train_error"));
@@ -330,12 +387,14 @@ Fig6c make_fig6c(const Fig6cOptions& options, const Fig6cSweeps& sweeps) {
 void write_fig6c_tables(const Fig6c& figure, const std::filesystem::path& folder) {
   CsvWriter table({"alpha", "step", "epochs", "train_error", "test_error", "kernel_test_error", "test_standard_error",
                    "kernel_standard_error", "kernel_train_error", "last_layer_test_error", "last_layer_standard_error",
-                   "last_layer_train_error", "kernel_distance"});
+                   "last_layer_train_error", "kernel_distance", "small_step", "small_step_epochs",
+                   "small_step_train_error", "small_step_test_error", "small_step_kernel_distance"});
   for (const Fig6cPoint& point : figure.points)
     table.row({point.alpha, point.step, point.epochs, point.train_error, point.test_error.mean,
                point.kernel_test_error.mean, point.test_error.standard_error, point.kernel_test_error.standard_error,
                point.kernel_train_error, figure.last_layer_test_error.mean, figure.last_layer_test_error.standard_error,
-               figure.last_layer_train_error, point.kernel_distance});
+               figure.last_layer_train_error, point.kernel_distance, point.small_step, point.small_step_epochs,
+               point.small_step_train_error, point.small_step_test_error, point.small_step_kernel_distance});
   table.write(folder / "fig6c.csv");
 }
 
@@ -347,8 +406,8 @@ Picture fig6c_picture() {
   picture.alt =
       "Left: test error against the scale alpha of the initialization. The network's error is low up to alpha = 2 and "
       "rises to the level of its tangent model at large scales; a horizontal line is the error of the last layer "
-      "alone. Right: the distance of the tangent kernels before and after training, which is large at "
-      "all scales.";
+      "alone. Right: the distance of the tangent kernels before and after training. It is large at all scales; "
+      "with a tenth of the steps it falls as the scale grows, and the test error rises.";
   picture.commands = R"gp(set multiplot layout 1,2
 set title "(c) Test error of a wide ReLU network on images"
 set xlabel "α"
@@ -363,12 +422,14 @@ plot "fig6c.csv" using "alpha":(100*column("last_layer_test_error")) with lines 
      "fig6c.csv" using "alpha":(100*column("kernel_test_error")):(100*column("kernel_standard_error")) with yerrorbars pt 0 lw 1.2 lc rgb vermilion notitle, \
      "fig6c.csv" using "alpha":(100*column("kernel_test_error")) with lines lw 1.8 dt (6,4) lc rgb vermilion title "tangent kernel", \
      "fig6c.csv" using "alpha":(100*column("test_error")):(100*column("test_standard_error")) with yerrorbars pt 7 ps 0.6 lw 1.4 lc rgb blue notitle, \
-     "fig6c.csv" using "alpha":(100*column("test_error")) with lines lw 2.6 lc rgb blue title "network"
+     "fig6c.csv" using "alpha":(100*column("test_error")) with lines lw 2.6 lc rgb blue title "network", \
+     "fig6c.csv" using "alpha":(100*column("small_step_test_error")) with linespoints lw 1.6 pt 6 ps 0.6 lc rgb green title "smaller network, a tenth of the step"
 set title "Distance of the tangent kernels before and after training"
 set ylabel "kernel distance"
 set yrange [0:1]
-unset key
-plot "fig6c.csv" using "alpha":"kernel_distance" with linespoints lw 2.6 pt 7 ps 0.6 lc rgb blue
+set key right top Right noreverse at graph 0.98, graph 0.97
+plot "fig6c.csv" using "alpha":"kernel_distance" with linespoints lw 2.6 pt 7 ps 0.6 lc rgb blue title "network", \
+     "fig6c.csv" using "alpha":"small_step_kernel_distance" with linespoints lw 1.6 pt 6 ps 0.6 lc rgb green title "smaller network, a tenth of the step"
 unset multiplot
 unset logscale
 )gp";

@@ -37,6 +37,8 @@ struct Fig6cOptions {
   Index trial_epochs = 10;   ///< of each step that is tried
   SavedTraining saved = {};  ///< where and how often half-trained nets are saved
   std::vector<double> alphas = {0.1, 1, 2, 3, 4, 5, 10, 20, 50, 500};
+  Index small_step_train = 300;  ///< training images of the networks that are trained with small steps, once
+  Index small_step_width = 200;
 };
 
 /// The options that belong to an effort.
@@ -58,6 +60,11 @@ struct Fig6cPoint {
   double kernel_train_error = 0.0;
   MeanError kernel_test_error = {};
   double kernel_distance = 0.0;  ///< of the tangent kernels before and after training
+  double small_step = 0.0;       ///< of the smaller network that takes a tenth of the step found; so the next ones
+  double small_step_epochs = 0.0;
+  double small_step_train_error = 0.0;
+  double small_step_test_error = 0.0;
+  double small_step_kernel_distance = 0.0;
 };
 
 /// The figure and what the paper says of it.
@@ -70,8 +77,9 @@ struct Fig6c {
 
 /// Everything that is computed, one number for each repetition.
 struct Fig6cSweeps {
-  SweepResult networks;    ///< over `alpha`, `tangent` (0: the network, 1: its tangent model) and `seed`
-  SweepResult last_layer;  ///< over `seed`
+  SweepResult networks;     ///< over `alpha`, `tangent` (0: the network, 1: its tangent model) and `seed`
+  SweepResult last_layer;   ///< over `seed`
+  SweepResult small_steps;  ///< over `alpha`
 };
 
 /// Runs the sweeps. Throws ArgumentError for senseless sizes, FileError when the images cannot be read.

@@ -63,6 +63,7 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
   for (const char* output : {"step", "epochs", "arrived", "train_error", "test_error", "kernel_distance"}) {
     CHECK(one.networks.values(output) == three.networks.values(output));
     CHECK(one.last_layer.values(output) == three.last_layer.values(output));
+    CHECK(one.small_steps.values(output) == three.small_steps.values(output));
   }
   const Fig6c figure = make_fig6c(options, one);
   REQUIRE(figure.points.size() == 2);
@@ -74,9 +75,11 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
     CHECK(point.test_error.standard_error > 0.0);
     CHECK(point.step > 0.0);
     CHECK((point.kernel_distance > 0.0 && point.kernel_distance < 1.0));
+    CHECK((point.small_step_kernel_distance > 0.0 && point.small_step_kernel_distance < 1.0));
+    CHECK(point.small_step_test_error < 0.6);
   }
   CHECK(figure.last_layer_test_error.mean < 0.6);
-  CHECK(figure.claims.size() == 5);
+  CHECK(figure.claims.size() == 8);
   write_fig6c_tables(figure, folder.path());
   CHECK(
       content_of(folder.path() / "fig6c.csv").rfind("alpha,step,epochs,train_error,test_error,kernel_test_error", 0) ==
