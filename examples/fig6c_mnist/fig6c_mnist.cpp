@@ -160,6 +160,11 @@ NamedNumbers small_step_numbers(const Fig6cOptions& options, const Images& image
   const auto least = [](Index a, Index b) { return a == 0 ? b : std::min(a, b); };
   smaller.num_train = least(options.num_train, options.small_step_train);
   smaller.width = std::min(options.width, options.small_step_width);
+  smaller.batch_size = std::min<Index>(options.batch_size, 32);
+  smaller.momentum = 0.9;
+  smaller.loss = std::max(options.loss, 0.01);
+  smaller.max_epochs = std::min<Index>(options.max_epochs, 400);
+  smaller.trial_epochs = std::max<Index>(options.trial_epochs, 10);
   const double alpha = cell["alpha"];
   const Network net = network(smaller, images);
   return train(smaller, net, initial_parameters(smaller, net, 0, alpha), training_images(smaller, images, 0),
