@@ -1,0 +1,382 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/text.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/limits/cheapest_margin.hpp"
+#include "richflow/limits/classification_flow.hpp"
+#include "richflow/limits/separation.hpp"
+#include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/products.hpp"
+#include "richflow/linalg/updatable_qr.hpp"
+#include "richflow/losses/margin_losses.hpp"
+
+namespace richflow {
+
+/// Where the flow of a classification rests as alpha -> 0, between two accuracies.
+template <class S = double>
+struct MarginPlateau {
+  /// It begins at margins of `alpha^-kappa`, losses of `exp(-alpha^-kappa)`: 0 for the first.
+  S kappa = S(0);
+  Vector<S> beta = {};     ///< The direction, d, scaled to least margin 1: cheapest over the coordinates in play.
+  Vector<S> weights = {};  ///< p, N, in the simplex: the share of a sample in the slope of the loss.
+  std::vector<Index> in_play = {};  ///< The coordinates that may be nonzero, increasing.
+  std::vector<Index> entered = {};  ///< Those that came with this plateau.
+  S margin = S(0);                  ///< `1 / |beta|_1` (depth D >= 3: in the norm weighted by the thresholds)
+};
+
+/// The path through them.
+template <class S = double>
+struct [[nodiscard]] MarginPlateaus : Result<MarginPlateaus<S>> {
+  std::vector<MarginPlateau<S>> plateaus = {};  ///< By rising kappa.
+  Index saddles = 0;          ///< Minimizers of the loss at which the flow rests before any plateau, beta = 0 included.
+  bool is_l1_margin = false;  ///< Whether the last has the best margin of all: at depth D >= 3 it need not.
+  /// The last: whether coordinates out of play could not enter without lowering the margin. Otherwise, several
+  /// directions have the same.
+  bool is_unique = false;
+  bool is_separable = true;  ///< Otherwise there are no plateaus.
+  Status status = Status::stalled;
+  std::string message = {};  ///< How it ended, with these numbers.
+
+  /// Whether the path was followed to its end.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+  /// The one at kappa. Throws ArgumentError where there is none.
+  [[nodiscard]] const MarginPlateau<S>& at(S kappa) const {
+    require(!plateaus.empty(), "there are no plateaus: ", message);
+    std::size_t k = 0;
+    while (k + 1 < plateaus.size() && plateaus[k + 1].kappa <= kappa) ++k;
+    return plateaus[k];
+  }
+};
+
+/// The path of diagonal nets under the exponential or the logistic loss as alpha -> 0, with labels -1 and +1: with `s =
+/// Z^T nu` in the unit log(1/alpha) (Z has the rows y_n x_n) coordinate i is in play where `|s_i|` reaches a threshold,
+/// 2 at depth 2. First the flow rests at saddles, the minimizers of the loss over the coordinates in play, while the
+/// others move as `Z^T p`. Once those in play separate the data, margins grow without end, and the unit of progress is
+/// `kappa = log margin / log(1/alpha)`: beta has the best l1 margin over the coordinates in play, p are its
+/// multipliers, thresholds move as 2 + kappa and the others as `ds_i/dkappa = (Z^T p)_i |beta|_1`. What catches up
+/// enters: a simplex method run by the flow, that ends at the best l1 margin. Each plateau lasts from its kappa to the
+/// next.
+///
+/// At depth D >= 3 thresholds are `theta = w0^(2-D)` and do not move, and so the first plateau is the last.
+/// `thresholds` gives them (positive, d, in the unit of s); empty: 2 everywhere.
+///
+/// Data for which a saddle is at infinity though nothing is separated yet (entries of x that are exactly 0 can make
+/// one) end as stalled. Throws ArgumentError for labels other than -1 and +1 and thresholds that are not positive,
+/// DimensionError for their number. Cost: a linear program of k columns a plateau, a convex problem of k unknowns a
+/// saddle, k coordinates being in play.
+template <class S>
+[[nodiscard]] MarginPlateaus<S> margin_plateaus(const Dataset<S>& data, MarginLoss loss = MarginLoss::exponential,
+                                                Index depth = 2, const Vector<S>& thresholds = {});
+
+namespace detail {
+
+/// Follows the path of `margin_plateaus`.
+template <class S>
+class PlateauWalk {
+ public:
+  /// `columns` (d x N), the signed samples, must outlive it. In units of their own thresholds begin at `thresholds` and
+  /// grow as `kappa costs`.
+  PlateauWalk(const Matrix<S>& columns, MarginLoss loss, Vector<S> thresholds, Vector<S> costs);
+
+  /// To the end, or no further than the first plateau that lasts until `last_kappa`.
+  [[nodiscard]] MarginPlateaus<S> run(S last_kappa);
+
+ private:
+  /// B, N x k: the columns in play, along their signs.
+  [[nodiscard]] Matrix<S> in_play() const;
+  /// The least cost over all coordinates and signs.
+  [[nodiscard]] S least_cost() const;
+  /// The minimizer of the loss over `c >= 0`, and its p. False where it is out of reach.
+  [[nodiscard]] bool rest_at_saddle(const Matrix<S>& B, Vector<S>& c);
+  void weigh(const Vector<S>& margins);
+  /// Moves s along its slope, times `unit`, until something is at its threshold, which goes away at the rate `growth`.
+  /// False where nothing ever is.
+  [[nodiscard]] bool advance(S unit, S growth, S& reach);
+
+  const Matrix<S>& columns_;
+  MarginLoss loss_;
+  Vector<S> thresholds_, costs_, s_, slopes_;
+  Vector<S> p_, log_slopes_, logs_;
+  S log_loss_{0};
+  std::vector<Index> active_ = {}, entered_ = {};
+};
+
+template <class S>
+PlateauWalk<S>::PlateauWalk(const Matrix<S>& columns, MarginLoss loss, Vector<S> thresholds, Vector<S> costs)
+    : columns_(columns),
+      loss_(loss),
+      thresholds_(std::move(thresholds)),
+      costs_(std::move(costs)),
+      s_(Vector<S>::Zero(columns.rows())),
+      p_(Vector<S>::Zero(columns.cols())),
+      log_slopes_(columns.cols()),
+      logs_(columns.cols()) {}
+
+template <class S>
+Matrix<S> PlateauWalk<S>::in_play() const {
+  Matrix<S> B(columns_.cols(), static_cast<Index>(active_.size()));
+  for (Index j = 0; j < B.cols(); ++j) {
+    const Index i = active_[static_cast<std::size_t>(j)];
+    const S sign = s_[i] < S(0) ? S(-1) : S(1);
+    for (Index n = 0; n < B.rows(); ++n) B(n, j) = sign * columns_(i, n);
+  }
+  return B;
+}
+
+template <class S>
+S PlateauWalk<S>::least_cost() const {
+  const Index d = columns_.rows();
+  Matrix<S> B(columns_.cols(), 2 * d);
+  Vector<S> prices(2 * d);
+  for (Index i = 0; i < d; ++i) {
+    for (Index n = 0; n < B.rows(); ++n) {
+      B(n, i) = columns_(i, n);
+      B(n, d + i) = -columns_(i, n);
+    }
+    prices[i] = prices[d + i] = costs_[i];
+  }
+  return cheapest_margin(B, prices).cost;
+}
+
+template <class S>
+void PlateauWalk<S>::weigh(const Vector<S>& margins) {
+  using std::exp;
+  for (Index n = 0; n < margins.size(); ++n) log_losses_of_margin(loss_, margins[n], log_slopes_[n], logs_[n]);
+  log_loss_ = log_of_sum(logs_);
+  const S log_sum = log_of_sum(log_slopes_);
+  for (Index n = 0; n < margins.size(); ++n) p_[n] = normal_or_zero(S(exp(log_slopes_[n] - log_sum)));
+}
+
+template <class S>
+bool PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
+  using std::exp;
+  using std::sqrt;
+  constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  const Index N = B.rows();
+  const Index K = B.cols();
+  c = Vector<S>::Zero(K);
+  Vector<S> margins = Vector<S>::Zero(N), prices, column(N), target(N), step, trial;
+  const S size = std::max(largest_size(B.data(), B.size()), std::numeric_limits<S>::min());
+  std::vector<bool> is_free(static_cast<std::size_t>(K), false);
+  weigh(margins);
+  // Newton's method over those that are not at 0; one that may enter does so when the others have arrived.
+  for (int iteration = 0; iteration < 1000; ++iteration) {
+    multiply_transposed(B, p_, prices);
+    S slope(0);
+    for (Index j = 0; j < K; ++j)
+      if (is_free[static_cast<std::size_t>(j)]) slope = std::max(slope, S(std::abs(prices[j])));
+    if (slope <= S(1e4) * epsilon * size) {
+      Index best = -1;
+      for (Index j = 0; j < K; ++j)
+        if (!is_free[static_cast<std::size_t>(j)] && prices[j] > S(1e5) * epsilon * size &&
+            (best < 0 || prices[j] > prices[best]))
+          best = j;
+      if (best < 0) return true;
+      is_free[static_cast<std::size_t>(best)] = true;
+    }
+    // The step is a least-squares problem: W B step = W t, W^2 the second and W^2 t the first derivatives.
+    std::vector<Index> free;
+    UpdatableQr<S> qr;
+    qr.reset(N);
+    for (Index n = 0; n < N; ++n) {
+      const S rest = loss_ == MarginLoss::exponential ? S(1) : S(1) - exp(log_slopes_[n]);
+      target[n] = rest > S(0) ? sqrt(p_[n] / rest) : S(0);
+    }
+    for (Index j = 0; j < K; ++j) {
+      if (!is_free[static_cast<std::size_t>(j)]) continue;
+      for (Index n = 0; n < N; ++n) {
+        const S rest = loss_ == MarginLoss::exponential ? S(1) : S(1) - exp(log_slopes_[n]);
+        column[n] = sqrt(p_[n] * rest) * B(n, j);
+      }
+      if (qr.append(column.data())) free.push_back(j);
+    }
+    if (free.empty()) return false;
+    qr.solve(target, step);
+    S reach(1);
+    for (std::size_t k = 0; k < free.size(); ++k)
+      if (step[static_cast<Index>(k)] < S(0)) reach = std::min(reach, S(-c[free[k]] / step[static_cast<Index>(k)]));
+    const S before = log_loss_;
+    const S rounding = S(64) * epsilon * (S(1) + std::abs(before));
+    bool has_moved = false;
+    for (S t = reach; t > epsilon * reach || !has_moved; t /= S(2)) {
+      trial = c;
+      for (std::size_t k = 0; k < free.size(); ++k)
+        trial[free[k]] = std::max(S(0), c[free[k]] + t * step[static_cast<Index>(k)]);
+      multiply(B, trial, margins);
+      weigh(margins);
+      has_moved = log_loss_ <= before + rounding;
+      if (has_moved || !(t > epsilon * reach)) {
+        if (t == reach && reach < S(1))
+          for (std::size_t k = 0; k < free.size(); ++k)
+            if (trial[free[k]] <= S(4) * epsilon * c[free[k]] ||
+                c[free[k]] + reach * step[static_cast<Index>(k)] <= S(0)) {
+              trial[free[k]] = S(0);
+              is_free[static_cast<std::size_t>(free[k])] = false;
+            }
+        break;
+      }
+    }
+    c = trial;
+    // Margins that go on growing take their samples out of the loss; where that frees others without end, it is lost.
+    if (!has_moved || largest_size(margins) > S(-20) * std::log(epsilon)) return false;
+  }
+  return false;
+}
+
+template <class S>
+bool PlateauWalk<S>::advance(S unit, S growth, S& reach) {
+  using std::abs;
+  const Index d = s_.size();
+  const S rounding = S(1e5) * std::numeric_limits<S>::epsilon();
+  Vector<S> times = Vector<S>::Constant(d, std::numeric_limits<S>::infinity());
+  S largest(0);
+  for (Index i = 0; i < d; ++i) largest = std::max(largest, Vector<S>(columns_.row(i)).cwiseAbs().maxCoeff());
+  reach = std::numeric_limits<S>::infinity();
+  for (Index i = 0; i < d; ++i) {
+    if (std::find(active_.begin(), active_.end(), i) != active_.end()) continue;
+    const S slope = unit * slopes_[i];
+    const S gain = abs(slope) - growth * costs_[i];
+    if (!(gain > rounding * std::max(S(growth * costs_[i]), S(unit * largest)))) continue;
+    const S side = slope < S(0) ? S(-1) : S(1);
+    times[i] = std::max(S(0), (thresholds_[i] - side * s_[i]) / gain);
+    reach = std::min(reach, times[i]);
+  }
+  using std::isfinite;
+  if (!isfinite(reach)) return false;
+  entered_.clear();
+  for (Index i = 0; i < d; ++i) {
+    const bool enters = times[i] <= reach * (S(1) + rounding);
+    if (std::find(active_.begin(), active_.end(), i) == active_.end()) s_[i] += reach * unit * slopes_[i];
+    thresholds_[i] += reach * growth * costs_[i];
+    if (enters) {
+      s_[i] = slopes_[i] < S(0) ? -thresholds_[i] : thresholds_[i];
+      entered_.push_back(i);
+    }
+  }
+  for (const Index i : active_) s_[i] = s_[i] < S(0) ? -thresholds_[i] : thresholds_[i];
+  active_.insert(active_.end(), entered_.begin(), entered_.end());
+  std::sort(active_.begin(), active_.end());
+  return true;
+}
+
+template <class S>
+MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
+  MarginPlateaus<S> path;
+  weigh(Vector<S>::Zero(columns_.cols()));
+  const S least = least_cost();
+  const S rounding = S(1e5) * std::numeric_limits<S>::epsilon();
+  S kappa(0), reach(0), last(0);
+  const Index most = 200 + 20 * s_.size();
+  for (Index round = 0; round < most; ++round) {
+    const Matrix<S> B = in_play();
+    Vector<S> c;
+    CheapestMargin<S> cheapest;
+    if (!active_.empty()) {
+      Vector<S> prices(B.cols());
+      for (Index j = 0; j < prices.size(); ++j) prices[j] = costs_[active_[static_cast<std::size_t>(j)]];
+      cheapest = cheapest_margin(B, prices);
+      if (!is_success(cheapest.status)) break;
+    } else {
+      cheapest.is_feasible = false;
+    }
+    if (!cheapest.is_feasible) {
+      if (!path.plateaus.empty() || !(active_.empty() || rest_at_saddle(B, c))) break;
+      ++path.saddles;
+    } else {
+      c = cheapest.c;
+      p_ = cheapest.p / cheapest.p.sum();
+    }
+    multiply(columns_, p_, slopes_);
+    std::vector<Index> held;
+    for (std::size_t j = 0; j < active_.size(); ++j) {
+      if (!(c[static_cast<Index>(j)] > S(0))) continue;
+      held.push_back(active_[j]);
+      if (!cheapest.is_feasible) slopes_[active_[j]] = S(0);
+    }
+    // Where multipliers are not unique, what enters may come in at 0: the plateau stays.
+    const bool is_new = path.plateaus.empty() || cheapest.cost < last * (S(1) - rounding);
+    if (cheapest.is_feasible && is_new) {
+      last = cheapest.cost;
+      MarginPlateau<S> plateau;
+      plateau.kappa = kappa;
+      plateau.beta = Vector<S>::Zero(s_.size());
+      for (std::size_t j = 0; j < active_.size(); ++j)
+        plateau.beta[active_[j]] = s_[active_[j]] < S(0) ? S(-c[static_cast<Index>(j)]) : c[static_cast<Index>(j)];
+      plateau.weights = p_;
+      plateau.in_play = held;
+      plateau.entered = entered_;
+      plateau.margin = S(1) / cheapest.cost;
+      path.plateaus.push_back(std::move(plateau));
+      path.is_l1_margin = cheapest.cost <= least * (S(1) + rounding);
+      S worst(0);
+      for (Index i = 0; i < s_.size(); ++i)
+        if (path.plateaus.back().beta[i] == S(0)) worst = std::max(worst, S(std::abs(slopes_[i]) / costs_[i]));
+      path.is_unique = worst * cheapest.cost < S(1) - rounding;
+      if (path.is_l1_margin) {
+        path.status = Status::tolerance_reached;
+        break;
+      }
+    }
+    // What is at its threshold without being held moves inwards from here.
+    active_ = held;
+    const S unit = cheapest.is_feasible ? cheapest.cost : S(1);
+    if (!advance(unit, cheapest.is_feasible ? S(1) : S(0), reach)) break;
+    if (cheapest.is_feasible) kappa += reach;
+    if (kappa > last_kappa) {
+      path.status = Status::tolerance_reached;
+      break;
+    }
+  }
+  const auto count = static_cast<Index>(path.plateaus.size());
+  path.message = path.ok() ? sentence("the path rests at ", path.saddles, " saddles and ", count,
+                                      " plateaus, the last from kappa = ", path.plateaus.back().kappa,
+                                      " on, at margin ", path.plateaus.back().margin)
+                           : sentence("the path was lost after ", path.saddles, " saddles and ", count,
+                                      " plateaus: the loss over the coordinates in play has no minimizer, though they "
+                                      "do not separate the data");
+  return path;
+}
+
+}  // namespace detail
+
+template <class S>
+MarginPlateaus<S> margin_plateaus(const Dataset<S>& data, MarginLoss loss, Index depth, const Vector<S>& thresholds) {
+  require(depth >= 2, "depth must be at least 2, got ", depth);
+  const Index d = data.num_inputs();
+  if (thresholds.size() > 0) {
+    require_size("thresholds", thresholds.size(), d);
+    for (Index i = 0; i < d; ++i)
+      require(thresholds[i] > S(0), "thresholds(", i, ") must be positive, got ", thresholds[i]);
+  }
+  const Matrix<S> columns = detail::signed_samples(data);
+  if (!detail::separate(columns).is_separable) {
+    MarginPlateaus<S> none;
+    none.is_separable = false;
+    none.message = "the data are not separable: no loss comes to 0, and there are no plateaus";
+    return none;
+  }
+  const bool is_flat = depth == 2;
+  const Vector<S> start = thresholds.size() > 0 ? thresholds : Vector<S>(Vector<S>::Constant(d, S(is_flat ? 2 : 1)));
+  const Vector<S> costs = is_flat ? Vector<S>(Vector<S>::Ones(d)) : start;
+  return detail::PlateauWalk<S>(columns, loss, start, costs).run(is_flat ? std::numeric_limits<S>::infinity() : S(0));
+}
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_MARGIN_PLATEAUS(prefix, S) \
+  prefix template class detail::PlateauWalk<S>;         \
+  prefix template MarginPlateaus<S> margin_plateaus<S>(const Dataset<S>&, MarginLoss, Index, const Vector<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MARGIN_PLATEAUS)
