@@ -80,6 +80,7 @@
 #include "richflow/limits/l1_rate.hpp"
 #include "richflow/limits/margin_plateaus.hpp"
 #include "richflow/limits/max_margin.hpp"
+#include "richflow/limits/quasi_norm_margin.hpp"
 #include "richflow/limits/saddle_path.hpp"
 #include "richflow/limits/separation.hpp"
 #include "richflow/linalg/cholesky.hpp"

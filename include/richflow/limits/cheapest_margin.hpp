@@ -35,6 +35,12 @@ struct CheapestMargin {
 template <class S>
 [[nodiscard]] CheapestMargin<S> cheapest_margin(const Matrix<S>& B, const Vector<S>& weights);
 
+/// The same of coordinates with either sign, `c = (max(b, 0), max(-b, 0))`, 2 d, from the signed samples in columns, d
+/// x N: the l1 margin weighted by `costs`. All but coordinate `without`, which stays 0.
+template <class S>
+[[nodiscard]] CheapestMargin<S> cheapest_signed_margin(const Matrix<S>& columns, const Vector<S>& costs,
+                                                       Index without = -1);
+
 /// The tableau of that dual, of samples and costs scaled to size 1.
 template <class S>
 class MarginTableau {
@@ -206,9 +212,26 @@ CheapestMargin<S> cheapest_margin(const Matrix<S>& B, const Vector<S>& weights) 
   return result;
 }
 
+template <class S>
+CheapestMargin<S> cheapest_signed_margin(const Matrix<S>& columns, const Vector<S>& costs, Index without) {
+  const Index d = columns.rows();
+  Matrix<S> B(columns.cols(), 2 * d);
+  Vector<S> prices(2 * d);
+  for (Index i = 0; i < d; ++i) {
+    for (Index n = 0; n < B.rows(); ++n) {
+      B(n, i) = i == without ? S(0) : columns(i, n);
+      B(n, d + i) = -B(n, i);
+    }
+    prices[i] = prices[d + i] = costs[i];
+  }
+  return cheapest_margin(B, prices);
+}
+
 }  // namespace richflow::detail
 
-#define RICHFLOW_INSTANTIATE_CHEAPEST_MARGIN(prefix, S) \
-  prefix template class detail::MarginTableau<S>;       \
-  prefix template detail::CheapestMargin<S> detail::cheapest_margin<S>(const Matrix<S>&, const Vector<S>&);
+#define RICHFLOW_INSTANTIATE_CHEAPEST_MARGIN(prefix, S)                                                           \
+  prefix template class detail::MarginTableau<S>;                                                                 \
+  prefix template detail::CheapestMargin<S> detail::cheapest_margin<S>(const Matrix<S>&, const Vector<S>&);       \
+  prefix template detail::CheapestMargin<S> detail::cheapest_signed_margin<S>(const Matrix<S>&, const Vector<S>&, \
+                                                                              Index);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CHEAPEST_MARGIN)

@@ -97,8 +97,6 @@ class PlateauWalk {
  private:
   /// B, N x k: the columns in play, along their signs.
   [[nodiscard]] Matrix<S> in_play() const;
-  /// The least cost over all coordinates and signs.
-  [[nodiscard]] S least_cost() const;
   /// The minimizer of the loss over `c >= 0`, and its p. False where it is out of reach.
   [[nodiscard]] bool rest_at_saddle(const Matrix<S>& B, Vector<S>& c);
   void weigh(const Vector<S>& margins);
@@ -134,21 +132,6 @@ Matrix<S> PlateauWalk<S>::in_play() const {
     for (Index n = 0; n < B.rows(); ++n) B(n, j) = sign * columns_(i, n);
   }
   return B;
-}
-
-template <class S>
-S PlateauWalk<S>::least_cost() const {
-  const Index d = columns_.rows();
-  Matrix<S> B(columns_.cols(), 2 * d);
-  Vector<S> prices(2 * d);
-  for (Index i = 0; i < d; ++i) {
-    for (Index n = 0; n < B.rows(); ++n) {
-      B(n, i) = columns_(i, n);
-      B(n, d + i) = -columns_(i, n);
-    }
-    prices[i] = prices[d + i] = costs_[i];
-  }
-  return cheapest_margin(B, prices).cost;
 }
 
 template <class S>
@@ -276,7 +259,7 @@ template <class S>
 MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
   MarginPlateaus<S> path;
   weigh(Vector<S>::Zero(columns_.cols()));
-  const S least = least_cost();
+  const S least = cheapest_signed_margin(columns_, costs_).cost;
   const S rounding = S(1e5) * std::numeric_limits<S>::epsilon();
   S kappa(0), reach(0), last(0);
   const Index most = 200 + 20 * s_.size();
