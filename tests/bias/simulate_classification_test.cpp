@@ -95,6 +95,17 @@ TEST_CASE("the classification flow is the flow of the weights", "[verbs]") {
   check_against_weights(squared, data, Start<>::biased(Scale<>::from_value(0.5), a, b));
   check_against_weights(DiagonalNet<double>(3, d), data, Start<>::shaped(Scale<>::from_value(0.5), a));
   check_against_weights(TwoLayerDiagonalNet<double>(d), data, Start<>::unbalanced(Scale<>::from_value(0.5), a, b));
+
+  // More samples than features: systems of size d.
+  Matrix<double> X(40, 3);
+  Vector<double> y(40);
+  for (Index n = 0; n < 40; ++n) {
+    X.row(n) = random_vector(random, 3);
+    y[n] = X(n, 0) + X(n, 1) < 0 ? -1 : 1;
+    X(n, 0) += 0.2 * y[n];
+  }
+  check_against_weights(DiagonalNet<double>(2, 3), Dataset(X, y), Start<>::uniform(Scale<>::from_value(0.5)));
+  check_against_weights(DiagonalNet<double>(3, 3), Dataset(X, y), Start<>::uniform(Scale<>::from_value(0.5)));
 }
 
 TEST_CASE("the classification flow approaches the margin problem as theory says", "[verbs]") {

@@ -117,7 +117,7 @@ template <class S>
 /// (D = 3, alpha below some 1e-8) the run ends as stalled.
 ///
 /// Throws DimensionError or ArgumentError where net, start, data and options do not fit. Trouble in the run, and data
-/// that are not separable, are in the status. Cost per step: O(N^2 d + N^3).
+/// that are not separable, are in the status. Cost per step: O(N d min(N, d)).
 template <class S, int depth>
 [[nodiscard]] Classification<S> simulate_classification(const DiagonalNet<S, depth>& net,
                                                         const Dataset<std::type_identity_t<S>>& data,

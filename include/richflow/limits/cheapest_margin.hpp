@@ -127,10 +127,8 @@ void MarginTableau<S>::pivot(Index row, Index column) {
   for (Index c = 0; c <= N_; ++c) {
     if (c == column) continue;
     const S factor = normal_or_zero(S(T_(row, c) * inverse));
+    if (factor != S(0)) add_multiple(S(-factor), &T_(0, column), &T_(0, c), K_ + 1);
     T_(row, c) = factor;
-    if (factor == S(0)) continue;
-    for (Index r = 0; r <= K_; ++r)
-      if (r != row) T_(r, c) -= T_(r, column) * factor;
   }
   for (Index r = 0; r <= K_; ++r) T_(r, column) = r == row ? inverse : S(-T_(r, column) * inverse);
   std::swap(rows_[static_cast<std::size_t>(row)], names_[static_cast<std::size_t>(column)]);

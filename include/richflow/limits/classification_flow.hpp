@@ -33,9 +33,11 @@ enum class MarginLoss {
 /// What ClassificationFlow factors and solves with.
 template <class S>
 struct ClassificationSolver {
-  detail::ShiftedSystem<S> system = {};  ///< `W C W^T`, N x N
+  detail::ShiftedSystem<S> system = {};  ///< `W C W^T`, N x N, or `C^(1/2) W^T W C^(1/2)`, d x d, the smaller one
   Matrix<S> W = {};                      ///< `M^T Z`, N x d
-  Matrix<S> weighted = {};               ///< some columns of `W C^(1/2)`
+  Matrix<S> weighted = {};               ///< some columns of `W C^(1/2)`, or of its transpose
+  Vector<S> roots = {};                  ///< `C^(1/2)`, d
+  Vector<S> inner = {};                  ///< scratch, d
   Vector<S> root = {};                   ///< `sqrt(g_n p_n)`, N
   Vector<S> unit = {};                   ///< `sqrt(p_n)`, N, of norm 1
   Vector<S> curvature = {};              ///< C, d
@@ -124,17 +126,19 @@ class ClassificationFlow {
   }
 
   [[nodiscard]] LinearSolver make_linear_solver() const;
-  /// Cost O(N^2 d).
+  /// Cost O(N d min(N, d)).
   void linearize(S tau, ConstVectorRef<S> state, LinearSolver& solver) const;
-  /// Cost O(N^3).
+  /// Cost O(min(N, d)^3).
   [[nodiscard]] bool factorize(S shift, LinearSolver& solver) const;
-  /// Cost O(N d + N^2).
+  /// Cost O(N d).
   void solve(LinearSolver& solver, VectorRef<S> u) const;
 
  private:
   // So many that Eigen's buffers are on the stack for some hundred samples.
   static constexpr Index block_columns = 32;
 
+  /// Whether systems are d x d.
+  [[nodiscard]] bool is_tall() const { return Z_.rows() > Z_.cols(); }
   void evaluate(ConstVectorRef<S> state) const;
   [[nodiscard]] S error_size(ConstVectorRef<S> new_state, ConstVectorRef<S> error) const;
 
@@ -343,11 +347,11 @@ typename ClassificationFlow<S>::LinearSolver ClassificationFlow<S>::make_linear_
   LinearSolver solver;
   const Index N = Z_.rows();
   const Index d = Z_.cols();
-  solver.system.allocate(N);
+  solver.system.allocate(std::min(N, d));
   solver.W.setZero(N, d);
-  solver.weighted.setZero(N, std::min(d, block_columns));
+  solver.weighted.setZero(std::min(N, d), std::min(std::max(N, d), block_columns));
   for (Vector<S>* v : {&solver.root, &solver.unit, &solver.v, &solver.dual}) v->setZero(N);
-  for (Vector<S>* v : {&solver.curvature, &solver.clock, &solver.z}) v->setZero(d);
+  for (Vector<S>* v : {&solver.curvature, &solver.clock, &solver.z, &solver.roots, &solver.inner}) v->setZero(d);
   return solver;
 }
 
@@ -370,20 +374,24 @@ void ClassificationFlow<S>::linearize(S /*tau*/, ConstVectorRef<S> state, Linear
   detail::multiply_entries(solver.clock, curvature_, solver.clock);
   solver.rate = exp(-log_rate_ - log_sum_ - state[N]);
   solver.system.matrix().setZero();
+  // W = (I - s s^T) diag(root) Z.
+  for (Index i = 0; i < d; ++i) {
+    solver.roots[i] = sqrt(curvature_[i]);
+    S mean(0);
+    for (Index n = 0; n < N; ++n) mean += solver.unit[n] * (solver.root[n] * Z_(n, i));
+    for (Index n = 0; n < N; ++n)
+      solver.W(n, i) = detail::normal_or_zero(S(solver.root[n] * Z_(n, i) - mean * solver.unit[n]));
+  }
   const Index block = solver.weighted.cols();
-  for (Index first = 0; first < d; first += block) {
-    const Index count = std::min(block, d - first);
-    // W = (I - s s^T) diag(root) Z.
-    for (Index j = 0; j < count; ++j) {
-      const Index i = first + j;
-      const S weight = sqrt(curvature_[i]);
-      S mean(0);
-      for (Index n = 0; n < N; ++n) mean += solver.unit[n] * (solver.root[n] * Z_(n, i));
-      for (Index n = 0; n < N; ++n) {
-        solver.W(n, i) = detail::normal_or_zero(S(solver.root[n] * Z_(n, i) - mean * solver.unit[n]));
-        solver.weighted(n, j) = detail::normal_or_zero(S(weight * solver.W(n, i)));
+  const Index total = is_tall() ? N : d;
+  for (Index first = 0; first < total; first += block) {
+    const Index count = std::min(block, total - first);
+    for (Index j = 0; j < count; ++j)
+      for (Index k = 0; k < solver.weighted.rows(); ++k) {
+        const Index n = is_tall() ? first + j : k;
+        const Index i = is_tall() ? k : first + j;
+        solver.weighted(k, j) = detail::normal_or_zero(S(solver.roots[i] * solver.W(n, i)));
       }
-    }
     detail::add_lower_gram<S>(solver.weighted.leftCols(count), S(1), solver.system.matrix());
   }
 }
@@ -401,7 +409,17 @@ void ClassificationFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   detail::multiply_transposed(Z_, u.head(N), solver.z);
   detail::multiply_entries(solver.z, solver.curvature, solver.z);
   detail::multiply(solver.W, solver.z, solver.dual);
-  solver.system.solve_in_place(solver.dual);
+  if (is_tall()) {
+    // K^-1 r = (r - W C^(1/2) E^-1 C^(1/2) W^T r) / shift, E = shift I + C^(1/2) W^T W C^(1/2) (Woodbury).
+    detail::multiply_transposed(solver.W, solver.dual, solver.inner);
+    detail::multiply_entries(solver.inner, solver.roots, solver.inner);
+    solver.system.solve_in_place(solver.inner);
+    detail::multiply_entries(solver.inner, solver.roots, solver.inner);
+    detail::subtract_product(solver.W, solver.inner, solver.dual);
+    solver.dual /= solver.shift;
+  } else {
+    solver.system.solve_in_place(solver.dual);
+  }
   const S mean = detail::inner_product(solver.unit, solver.dual);
   for (Index n = 0; n < N; ++n) {
     solver.v[n] = (u[n] - solver.root[n] * (solver.dual[n] - mean * solver.unit[n])) / solver.shift;

@@ -16,6 +16,7 @@
 #include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/limits/cheapest_margin.hpp"
 #include "richflow/limits/growing_basis.hpp"
 #include "richflow/limits/separation.hpp"
 #include "richflow/linalg/kernels.hpp"
@@ -63,6 +64,9 @@ struct [[nodiscard]] MarginResult : Result<MarginResult<S>> {
 };
 
 namespace detail {
+
+/// Entries of the samples up to which the l1 margin is solved in a tableau.
+inline constexpr Index largest_margin_tableau = 5'000'000;
 
 /// Times |z_n| |beta|: what rounding leaves uncertain of a margin.
 template <class S>
@@ -232,10 +236,12 @@ template <class S>
 
 /// The l1 margin, `min |beta|_1` subject to `y_n <x_n, beta> >= 1`: the margin problem of the rich regime, alpha -> 0.
 /// The multipliers are feasible for its dual, `max sum nu_n` subject to `|sum nu_n y_n x_n|_inf <= 1` and nu >= 0, and
-/// the gap is `(|beta|_1 - sum nu_n) / |beta|_1`. Found as the small end of depth 4, which is within alpha^2 of the l1
-/// margin (alpha^2 is rounding, or its root at most where rounding leaves multipliers undetermined: the gap tells), and
-/// of the minimizer itself within alpha^4 where that is unique; where it is not, it is one inside the set of
-/// minimizers. Throws and costs as MarginPath.
+/// the gap is `(|beta|_1 - sum nu_n) / |beta|_1`. A vertex, by the simplex method, as long as its tableau of N x 2 d
+/// numbers is not beyond some ten million. Beyond that, and where rounding is in its way, it is the small end of depth
+/// 4, which is within alpha^2 of the l1 margin (alpha^2 is rounding, or its root at most where rounding leaves
+/// multipliers undetermined: the gap tells), and of the minimizer itself within alpha^4 where that is unique; where it
+/// is not, it is one inside the set of minimizers. Throws as MarginPath. Cost: O(N d) for each of some N + d pivots at
+/// most, or that of MarginPath.
 template <class S>
 [[nodiscard]] MarginResult<S> max_margin_l1(const Dataset<S>& data) {
   return detail::max_margin_l1_of(data);
@@ -469,12 +475,13 @@ Status MarginActiveSet<S>::solve(EqualMargins<S>& problem) {
   return Status::max_steps;
 }
 
-/// What the samples at hand say of a result, whatever the regularizer.
+/// What the samples at hand say of beta and its multipliers, whatever the regularizer.
 template <class S>
-void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, MarginResult<S>& result) {
+void complete(const Matrix<S>& columns, const Vector<S>& beta, const Vector<S>& multipliers, MarginResult<S>& result) {
   using std::abs;
-  result.beta = active.beta();
-  result.multipliers = active.multipliers();
+  result.beta = beta;
+  result.multipliers = multipliers;
+  result.support.clear();
   for (Index n = 0; n < result.multipliers.size(); ++n)
     if (result.multipliers[n] > S(0)) result.support.push_back(n);
   multiply_transposed(columns, result.beta, result.margins);
@@ -485,6 +492,11 @@ void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, Margin
     slack += result.multipliers[n] * abs(result.margins[n] - S(1));
   }
   result.slackness = sum > S(0) ? slack / sum : S(0);
+}
+
+template <class S>
+void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, MarginResult<S>& result) {
+  complete(columns, active.beta(), active.multipliers(), result);
   result.solves = active.solves();
 }
 
@@ -590,12 +602,48 @@ MarginResult<S> max_margin_l2_of(const Dataset<S>& data) {
   return result;
 }
 
+/// The l1 margin by the simplex method. False, and nothing changes, where rounding keeps it from the precision of its
+/// vertex.
+template <class S>
+bool fill_l1_vertex(const Matrix<S>& columns, MarginResult<S>& result) {
+  const Index d = columns.rows();
+  const CheapestMargin<S> program = cheapest_signed_margin<S>(columns, Vector<S>(Vector<S>::Ones(d)));
+  if (!program.is_feasible || !is_success(program.status)) return false;
+  const Vector<S> beta = program.c.head(d) - program.c.tail(d);
+  Vector<S> margins, prices;
+  multiply_transposed(columns, beta, margins);
+  multiply(columns, program.p, prices);
+  const S value = beta.template lpNorm<1>();
+  // Multipliers that fit within rounding are made to fit, as below.
+  const S largest = std::max(S(1), largest_size(prices));
+  const S gap = S(1) - program.p.sum() / largest / value;
+  constexpr S fitted = S(16) * interpolation_tolerance<S>;
+  if (!(margins.minCoeff() >= S(1) - fitted && std::abs(gap) <= fitted)) return false;
+  complete(columns, beta, Vector<S>(program.p / largest), result);
+  // By how much prices leave [-1, 1], or 1 where beta is not 0.
+  S worst(0);
+  for (Index i = 0; i < d; ++i) {
+    const S price = prices[i] / largest;
+    worst = std::max(
+        worst, beta[i] == S(0) ? S(std::abs(price) - S(1)) : S(std::abs(price - (beta[i] < S(0) ? S(-1) : S(1)))));
+  }
+  result.kkt_residual = worst;
+  result.gap = gap;
+  result.solves = program.pivots;
+  result.factorizations = 1;
+  result.message = sentence("the l1 margin: a vertex after ", program.pivots, " pivots with ",
+                            static_cast<Index>(result.support.size()), " support vectors, least margin ", result.margin,
+                            " and relative duality gap ", result.gap);
+  return true;
+}
+
 template <class S>
 MarginResult<S> max_margin_l1_of(const Dataset<S>& data) {
   using std::log;
   const Matrix<S> columns = signed_samples(data);
   MarginResult<S> result = max_margin_l2_of(data);
   if (!result.ok()) return result;
+  if (columns.size() <= largest_margin_tableau && fill_l1_vertex(columns, result)) return result;
   const S size = largest_size(result.beta);
   using Map = DepthHypentropy<S>;
   MarginPathEngine<S> engine(
