@@ -271,6 +271,21 @@ TEST_CASE("classification of equal samples, zero columns and in float", "[verbs]
   CHECK((rough.beta().cast<double>() - once.beta()).norm() <= 1e-2 * once.beta().norm());
 }
 
+TEST_CASE("classification of data that are barely separable", "[verbs]") {
+  // Two opposite samples that differ by delta in a second feature: beta_2 = margin / delta.
+  for (const double delta : {1e-2, 1e-4, 1e-6}) {
+    const Dataset data(Matrix<double>{{1, delta, 0}, {1, -delta, 0}}, Vector<double>{{1, -1}});
+    const auto run = simulate_classification(DiagonalNet<double>(2, 3), data, Start<>::uniform(Scale<>::from_log(-2)),
+                                             {.log_accuracies = {-5, -100}});
+    CAPTURE(delta, run.message);
+    const ClassificationRecord<>& record = run.require_ok().records.back();
+    // By symmetry the margins are equal and their sum is 2 delta beta_2: beta_1 is rounding of beta_2 at most.
+    CHECK(record.beta[1] * delta == Approx(record.margin).epsilon(1e-9));
+    CHECK(record.margin == Approx(100 + std::log(2.0)).epsilon(1e-6));
+    CHECK(record.l1_margin <= record.l1_bound * (1 + 1e-12));
+  }
+}
+
 TEST_CASE("classifications that cannot go on say so", "[verbs]") {
   Matrix<double> X(2, 2);
   X << 1, 2, 1, 2;

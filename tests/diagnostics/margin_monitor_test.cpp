@@ -1,10 +1,14 @@
 #include "richflow/diagnostics/margin_monitor.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "richflow/bias/simulate.hpp"
 #include "richflow/bias/simulate_classification.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/losses/margin_losses.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
@@ -97,6 +101,89 @@ TEST_CASE("along the flow of a ReLU net the smoothed margin never falls, and Eul
     CHECK(last.log_loss == Approx(std::log(1e-4)).epsilon(1e-6));
     CHECK(monitor.turns().back() < 0.1);
   }
+}
+
+TEST_CASE("ReLU nets of two and three layers, far beyond any number's loss") {
+  Matrix<double> X(6, 2);
+  for (Index n = 0; n < 6; ++n)
+    X.row(n) << std::cos(1.0 * static_cast<double>(n)), std::sin(1.0 * static_cast<double>(n));
+  const Dataset data(X, Vector<double>{{1, 1, -1, -1, 1, -1}});
+  for (const Index depth : {2, 3}) {
+    RandomStream random(71);
+    const auto net = ReluNetwork<double>::uniform_width(2, depth, 20);
+    const GradientFlow flow(net, data, LogMarginLoss<double>{MarginLoss::logistic});
+    MarginMonitor monitor(net, data, MarginLoss::logistic, 20);
+    IntegrateOptions<double> run;
+    run.observers = {monitor};
+    run.events = {condition<double>("accuracy", [&](double, const Vector<double>& w) { return flow.loss(w) < -1000; })};
+    const PiController<> control{.tolerance = {.relative = 1e-3, .absolute = 0}};
+    const auto solution = integrate(flow, net.initial_parameters(random, Scale<>::from_value(1.0)),
+                                    TimeSpan<>{0, std::numeric_limits<double>::infinity()}, Ros2{}, control, run);
+    CAPTURE(depth, solution.message, solution.step);
+    REQUIRE(solution.status == Status::event);
+    const MarginState<> last = margin_state(net, data, solution.w, MarginLoss::logistic);
+    CHECK(last.log_loss < -1000);
+    CHECK(last.log_loss > -1500);
+    CHECK(LogisticLoss<double>{}.value(Vector<double>(data.y() * last.margin), data.y()) == 0.0);
+    // -log L is below the least margin by log N at most.
+    CHECK(last.smoothed_margin <= last.normalized_margin);
+    CHECK(last.smoothed_margin >= last.normalized_margin * (1 - std::log(6.0) / 1000));
+    // sum p (m - margin) <= log N where p is the softmax of -m.
+    CHECK(last.slackness * last.margin <= std::log(6.0));
+    CHECK(last.weights.sum() == Approx(1).epsilon(1e-12));
+    double smoothed = -1;
+    for (const MarginState<>& state : monitor.states()) {
+      if (!(state.log_loss < -1)) continue;
+      // Along the flow it never falls; 20 steps with errors of 1e-3 in each unit.
+      CHECK(state.smoothed_margin >= smoothed * (1 - 2e-2));
+      smoothed = state.smoothed_margin;
+    }
+    CHECK(smoothed > 0);
+    // The direction settles, and no more than the last is kept.
+    CHECK(monitor.turns().back() < 0.1 * *std::max_element(monitor.turns().begin(), monitor.turns().end()));
+    REQUIRE(monitor.states().size() > 10);
+    CHECK(monitor.states().front().direction.size() == 0);
+    CHECK(monitor.states().back().direction.size() == net.num_parameters());
+  }
+}
+
+TEST_CASE("the logarithm of a loss has the flow of the loss in another time, and its own curvature") {
+  const Dataset<> data = margin_data("one_free");
+  const DiagonalNet<double> net(2, 8);
+  RandomStream random(72);
+  const Vector<double> w = random_vector(random, 16), f = data.X() * random_vector(random, 8);
+  Vector<double> whole(16), logarithm(16), root(5), slope(5), moved(5);
+  const auto check = [&](const auto& loss, MarginLoss kind) {
+    const LogMarginLoss<double> log_loss{kind};
+    CHECK(log_loss.value(f, data.y()) == Approx(std::log(loss.value(f, data.y()))).epsilon(1e-13));
+    GradientFlow(net, data, loss)(0.0, w, whole);
+    const GradientFlow flow(net, data, log_loss);
+    flow(0.0, w, logarithm);
+    CHECK((whole - std::exp(flow.loss(w)) * logarithm).norm() <= 1e-13 * whole.norm());
+  };
+  check(ExponentialLoss<double>{}, MarginLoss::exponential);
+  check(LogisticLoss<double>{}, MarginLoss::logistic);
+  // Its curvature, as the steppers multiply with it, by differences of the slope, of error h^2.
+  const LogMarginLoss<double> log_loss{MarginLoss::exponential};
+  const GradientFlow flow(net, data, log_loss);
+  auto tangent = flow.make_tangent();
+  tangent.linearize(w, slope, whole);
+  Vector<double> outputs(5), unit(5), column(5);
+  net.predict(w, data.X(), outputs);
+  const double h = 1e-4;
+  for (Index n = 0; n < 5; ++n) {
+    Vector<double> there = outputs;
+    there[n] += h;
+    log_loss.gradient(there, data.y(), moved);
+    there[n] -= 2 * h;
+    log_loss.gradient(there, data.y(), slope);
+    unit = Vector<double>::Unit(5, n);
+    tangent.multiply_root_transposed(unit, root);
+    tangent.multiply_root(root, column);
+    CHECK(((moved - slope) / (2 * h) - column).norm() <= 1e-7);
+  }
+  const Dataset<> regression(data.X(), Vector<double>::Constant(5, 2));
+  REQUIRE_THROWS_AS(GradientFlow(net, regression, log_loss), ArgumentError);
 }
 
 TEST_CASE("margin states of what has none are refused") {

@@ -94,19 +94,25 @@ requires requires(const M& model) { model.homogeneity(); }
 ///     integrate(flow, w0, span, stepper, controller, {.observers = {monitor}});
 ///     monitor.states().back().stationarity;  // and monitor.turns(): how much the direction still moves
 ///
-/// Refers to the data, which must outlive it. Cost of a step that is recorded: one forward and one backward pass.
+/// Runs under LogMarginLoss come to any loss. In nets with kinks (ReLU) a unit may come to rest where a sample is on
+/// its kink; the gradient there is one-sided, and `stationarity` need not go to 0.
+///
+/// Refers to the data, which must outlive it. Memory of a record: N values. Cost of a step that is recorded: one
+/// forward and one backward pass.
 template <Model M>
 class MarginMonitor {
  public:
   using Scalar = typename M::Scalar;
 
-  /// Records every so many steps. Throws ArgumentError unless every > 0 and labels are -1 and +1.
-  MarginMonitor(M model, const Dataset<Scalar>& data, MarginLoss loss = MarginLoss::exponential, Index every = 1)
-      : model_(std::move(model)), data_(&data), loss_(loss), every_(every) {
+  /// Records every so many steps; of directions the last one alone, or with `keeps_directions` all, P numbers each.
+  /// Throws ArgumentError unless every > 0 and labels are -1 and +1.
+  MarginMonitor(M model, const Dataset<Scalar>& data, MarginLoss loss = MarginLoss::exponential, Index every = 1,
+                bool keeps_directions = false)
+      : model_(std::move(model)), data_(&data), loss_(loss), every_(every), keeps_directions_(keeps_directions) {
     require(every > 0, "MarginMonitor: every must be positive, got ", every);
     detail::require_two_classes<Scalar>(data.y());
   }
-  MarginMonitor(M, const Dataset<Scalar>&&, MarginLoss = MarginLoss::exponential, Index = 1) = delete;
+  MarginMonitor(M, const Dataset<Scalar>&&, MarginLoss = MarginLoss::exponential, Index = 1, bool = false) = delete;
 
   /// Records the end of a step.
   Action operator()(const StepView<Scalar>& view) {
@@ -115,10 +121,12 @@ class MarginMonitor {
     times_.push_back(view.t);
     const std::size_t count = states_.size();
     turns_.push_back(count > 1 ? (states_[count - 1].direction - states_[count - 2].direction).norm() : Scalar(0));
+    // P numbers a record would be the memory of a trajectory.
+    if (count > 1 && !keeps_directions_) states_[count - 2].direction.resize(0);
     return Action::proceed;
   }
 
-  /// What was recorded.
+  /// What was recorded. See the constructor on directions.
   [[nodiscard]] const std::vector<MarginState<Scalar>>& states() const { return states_; }
   /// When.
   [[nodiscard]] const std::vector<Scalar>& times() const { return times_; }
@@ -130,6 +138,7 @@ class MarginMonitor {
   const Dataset<Scalar>* data_;
   MarginLoss loss_;
   Index every_;
+  bool keeps_directions_;
   std::vector<MarginState<Scalar>> states_ = {};
   std::vector<Scalar> times_ = {}, turns_ = {};
 };

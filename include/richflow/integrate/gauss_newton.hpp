@@ -161,7 +161,8 @@ GaussNewtonTangent<S>::GaussNewtonTangent(Evaluation<S> at, const detail::AnyObj
           "the loss's curvature must be positive and finite, got ", objective.curvature());
   outputs_.setZero(X.size(), at_.num_outputs());
   point_.setZero(at_.num_parameters());
-  if (kind_ == detail::CurvatureKind::by_output) root_.setZero(X.size(), at_.num_outputs());
+  if (kind_ == detail::CurvatureKind::by_output || kind_ == detail::CurvatureKind::centered)
+    root_.setZero(X.size(), at_.num_outputs());
   if (kind_ == detail::CurvatureKind::by_sample) root_.setZero(X.size(), at_.num_outputs() * at_.num_outputs());
   for (Vector<S>* v : {&from_, &column_}) v->setZero(outputs_.size());
   for (Vector<S>* v : {&unit_norms_, &unit_changes_}) v->setZero(at_.num_units());
@@ -196,6 +197,16 @@ template <class S>
 void GaussNewtonTangent<S>::multiply_root(const Vector<S>& v, bool is_transposed, Vector<S>& out) const {
   if (kind_ == detail::CurvatureKind::by_output) {
     for (Index i = 0; i < v.size(); ++i) out[i] = root_.data()[i] * v[i];
+    return;
+  }
+  if (kind_ == detail::CurvatureKind::centered) {
+    // R = diag(r) (I - |r| |r|^T).
+    using std::abs;
+    const S* const r = root_.data();
+    S mean(0);
+    for (Index i = 0; i < v.size(); ++i) mean += abs(r[i]) * (is_transposed ? r[i] * v[i] : v[i]);
+    for (Index i = 0; i < v.size(); ++i)
+      out[i] = is_transposed ? S(r[i] * v[i] - abs(r[i]) * mean) : S(r[i] * (v[i] - abs(r[i]) * mean));
     return;
   }
   const Index samples = outputs_.rows();

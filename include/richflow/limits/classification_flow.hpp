@@ -14,21 +14,11 @@
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/shifted_system.hpp"
+#include "richflow/losses/margin_losses.hpp"
 #include "richflow/regularizers/any_mirror_map.hpp"
 #include "richflow/regularizers/mirror_map.hpp"
 
 namespace richflow {
-
-/// The losses of two classes whose flow is known in the dual, plain sums over the margins `m_n = y_n <x_n, beta>`.
-enum class MarginLoss {
-  exponential,  ///< `sum exp(-m_n)`
-  logistic,     ///< `sum log(1 + exp(-m_n))`
-};
-
-/// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(MarginLoss loss) {
-  return loss == MarginLoss::exponential ? "exponential" : "logistic";
-}
 
 /// What ClassificationFlow factors and solves with.
 template <class S>
@@ -153,41 +143,6 @@ class ClassificationFlow {
   mutable S log_loss_{0}, log_sum_{0};
   mutable Vector<S> scratch_, log_slopes_, below_, above_;
 };
-
-namespace detail {
-
-/// The logarithms of the loss of one margin, and of minus its derivative, to full accuracy at any margin.
-template <class S>
-void log_losses_of_margin(MarginLoss loss, S margin, S& log_slope, S& log_loss) {
-  using std::exp;
-  using std::log;
-  using std::log1p;
-  if (loss == MarginLoss::exponential) {
-    log_slope = log_loss = -margin;
-    return;
-  }
-  // log(1 + e^m) without overflow.
-  const S small = exp(margin < S(0) ? margin : -margin);
-  const S rest = log1p(small);
-  log_slope = margin < S(0) ? -rest : -margin - rest;
-  const S plain = margin < S(0) ? rest - margin : rest;  // the loss itself
-  // Where e^-m is below rounding the loss is e^-m.
-  const bool is_tiny = margin > -log(std::numeric_limits<S>::epsilon());
-  log_loss = is_tiny ? -margin : log(plain);
-}
-
-/// `log sum exp(x_i)`.
-template <class S>
-[[nodiscard]] S log_of_sum(const Vector<S>& logs) {
-  using std::exp;
-  using std::log;
-  const S largest = logs.maxCoeff();
-  S sum(0);
-  for (Index n = 0; n < logs.size(); ++n) sum += exp(logs[n] - largest);
-  return largest + log(sum);
-}
-
-}  // namespace detail
 
 template <class S>
 ClassificationFlow<S>::ClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S>> map, const Dataset<S>& data,

@@ -29,6 +29,8 @@ concept QuadraticLoss = Loss<L, Scalar> && requires(const L& loss) {
 
 /// A Loss that is a sum over the outputs, of convex functions: `curvature_root(f, y, out)` writes the square roots of
 /// their second derivatives. With `H = d^2 L / df^2` the Gauss-Newton matrix of the flow is `J^T H J`.
+/// (The logarithm of a sum, whose `H = diag(p) - q q^T` with p in the simplex and q = +-p, says so by a static member
+/// `has_centered_curvature` and writes the roots of p with the signs of q.)
 template <class L, class Scalar>
 concept ConvexLoss = Loss<L, Scalar> && requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {
   loss.curvature_root(f, f, out);

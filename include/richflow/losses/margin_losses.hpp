@@ -13,6 +13,17 @@
 
 namespace richflow {
 
+/// The losses below by their names, plain sums over the margins `m_n = y_n f_n`.
+enum class MarginLoss {
+  exponential,  ///< `sum exp(-m_n)`
+  logistic,     ///< `sum log(1 + exp(-m_n))`
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(MarginLoss loss) {
+  return loss == MarginLoss::exponential ? "exponential" : "logistic";
+}
+
 namespace detail {
 
 /// A gradient that is subnormal would slow every product it enters and moves nothing.
@@ -28,6 +39,37 @@ void require_two_classes(ConstVectorRef<S> y) {
   for (Index n = 0; n < y.size(); ++n)
     require(y[n] == S(1) || y[n] == S(-1), "y(", n, ") must be +1 or -1 for a loss of margins, got ", y[n],
             "; labels 0 and 1 become -1 and +1 by 2 y - 1");
+}
+
+/// The logarithms of the loss of one margin, and of minus its derivative, to full accuracy at any margin.
+template <class S>
+void log_losses_of_margin(MarginLoss loss, S margin, S& log_slope, S& log_loss) {
+  using std::exp;
+  using std::log;
+  using std::log1p;
+  if (loss == MarginLoss::exponential) {
+    log_slope = log_loss = -margin;
+    return;
+  }
+  // log(1 + e^m) without overflow.
+  const S small = exp(margin < S(0) ? margin : -margin);
+  const S rest = log1p(small);
+  log_slope = margin < S(0) ? -rest : -margin - rest;
+  const S plain = margin < S(0) ? rest - margin : rest;  // the loss itself
+  // Where e^-m is below rounding the loss is e^-m.
+  const bool is_tiny = margin > -log(std::numeric_limits<S>::epsilon());
+  log_loss = is_tiny ? -margin : log(plain);
+}
+
+/// `log sum exp(x_i)`.
+template <class S>
+[[nodiscard]] S log_of_sum(const Vector<S>& logs) {
+  using std::exp;
+  using std::log;
+  const S largest = logs.maxCoeff();
+  S sum(0);
+  for (Index n = 0; n < logs.size(); ++n) sum += exp(logs[n] - largest);
+  return largest + log(sum);
 }
 
 }  // namespace detail
@@ -93,6 +135,64 @@ struct ExponentialLoss {
   void curvature_root(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
     using std::exp;
     for (Index n = 0; n < f.size(); ++n) out[n] = detail::normal_or_zero(exp(-y[n] * f[n] / S(2)));
+  }
+};
+
+/// The logarithm of one of these losses, `log sum_n l(y_n f_n)`: to full accuracy however small the loss is, where the
+/// loss itself is no number any more. Its gradient flow takes the path of the loss's own, in the time `tau` with `dtau
+/// = L dt`, in which margins do not slow down: the flow of a homogeneous model down to losses of 1e-1000 and beyond.
+///
+///     const GradientFlow flow(net, data, LogMarginLoss<>{MarginLoss::logistic});
+///     integrate(flow, w0, TimeSpan<>{0, forever}, Ros2{}, controller,
+///               {.events = {condition<>("accuracy", [&](double, const Vector<>& w) { return flow.loss(w) <= -2303;
+///               })}})
+///
+/// Its second derivative, `diag(p) - p p^T` of the margins (that of the logistic loss where margins are large), is what
+/// Ros2 and Ros34Pw2 work with; explicit steppers run it, too, in more steps.
+/// Refused where it is given other labels than +1 and -1.
+template <class S = double>
+struct LogMarginLoss {
+  /// See ConvexLoss.
+  static constexpr bool has_centered_curvature = true;
+  MarginLoss loss = MarginLoss::exponential;  ///< Of which.
+
+  /// Throws ArgumentError unless every label is +1 or -1.
+  void check_labels(ConstVectorRef<S> y) const { detail::require_two_classes<S>(y); }
+  /// `log L`; NaN where an output is.
+  [[nodiscard]] S value(ConstVectorRef<S> f, ConstVectorRef<S> y) const {
+    using std::exp;
+    using std::log;
+    S largest = -std::numeric_limits<S>::infinity();
+    S sum(0);
+    for (Index n = 0; n < f.size(); ++n) {
+      S log_slope, log_loss;
+      detail::log_losses_of_margin(loss, S(y[n] * f[n]), log_slope, log_loss);
+      if (log_loss > largest) {
+        sum = sum * exp(largest - log_loss) + S(1);
+        largest = log_loss;
+      } else {
+        sum += exp(log_loss - largest);
+      }
+    }
+    return largest + log(sum);
+  }
+  /// `out_n = -y_n p_n |dL/df| / L`: p_n, the share of the sample, times the slope of the logarithm, near 1.
+  void gradient(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
+    using std::exp;
+    const S whole = value(f, y);
+    for (Index n = 0; n < f.size(); ++n) {
+      S log_slope, log_loss;
+      detail::log_losses_of_margin(loss, S(y[n] * f[n]), log_slope, log_loss);
+      out[n] = detail::normal_or_zero(S(-y[n] * exp(log_slope - whole)));
+    }
+  }
+  /// `out_n = y_n p_n^(1/2)`, p in the simplex.
+  void curvature_root(ConstVectorRef<S> f, ConstVectorRef<S> y, VectorRef<S> out) const {
+    using std::sqrt;
+    gradient(f, y, out);
+    S sum(0);
+    for (Index n = 0; n < f.size(); ++n) sum += out[n] = -y[n] * out[n];
+    for (Index n = 0; n < f.size(); ++n) out[n] = y[n] * sqrt(out[n] / sum);
   }
 };
 

@@ -17,6 +17,7 @@ enum class CurvatureKind {
   constant,   ///< c I
   by_output,  ///< diagonal
   by_sample,  ///< one K x K matrix per sample
+  centered,   ///< `diag(p) - q q^T`, p in the simplex, q = +-p
 };
 
 /// A loss on the labels of a dataset, as a function of the N x K outputs of a model.
@@ -38,6 +39,7 @@ class AnyObjective {
   /// c.
   [[nodiscard]] virtual S curvature() const = 0;
   /// `R` with R R^T = d^2 L / dF^2: N x K, the diagonal, or N x K^2, row n a K x K matrix column by column.
+  /// Centered: N x K, +-the roots of p, of norm 1.
   virtual void curvature_root(ConstMatrixRef<S> F, MatrixRef<S> R) const = 0;
 };
 
@@ -59,6 +61,7 @@ class ObjectiveOf final : public AnyObjective<S> {
 
   [[nodiscard]] CurvatureKind curvature_kind() const override {
     if (QuadraticLoss<L, S>) return CurvatureKind::constant;
+    if constexpr (requires { L::has_centered_curvature; }) return CurvatureKind::centered;
     return ConvexLoss<L, S> ? CurvatureKind::by_output : CurvatureKind::unknown;
   }
   [[nodiscard]] S curvature() const override {
