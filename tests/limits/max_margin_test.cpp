@@ -312,6 +312,38 @@ TEST_CASE("integer data with ties: every answer comes with its proof", "[limits]
   CHECK(mixed > 40);
 }
 
+TEST_CASE("samples of length 1e4 at tiny scales", "[limits]") {
+  RandomStream random(8);
+  Index solved = 0, separable = 0;
+  for (int trial = 0; trial < 60; ++trial) {
+    const Index N = 1 + trial % 9, d = 1 + trial % 6;
+    Matrix<double> X(N, d);
+    const Vector<double> b = random_vector(random, d);
+    for (Index n = 0; n < N; ++n) {
+      X.row(n) = (2 * random_vector(random, d)).array().round();
+      if (X.row(n).dot(b) < 0) X.row(n) *= -1;
+      if ((n + trial) % 4 == 0) X.row(n) *= 1e4;
+    }
+    const Dataset data(X, Vector<double>::Ones(N));
+    for (const double log_alpha : {-70.0, -400.0}) {
+      const MarginResult<> result = max_margin(margin_regularizer(2, d, log_alpha), data);
+      if (!result.is_separable) continue;
+      CAPTURE(trial, X, result.message);
+      // What remains open is said to be; never the budget, after which nothing is known.
+      CHECK(result.status != Status::max_steps);
+      ++separable;
+      if (!result.ok()) continue;
+      // Eight times what rounding of products, 64 epsilon, or of z, epsilon log(1/alpha), leaves.
+      const double rounding = 8 * std::numeric_limits<double>::epsilon() * std::max(64.0, -log_alpha);
+      CHECK(result.margin >= 1 - 1e-10 - rounding * X.rowwise().norm().maxCoeff() * result.beta.norm());
+      CHECK(std::abs(result.gap) <= 1e-7);
+      ++solved;
+    }
+  }
+  CHECK(separable > 80);
+  CHECK(solved >= separable - 1);
+}
+
 TEST_CASE("data that are barely separable are separated", "[limits]") {
   // Two opposite samples that differ by delta in a second feature: margin delta / sqrt(...), beta_2 = 1 / delta.
   for (const double delta : {1e-2, 1e-5, 1e-8, 1e-11}) {

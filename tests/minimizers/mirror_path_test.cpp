@@ -474,3 +474,18 @@ TEST_CASE("the biased limit at depth D is the Bregman projection of beta(0)", "[
     check_bregman_projection(unbiased, data, start, beta);
   }
 }
+
+TEST_CASE("a tolerance below what rounding leaves is given up soon", "[minimizers]") {
+  // Terms of 500 cancel to 1: half a unit in the last place of z = 2 log(1/alpha) moves the residual by more than
+  // 1e-12.
+  const Dataset data(Matrix<double>{{-0.01, -0.01}, {-10, 10}}, Vector<double>{{1, 1}});
+  for (const double log_alpha : {-20.0, -30.0, -100.0}) {
+    MirrorPath<Hypentropy<>> path(data, Hypentropy<>::uniform(2, Scale<>::from_log(0)));
+    const auto result = path.solve(Scale<>::from_log(log_alpha));
+    CAPTURE(log_alpha, result.message);
+    CHECK((result.ok() || result.status == Status::stalled));
+    // It was 5000 and as many factorizations as are allowed.
+    CHECK(result.newton_steps < 100);
+    CHECK(result.beta[0] == Approx(-50.05).epsilon(1e-11));
+  }
+}

@@ -53,8 +53,8 @@ struct [[nodiscard]] JumpTimes : Result<JumpTimes<S>> {
 ///     const JumpTimes seen = jump_times(regularizer(net, start), data, path).require_ok();
 ///     seen.predict(path, 3, Scale<>::from_log(-5000));
 ///
-/// `tolerance`: of the local errors, relative. Throws ArgumentError for alpha >= 1. Cost: some hundred steps at any
-/// scale, O(N^2 d) each.
+/// `tolerance`: of the local errors, relative. Throws ArgumentError for alpha >= 1. Cost: some hundred to some thousand
+/// steps (the tolerance decides, and the number of jumps, not the scale), O(N^2 d) each.
 template <MirrorMap Mirror>
 [[nodiscard]] JumpTimes<typename Mirror::Scalar> jump_times(const Mirror& mirror,
                                                             const Dataset<typename Mirror::Scalar>& data,

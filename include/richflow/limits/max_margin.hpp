@@ -68,7 +68,7 @@ namespace detail {
 /// Entries of the samples up to which the l1 margin is solved in a tableau.
 inline constexpr Index largest_margin_tableau = 5'000'000;
 
-/// Times |z_n| |beta|: what rounding leaves uncertain of a margin.
+/// Times |z_n| |beta|: what rounding of products leaves uncertain of a margin.
 template <class S>
 inline constexpr S rounding_of_margins = S(64) * std::numeric_limits<S>::epsilon();
 
@@ -82,6 +82,8 @@ class EqualMargins {
   virtual Status solve(const GrowingBasis<S>& rows, Vector<S>& beta, Vector<S>& nu) = 0;
   /// beta without multipliers.
   virtual void start(Vector<S>& beta) = 0;
+  /// Times |z_n| |beta|: what rounding leaves uncertain of a margin.
+  [[nodiscard]] virtual S rounding() const { return rounding_of_margins<S>; }
   /// The factorizations of all solves.
   [[nodiscard]] Index factorizations() const { return factorizations_; }
 
@@ -142,6 +144,7 @@ class MarginActiveSet {
   std::vector<bool> is_blocked_;
   Vector<S> lengths_;  // of the columns
   S start_size_{0};    // of the margins without multipliers, relative to which the others are accurate
+  S rounding_{0};      // of margins, see EqualMargins
   Index solves_ = 0;
 };
 
@@ -282,7 +285,7 @@ class EqualMarginsOfMap final : public EqualMargins<S> {
     rows.least_solution(beta, nu);
     MinimizerOptions<S> options;
     options.primal_tolerance =
-        std::max(options.primal_tolerance, rounding_of_margins<S> * norm(beta) * S(X.rowwise().norm().maxCoeff()));
+        std::max(options.primal_tolerance, rounding() * norm(beta) * S(X.rowwise().norm().maxCoeff()));
     MinimizerResult<S> result;
     try {
       MirrorPathEngine<S> engine(Dataset<S>(std::move(X), ones), map_.clone(), options);
@@ -294,6 +297,11 @@ class EqualMarginsOfMap final : public EqualMargins<S> {
     beta = std::move(result.beta);
     nu = std::move(result.nu);
     return result.status;
+  }
+  /// Half a unit in the last place of z, of the size 2 log(1/alpha), is a relative error of beta.
+  [[nodiscard]] S rounding() const override {
+    using std::abs;
+    return std::max(rounding_of_margins<S>, S(std::numeric_limits<S>::epsilon() * abs(scale_.log())));
   }
   void start(Vector<S>& beta) override {
     Vector<S> curvature(columns_.rows());
@@ -384,7 +392,7 @@ template <class S>
 void MarginActiveSet<S>::find_violated() {
   using std::sqrt;
   multiply_transposed(columns_, beta_, margins_);
-  const S rounding = rounding_of_margins<S> * norm(beta_);
+  const S rounding = rounding_ * norm(beta_);
   S longest(0);
   for (Index k = 0; k < rows_.size(); ++k) longest = std::max(longest, lengths_[sample(k)]);
   const S fitted = interpolation_tolerance<S> * std::max(S(sqrt(static_cast<S>(rows_.size() + 1))), start_size_);
@@ -430,6 +438,7 @@ Status MarginActiveSet<S>::solve(EqualMargins<S>& problem) {
   // Far more than were ever needed: only rounding can make an active set come back.
   const Index max_solves = 200 + 4 * columns_.cols();
   Vector<S> target;
+  rounding_ = problem.rounding();
   problem.start(beta_);
   multiply_transposed(columns_, beta_, margins_);
   start_size_ = norm(margins_);
@@ -556,18 +565,32 @@ void MarginPathEngine<S>::begin_cold() {
 template <class S>
 MarginResult<S> MarginPathEngine<S>::solve(Scale<S> scale) {
   if (!separation_.is_separable) return not_separable(columns_, separation_);
-  map_->set_scale(scale);
-  EqualMarginsOfMap<S> problem(*map_, scale, columns_);
+  Index factorizations = 0;
+  const auto solve_at = [&](Scale<S> there) {
+    map_->set_scale(there);
+    EqualMarginsOfMap<S> problem(*map_, there, columns_);
+    const Status status = active_.solve(problem);
+    factorizations += problem.factorizations();
+    return status;
+  };
   Status status = Status::stalled;
-  if (is_warm_) status = active_.solve(problem);
+  if (is_warm_) status = solve_at(scale);
   if (!is_success(status)) {
     begin_cold();
-    status = active_.solve(problem);
+    status = solve_at(scale);
   }
+  // Supports of tiny scales that are far from the solution can be out of any precision: come from larger ones.
+  if (!is_success(status) && scale.log() < S(-2)) {
+    begin_cold();
+    for (const S share : {S(0), S(0.05), S(0.1), S(0.2), S(0.35), S(0.5), S(0.65), S(0.8), S(0.9)})
+      if (!is_success(solve_at(Scale<S>::from_log(share * scale.log())))) break;
+    status = solve_at(scale);
+  }
+  map_->set_scale(scale);
   is_warm_ = is_success(status);
   MarginResult<S> result;
   result.status = status;
-  result.factorizations = problem.factorizations();
+  result.factorizations = factorizations;
   complete(columns_, active_, result);
   const Certificate<S> certificate = certify_any(*map_, constraints_, result.beta, result.multipliers);
   result.gap = certificate.duality_gap;

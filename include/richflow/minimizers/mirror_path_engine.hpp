@@ -387,20 +387,23 @@ Status MirrorPathEngine<S>::correct(S goal) {
   S best = residual_;
   S best_room(0);
   Index steps_without_gain = 0;
+  bool is_last_try = false;  // the graded system was factored again, and nothing gained since
   is_graded_ = false;
   while (!is_close(goal)) {
     const bool progress = newton_step(goal);
     // An entry far below its value climbs by factors, long before it shows in the residual.
     const bool gains = residual_ < S(0.9) * best || room_ > S(2) * best_room;
     steps_without_gain = gains ? 0 : steps_without_gain + 1;
+    is_last_try = is_last_try && !gains;
     best = std::min(best, residual_);
     best_room = std::max(best_room, room_);
     if (is_overshot_) return Status::stalled;
     if (is_close(goal)) break;
     if (is_budget_spent()) return Status::max_steps;
     const bool is_stuck = steps_without_gain > newton_patience || (!progress && (is_fresh_ || is_graded_));
-    if (is_stuck && is_graded_ && graded_.is_fresh()) return Status::stalled;
+    if (is_stuck && is_graded_ && (graded_.is_fresh() || is_last_try)) return Status::stalled;
     if (is_stuck) {
+      is_last_try = is_graded_;
       if (is_graded_) graded_.clear();
       is_graded_ = true;
       steps_without_gain = 0;
