@@ -30,6 +30,7 @@ package_of() {
     multiprecision | odeint) say libboost-dev ;;
     sundials) say libsundials-dev ;;
     clp) say coinor-libclp-dev ;;
+    libsvm) say libsvm-dev ;;
   esac
 }
 
@@ -48,7 +49,7 @@ describe() {
 # Needs without which the rest still works; their absence costs a part of the output.
 is_optional() {
   case $1 in
-    gnuplot | fashion_mnist | multiprecision | odeint | sundials | clp) return 0 ;;
+    gnuplot | fashion_mnist | multiprecision | odeint | sundials | clp | libsvm) return 0 ;;
     *) return 1 ;;
   esac
 }
@@ -107,6 +108,7 @@ has() {
     odeint) compiles_include boost/numeric/odeint.hpp ;;
     sundials) compiles_include cvode/cvode.h ;;
     clp) compiles_include coin/ClpSimplex.hpp ;;
+    libsvm) compiles_include libsvm/svm.h ;;
   esac
 }
 
