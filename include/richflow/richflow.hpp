@@ -106,6 +106,7 @@
 #include "richflow/minimizers/commuting.hpp"
 #include "richflow/minimizers/continuation.hpp"
 #include "richflow/minimizers/dual_point.hpp"
+#include "richflow/minimizers/dual_watch.hpp"
 #include "richflow/minimizers/graded_system.hpp"
 #include "richflow/minimizers/hessian_solver.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"

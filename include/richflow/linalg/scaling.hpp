@@ -6,6 +6,7 @@
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/stable_norm.hpp"
 
 /// @file
 /// Sizes of rows and columns, and changes of their units. In plain loops: each is used where a whole-matrix expression
@@ -16,6 +17,10 @@ namespace richflow::detail {
 /// `|column j|^2`.
 template <class S>
 [[nodiscard]] Vector<S> squared_norms_of_columns(const Matrix<S>& X);
+
+/// `|column j|`, also where its square overflows or underflows.
+template <class S>
+[[nodiscard]] Vector<S> lengths_of_columns(const Matrix<S>& X);
 
 /// The largest `|X_ij|` of each column.
 template <class S>
@@ -43,6 +48,13 @@ Vector<S> squared_norms_of_columns(const Matrix<S>& X) {
   for (Index j = 0; j < X.cols(); ++j)
     norms[j] = inner_product(X.data() + j * X.rows(), X.data() + j * X.rows(), X.rows());
   return norms;
+}
+
+template <class S>
+Vector<S> lengths_of_columns(const Matrix<S>& X) {
+  Vector<S> lengths(X.cols());
+  for (Index j = 0; j < X.cols(); ++j) lengths[j] = stable_norm(X.data() + j * X.rows(), X.rows());
+  return lengths;
 }
 
 template <class S>
@@ -87,6 +99,7 @@ Matrix<S> transposed(const Matrix<S>& A) {
 
 #define RICHFLOW_INSTANTIATE_SCALING(prefix, S)                                    \
   prefix template Vector<S> detail::squared_norms_of_columns<S>(const Matrix<S>&); \
+  prefix template Vector<S> detail::lengths_of_columns<S>(const Matrix<S>&);       \
   prefix template Vector<S> detail::sizes_of_columns<S>(const Matrix<S>&);         \
   prefix template Vector<S> detail::sizes_of_rows<S>(const Matrix<S>&);            \
   prefix template void detail::scale_rows<S>(const Vector<S>&, Matrix<S>&);        \

@@ -13,21 +13,32 @@ namespace richflow::detail {
 template <class S>
 [[nodiscard]] S stable_norm(const Vector<S>& v);
 
+/// The same of n values.
+template <class S>
+[[nodiscard]] S stable_norm(const S* v, Index n);
+
 template <class S>
 S stable_norm(const Vector<S>& v) {
+  return stable_norm(v.data(), v.size());
+}
+
+template <class S>
+S stable_norm(const S* v, Index n) {
   using std::isfinite;
   using std::sqrt;
   constexpr S smallest = std::numeric_limits<S>::min() / std::numeric_limits<S>::epsilon();
-  const S square = inner_product(v, v);
+  const S square = inner_product(v, v, n);
   if (square != square || (isfinite(square) && square > smallest)) return sqrt(square);
-  const S largest = largest_size(v);
+  const S largest = largest_size(v, n);
   if (!(largest > S(0)) || !isfinite(largest)) return largest;
   S sum(0);
-  for (Index i = 0; i < v.size(); ++i) sum += (v[i] / largest) * (v[i] / largest);
+  for (Index i = 0; i < n; ++i) sum += (v[i] / largest) * (v[i] / largest);
   return largest * sqrt(sum);
 }
 
 }  // namespace richflow::detail
 
-#define RICHFLOW_INSTANTIATE_STABLE_NORM(prefix, S) prefix template S detail::stable_norm<S>(const Vector<S>&);
+#define RICHFLOW_INSTANTIATE_STABLE_NORM(prefix, S)           \
+  prefix template S detail::stable_norm<S>(const Vector<S>&); \
+  prefix template S detail::stable_norm<S>(const S*, Index);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_STABLE_NORM)

@@ -37,6 +37,18 @@ class UpdatableQr {
   /// Takes column k away; those after it move up. Cost 6 N for each of them.
   void remove(Index k);
 
+  /// The k-th column of Q, N values; right after `remove`, that at `cols()` is the direction which the span has lost.
+  [[nodiscard]] const S* direction(Index k) const { return Q_.data() + k * rows_; }
+
+  /// The k-th diagonal entry of R: how long column k is beside those before it.
+  [[nodiscard]] S pivot(Index k) const { return R_(k, k); }
+
+  /// `out = Q^T v`, k values of N. Cost 2 N k.
+  void coordinates(const Vector<S>& v, Vector<S>& out) const;
+
+  /// `x = R^{-1} x`, k values. Cost k^2.
+  void solve_triangle(Vector<S>& x) const { solve_upper(R_, x); }
+
   /// `x = argmin |A x - v|`, with N values v. Cost 2 N k + k^2.
   void solve(const Vector<S>& v, Vector<S>& x) const;
 
@@ -135,10 +147,14 @@ void UpdatableQr<S>::remove(Index k) {
 }
 
 template <class S>
+void UpdatableQr<S>::coordinates(const Vector<S>& v, Vector<S>& out) const {
+  out.setZero(count_);
+  if (count_ > 0) add_transposed_image(S(1), Q_.data(), rows_, rows_, count_, v.data(), out.data());
+}
+
+template <class S>
 void UpdatableQr<S>::solve(const Vector<S>& v, Vector<S>& x) const {
-  x.setZero(count_);
-  if (count_ == 0) return;
-  add_transposed_image(S(1), Q_.data(), rows_, rows_, count_, v.data(), x.data());
+  coordinates(v, x);
   solve_upper(R_, x);
 }
 

@@ -74,9 +74,10 @@ L1Certificate<S> certify_l1(const Dataset<S>& data, const Vector<S>& beta, const
     if (squares[i] > S(0))
       certificate.least_squares_residual =
           std::max(certificate.least_squares_residual, S(abs(slopes[i]) / sqrt(squares[i]) / unit));
+    const S bound = prices[i] > S(0) ? upper[i] : lower[i];
+    if (beta[i] == S(0) && abs(prices[i]) <= bound) continue;
     S terms(0);
     for (Index n = 0; n < nu.size(); ++n) terms += abs(data.X()(n, i) * nu[n]);
-    const S bound = prices[i] > S(0) ? upper[i] : lower[i];
     const bool is_met = abs(abs(prices[i]) - bound) <= rounding * terms;
     if (!is_met) certificate.dual_excess = std::max(certificate.dual_excess, S(abs(prices[i]) / bound - S(1)));
     if (beta[i] == S(0)) continue;

@@ -17,6 +17,7 @@
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/stable_norm.hpp"
 #include "richflow/linalg/updatable_qr.hpp"
+#include "richflow/minimizers/dual_watch.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/l1_certificate.hpp"
 
@@ -97,13 +98,25 @@ class L1Path {
   /// What rounding makes of `|x_i^T residual| / |x_i|`.
   [[nodiscard]] S rounding() const;
 
-  /// The least-squares point of the columns in play, and its residual.
+  /// The least-squares point of the columns in play, and its residual, from the data.
   void fit();
+  /// The same after the last column has come, or one has gone, from what it was before.
+  void fit_last_column();
+  void fit_without_column();
+  /// Where rounding could tell: from the data after all. Sets `terms_`.
+  void check_fit();
+  void sum_terms();
   /// What must have the signs of the duals: that point, or the direction of the lasso.
   [[nodiscard]] Vector<S> target() const;
-  /// Adds to `values` what the duals lack: rounding in nu.
+  /// Adds to `nu_` what the duals lack by rounding.
   void polish_multipliers();
 
+  /// Goes on until something happens, from one choice of watched columns to the next. The step that is then left;
+  /// infinity where nothing happens any more.
+  [[nodiscard]] S approach();
+  /// nu and the watched duals move on.
+  void move(S step);
+  void renew_watch() { watch_.renew(nu_, side_, static_cast<Index>(active_.size()), dual_); }
   /// The largest step before something happens; infinity where nothing does. Sets `next_` to what enters.
   [[nodiscard]] S next_step();
   /// Which coordinate of the lasso comes to 0 before time_ + step, and when.
@@ -115,13 +128,18 @@ class L1Path {
   /// it does not come to an end.
   bool choose();
   bool move_towards(Vector<S> aim, Index newest);
+  void block(Index i);
   void take_away(Index k);
   [[nodiscard]] bool has_independent_columns();
-  [[nodiscard]] PathPoint<S> point(const std::vector<Index>& before) const;
+  [[nodiscard]] PathPoint<S> point(const std::vector<Index>& before);
   void finish(PathEnd<S>& end);
+
+  // Of the length of the residual when it was computed from the data last.
+  static constexpr double stale = 1e-3;
 
   const Dataset<S>& data_;
   Vector<S> upper_, lower_, sizes_;
+  DualWatch<S> watch_;
   S rate_;
   L1PathRule rule_;
   S norm_y_ = S(0);
@@ -131,25 +149,36 @@ class L1Path {
   Vector<S> values_;                          // on them: what has signs; see target()
   std::vector<bool> is_free_;                 // on them: no sign is asked for (lasso, beta_i is not 0)
   Vector<S> fitted_;                          // on them: the least-squares point
+  Vector<S> coordinates_;                     // Q^T y
   std::vector<signed char> side_;             // d: the sign of s where it is at its threshold, else 0
   std::vector<bool> is_active_, is_blocked_;  // d
-  Vector<S> dual_, slopes_, residual_, nu_;
+  std::vector<bool> mark_;                    // d, scratch: all false
+  std::vector<Index> blocked_;
+  Vector<S> dual_;    // d, valid where watched
+  Vector<S> slopes_;  // of the watched columns
+  Vector<S> residual_, nu_;
   std::vector<Index> next_;
   S time_ = S(0);
+  S fresh_ = S(0);  // |residual_| when it was computed from the data last
   S terms_ = S(0);  // what the sizes of the terms of the residual add up to
 };
 
 template <class S>
 L1Path<S>::L1Path(const Dataset<S>& data, Vector<S> upper, Vector<S> lower, S rate, L1PathRule rule)
-    : data_(data), upper_(std::move(upper)), lower_(std::move(lower)), rate_(rate), rule_(rule) {
+    : data_(data),
+      upper_(std::move(upper)),
+      lower_(std::move(lower)),
+      sizes_(lengths_of_columns(data.X())),
+      watch_(data.X(), sizes_, upper_, lower_),
+      rate_(rate),
+      rule_(rule) {
   const Index d = data.num_inputs();
-  sizes_.resize(d);
-  for (Index i = 0; i < d; ++i) sizes_[i] = stable_norm<S>(data.X().col(i));
   norm_y_ = stable_norm(data.y());
   qr_.reset(data.num_samples());
   side_.assign(at(d), 0);
   is_active_.assign(at(d), false);
   is_blocked_.assign(at(d), false);
+  mark_.assign(at(d), false);
   dual_.setZero(d);
   nu_.setZero(data.num_samples());
   fit();
@@ -163,7 +192,7 @@ std::vector<PathPoint<S>> L1Path<S>::follow(PathEnd<S>& end) {
   end.status = Status::max_steps;
   S loss = inner_product(residual_, residual_);
   while (static_cast<Index>(points.size()) < most) {
-    const S step = next_step();
+    const S step = approach();
     if (!isfinite(step)) {
       end.status = Status::tolerance_reached;
       break;
@@ -173,6 +202,11 @@ std::vector<PathPoint<S>> L1Path<S>::follow(PathEnd<S>& end) {
     const bool is_tie = next_.size() > 1;
     if (rule_ == L1PathRule::lasso) drop_zeros();
     const bool is_chosen = choose();
+    // Jumps are few, and each saddle counts by itself.
+    if (rule_ == L1PathRule::saddles) {
+      fit();
+      values_ = fitted_;
+    }
     PathPoint<S> next = point(before);
     next.is_tie = is_tie;
     next.is_unique = has_independent_columns();
@@ -185,6 +219,7 @@ std::vector<PathPoint<S>> L1Path<S>::follow(PathEnd<S>& end) {
     end.ties += is_tie ? 1 : 0;
     end.is_unique = end.is_unique && next.is_unique;
     points.push_back(std::move(next));
+    if (watch_.is_old()) renew_watch();
   }
   finish(end);
   end.message = concat(rule_ == L1PathRule::saddles ? "the saddle path ended after " : "the lasso path ended after ",
@@ -203,21 +238,58 @@ S L1Path<S>::rounding() const {
 
 template <class S>
 void L1Path<S>::fit() {
-  using std::abs;
   Vector<S> correction;
-  qr_.solve(data_.y(), fitted_);
+  qr_.coordinates(data_.y(), coordinates_);
+  fitted_ = coordinates_;
+  qr_.solve_triangle(fitted_);
   for (int pass = 0; pass < 2; ++pass) {
     residual_ = data_.y();
-    terms_ = norm_y_;
-    for (std::size_t k = 0; k < active_.size(); ++k) {
-      const S value = fitted_[static_cast<Index>(k)];
-      add_multiple(S(-value), column(active_[k]), residual_.data(), residual_.size());
-      terms_ += abs(value) * size(active_[k]);
-    }
+    for (std::size_t k = 0; k < active_.size(); ++k)
+      add_multiple(S(-fitted_[static_cast<Index>(k)]), column(active_[k]), residual_.data(), residual_.size());
     if (pass > 0 || active_.empty()) break;
     qr_.solve(residual_, correction);
     fitted_ += correction;
   }
+  sum_terms();
+  fresh_ = stable_norm(residual_);
+}
+
+template <class S>
+void L1Path<S>::fit_last_column() {
+  const S* const direction = qr_.direction(qr_.cols() - 1);
+  const Index last = coordinates_.size();
+  const S coordinate = inner_product(direction, residual_.data(), residual_.size());
+  add_multiple(S(-coordinate), direction, residual_.data(), residual_.size());
+  coordinates_.conservativeResize(last + 1);
+  coordinates_[last] = coordinate;
+  check_fit();
+}
+
+template <class S>
+void L1Path<S>::fit_without_column() {
+  const S* const lost = qr_.direction(qr_.cols());
+  add_multiple(inner_product(lost, data_.y().data(), residual_.size()), lost, residual_.data(), residual_.size());
+  qr_.coordinates(data_.y(), coordinates_);
+  check_fit();
+}
+
+template <class S>
+void L1Path<S>::check_fit() {
+  using std::sqrt;
+  const S delicate = sqrt(sqrt(std::numeric_limits<S>::epsilon()));
+  bool is_delicate = stable_norm(residual_) < S(stale) * fresh_;
+  for (Index k = 0; k < qr_.cols(); ++k) is_delicate = is_delicate || !(qr_.pivot(k) > delicate * size(active_[at(k)]));
+  if (is_delicate) return fit();
+  fitted_ = coordinates_;
+  qr_.solve_triangle(fitted_);
+  sum_terms();
+}
+
+template <class S>
+void L1Path<S>::sum_terms() {
+  using std::abs;
+  terms_ = norm_y_;
+  for (Index k = 0; k < fitted_.size(); ++k) terms_ += abs(fitted_[k]) * size(active_[at(k)]);
 }
 
 template <class S>
@@ -233,13 +305,35 @@ Vector<S> L1Path<S>::target() const {
 }
 
 template <class S>
+S L1Path<S>::approach() {
+  using std::isfinite;
+  while (true) {
+    const S step = next_step();
+    // Nothing has a slope that is more than rounding.
+    if (!(stable_norm(residual_) > rounding())) return step;
+    const S allowed = watch_.way(nu_, residual_) / rate_;
+    if (step <= allowed) return step;
+    if (isfinite(step)) {
+      move(allowed);
+      renew_watch();
+    } else {
+      // What is watched does not move outwards: then perhaps nothing does.
+      renew_watch();
+      watch_.watch_all();
+    }
+  }
+}
+
+template <class S>
 S L1Path<S>::next_step() {
   using std::abs;
-  multiply_transposed(data_.X(), residual_, slopes_);
+  watch_.multiply(residual_, slopes_);
+  const std::vector<Index>& watched = watch_.columns();
   const S floor = rounding();
   S step = std::numeric_limits<S>::infinity();
-  for (Index i = 0; i < slopes_.size(); ++i) {
-    S& u = slopes_[i];
+  for (Index k = 0; k < slopes_.size(); ++k) {
+    const Index i = watched[at(k)];
+    S& u = slopes_[k];
     if (is_active_[at(i)] || !(abs(u) > floor * size(i))) {
       u = S(0);
       continue;
@@ -266,18 +360,25 @@ S L1Path<S>::next_zero(S step) const {
 }
 
 template <class S>
-void L1Path<S>::advance(S step) {
+void L1Path<S>::move(S step) {
   time_ += step;
   add_multiple(S(step * rate_), residual_, nu_);
+  const std::vector<Index>& watched = watch_.columns();
+  for (Index k = 0; k < slopes_.size(); ++k) dual_[watched[at(k)]] += step * slopes_[k];
+}
+
+template <class S>
+void L1Path<S>::advance(S step) {
+  move(step);
   next_.clear();
-  for (Index i = 0; i < slopes_.size(); ++i) {
-    if (slopes_[i] == S(0)) continue;
-    dual_[i] += step * slopes_[i];
-    const S bound = threshold(i, slopes_[i]);
-    const S reached = slopes_[i] > S(0) ? dual_[i] : -dual_[i];
+  for (Index k = 0; k < slopes_.size(); ++k) {
+    if (slopes_[k] == S(0)) continue;
+    const Index i = watch_.columns()[at(k)];
+    const S bound = threshold(i, slopes_[k]);
+    const S reached = slopes_[k] > S(0) ? dual_[i] : -dual_[i];
     if (!(reached >= bound * (S(1) - interpolation_tolerance<S>))) continue;
-    side_[at(i)] = slopes_[i] > S(0) ? 1 : -1;
-    dual_[i] = slopes_[i] > S(0) ? bound : -bound;
+    side_[at(i)] = slopes_[k] > S(0) ? 1 : -1;
+    dual_[i] = slopes_[k] > S(0) ? bound : -bound;
     next_.push_back(i);
   }
 }
@@ -287,6 +388,7 @@ void L1Path<S>::drop_zeros() {
   using std::abs;
   const S lambda = S(1) / (rate_ * time_);
   const S floor = rounding();
+  std::vector<Index> zeros;
   for (Index k = fitted_.size() - 1; k >= 0; --k) {
     const Index i = active_[at(k)];
     const S beta = fitted_[k] - lambda * values_[k];
@@ -294,33 +396,34 @@ void L1Path<S>::drop_zeros() {
     const bool is_zero = S(side_[at(i)]) * beta * size(i) <=
                          std::max(floor, S(S(8) * std::numeric_limits<S>::epsilon() * terms * size(i)));
     is_free_[at(k)] = !is_zero;
-    if (is_zero) take_away(k);
+    if (is_zero) zeros.push_back(k);
   }
-  fit();
-  values_ = target();
+  for (const Index k : zeros) take_away(k);
+  if (!zeros.empty()) values_ = target();
 }
 
 template <class S>
 bool L1Path<S>::choose() {
   const Index most = 10 * (static_cast<Index>(active_.size() + next_.size()) + 10);
-  if (!move_towards(target(), -1)) return false;
+  // The direction of the lasso is there already.
+  if (rule_ == L1PathRule::saddles && !move_towards(target(), -1)) return false;
   for (Index round = 0; round < most; ++round) {
     Index best = -1;
     S steepest = rounding();
-    for (std::size_t j = 0; j < side_.size(); ++j) {
-      if (side_[j] == 0 || is_active_[j] || is_blocked_[j]) continue;
-      const auto i = static_cast<Index>(j);
-      const S outwards = S(side_[j]) * slope(i) / size(i);
+    for (const Index i : watch_.columns()) {
+      if (side_[at(i)] == 0 || is_active_[at(i)] || is_blocked_[at(i)]) continue;
+      const S outwards = S(side_[at(i)]) * slope(i) / size(i);
       if (!(outwards > steepest)) continue;
       steepest = outwards;
       best = i;
     }
     if (best < 0) {
-      std::fill(is_blocked_.begin(), is_blocked_.end(), false);
+      for (const Index i : blocked_) is_blocked_[at(i)] = false;
+      blocked_.clear();
       return true;
     }
     if (!qr_.append(column(best))) {
-      is_blocked_[at(best)] = true;
+      block(best);
       continue;
     }
     active_.push_back(best);
@@ -329,7 +432,7 @@ bool L1Path<S>::choose() {
     const Index count = values_.size();
     values_.conservativeResize(count + 1);
     values_[count] = S(0);
-    fit();
+    fit_last_column();
     if (!move_towards(target(), best)) return false;
   }
   return false;
@@ -363,12 +466,17 @@ bool L1Path<S>::move_towards(Vector<S> aim, Index newest) {
     for (Index k = 0; k < aim.size(); ++k) values_[k] += part * (aim[k] - values_[k]);
     // A column that can only enter with the wrong sign would come again.
     const Index gone = active_[at(first)];
-    if (gone == newest && !(part > S(0))) is_blocked_[at(gone)] = true;
+    if (gone == newest && !(part > S(0))) block(gone);
     take_away(first);
-    fit();
     aim = target();
   }
   return false;
+}
+
+template <class S>
+void L1Path<S>::block(Index i) {
+  is_blocked_[at(i)] = true;
+  blocked_.push_back(i);
 }
 
 template <class S>
@@ -379,6 +487,7 @@ void L1Path<S>::take_away(Index k) {
   is_free_.erase(is_free_.begin() + k);
   for (Index j = k + 1; j < values_.size(); ++j) values_[j - 1] = values_[j];
   values_.conservativeResize(values_.size() - 1);
+  fit_without_column();
 }
 
 template <class S>
@@ -386,10 +495,10 @@ bool L1Path<S>::has_independent_columns() {
   const S floor = rounding();
   Index tried = 0;
   bool is_independent = true;
-  for (std::size_t j = 0; j < side_.size() && is_independent; ++j) {
-    if (side_[j] == 0 || is_active_[j]) continue;
-    using std::abs;
-    const auto i = static_cast<Index>(j);
+  using std::abs;
+  for (const Index i : watch_.columns()) {
+    if (!is_independent) break;
+    if (side_[at(i)] == 0 || is_active_[at(i)]) continue;
     if (abs(slope(i)) > floor * size(i)) continue;
     is_independent = qr_.append(column(i));
     tried += is_independent ? 1 : 0;
@@ -399,30 +508,27 @@ bool L1Path<S>::has_independent_columns() {
 }
 
 template <class S>
-PathPoint<S> L1Path<S>::point(const std::vector<Index>& before) const {
+PathPoint<S> L1Path<S>::point(const std::vector<Index>& before) {
   PathPoint<S> out;
   out.time = time_;
   out.nu = nu_;
-  const auto holds = [](const std::vector<Index>& list, Index i) {
-    return std::find(list.begin(), list.end(), i) != list.end();
-  };
-  for (const Index i : active_)
-    if (!holds(before, i)) out.entered.push_back(i);
-  for (const Index i : before)
-    if (!holds(active_, i)) out.left.push_back(i);
+  for (const Index i : before) {
+    mark_[at(i)] = true;
+    if (!is_active_[at(i)]) out.left.push_back(i);
+  }
   std::vector<std::pair<Index, S>> nonzero;
-  const S lambda = rule_ == L1PathRule::lasso ? S(1) / (rate_ * time_) : S(0);
-  Vector<S> rest = residual_;
+  const bool is_lasso = rule_ == L1PathRule::lasso;
+  const S lambda = is_lasso ? S(1) / (rate_ * time_) : S(0);
   for (std::size_t k = 0; k < active_.size(); ++k) {
     const Index i = active_[k];
     const auto j = static_cast<Index>(k);
-    if (rule_ == L1PathRule::saddles) {
+    if (!mark_[at(i)]) out.entered.push_back(i);
+    if (!is_lasso)
       nonzero.emplace_back(i, fitted_[j]);
-      continue;
-    }
-    add_multiple(S(lambda * values_[j]), column(i), rest.data(), rest.size());
-    if (holds(before, i)) nonzero.emplace_back(i, fitted_[j] - lambda * values_[j]);
+    else if (mark_[at(i)])
+      nonzero.emplace_back(i, fitted_[j] - lambda * values_[j]);
   }
+  for (const Index i : before) mark_[at(i)] = false;
   std::sort(out.entered.begin(), out.entered.end());
   std::sort(out.left.begin(), out.left.end());
   std::sort(nonzero.begin(), nonzero.end());
@@ -431,7 +537,8 @@ PathPoint<S> L1Path<S>::point(const std::vector<Index>& before) const {
     out.support.push_back(nonzero[k].first);
     out.values[static_cast<Index>(k)] = nonzero[k].second;
   }
-  out.loss = inner_product(rest, rest);
+  // y - X beta = lambda nu for the lasso.
+  out.loss = is_lasso ? lambda * lambda * inner_product(nu_, nu_) : inner_product(residual_, residual_);
   return out;
 }
 
@@ -450,6 +557,7 @@ void L1Path<S>::polish_multipliers() {
 template <class S>
 void L1Path<S>::finish(PathEnd<S>& end) {
   using std::abs;
+  fit();
   polish_multipliers();
   end.beta.setZero(data_.num_inputs());
   for (Index k = 0; k < fitted_.size(); ++k) {

@@ -18,8 +18,10 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/updatable_qr.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
+#include "richflow/minimizers/lasso_path.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
 
 namespace richflow {
@@ -68,6 +70,12 @@ template <class Scalar>
   return beta;
 }
 
+/// How a minimum-l1 interpolator is found.
+enum class MinL1Road {
+  homotopy,  ///< The end of the lasso path.
+  simplex,   ///< The simplex method from the support that a minimizer of Q_alpha at tiny alpha shows.
+};
+
 /// A minimum-l1 interpolator at a vertex, with its proof.
 template <class Scalar = double>
 struct [[nodiscard]] MinL1Result : Result<MinL1Result<Scalar>> {
@@ -76,10 +84,12 @@ struct [[nodiscard]] MinL1Result : Result<MinL1Result<Scalar>> {
   Scalar objective = std::numeric_limits<Scalar>::infinity();        ///< `|beta|_1` (weighted where asked).
   Scalar primal_residual = std::numeric_limits<Scalar>::infinity();  ///< `|X beta - y| / |y|`.
   Scalar duality_gap = std::numeric_limits<Scalar>::infinity();      ///< `(objective - <y, nu>) / objective`.
-  Index pivots = 0;                                                  ///< Simplex pivots after the warm start.
-  /// True where `nu` proves that no other interpolator has this norm: every dual constraint outside the basis is
-  /// strict. False where there are others (equal columns: a segment of them), or where a degenerate vertex leaves it
-  /// open.
+  MinL1Road road = MinL1Road::homotopy;                              ///< Which road found it.
+  Index knots = 0;                                                   ///< Knots of the lasso path, if it was followed.
+  Index pivots = 0;  ///< Simplex pivots after the warm start; 0 where the lasso path sufficed.
+  /// True where `nu` proves that no other interpolator has this norm: the dual constraints that are not strict belong
+  /// to independent columns. False where there are others (equal columns: a segment of them), or where a degenerate
+  /// vertex leaves it open.
   bool is_unique = false;
   /// tolerance_reached, max_steps, or stalled where the vertex is found but rounding leaves |X beta - y| > 1e-12 |y|.
   Status status = Status::stalled;
@@ -90,8 +100,9 @@ struct [[nodiscard]] MinL1Result : Result<MinL1Result<Scalar>> {
 
   /// Itself, with the message that belongs to its numbers.
   [[nodiscard]] MinL1Result explained() && {
-    message = detail::concat("the minimum-l1 interpolator ended after ", pivots, " pivots (", status,
-                             ") at relative duality gap ", duality_gap, " and relative residual ", primal_residual);
+    message = detail::concat("the minimum-l1 interpolator ended after ", knots, " knots of the lasso path and ", pivots,
+                             " pivots (", status, ") at relative duality gap ", duality_gap, " and relative residual ",
+                             primal_residual);
     return std::move(*this);
   }
 };
@@ -307,34 +318,78 @@ template <class Scalar>
   return basis;
 }
 
-}  // namespace detail
-
-/// An interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex. Where it is the
-/// only one (`is_unique`), it is the alpha -> 0 limit of the squared net, whatever its shape (Woodworth et al. 2020,
-/// Theorem 1). Where there are several, the limit is one of them that depends on the shape, in general not a vertex:
-/// with X = (1, 1) and w0 = (1, 2) it is (.2, .8) y.
-///
-/// The rich end of the hypentropy path tells the support; a few simplex pivots make it exact. The dual vector proves
-/// optimality: it is feasible, to the rounding of the sums X^T nu, and its value equals the objective. Rank-deficient X
-/// is fine if y is consistent; throws InfeasibleError if not. Columns and rows may be in any units: the residual is
-/// refined in the data as given, and the status is ok only where it is at most 1e-12 |y| (in double). Cost O(N^2 d) for
-/// the path, O(N d) per pivot.
+/// Sets the dual of a minimum-l1 result, made feasible, and what follows from it.
 template <class Scalar>
-[[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data) {
+void set_dual(const Dataset<Scalar>& data, const Vector<Scalar>& prices, Vector<Scalar> dual,
+              MinL1Result<Scalar>& result) {
+  const Scalar excess = largest_size(prices);
+  if (excess > Scalar(1)) dual /= excess;
+  result.nu = std::move(dual);
+  result.objective = result.beta.template lpNorm<1>();
+  result.duality_gap = (result.objective - inner_product(data.y(), result.nu)) / result.objective;
+}
+
+/// Whether the columns whose prices `X^T nu` are 1 or -1 up to `tolerance` are independent.
+template <class Scalar>
+[[nodiscard]] bool has_independent_binding_columns(const Matrix<Scalar>& X, const Vector<Scalar>& prices,
+                                                   Scalar tolerance) {
+  using std::abs;
+  std::vector<Index> binding;
+  for (Index j = 0; j < prices.size(); ++j)
+    if (!(abs(prices[j]) < Scalar(1) - tolerance)) binding.push_back(j);
+  if (static_cast<Index>(binding.size()) > X.rows()) return false;
+  UpdatableQr<Scalar> qr;
+  qr.reset(X.rows());
+  return std::all_of(binding.begin(), binding.end(), [&](Index j) { return qr.append(X.data() + j * X.rows()); });
+}
+
+/// The least share of `|beta|_1` that counts as more than rounding, of prices too.
+template <class Scalar>
+inline constexpr Scalar l1_rounding = Scalar(1e4) * Eigen::NumTraits<Scalar>::epsilon();
+
+/// Whether each row by itself is fitted, up to the rounding of its terms, whatever units the others are in. Cost O(N)
+/// for each nonzero entry.
+template <class Scalar>
+[[nodiscard]] bool fits_each_row(const Dataset<Scalar>& data, const Vector<Scalar>& beta) {
+  using std::abs;
+  const Index rows = data.num_samples();
+  Vector<Scalar> rest = data.y(), terms = data.y().cwiseAbs();
+  for (Index j = 0; j < beta.size(); ++j) {
+    if (beta[j] == Scalar(0)) continue;
+    add_multiple(Scalar(-beta[j]), data.X().data() + j * rows, rest.data(), rows);
+    for (Index n = 0; n < rows; ++n) terms[n] += abs(beta[j] * data.X()(n, j));
+  }
+  for (Index n = 0; n < rows; ++n)
+    if (!(abs(rest[n]) <= Scalar(0.1) * interpolation_tolerance<Scalar> * terms[n])) return false;
+  return true;
+}
+
+/// The minimum-l1 interpolator at the end of the lasso path. False where that is not proved to be one.
+template <class Scalar>
+bool min_l1_by_homotopy(const Dataset<Scalar>& data, MinL1Result<Scalar>& result) {
+  LassoPath<Scalar> path = lasso_path(data);
+  result.road = MinL1Road::homotopy;
+  result.knots = static_cast<Index>(path.knots.size());
+  if (!path.ok() || !path.fits || !fits_each_row(data, path.beta)) return false;
+  result.beta = std::move(path.beta);
+  result.primal_residual = path.certificate.primal_residual;
+  Vector<Scalar> prices;
+  multiply_transposed(data.X(), path.nu, prices);
+  set_dual(data, prices, std::move(path.nu), result);
+  result.is_unique = has_independent_binding_columns(data.X(), prices, l1_rounding<Scalar>);
+  result.status = Status::tolerance_reached;
+  return true;
+}
+
+/// The minimum-l1 interpolator by the simplex method.
+template <class Scalar>
+void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result) {
   using std::abs;
   using std::log;
   const Index d = data.num_inputs();
   const Scalar size = data.y().norm();
-  MinL1Result<Scalar> result;
-  result.beta = Vector<Scalar>::Zero(d);
-  result.nu = Vector<Scalar>::Zero(data.num_samples());
-  if (size == Scalar(0)) {
-    result.objective = result.primal_residual = result.duality_gap = Scalar(0);
-    result.is_unique = true;
-    result.status = Status::tolerance_reached;
-    return std::move(result).explained();
-  }
-
+  result.road = MinL1Road::simplex;
+  result.beta.setZero(d);
   // Deep enough for a good guess of the support, near enough to be cheap.
   const Scalar depth(25);
   const Vector<Scalar> spread = min_l2_interpolator(data);
@@ -349,9 +404,9 @@ template <class Scalar>
   const Matrix<Scalar>& X = rows ? rows->X() : data.X();
   const Vector<Scalar>& y = rows ? rows->y() : data.y();
 
-  detail::L1Simplex<Scalar> simplex(X, detail::heaviest_basis(X, guess));
+  L1Simplex<Scalar> simplex(X, heaviest_basis(X, guess));
   const Index max_pivots = 50 * (X.rows() + 20);
-  const Scalar tolerance = Scalar(1e4) * Eigen::NumTraits<Scalar>::epsilon();
+  const Scalar tolerance = l1_rounding<Scalar>;
   // Sparse solutions are degenerate vertices, where simplex pivots can cycle. Moving every basic variable away
   // from zero, by amounts of no pattern, gives a nearby problem without ties whose optimal basis also serves y.
   Vector<Scalar> shift = simplex.solve_basis(y);
@@ -363,7 +418,7 @@ template <class Scalar>
     shift[k] = unit / simplex.size(k) * (Scalar(1) + pattern) * (shift[k] < Scalar(0) ? Scalar(-1) : Scalar(1));
   }
   Vector<Scalar> shifted = y;
-  detail::add_product(simplex.columns(), shift, shifted);
+  add_product(simplex.columns(), shift, shifted);
   bool is_optimal = simplex.optimize(shifted, tolerance, max_pivots);
   Scalar misjudged = simplex.polish(y);
   if (!is_optimal || misjudged > tolerance * simplex.values().template lpNorm<1>()) {
@@ -377,10 +432,10 @@ template <class Scalar>
     result.primal_residual = data.residual_norm(result.beta) / size;
   };
   place();
-  constexpr Scalar interpolates = detail::interpolation_tolerance<Scalar>;
+  constexpr Scalar interpolates = interpolation_tolerance<Scalar>;
   for (int pass = 0; pass < 3 && result.primal_residual > Scalar(0.1) * interpolates; ++pass) {
     Vector<Scalar> misfit = data.y();
-    detail::subtract_product(data.X(), result.beta, misfit);
+    subtract_product(data.X(), result.beta, misfit);
     const Scalar before = result.primal_residual;
     simplex.refine(rows ? rows->labels(misfit) : misfit);
     place();
@@ -391,32 +446,58 @@ template <class Scalar>
     }
   }
   Vector<Scalar> prices;
-  detail::multiply_transposed(X, simplex.dual(), prices);
-  const Scalar excess = prices.cwiseAbs().maxCoeff();
-  const Vector<Scalar> dual = simplex.dual() / std::max(Scalar(1), excess);
-  result.nu = rows ? rows->original_multipliers(dual) : dual;
-  result.objective = result.beta.template lpNorm<1>();
-  result.duality_gap = (result.objective - data.y().dot(result.nu)) / result.objective;
+  multiply_transposed(X, simplex.dual(), prices);
+  set_dual(data, prices, rows ? rows->original_multipliers(simplex.dual()) : simplex.dual(), result);
   result.pivots = simplex.pivots();
   const bool is_proven = is_optimal && misjudged <= tolerance * result.objective;
   result.is_unique = is_proven && simplex.has_strict_dual(tolerance);
   result.status = !is_proven                               ? Status::max_steps
                   : result.primal_residual <= interpolates ? Status::tolerance_reached
                                                            : Status::stalled;
+}
+
+}  // namespace detail
+
+/// An interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex. Where it is the
+/// only one (`is_unique`), it is the alpha -> 0 limit of the squared net, whatever its shape (Woodworth et al. 2020,
+/// Theorem 1). Where there are several, the limit is one of them that depends on the shape, in general not a vertex:
+/// with X = (1, 1) and w0 = (1, 2) it is (.2, .8) y.
+///
+/// It is the end of the lasso path, if that is proved: see `lasso_path`. Where it is not (rows that are nearly
+/// dependent, say), or where the simplex is asked for, the rich end of the hypentropy path tells the support and a few
+/// simplex pivots make it exact; `road` says which it was. The dual vector proves optimality: it is feasible, to the
+/// rounding of the sums X^T nu, and its value equals the objective. Rank-deficient X is fine if y is consistent; throws
+/// InfeasibleError if not. Columns and rows may be in any units: the residual is refined in the data as given, and the
+/// status is ok only where it is at most 1e-12 |y| (in double). Cost: O(N d) a knot at most, O(N k) with k nonzero
+/// coefficients where d is far larger; by the simplex O(N^2 d) for the path, O(N d) per pivot.
+template <class Scalar>
+[[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data,
+                                                      MinL1Road first = MinL1Road::homotopy) {
+  MinL1Result<Scalar> result;
+  result.beta = Vector<Scalar>::Zero(data.num_inputs());
+  result.nu = Vector<Scalar>::Zero(data.num_samples());
+  if (data.y().norm() == Scalar(0)) {
+    result.objective = result.primal_residual = result.duality_gap = Scalar(0);
+    result.is_unique = true;
+    result.status = Status::tolerance_reached;
+    return std::move(result).explained();
+  }
+  if (first == MinL1Road::simplex || !detail::min_l1_by_homotopy(data, result)) detail::min_l1_by_simplex(data, result);
   return std::move(result).explained();
 }
 
 /// `argmin sum_i weights_i |beta_i|` subject to `X beta = y`; `weights` has d positive entries, else
-/// ArgumentError. `nu` satisfies `|x_i^T nu| <= weights_i`.
+/// ArgumentError. `nu` satisfies `|x_i^T nu| <= weights_i`. Otherwise as without weights.
 template <class Scalar>
-[[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data, const Vector<Scalar>& weights) {
+[[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data, const Vector<Scalar>& weights,
+                                                      MinL1Road first = MinL1Road::homotopy) {
   require_size("weights", weights.size(), data.num_inputs());
   require_positive("weights", weights);
   // Their common size is put back last: squares of it need not be representable.
   const Scalar unit = weights.minCoeff();
   const Vector<Scalar> shrink = unit / weights.array();
   const Dataset<Scalar> scaled(data.X() * shrink.asDiagonal(), data.y());
-  MinL1Result<Scalar> result = min_l1_interpolator(scaled);
+  MinL1Result<Scalar> result = min_l1_interpolator(scaled, first);
   result.beta = result.beta.cwiseProduct(shrink).eval();
   result.nu *= unit;
   result.objective *= unit;
@@ -432,5 +513,5 @@ template <class Scalar>
 #define RICHFLOW_INSTANTIATE_MIN_NORM(prefix, S)                       \
   prefix template class detail::L1Simplex<S>;                          \
   prefix template Vector<S> min_l2_interpolator<S>(const Dataset<S>&); \
-  prefix template MinL1Result<S> min_l1_interpolator<S>(const Dataset<S>&);
+  prefix template MinL1Result<S> min_l1_interpolator<S>(const Dataset<S>&, MinL1Road);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NORM)
