@@ -7,6 +7,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -354,28 +355,50 @@ template <class Scalar>
   using std::abs;
   const Index rows = data.num_samples();
   Vector<Scalar> rest = data.y(), terms = data.y().cwiseAbs();
+  Index count = 0;
   for (Index j = 0; j < beta.size(); ++j) {
     if (beta[j] == Scalar(0)) continue;
+    ++count;
     add_multiple(Scalar(-beta[j]), data.X().data() + j * rows, rest.data(), rows);
     for (Index n = 0; n < rows; ++n) terms[n] += abs(beta[j] * data.X()(n, j));
   }
+  const Scalar rounding = Scalar(2 * (count + 2)) * Eigen::NumTraits<Scalar>::epsilon();
   for (Index n = 0; n < rows; ++n)
-    if (!(abs(rest[n]) <= Scalar(0.1) * interpolation_tolerance<Scalar> * terms[n])) return false;
+    if (!(abs(rest[n]) <= rounding * terms[n])) return false;
   return true;
 }
 
-/// The minimum-l1 interpolator at the end of the lasso path. False where that is not proved to be one.
+/// The least-l1 end of the lasso path, if it is proved to be one, and how many knots it took.
+template <class Scalar>
+bool end_of_lasso_path(const Dataset<Scalar>& data, Vector<Scalar>& beta, Vector<Scalar>& nu, Index& knots) {
+  LassoPath<Scalar> path = lasso_path(data);
+  knots = static_cast<Index>(path.knots.size());
+  if (!path.ok() || !path.fits || !fits_each_row(data, path.beta)) return false;
+  beta = std::move(path.beta);
+  nu = std::move(path.nu);
+  return true;
+}
+
+/// The minimum-l1 interpolator by the homotopy. False where it is not proved to be one.
 template <class Scalar>
 bool min_l1_by_homotopy(const Dataset<Scalar>& data, MinL1Result<Scalar>& result) {
-  LassoPath<Scalar> path = lasso_path(data);
   result.road = MinL1Road::homotopy;
-  result.knots = static_cast<Index>(path.knots.size());
-  if (!path.ok() || !path.fits || !fits_each_row(data, path.beta)) return false;
-  result.beta = std::move(path.beta);
-  result.primal_residual = path.certificate.primal_residual;
+  bool is_found = false;
+  // In single precision paths of more than some ten knots lose their way. But consistent labels of more rows than rank
+  // are so only up to the rounding of the precision they have.
+  if constexpr (std::is_same_v<Scalar, float>) {
+    Vector<double> beta, nu;
+    const Dataset<double> wide(data.X().template cast<double>(), data.y().template cast<double>());
+    is_found = end_of_lasso_path(wide, beta, nu, result.knots);
+    result.beta = beta.template cast<Scalar>();
+    result.nu = nu.template cast<Scalar>();
+  }
+  if (!is_found && !end_of_lasso_path(data, result.beta, result.nu, result.knots)) return false;
+  result.primal_residual = data.residual_norm(result.beta) / data.y().norm();
+  if (!(result.primal_residual <= interpolation_tolerance<Scalar>)) return false;
   Vector<Scalar> prices;
-  multiply_transposed(data.X(), path.nu, prices);
-  set_dual(data, prices, std::move(path.nu), result);
+  multiply_transposed(data.X(), result.nu, prices);
+  set_dual(data, prices, result.nu, result);
   result.is_unique = has_independent_binding_columns(data.X(), prices, l1_rounding<Scalar>);
   result.status = Status::tolerance_reached;
   return true;
