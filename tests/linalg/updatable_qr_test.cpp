@@ -1,6 +1,7 @@
 #include "richflow/linalg/updatable_qr.hpp"
 
 #include <Eigen/Dense>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -85,4 +86,42 @@ TEST_CASE("columns in the span of the others are refused and leave no trace") {
   CHECK((x - Vector<double>(Eigen::Vector2d(2, -5))).norm() <= 1e-13);
   for (Index k = 2; k < 6; ++k) REQUIRE(qr.append(random_vector(random, 6).eval().data()));
   CHECK(!qr.append(random_vector(random, 6).eval().data()));
+}
+
+TEST_CASE("the residual of a vector follows columns that come and go along the factorization's own directions") {
+  RandomStream random(85);
+  const Index rows = 12;
+  detail::UpdatableQr<double> qr;
+  qr.reset(rows);
+  const Vector<double> y = random_vector(random, rows);
+  std::vector<Vector<double>> columns;
+  Vector<double> residual = y, part, x;
+  for (int change = 0; change < 60; ++change) {
+    const auto count = static_cast<Index>(columns.size());
+    if (count < rows - 2 && (count == 0 || random.uniform_integer(5) < 3)) {
+      columns.push_back(random_vector(random, rows));
+      REQUIRE(qr.append(columns.back().data()));
+      const Eigen::Map<const Vector<double>> came(qr.direction(count), rows);
+      CHECK_THAT(came.dot(columns.back()), near(qr.pivot(count), 1e-13, 0));
+      residual -= came.dot(y) * came;
+    } else {
+      const auto k = static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(count)));
+      qr.remove(k);
+      columns.erase(columns.begin() + k);
+      const Eigen::Map<const Vector<double>> lost(qr.direction(count - 1), rows);
+      residual += lost.dot(y) * lost;
+    }
+    if (columns.empty()) continue;
+    const Matrix<double> A = matrix_of_columns(columns, rows);
+    const Vector<double> exact = y - A * A.householderQr().solve(y);
+    CAPTURE(change, columns.size());
+    // A rounding or two for each change.
+    CHECK((residual - exact).norm() <= 1e-13 * y.norm());
+    qr.coordinates(y, part);
+    CHECK_THAT(part.norm(), near(std::sqrt(y.squaredNorm() - exact.squaredNorm()), 1e-12, 0));
+    x = part;
+    qr.solve_triangle(x);
+    qr.solve(y, part);
+    CHECK(x == part);
+  }
 }

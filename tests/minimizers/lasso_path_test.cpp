@@ -76,6 +76,38 @@ TEST_CASE("the lasso path is where coordinate descent ends, at and between its k
   CHECK(compared > 200);
 }
 
+TEST_CASE("the lasso path of many columns meets the conditions of optimality of each of them, everywhere") {
+  // So many that only some are watched at a time.
+  RandomStream random(926);
+  for (const auto& [n, d] : {std::pair<Index, Index>{30, 600}, {8, 1500}, {60, 300}}) {
+    const Dataset<> data = gaussian_data(random, n, d);
+    const LassoPath<> path = lasso_path(data);
+    CAPTURE(n, d, path.message);
+    REQUIRE(path.ok());
+    CHECK(path.fits);
+    Vector<double> descended = Vector<double>::Zero(d);
+    double above = path.knots.front().lambda;
+    for (std::size_t k = 0; k < path.knots.size(); ++k) {
+      const auto& knot = path.knots[k];
+      for (const double lambda : {0.5 * (above + knot.lambda), knot.lambda}) {
+        const Vector<double> beta = path.at(lambda);
+        const Vector<double> slope = data.X().transpose() * (data.y() - data.X() * beta);
+        double excess = slope.cwiseAbs().maxCoeff() - lambda;
+        for (Index i = 0; i < d; ++i)
+          if (beta[i] != 0) excess = std::max(excess, std::abs(slope[i] - std::copysign(lambda, beta[i])));
+        // N roundings of y and of each of the N terms of X beta, times the length of a column.
+        CHECK(excess <= 1e-13 * static_cast<double>(n) * data.y().norm());
+      }
+      if (k % 8 == 7 && knot.lambda > 0.1 * path.knots.front().lambda) {
+        descended = lasso_by_coordinate_descent(data, knot.lambda, descended);
+        // What stops the descent, amplified by its slow convergence.
+        CHECK((path.at(knot.lambda) - descended).norm() <= 1e-9 * (1 + descended.norm()));
+      }
+      above = knot.lambda;
+    }
+  }
+}
+
 TEST_CASE("the end of the lasso path is the least l1 norm") {
   RandomStream random(922);
   for (const auto& [n, d] : {std::pair<Index, Index>{4, 9}, {12, 50}, {30, 120}}) {
