@@ -145,14 +145,14 @@ class L1Path {
   S norm_y_ = S(0);
 
   UpdatableQr<S> qr_;
-  std::vector<Index> active_;                 // the columns of qr_
-  Vector<S> values_;                          // on them: what has signs; see target()
-  std::vector<bool> is_free_;                 // on them: no sign is asked for (lasso, beta_i is not 0)
-  Vector<S> fitted_;                          // on them: the least-squares point
-  Vector<S> coordinates_;                     // Q^T y
-  std::vector<signed char> side_;             // d: the sign of s where it is at its threshold, else 0
-  std::vector<bool> is_active_, is_blocked_;  // d
-  std::vector<bool> mark_;                    // d, scratch: all false
+  std::vector<Index> active_;                          // the columns of qr_
+  Vector<S> values_;                                   // on them: what has signs; see target()
+  std::vector<bool> is_free_;                          // on them: no sign is asked for (lasso, beta_i is not 0)
+  Vector<S> fitted_;                                   // on them: the least-squares point
+  Vector<S> coordinates_;                              // Q^T y
+  std::vector<signed char> side_;                      // d: the sign of s where it is at its threshold, else 0
+  std::vector<unsigned char> is_active_, is_blocked_;  // d: whether; bits would be slow to read
+  std::vector<unsigned char> mark_;                    // d, scratch: all 0
   std::vector<Index> blocked_;
   Vector<S> dual_;    // d, valid where watched
   Vector<S> slopes_;  // of the watched columns
@@ -176,9 +176,9 @@ L1Path<S>::L1Path(const Dataset<S>& data, Vector<S> upper, Vector<S> lower, S ra
   norm_y_ = stable_norm(data.y());
   qr_.reset(data.num_samples());
   side_.assign(at(d), 0);
-  is_active_.assign(at(d), false);
-  is_blocked_.assign(at(d), false);
-  mark_.assign(at(d), false);
+  is_active_.assign(at(d), 0);
+  is_blocked_.assign(at(d), 0);
+  mark_.assign(at(d), 0);
   dual_.setZero(d);
   nu_.setZero(data.num_samples());
   fit();
@@ -334,7 +334,7 @@ S L1Path<S>::next_step() {
   for (Index k = 0; k < slopes_.size(); ++k) {
     const Index i = watched[at(k)];
     S& u = slopes_[k];
-    if (is_active_[at(i)] || !(abs(u) > floor * size(i))) {
+    if (is_active_[at(i)] != 0 || !(abs(u) > floor * size(i))) {
       u = S(0);
       continue;
     }
@@ -411,14 +411,14 @@ bool L1Path<S>::choose() {
     Index best = -1;
     S steepest = rounding();
     for (const Index i : watch_.columns()) {
-      if (side_[at(i)] == 0 || is_active_[at(i)] || is_blocked_[at(i)]) continue;
+      if (side_[at(i)] == 0 || is_active_[at(i)] != 0 || is_blocked_[at(i)] != 0) continue;
       const S outwards = S(side_[at(i)]) * slope(i) / size(i);
       if (!(outwards > steepest)) continue;
       steepest = outwards;
       best = i;
     }
     if (best < 0) {
-      for (const Index i : blocked_) is_blocked_[at(i)] = false;
+      for (const Index i : blocked_) is_blocked_[at(i)] = 0;
       blocked_.clear();
       return true;
     }
@@ -427,7 +427,7 @@ bool L1Path<S>::choose() {
       continue;
     }
     active_.push_back(best);
-    is_active_[at(best)] = true;
+    is_active_[at(best)] = 1;
     is_free_.push_back(false);
     const Index count = values_.size();
     values_.conservativeResize(count + 1);
@@ -475,14 +475,14 @@ bool L1Path<S>::move_towards(Vector<S> aim, Index newest) {
 
 template <class S>
 void L1Path<S>::block(Index i) {
-  is_blocked_[at(i)] = true;
+  is_blocked_[at(i)] = 1;
   blocked_.push_back(i);
 }
 
 template <class S>
 void L1Path<S>::take_away(Index k) {
   qr_.remove(k);
-  is_active_[at(active_[at(k)])] = false;
+  is_active_[at(active_[at(k)])] = 0;
   active_.erase(active_.begin() + k);
   is_free_.erase(is_free_.begin() + k);
   for (Index j = k + 1; j < values_.size(); ++j) values_[j - 1] = values_[j];
@@ -498,7 +498,7 @@ bool L1Path<S>::has_independent_columns() {
   using std::abs;
   for (const Index i : watch_.columns()) {
     if (!is_independent) break;
-    if (side_[at(i)] == 0 || is_active_[at(i)]) continue;
+    if (side_[at(i)] == 0 || is_active_[at(i)] != 0) continue;
     if (abs(slope(i)) > floor * size(i)) continue;
     is_independent = qr_.append(column(i));
     tried += is_independent ? 1 : 0;
@@ -513,8 +513,8 @@ PathPoint<S> L1Path<S>::point(const std::vector<Index>& before) {
   out.time = time_;
   out.nu = nu_;
   for (const Index i : before) {
-    mark_[at(i)] = true;
-    if (!is_active_[at(i)]) out.left.push_back(i);
+    mark_[at(i)] = 1;
+    if (is_active_[at(i)] == 0) out.left.push_back(i);
   }
   std::vector<std::pair<Index, S>> nonzero;
   const bool is_lasso = rule_ == L1PathRule::lasso;
@@ -522,13 +522,13 @@ PathPoint<S> L1Path<S>::point(const std::vector<Index>& before) {
   for (std::size_t k = 0; k < active_.size(); ++k) {
     const Index i = active_[k];
     const auto j = static_cast<Index>(k);
-    if (!mark_[at(i)]) out.entered.push_back(i);
+    if (mark_[at(i)] == 0) out.entered.push_back(i);
     if (!is_lasso)
       nonzero.emplace_back(i, fitted_[j]);
-    else if (mark_[at(i)])
+    else if (mark_[at(i)] != 0)
       nonzero.emplace_back(i, fitted_[j] - lambda * values_[j]);
   }
-  for (const Index i : before) mark_[at(i)] = false;
+  for (const Index i : before) mark_[at(i)] = 0;
   std::sort(out.entered.begin(), out.entered.end());
   std::sort(out.left.begin(), out.left.end());
   std::sort(nonzero.begin(), nonzero.end());
