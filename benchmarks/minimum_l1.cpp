@@ -26,16 +26,6 @@ namespace {
 using namespace richflow;
 using namespace richflow::benchmarks;
 
-/// d = 10^5 and N = 500.
-SparseRegression<> large_problem(bool noisy) {
-  SparseRegressionOptions options;
-  options.num_samples = 500;
-  options.num_inputs = 100000;
-  options.noise_variance = noisy ? 0.01 : 0.0;
-  options.seed = 1;
-  return sparse_regression(options);
-}
-
 void measure(benchmark::State& state, const Dataset<>& data, MinL1Road road) {
   MinL1Result<> result;
   for (auto _ : state) {
@@ -65,7 +55,7 @@ void richflow_simplex(benchmark::State& state, bool noisy) {
 }
 
 void richflow_large(benchmark::State& state, bool noisy) {
-  const SparseRegression<> regression = large_problem(noisy);
+  const SparseRegression<> regression = problem(noisy, 500, 100000);
   measure(state, regression.dataset, MinL1Road::homotopy);
 }
 

@@ -18,10 +18,10 @@
 
 namespace richflow::benchmarks {
 
-inline SparseRegression<> problem(bool noisy = true) {
+inline SparseRegression<> problem(bool noisy = true, Index num_samples = 100, Index num_inputs = 1000) {
   SparseRegressionOptions options;
-  options.num_samples = 100;
-  options.num_inputs = 1000;
+  options.num_samples = num_samples;
+  options.num_inputs = num_inputs;
   options.noise_variance = noisy ? 0.01 : 0.0;
   options.seed = 1;
   return sparse_regression(options);

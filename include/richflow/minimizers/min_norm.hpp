@@ -491,8 +491,8 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
 /// simplex pivots make it exact; `road` says which it was. The dual vector proves optimality: it is feasible, to the
 /// rounding of the sums X^T nu, and its value equals the objective. Rank-deficient X is fine if y is consistent; throws
 /// InfeasibleError if not. Columns and rows may be in any units: the residual is refined in the data as given, and the
-/// status is ok only where it is at most 1e-12 |y| (in double). Cost: O(N d) a knot at most, O(N k) with k nonzero
-/// coefficients where d is far larger; by the simplex O(N^2 d) for the path, O(N d) per pivot.
+/// status is ok only where it is at most 1e-12 |y| (in double). Cost: that of the lasso path; by the simplex O(N^2 d)
+/// for the hypentropy path and O(N d) per pivot.
 template <class Scalar>
 [[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data,
                                                       MinL1Road first = MinL1Road::homotopy) {
