@@ -1,0 +1,483 @@
+#pragma once
+
+#include <Eigen/Cholesky>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/compiled.hpp"
+#include "richflow/core/error.hpp"
+#include "richflow/core/result.hpp"
+#include "richflow/core/status.hpp"
+#include "richflow/core/text.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/dataset.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/span.hpp"
+#include "richflow/integrate/step_control.hpp"
+#include "richflow/linalg/spectral.hpp"
+#include "richflow/minimizers/interpolation_tolerance.hpp"
+#include "richflow/minimizers/least_norm.hpp"
+#include "richflow/models/linear_layers.hpp"
+
+/// @file
+/// Gradient flow of linear networks in closed form: two layers on whitened inputs from any lambda-balanced start, lazy
+/// to rich (Saxe et al. 2014; Braun et al. 2022; Domine et al. 2024), the modes of balanced networks of any depth
+/// (Arora et al. 2019), and where a single hidden neuron ends on any data (Azulay et al. 2021). The loss is the plain
+/// sum of squares.
+
+namespace richflow {
+
+/// A linear network of two layers at a time t of its flow (see TwoLayerExact).
+template <class S = double>
+struct [[nodiscard]] TwoLayerState : Result<TwoLayerState<S>> {
+  S t = S(0);              ///< The time.
+  Matrix<S> W1 = {};       ///< First layer, h x d_in; W_1 and W_2 up to one rotation of the hidden layer.
+  Matrix<S> W2 = {};       ///< Second layer, d_out x h.
+  Matrix<S> product = {};  ///< `W_2 W_1`, d_out x d_in.
+  /// How far R, made at times around t, misses `R' = 2 c (F R + R F - R^2)`, relative to the sizes of these terms, by
+  /// differences of fourth order: rounding puts it at some epsilon^(4/5).
+  S residual = S(0);
+  /// `|W_2^T W_2 - W_1 W_1^T - lambda I|_F` relative to `|W_1|_F^2 + |W_2|_F^2`, which steps may have moved.
+  S defect = S(0);
+  Index steps = 0;                  ///< Steps of the factor.
+  Status status = Status::stalled;  ///< tolerance_reached, or stalled where residual or defect are not rounding.
+  std::string message = {};         ///< How it ended, with these numbers.
+
+  /// `R = Q Q^T` of `Q = [W_1^T; W_2]`, (d_in + d_out) x (d_in + d_out): its blocks are `W_1^T W_1`, `W_2 W_1` below
+  /// and `W_2 W_2^T`.
+  [[nodiscard]] Matrix<S> lifted() const {
+    Matrix<S> Q(W1.cols() + W2.rows(), W1.rows());
+    Q << W1.transpose(), W2;
+    return Q * Q.transpose();
+  }
+  /// Whether the certificate holds.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+};
+
+/// The exact gradient flow of a linear network of two layers, `f(x) = W_2 W_1 x`, on whitened inputs, from a
+/// lambda-balanced start, `W_2^T W_2 - W_1 W_1^T = lambda I`: from lazy (|lambda| large) to rich.
+///
+///     const TwoLayerExact<double> exact(data, W1, W2);
+///     exact.at(2.0).require_ok().product;
+///
+/// On data with `X^T X = c I` the loss `|X M^T - Y|^2` is `c |M - T|^2` and a constant, `T = Y^T X / c`, `M = W_2 W_1`.
+/// With `F = [-lambda/2 I, T^T; T, lambda/2 I]` the matrix `R = Q Q^T` solves `R' = 2 c (F R + R F - R^2)`, in closed
+/// form. Written down once for the whole time, that loses digits like `exp(4 e_max c t)`, e_max the largest eigenvalue
+/// of F; so the factor Q is moved in steps of `c e_max h <= 1`, each by the closed form, `C C^T = I + Q^T M Q`, `Q <-
+/// exp(2 c F h) Q C^{-T}`, which keeps the rank and rounding at rounding.
+template <class S = double>
+class TwoLayerExact {
+ public:
+  using Scalar = S;
+
+  /// The flow on `c |W_2 W_1 - target|^2`, W1 h x d_in, W2 d_out x h, the target d_out x d_in. Throws DimensionError
+  /// where the shapes do not fit, NonFiniteError, and ArgumentError unless c is positive and finite and the start is
+  /// lambda-balanced for some lambda, up to `1e4 epsilon` of its size: the message says how far off it is.
+  TwoLayerExact(const Matrix<S>& W1, const Matrix<S>& W2, const Matrix<S>& target, S c = S(1));
+
+  /// The flow on data, N x d_in inputs and N x d_out labels. Throws as above, and ArgumentError unless the inputs are
+  /// whitened, `X^T X = c I` up to `1e4 epsilon` of c: the message says how far off they are.
+  TwoLayerExact(const Dataset<S>& data, const Matrix<S>& W1, const Matrix<S>& W2);
+
+  /// The lambda of the start.
+  [[nodiscard]] S lambda() const { return lambda_; }
+  /// c: `X^T X = c I`.
+  [[nodiscard]] S whitening() const { return c_; }
+  /// T, d_out x d_in: the product at which the flow is aimed, the least-squares map.
+  [[nodiscard]] const Matrix<S>& target() const { return target_; }
+
+  /// Where the flow is at time t. Throws ArgumentError unless `0 <= t < infinity`. Cost: O(h^2 (d_in + d_out)) for each
+  /// of `c e_max t` steps.
+  [[nodiscard]] TwoLayerState<S> at(S t) const;
+
+ private:
+  struct FromData {
+    S c;
+    Matrix<S> target;
+  };
+  static FromData of(const Dataset<S>& data);
+  TwoLayerExact(FromData&& data, const Matrix<S>& W1, const Matrix<S>& W2)
+      : TwoLayerExact(W1, W2, data.target, data.c) {}
+
+  /// Q, in the eigenbasis of F, a time h later (or before, for small h).
+  void move(S h, Matrix<S>& Q) const;
+
+  Matrix<S> target_;
+  S c_;
+  S lambda_ = S(0);
+  Vector<S> eigenvalues_ = {};  // of F
+  Matrix<S> vectors_ = {};
+  Matrix<S> start_ = {};  // Q(0) in its eigenbasis
+};
+
+/// The product p(t) = w_2 w_1 of one mode of a lambda-balanced network of two layers, `w_2^2 - w_1^2 = lambda`, on
+/// `(p - target)^2`: the solution of `p' = -2 (p - target) sqrt(lambda^2 + 4 p^2)` at time t >= 0, in closed form. At
+/// lambda = 0 a sigmoid of rate `4 target`; for large |lambda| exponential decay of rate `2 |lambda|`. Accurate to
+/// rounding of the larger of |p(0)| and |target|, and relatively where p keeps its sign. Throws ArgumentError unless
+/// all are finite and t >= 0.
+template <class S>
+[[nodiscard]] S two_layer_mode(S start, S target, S lambda, S t);
+
+/// Modes of a balanced linear network over time.
+template <class S = double>
+struct [[nodiscard]] BalancedModes : Result<BalancedModes<S>> {
+  Matrix<S> values = {};            ///< Row i: mode i at the times asked for; r x number of times.
+  Status status = Status::stalled;  ///< reached_end, or how the integration ended.
+  std::string message = {};         ///< How it ended.
+
+  /// Whether all times were reached.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+};
+
+/// The singular values of a balanced linear network of the given depth that starts aligned with its target: each solves
+/// `s' = 2 N s^{2-2/N} (target - s)` by itself, N the depth (1 is the linear model; the larger N, the longer small
+/// values wait). Closed forms for N = 1 and 2; beyond, integrated in log s by DormandPrince with relative errors of
+/// some 1e-12. At N >= 2 a mode that starts at 0 stays there. Throws DimensionError unless start and target have one
+/// size, ArgumentError unless N > 0, start >= 0 (N >= 2) and the times increase from 0 or later, NonFiniteError.
+template <class S>
+[[nodiscard]] BalancedModes<S> balanced_modes(const Vector<S>& start, const Vector<S>& target, Index depth,
+                                              const std::vector<S>& times);
+
+/// Where gradient flow on a single hidden neuron, `f(x) = a <w, x>`, ends on data.
+template <class S = double>
+struct [[nodiscard]] SingleNeuronLimit : Result<SingleNeuronLimit<S>> {
+  Vector<S> beta = {};  ///< `a w`, d.
+  S a = S(0);           ///< The outer weight.
+  Vector<S> w = {};     ///< The inner weights, d.
+  S delta = S(0);       ///< `a^2 - |w|^2`, conserved.
+  S residual = S(0);    ///< `|X beta - y| / |y|`.
+  /// `|w - w(0)|` outside the row space of X, relative to |w|: rounding.
+  S null_part = S(0);
+  Status status = Status::stalled;  ///< tolerance_reached, or stalled where a certificate is not rounding.
+  std::string message = {};         ///< How it ended, with these numbers.
+
+  /// Whether the certificate holds.
+  [[nodiscard]] bool ok() const { return is_success(status); }
+};
+
+/// The limit of gradient flow on `|X (a w) - y|^2` from (a, w), in closed form on any data that can be fitted: the flow
+/// conserves `delta = a^2 - |w|^2` and moves w in the row space of X, so that `w = w_n + u / a` with w_n the part of
+/// w(0) in the null space of X, u the least-norm interpolator, and `a^4 - (delta + |w_n|^2) a^2 - |u|^2 = 0`. The sign
+/// of a is that of the start: for delta >= 0 it never changes.
+///
+/// X is N x d. Throws DimensionError, NonFiniteError, InfeasibleError where nothing fits y, and ArgumentError for a = 0
+/// or delta < 0, where a may cross zero and the limit depends on more than what is conserved: integrate (a, w) there,
+/// a DeepLinearNetwork of width 1. It is assumed that the flow fits y, as it does unless it runs into the saddle a = 0,
+/// w = 0. Cost: that of a least-norm solution.
+template <class S>
+[[nodiscard]] SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vector<S>& w);
+
+namespace detail {
+
+/// `log s_i` of balanced modes of depth N >= 3.
+template <class S>
+struct LogModes {
+  using Scalar = S;
+  const Vector<S>& target;
+  S depth;
+
+  [[nodiscard]] Index dimension() const { return target.size(); }
+  void operator()(S /*t*/, ConstVectorRef<S> y, VectorRef<S> dy) const {
+    using std::exp;
+    for (Index i = 0; i < y.size(); ++i)
+      dy[i] = S(2) * depth * exp((S(1) - S(2) / depth) * y[i]) * (target[i] - exp(y[i]));
+  }
+};
+
+/// `s' = 4 s (target - s)`.
+template <class S>
+[[nodiscard]] S sigmoid_mode(S start, S target, S t) {
+  using std::exp;
+  using std::expm1;
+  const S rate = S(4) * target;
+  // (1 - e^{-4 target t}) / target
+  const S passed = target == S(0) ? S(4) * t : S(-expm1(-rate * t) / target);
+  return start == S(0) ? S(0) : start / (start * passed + exp(-rate * t));
+}
+
+}  // namespace detail
+
+template <class S>
+TwoLayerExact<S>::TwoLayerExact(const Matrix<S>& W1, const Matrix<S>& W2, const Matrix<S>& target, S c)
+    : target_(target), c_(c) {
+  using std::isfinite;
+  detail::require_layers<S>({W1, W2});
+  require<DimensionError>(target.rows() == W2.rows() && target.cols() == W1.cols(), "the target is ", target.rows(),
+                          " x ", target.cols(), " where W_2 W_1 is ", W2.rows(), " x ", W1.cols());
+  require_finite("W1", W1);
+  require_finite("W2", W2);
+  require_finite("the target", target);
+  require(c > S(0) && isfinite(c), "c must be positive and finite, got ", c);
+  const Index h = W1.rows();
+  Matrix<S> conserved = W2.transpose() * W2 - W1 * W1.transpose();
+  lambda_ = conserved.trace() / static_cast<S>(h);
+  conserved.diagonal().array() -= lambda_;
+  const S size = W1.squaredNorm() + W2.squaredNorm();
+  const S allowed = S(1e4) * std::numeric_limits<S>::epsilon() * size;
+  require(conserved.norm() <= allowed, "the start is not lambda-balanced: W2^T W2 - W1 W1^T is off lambda I by ",
+          conserved.norm() / size, " of |W1|^2 + |W2|^2, at the best lambda = ", lambda_);
+  const Index inputs = W1.cols();
+  const Index outputs = W2.rows();
+  Matrix<S> F = Matrix<S>::Zero(inputs + outputs, inputs + outputs);
+  F.diagonal().head(inputs).setConstant(-lambda_ / S(2));
+  F.diagonal().tail(outputs).setConstant(lambda_ / S(2));
+  F.bottomLeftCorner(outputs, inputs) = target;
+  F.topRightCorner(inputs, outputs) = target.transpose();
+  detail::SymmetricEigen<S> eigen;
+  detail::compute_eigen(F, eigen);
+  require<ConvergenceError>(eigen.info() == Eigen::Success, "the eigenvalues of F did not converge");
+  eigenvalues_ = eigen.eigenvalues();
+  vectors_ = eigen.eigenvectors();
+  Matrix<S> Q(inputs + outputs, h);
+  Q << W1.transpose(), W2;
+  start_ = vectors_.transpose() * Q;
+}
+
+template <class S>
+TwoLayerExact<S>::TwoLayerExact(const Dataset<S>& data, const Matrix<S>& W1, const Matrix<S>& W2)
+    : TwoLayerExact(of(data), W1, W2) {}
+
+template <class S>
+typename TwoLayerExact<S>::FromData TwoLayerExact<S>::of(const Dataset<S>& data) {
+  const Matrix<S>& X = data.X();
+  Matrix<S> gram = X.transpose() * X;
+  const S c = gram.trace() / static_cast<S>(gram.rows());
+  require(c > S(0), "the inputs are all zero");
+  Matrix<S> target = (data.Y().transpose() * X) / c;
+  gram.diagonal().array() -= c;
+  const S off = gram.norm() / c;
+  require(off <= S(1e4) * std::numeric_limits<S>::epsilon(), "the inputs are not whitened: X^T X is off c I by ", off,
+          " of c, at the best c = ", c);
+  return {c, std::move(target)};
+}
+
+template <class S>
+void TwoLayerExact<S>::move(S h, Matrix<S>& Q) const {
+  using std::exp;
+  using std::expm1;
+  const S time = c_ * h;
+  // M = integral_0^{2 time} e^{2 F s} ds, diagonal here.
+  Vector<S> weights(eigenvalues_.size());
+  Vector<S> growth(eigenvalues_.size());
+  for (Index i = 0; i < weights.size(); ++i) {
+    const S e = eigenvalues_[i];
+    weights[i] = e == S(0) ? S(2) * time : S(expm1(S(4) * e * time) / (S(2) * e));
+    growth[i] = exp(S(2) * e * time);
+  }
+  Matrix<S> gram = Q.transpose() * weights.asDiagonal() * Q;
+  gram.diagonal().array() += S(1);
+  const Eigen::LLT<Matrix<S>> factor(gram);
+  Matrix<S> moved = (growth.asDiagonal() * Q).transpose();
+  factor.matrixL().solveInPlace(moved);
+  Q = moved.transpose();
+}
+
+template <class S>
+TwoLayerState<S> TwoLayerExact<S>::at(S t) const {
+  using std::ceil;
+  using std::isfinite;
+  using std::pow;
+  require(t >= S(0) && isfinite(t), "the time must be finite and at least 0, got t = ", t);
+  const S largest = eigenvalues_.cwiseAbs().maxCoeff();
+  const S count = std::max<S>(ceil(c_ * largest * t), S(1));
+  require(count <= S(1e9), "t = ", t, " is ", count, " steps of the exact solution away");
+  TwoLayerState<S> state;
+  state.t = t;
+  state.steps = static_cast<Index>(count);
+  Matrix<S> Q = start_;
+  for (Index n = 0; n < state.steps; ++n) move(t / count, Q);
+
+  // The certificate: differences of R around t against the right-hand side, in the eigenbasis, where F is diagonal.
+  constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  const Matrix<S> R = Q * Q.transpose();
+  const S size = std::max<S>(largest, R.diagonal().cwiseAbs().maxCoeff());
+  const S step = size > S(0) ? S(pow(epsilon, S(0.2)) / (S(8) * c_ * size)) : S(1);
+  const auto lifted_at = [&](S shift) {
+    Matrix<S> moved = Q;
+    move(shift, moved);
+    return Matrix<S>(moved * moved.transpose());
+  };
+  const Matrix<S> slope =
+      (S(8) * (lifted_at(step) - lifted_at(-step)) - (lifted_at(S(2) * step) - lifted_at(S(-2) * step))) /
+      (S(12) * step);
+  const Matrix<S> FR = eigenvalues_.asDiagonal() * R;
+  const Matrix<S> rate = S(2) * c_ * (FR + FR.transpose() - R * R);
+  const S terms = S(2) * c_ * (S(2) * FR.norm() + R.squaredNorm());
+  state.residual = terms > S(0) ? (slope - rate).norm() / terms : S(0);
+
+  Q = vectors_ * Q;
+  const Index inputs = target_.cols();
+  state.W1 = Q.topRows(inputs).transpose();
+  state.W2 = Q.bottomRows(target_.rows());
+  state.product = state.W2 * state.W1;
+  Matrix<S> conserved = state.W2.transpose() * state.W2 - state.W1 * state.W1.transpose();
+  conserved.diagonal().array() -= lambda_;
+  const S weight = state.W1.squaredNorm() + state.W2.squaredNorm();
+  state.defect = weight > S(0) ? conserved.norm() / weight : S(0);
+  // The start may be off by 1e4 epsilon, and what is off stays.
+  const bool is_certain = state.residual <= S(1e3) * pow(epsilon, S(0.8)) && state.defect <= S(1e5) * epsilon;
+  state.status = is_certain ? Status::tolerance_reached : Status::stalled;
+  state.message = detail::concat(
+      is_certain ? "the exact solution at t = " : "rounding has spoiled the solution at t = ", t, " in ", state.steps,
+      " steps: it satisfies its equation to ", state.residual, " and is lambda-balanced to ", state.defect);
+  return state;
+}
+
+template <class S>
+S two_layer_mode(S start, S target, S lambda, S t) {
+  using std::abs;
+  using std::exp;
+  using std::expm1;
+  using std::hypot;
+  using std::isfinite;
+  require(isfinite(start) && isfinite(target) && isfinite(lambda), "a mode needs finite numbers, got start = ", start,
+          ", target = ", target, ", lambda = ", lambda);
+  require(t >= S(0) && isfinite(t), "the time must be finite and at least 0, got t = ", t);
+  if (lambda == S(0)) {
+    const S sign = start < S(0) ? S(-1) : S(1);
+    return sign * detail::sigmoid_mode<S>(abs(start), sign * target, t);
+  }
+  // p = (l/4) (u - 1/u); towards a target of u = a >= 1, for which (u - a) / (u + 1/a) decays.
+  const S sign = target < S(0) ? S(-1) : S(1);
+  const S l = abs(lambda);
+  const S p = sign * start;
+  const S goal = abs(target);
+  const S root = hypot(S(2) * p, l);
+  const S goal_root = hypot(S(2) * goal, l);
+  const S a = S(2) * goal + goal_root;  // times l
+  const S inverse = l / a;
+  const S u0 = p > S(0) ? S((S(2) * p + root) / l) : S(l / (root - S(2) * p));
+  const S exponent = S(-2) * goal_root * t;
+  const S decay = exp(exponent);
+  // All over a, so that nothing overflows, and what is small without cancellation: u0 / a - 1, 1 - decay, 1 - 1 / a.
+  const S apart = S(2) * (p - goal) * (S(1) + S(2) * (p + goal) / (root + goal_root)) / a;
+  const S below_one = (S(2) * goal + S(4) * goal * goal / (goal_root + l)) / a;
+  const S denominator =
+      apart > S(0) ? S(1 + inverse * inverse - apart * expm1(exponent)) : S((u0 + inverse) * inverse - apart * decay);
+  const S above_one = (below_one * (u0 + inverse) + decay * apart * (S(1) + inverse)) / denominator;
+  const S u = (u0 - expm1(exponent) * inverse + u0 * inverse * inverse * decay) / denominator;
+  return sign * (l / S(4)) * above_one * (S(1) + S(1) / u);
+}
+
+template <class S>
+BalancedModes<S> balanced_modes(const Vector<S>& start, const Vector<S>& target, Index depth,
+                                const std::vector<S>& times) {
+  using std::exp;
+  using std::log;
+  require_size("target", target.size(), start.size());
+  require_finite("start", start);
+  require_finite("target", target);
+  require(depth > 0, "the depth must be positive, got ", depth);
+  for (std::size_t k = 0; k < times.size(); ++k) {
+    using std::isfinite;
+    const S before = k == 0 ? S(0) : times[k - 1];
+    require(times[k] >= before && isfinite(times[k]), "times must increase from 0 on, got times[",
+            static_cast<Index>(k), "] = ", times[k]);
+  }
+  std::vector<Index> moving;
+  for (Index i = 0; i < start.size(); ++i) {
+    require(depth == 1 || start[i] >= S(0), "singular values are at least 0, got start(", i, ") = ", start[i]);
+    if (start[i] > S(0)) moving.push_back(i);
+  }
+  BalancedModes<S> modes;
+  modes.values = Matrix<S>::Zero(start.size(), static_cast<Index>(times.size()));
+  modes.status = Status::reached_end;
+  modes.message = "in closed form";
+  if (depth <= 2) {
+    for (Index k = 0; k < modes.values.cols(); ++k) {
+      const S t = times[static_cast<std::size_t>(k)];
+      for (Index i = 0; i < start.size(); ++i)
+        modes.values(i, k) = depth == 1 ? S(target[i] + (start[i] - target[i]) * exp(S(-2) * t))
+                                        : detail::sigmoid_mode<S>(start[i], target[i], t);
+    }
+    return modes;
+  }
+  // One after the other: each has its own steps. From time to time, so that nothing is interpolated.
+  constexpr S tolerance = S(1e3) * std::numeric_limits<S>::epsilon();
+  PiController<S> controller;
+  controller.tolerance = {S(0), tolerance};
+  for (const Index i : moving) {
+    const Vector<S> aim = target.segment(i, 1);
+    const detail::LogModes<S> problem{aim, static_cast<S>(depth)};
+    Vector<S> y = Vector<S>::Constant(1, log(start[i]));
+    S t(0);
+    for (Index k = 0; k < modes.values.cols(); ++k) {
+      const S next = times[static_cast<std::size_t>(k)];
+      if (next > t) {
+        auto solution = integrate(problem, y, TimeSpan<S>{t, next}, DormandPrince{}, controller);
+        modes.status = solution.status;
+        modes.message = std::move(solution.message);
+        if (!modes.ok()) return modes;
+        y = std::move(solution.w);
+        t = next;
+      }
+      modes.values(i, k) = exp(y[0]);
+    }
+  }
+  return modes;
+}
+
+template <class S>
+SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vector<S>& w) {
+  using std::abs;
+  using std::hypot;
+  using std::isfinite;
+  using std::sqrt;
+  require_size("w", w.size(), data.num_inputs());
+  require_finite("w", w);
+  require(a != S(0) && isfinite(a), "a must be finite and not 0, got ", a);
+  SingleNeuronLimit<S> limit;
+  limit.delta = a * a - w.squaredNorm();
+  const S size = a * a + w.squaredNorm();
+  const S rounding = S(16) * std::numeric_limits<S>::epsilon() * static_cast<S>(w.size());
+  require(limit.delta >= -rounding * size, "delta = a^2 - |w|^2 must be at least 0, got ", limit.delta,
+          ": below, a may change its sign on the way, and the limit follows from the whole flow only");
+  limit.delta = std::max<S>(limit.delta, S(0));
+  const detail::LeastNorm<S> rows(data.X());
+  const Matrix<S>& basis = rows.X();
+  const Vector<S> u = rows.solve(data.y());
+  const S y_norm = data.y().norm();
+  require<InfeasibleError>(data.residual_norm(u) <= S(1e2) * detail::interpolation_tolerance<S> * y_norm,
+                           "no beta satisfies X beta = y: what fits best leaves ", data.residual_norm(u) / y_norm,
+                           " of |y|");
+  const Vector<S> outside = w - basis.transpose() * (basis * w);
+  require(
+      outside.norm() > rounding * w.norm() || limit.delta > rounding * size || rows.rank() > 1 || a * w.dot(u) > S(0),
+      "from a = ", a, " the flow ends at the saddle a = 0, w = 0: delta = 0, and w points away from y");
+  const S b = limit.delta + outside.squaredNorm();
+  const S square = (b + hypot(b, S(2) * u.norm())) / S(2);
+  limit.a = (a > S(0) ? S(1) : S(-1)) * sqrt(square);
+  if (square > S(0))
+    limit.w = outside + u / limit.a;
+  else
+    limit.w = outside;
+  limit.beta = limit.a * limit.w;
+  limit.residual = data.residual_norm(limit.beta) / (y_norm > S(0) ? y_norm : S(1));
+  const Vector<S> moved = limit.w - w;
+  limit.null_part = (moved - basis.transpose() * (basis * moved)).norm() / std::max<S>(limit.w.norm(), w.norm());
+  const S conserved = abs(limit.a * limit.a - limit.w.squaredNorm() - limit.delta) / (size + square);
+  const bool is_certain = limit.residual <= S(1e2) * detail::interpolation_tolerance<S> &&
+                          limit.null_part <= detail::interpolation_tolerance<S> &&
+                          conserved <= detail::interpolation_tolerance<S>;
+  limit.status = is_certain ? Status::tolerance_reached : Status::stalled;
+  limit.message = detail::concat(is_certain ? "the limit" : "rounding has spoiled the limit", ": it leaves ",
+                                 limit.residual, " of |y|, ", limit.null_part,
+                                 " of w moved outside the row space, and delta is off by ", conserved);
+  return limit;
+}
+
+}  // namespace richflow
+
+#define RICHFLOW_INSTANTIATE_LINEAR_NETWORK(prefix, S)                                          \
+  prefix template class TwoLayerExact<S>;                                                       \
+  prefix template S two_layer_mode<S>(S, S, S, S);                                              \
+  prefix template BalancedModes<S> balanced_modes<S>(const Vector<S>&, const Vector<S>&, Index, \
+                                                     const std::vector<S>&);                    \
+  prefix template SingleNeuronLimit<S> single_neuron_limit<S>(const Dataset<S>&, S, const Vector<S>&);
+RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_LINEAR_NETWORK)
