@@ -43,6 +43,7 @@
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/flow/lifted_flow.hpp"
 #include "richflow/flow/stochastic_gradient_flow.hpp"
+#include "richflow/flow/symmetric_change_flow.hpp"
 #include "richflow/integrate/any_controller.hpp"
 #include "richflow/integrate/any_field.hpp"
 #include "richflow/integrate/any_stepper.hpp"
