@@ -1,0 +1,101 @@
+#include "richflow/flow/end_to_end_flow.hpp"
+
+#include <cmath>
+#include <vector>
+
+#include "richflow/core/random.hpp"
+#include "richflow/diagnostics/invariants.hpp"
+#include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/explicit_rk.hpp"
+#include "richflow/integrate/integrate.hpp"
+#include "richflow/models/deep_factorization.hpp"
+#include "richflow/models/linear_layers.hpp"
+#include "support/catch.hpp"
+#include "support/factorizations.hpp"
+#include "support/numbers.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+template <class Flow>
+Solution<double> run_of(const Flow& flow, const Vector<double>& start, double end, double relative,
+                        const IntegrateOptions<double>& options = {}) {
+  PiController<> controller;
+  controller.tolerance = {relative, 1e-3 * relative};
+  return integrate(flow, start, TimeSpan<>{0.0, end}, DormandPrince{}, controller, options).require_ok();
+}
+
+}  // namespace
+
+TEST_CASE("from a balanced start the product of the layers has a flow of its own, whatever the widths") {
+  RandomStream random(2631);
+  const FactorShape shape = FactorShape::general(3, 4);
+  const Matrix<double> M0 = random_matrix(random, 3, 4);
+  for (const Kind kind : {Kind::entries, Kind::dense}) {
+    const Dataset<> data = random_measured_data(random, kind, shape, 6);
+    for (const std::vector<Index>& hidden : {std::vector<Index>{3}, {7}, {3, 5}, {6, 3, 4}}) {
+      const std::vector<Matrix<double>> layers = balanced_layers<double>(random, M0, hidden);
+      std::vector<Index> widths = {4};
+      widths.insert(widths.end(), hidden.begin(), hidden.end());
+      widths.push_back(3);
+      const DeepFactorization<double> model(widths);
+      const Vector<double> w0 = pack_layers(layers);
+      const double end = 0.3;
+      const Vector<double> w = run_of(GradientFlow<DeepFactorization<double>>(model, data), w0, end, 1e-11).w;
+      const EndToEndFlow<> reduced(model.depth(), data);
+      const Vector<double> m = run_of(reduced, Vector<double>(M0.reshaped()), end, 1e-11).w;
+      CAPTURE(hidden.size(), hidden.front());
+      CHECK((model.product(w) - M0).norm() > 0.1);
+      // Steps of 1e-11, some hundred of them.
+      CHECK((model.product(w) - reduced.matrix(m)).norm() <= 1e-9 * M0.norm());
+      CHECK((model.invariant(w) - model.invariant(w0)).norm() <= 1e-9 * w0.squaredNorm());
+    }
+  }
+  // At depth 1 it is the linear model.
+  const Dataset<> data = random_measured_data(random, Kind::dense, shape, 6);
+  const EndToEndFlow<> linear(1, data);
+  const Vector<double> m = M0.reshaped();
+  Vector<double> dm(12);
+  linear(0.0, m, dm);
+  const Matrix<double> X = measurement_rows(data);
+  CHECK((dm + 2.0 * X.transpose() * (X * m - data.y())).norm() <= 64 * eps * X.squaredNorm() * m.norm());
+}
+
+TEST_CASE("in completion depth lowers the effective rank, and so does a smaller start") {
+  RandomStream random(2632);
+  const Index n = 6;
+  const Matrix<double> truth = random_matrix(random, n, 1) * random_matrix(random, 1, n);
+  const MatrixMeasurements<double> X = random_measurements(random, Kind::entries, FactorShape::general(n, n), 18);
+  const Dataset<> data(X, X.apply(truth));
+  // Layers of the size that makes all products alike.
+  const auto rank_of = [&](Index depth, double product_size) {
+    RandomStream start(2633);
+    const std::vector<Index> widths(static_cast<std::size_t>(depth + 1), n);
+    const DeepFactorization<double> model(widths);
+    const auto scale = Scale<>::from_log(std::log(product_size) / static_cast<double>(depth));
+    const Vector<double> w0 = pack_layers(balanced_start<double>(start, widths, scale));
+    const GradientFlow<DeepFactorization<double>> flow(model, data);
+    const auto run = run_of(flow, w0, std::numeric_limits<double>::infinity(), 1e-6,
+                            {.events = {loss_below(1e-8 * data.y().squaredNorm())}});
+    return effective_rank<double>(model.product(run.w));
+  };
+  const double shallow = rank_of(2, 1e-2);
+  const double deep = rank_of(3, 1e-2);
+  CHECK(deep < shallow - 0.05);
+  CHECK(rank_of(2, 1e-4) < shallow - 0.05);
+  CHECK(rank_of(3, 1e-4) <= deep);
+  CHECK_THAT(rank_of(4, 1e-4), near(1, 0, 0.01));
+}
+
+TEST_CASE("an end-to-end flow needs a depth and measurements") {
+  RandomStream random(2634);
+  const Dataset<> data = random_measured_data(random, Kind::entries, FactorShape::general(2, 3), 2);
+  CHECK_THROWS_MATCHES(EndToEndFlow<>(0, data), ArgumentError, message_contains("depth must be positive, got 0"));
+  const Dataset<> rows = gaussian_data(random, 3, 2);
+  CHECK_THROWS_AS(EndToEndFlow<>(2, rows), ArgumentError);
+  Vector<double> dm(6);
+  CHECK_THROWS_AS(EndToEndFlow<>(2, data)(0.0, Vector<double>::Zero(5), dm), DimensionError);
+}
