@@ -156,6 +156,17 @@ TEST_CASE("a completion whose unseen entry runs away while the loss falls") {
     CHECK_THAT(unseen * std::sqrt(loss), near(1, std::sqrt(loss), 1e-4));
     CHECK_THAT(24 * run.t, near(unseen * unseen * unseen, 1e-3 + std::sqrt(loss), 0));
   }
+  // Of U V^T this is the flow from U = V only: what differs grows like exp(2 t / M_00), det M changes its sign, and all
+  // is fitted at a finite M_00.
+  const MatrixFactorization<double> general(2, 2, 2);
+  const Dataset<> both(MatrixMeasurements<double>::entries(2, 2, {{0, 1}, {1, 0}, {1, 1}}), Vector<double>{{1, 1, 0}});
+  Matrix<double> stack(4, 2);
+  stack << 0.1, 0, 0, 0.1, 0.1, 0, 1e-7, 0.1;
+  const auto run = simulate(general, both, general.pack(stack), {.loss = 1e-14}).require_ok();
+  const Matrix<double> M = general.product(run.w);
+  CHECK(M(0, 0) < 10);
+  // Entries fit to 1e-7.
+  CHECK_THAT(M(0, 0) * M(1, 1) - M(0, 1) * M(1, 0), near(-1, 2e-6, 0));
 }
 
 TEST_CASE("what is no start of a symmetric factorization is refused") {
