@@ -8,14 +8,17 @@
 
 #include "richflow/core/random.hpp"
 #include "richflow/flow/dual_flow.hpp"
+#include "richflow/flow/end_to_end_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/flow/lifted_flow.hpp"
+#include "richflow/flow/symmetric_change_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/exponential_tangent.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/limits/classification_flow.hpp"
 #include "richflow/models/conv_network.hpp"
+#include "richflow/models/deep_factorization.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
@@ -154,6 +157,34 @@ TEST_CASE("explicit and linearly implicit steps of factorizations allocate nothi
   check_factorization(MatrixFactorization<double>(10, 8, 18), Kind::dense, 30);
   check_factorization(MatrixFactorization<double>(10, 10, 20), Kind::diagonal, 4);
   check_factorization(SymmetricFactorization<double>(10, 10), Kind::dense, 30);
+}
+
+TEST_CASE("explicit steps of lifted and end-to-end flows and evaluations of deep factorizations allocate nothing") {
+  RandomStream random(95);
+  for (const Kind kind : {Kind::dense, Kind::entries}) {
+    const Dataset<> data = random_measured_data(random, kind, FactorShape::general(4, 4), 5);
+    const SymmetricChangeFlow<> change(data, Matrix<double>::Identity(4, 4), Scale<>::from_log(1), ZeroStart::doubled);
+    check_steps(change, random_vector(random, 32), 1e-3, DormandPrince{});
+    check_steps(EndToEndFlow<>(3, data), random_vector(random, 16), 1e-4, DormandPrince{});
+    const DeepFactorization<double> model({4, 5, 2, 4});
+    auto at = model.make_evaluation(5);
+    const Vector<double> w = random_vector(random, model.num_parameters());
+    Vector<double> gradient(w.size());
+    Matrix<double> F(5, 1), K(5, 5);
+    const auto pass = [&] {
+      at.forward(w, data.measurements(), F);
+      at.vjp(F, gradient);
+      at.jvp(gradient, F);
+      at.kernel(K);
+    };
+    pass();
+    const auto run = [&] {
+      const NoAllocation guard;
+      pass();
+    };
+    CHECK_NOTHROW(run());
+    CHECK(K.allFinite());
+  }
 }
 
 TEST_CASE("steps of ReLU networks allocate nothing") {

@@ -58,7 +58,7 @@ class EndToEndFlow {
   mutable Matrix<S> gradient_;
   mutable Matrix<S> product_;
   mutable Vector<S> residual_;
-  mutable detail::Svd<S> svd_ = {};
+  mutable detail::Svd<S> svd_;
 };
 
 template <class S>
@@ -68,7 +68,8 @@ EndToEndFlow<S>::EndToEndFlow(Index depth, const Dataset<S>& dataset)
       matrix_(dataset.measurements().rows(), dataset.measurements().cols()),
       gradient_(matrix_.rows(), matrix_.cols()),
       product_(matrix_.rows(), matrix_.cols()),
-      residual_(dataset.num_samples()) {
+      residual_(dataset.num_samples()),
+      svd_(matrix_.rows(), matrix_.cols(), Eigen::ComputeFullU | Eigen::ComputeFullV) {
   require(depth > 0, "the depth must be positive, got ", depth);
 }
 
