@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "richflow/bias/simulate.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/diagnostics/invariants.hpp"
 #include "richflow/flow/gradient_flow.hpp"
@@ -88,6 +89,22 @@ TEST_CASE("in completion depth lowers the effective rank, and so does a smaller 
   CHECK(rank_of(2, 1e-4) < shallow - 0.05);
   CHECK(rank_of(3, 1e-4) <= deep);
   CHECK_THAT(rank_of(4, 1e-4), near(1, 0, 0.01));
+}
+
+TEST_CASE("at depth 3 the unseen entry of the runaway completion grows as the loss falls, and det M stays positive") {
+  // Razin and Cohen (2020): M_01 = M_10 = 1 and M_11 = 0 are seen.
+  const Dataset<> data(MatrixMeasurements<double>::entries(2, 2, {{0, 1}, {1, 0}, {1, 1}}), Vector<double>{{1, 1, 0}});
+  const DeepFactorization<double> model({2, 2, 2, 2});
+  const Vector<double> w0 = pack_layers(std::vector<Matrix<double>>(3, 0.3 * Matrix<double>::Identity(2, 2)));
+  for (const double loss : {1e-2, 1e-4}) {
+    const auto run = simulate(model, data, w0, {.loss = loss});
+    CAPTURE(loss, run.message);
+    CHECK(run.status == Status::event);
+    const Matrix<double> M = model.product(run.w);
+    CHECK(M(0, 0) * M(1, 1) - M(0, 1) * M(1, 0) > 0);
+    // M_01 M_10 < M_00 M_11 and |M_11| is at most the root of the loss, as is what M_01 misses.
+    CHECK(M(0, 0) > (1 - 2 * std::sqrt(loss)) / std::sqrt(loss));
+  }
 }
 
 TEST_CASE("an end-to-end flow needs a depth and measurements") {
