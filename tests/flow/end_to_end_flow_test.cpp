@@ -1,6 +1,7 @@
 #include "richflow/flow/end_to_end_flow.hpp"
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "richflow/bias/simulate.hpp"

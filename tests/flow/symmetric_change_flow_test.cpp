@@ -1,6 +1,7 @@
 #include "richflow/flow/symmetric_change_flow.hpp"
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "richflow/bias/factorization.hpp"

@@ -1,8 +1,8 @@
 #include "richflow/limits/linear_network.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <string>
 #include <utility>
 #include <vector>
 

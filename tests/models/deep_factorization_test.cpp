@@ -1,5 +1,7 @@
 #include "richflow/models/deep_factorization.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <vector>
 
