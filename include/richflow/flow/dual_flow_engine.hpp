@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
@@ -61,10 +63,44 @@ class DualFlowEngine {
   [[nodiscard]] const Vector<S>& y() const { return rotated_ ? rotated_->y() : dataset_->y(); }
 
   void rotate_graded_columns();
-  void evaluate(ConstVectorRef<S> nu) const;
 
-  /// Adds `X beta_` to the residual. In the rich regime most of beta is below the rounding error of the
-  /// rest, and those columns are not read.
+  /// Sets the point and its residual; and z_, beta_ and curvature_ where beta is visible at least.
+  void evaluate(ConstVectorRef<S> nu) const { evaluate(nu, false); }
+  /// The same with all of z_, beta_ and curvature_.
+  void evaluate_all(ConstVectorRef<S> nu) const {
+    evaluate(nu, true);
+    complete();
+  }
+  void evaluate(ConstVectorRef<S> nu, bool needs_all) const;
+
+  /// Sets the rest of z_, beta_ and curvature_ at the point.
+  void complete() const;
+
+  /// In the rich regime most of beta is below the rounding error of the rest.
+  [[nodiscard]] S invisible_beta() const {
+    return std::numeric_limits<S>::epsilon() / S(8 * dataset_->num_inputs()) * largest_size(beta_);
+  }
+
+  /// Whether so few entries of beta_ are larger that the others need not be read.
+  [[nodiscard]] bool has_few_visible(S invisible) const;
+
+  /// Lists the columns whose beta may be visible at the point, seen from the last complete one. False where too many
+  /// are or may be.
+  bool list_columns() const;
+
+  /// At a complete point, sets weight_ to the curvature times `X^T error`, 0 where the curvature is invisible beside
+  /// the others; false where that is not for most.
+  bool set_changes_of_visible(ConstVectorRef<S> error) const;
+
+  /// Whether products with so many columns, one by one, are much cheaper than with all.
+  [[nodiscard]] bool is_few(std::size_t columns) const {
+    return 4 * static_cast<Index>(columns) <= dataset_->num_inputs();
+  }
+
+  /// Remembers this complete point for `list_columns`.
+  void keep_reference() const;
+
+  /// Adds `X beta_` to the residual, without the columns whose beta is invisible where these are many.
   void add_prediction() const;
 
   /// Adds `X diag(weight_) X^T` to the lower triangle of `jacobian`, over the columns where
@@ -91,10 +127,19 @@ class DualFlowEngine {
   mutable Vector<S> z_;               // X^T nu
   mutable Vector<S> beta_;            // beta(z)
   mutable Vector<S> curvature_;       // d beta / d z
+  mutable bool is_complete_ = false;  // z_, beta_ and curvature_ are those of the point everywhere
+  Vector<S> column_norms_;
+  mutable bool has_reference_ = false;         // where few entries of beta are visible
+  mutable Vector<S> reference_;                // nu of a complete point
+  mutable Vector<S> reference_z_;              // X^T nu there
+  mutable S hidden_beta_ = S(0);               // where z lies between these two, |beta| is not larger
+  mutable Vector<S> hidden_from_, hidden_to_;  // a z each
+  mutable std::vector<Index> listed_;
   Vector<S> start_curvature_;         // d beta / d z at nu = 0
   mutable Matrix<S> start_jacobian_;  // lower triangle of S at nu = 0, once it was needed
   mutable bool has_start_jacobian_ = false;
-  mutable Vector<S> weight_;  // scratch, d
+  mutable Vector<S> weight_;   // scratch, d
+  mutable Vector<S> scratch_;  // scratch, N
   using Low = LowPrecision<S>;
   mutable Matrix<S> columns_, negative_columns_;  // scratch, N x block
   mutable Matrix<Low> low_columns_, low_negative_columns_, low_jacobian_;
@@ -109,8 +154,13 @@ DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Da
       z_(dataset.num_inputs()),
       beta_(dataset.num_inputs()),
       curvature_(dataset.num_inputs()),
+      reference_(dataset.num_samples()),
+      reference_z_(dataset.num_inputs()),
+      hidden_from_(Vector<S>::Zero(dataset.num_inputs())),
+      hidden_to_(Vector<S>::Zero(dataset.num_inputs())),
       start_curvature_(dataset.num_inputs()),
       weight_(dataset.num_inputs()),
+      scratch_(dataset.num_samples()),
       columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
       negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
       low_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
@@ -121,6 +171,9 @@ DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Da
   rotate_graded_columns();
   start_jacobian_.setZero(dimension(), dimension());
   squared_norm_ = estimate_squared_norm();
+  column_norms_ = squared_norms_of_columns(X());
+  for (S& norm : column_norms_) norm = std::sqrt(norm);
+  listed_.reserve(static_cast<std::size_t>(dataset.num_inputs()));
   z_.setZero();
   map_->mirror(z_, beta_, start_curvature_);
 }
@@ -175,7 +228,7 @@ S DualFlowEngine<S>::loss(ConstVectorRef<S> nu) const {
 template <class S>
 void DualFlowEngine<S>::beta(ConstVectorRef<S> nu, VectorRef<S> out) const {
   require_size("out", out.size(), dataset_->num_inputs());
-  evaluate(nu);
+  evaluate_all(nu);
   out = beta_;
 }
 
@@ -184,7 +237,7 @@ void DualFlowEngine<S>::negative_jacobian(ConstVectorRef<S> nu, S relative, S ab
   require<DimensionError>(jacobian.rows() == dimension() && jacobian.cols() == dimension(), "S is ", jacobian.rows(),
                           " x ", jacobian.cols(), " where ", dimension(), " x ", dimension(), " is needed");
   if (rotated_) relative = absolute = S(0);
-  evaluate(nu);
+  evaluate_all(nu);
   const S rate = map_->dual_rate();
   const S rounding = rotated_ ? S(0) : std::numeric_limits<S>::epsilon() / S(4);
   const S negligible = std::max(absolute / (rate * squared_norm_), rounding * largest_size(curvature_));
@@ -219,9 +272,11 @@ void DualFlowEngine<S>::negative_jacobian(ConstVectorRef<S> nu, S relative, S ab
 
 template <class S>
 S DualFlowEngine<S>::error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const {
-  evaluate(nu_new);
-  multiply_transposed(X(), error, weight_);
-  multiply_entries(weight_, curvature_, weight_);
+  evaluate_all(nu_new);
+  if (!set_changes_of_visible(error)) {
+    multiply_transposed(X(), error, weight_);
+    multiply_entries(weight_, curvature_, weight_);
+  }
   if (rotated_) {
     // A large column makes much of a small entry of beta.
     multiply_entries(weight_, units_, weight_);
@@ -257,26 +312,104 @@ void DualFlowEngine<S>::rotate_graded_columns() {
 }
 
 template <class S>
-void DualFlowEngine<S>::evaluate(ConstVectorRef<S> nu) const {
+bool DualFlowEngine<S>::set_changes_of_visible(ConstVectorRef<S> error) const {
+  using std::isfinite;
+  if (!has_reference_) return false;
+  const S negligible = std::numeric_limits<S>::epsilon() / S(8 * dataset_->num_inputs()) * largest_size(curvature_);
+  if (!isfinite(negligible)) return false;  // an infinite curvature must reach the ratio
+  listed_.clear();
+  for (Index i = 0; i < curvature_.size(); ++i)
+    if (!(curvature_[i] <= negligible)) {
+      listed_.push_back(i);
+      if (!is_few(listed_.size())) return false;
+    }
+  weight_.setZero();
+  scratch_ = error;
+  multiply_columns(X(), scratch_, listed_.data(), static_cast<Index>(listed_.size()), weight_);
+  for (const Index i : listed_) weight_[i] *= curvature_[i];
+  return true;
+}
+
+template <class S>
+void DualFlowEngine<S>::evaluate(ConstVectorRef<S> nu, bool needs_all) const {
   require_size("nu", nu.size(), dimension());
   if (std::equal(point_.begin(), point_.end(), nu.data())) return;
   std::copy_n(nu.data(), nu.size(), point_.data());
-  multiply_transposed(X(), point_, z_);
-  map_->mirror(z_, beta_, curvature_);
+  is_complete_ = false;
+  if (!needs_all && list_columns()) {
+    z_ = reference_z_;
+    multiply_columns(X(), point_, listed_.data(), static_cast<Index>(listed_.size()), z_);
+    map_->mirror(z_, beta_, curvature_);
+    // What was left out is hidden from the beta of this point, too.
+    if (!(invisible_beta() >= hidden_beta_)) complete();
+  } else {
+    complete();
+  }
   multiple(S(-1), y(), residual_);
   add_prediction();
+}
+
+template <class S>
+void DualFlowEngine<S>::complete() const {
+  if (is_complete_) return;
+  is_complete_ = true;
+  multiply_columns(X(), point_, nullptr, X().cols(), z_);
+  map_->mirror(z_, beta_, curvature_);
+  keep_reference();
+}
+
+template <class S>
+void DualFlowEngine<S>::keep_reference() const {
+  const S invisible = invisible_beta();
+  has_reference_ = !rotated_ && has_few_visible(invisible);
+  if (!has_reference_) return;
+  reference_ = point_;
+  reference_z_ = z_;
+  // Good for a beta of half to eight times the size.
+  if (hidden_beta_ <= invisible && S(16) * hidden_beta_ >= invisible) return;
+  hidden_beta_ = invisible / S(2);
+  weight_.setConstant(hidden_beta_);
+  map_->gradient(weight_, hidden_to_);
+  weight_.setConstant(-hidden_beta_);
+  map_->gradient(weight_, hidden_from_);
+}
+
+template <class S>
+bool DualFlowEngine<S>::list_columns() const {
+  if (!has_reference_ || !(hidden_beta_ > S(0))) return false;
+  sum_with_multiple(point_, S(-1), reference_, scratch_);
+  // With the rounding of the products.
+  const S rounding = S(4 * (dimension() + 8)) * std::numeric_limits<S>::epsilon();
+  const S reach = norm(scratch_) * (S(1) + rounding) + rounding * (norm(point_) + norm(reference_));
+  listed_.clear();
+  for (Index i = 0; i < reference_z_.size(); ++i) {
+    const S z = reference_z_[i];
+    const S most = reach * column_norms_[i];
+    if (z - most > hidden_from_[i] && z + most < hidden_to_[i]) continue;
+    listed_.push_back(i);
+    if (!is_few(listed_.size())) return false;
+  }
+  return true;
+}
+
+template <class S>
+bool DualFlowEngine<S>::has_few_visible(S invisible) const {
+  using std::abs;
+  using std::isfinite;
+  // An infinite beta (beyond a bound, or an overflow) must reach the residual, so that the step is refused.
+  if (!isfinite(invisible)) return false;
+  Index count = 0;
+  for (const S value : beta_) count += abs(value) > invisible ? 1 : 0;
+  return 8 * count <= dataset_->num_inputs();
 }
 
 template <class S>
 void DualFlowEngine<S>::add_prediction() const {
   using std::abs;
   const Index d = dataset_->num_inputs();
-  const S negligible = std::numeric_limits<S>::epsilon() / S(8 * d) * largest_size(beta_);
-  using std::isfinite;
-  Index count = 0;
-  for (const S value : beta_) count += abs(value) > negligible ? 1 : 0;
-  // An infinite beta (beyond a bound, or an overflow) must reach the residual, so that the step is refused.
-  if (rotated_ || !isfinite(negligible) || 8 * count > d) {
+  const S negligible = invisible_beta();
+  if (is_complete_ ? !has_reference_ : !has_few_visible(negligible)) {
+    complete();
     add_product(X(), beta_, residual_);
   } else {
     for (Index i = 0; i < d; ++i)

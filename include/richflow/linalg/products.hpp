@@ -37,6 +37,11 @@ template <class S>
 void multiply_by_weighted_gram(const Matrix<S>& X, const Vector<S>& weights, const Vector<S>& v, Vector<S>& v_z,
                                Vector<S>& out);
 
+/// `out_i = x_i^T v` for the `count` columns x_i of X that `columns` lists, or for all where it is null; the others
+/// stay. An entry has the same bits, whichever others are listed.
+template <class S>
+void multiply_columns(const Matrix<S>& X, const Vector<S>& v, const Index* columns, Index count, Vector<S>& out);
+
 // Matrices of one column are vectors at run time: small products with them are faster for it.
 
 /// `C = A B`. C is neither A nor B.
@@ -121,6 +126,47 @@ void multiply_by_weighted_gram(const Matrix<S>& X, const Vector<S>& weights, con
     add_transposed_image(S(1), columns, rows, rows, count, v.data(), image);
     for (Index i = 0; i < count; ++i) weighted[i] = weights[begin + i] * image[i];
     add_image(S(1), columns, rows, rows, count, weighted, out.data());
+  }
+}
+
+template <class S>
+void multiply_columns(const Matrix<S>& X, const Vector<S>& v, const Index* columns, Index count, Vector<S>& out) {
+  // One vector of the processor, more of the shorter ones.
+  constexpr Index lanes = std::max<Index>(EIGEN_MAX_STATIC_ALIGN_BYTES / static_cast<Index>(sizeof(S)), 4);
+  using Pack = Eigen::Array<S, static_cast<int>(lanes), 1>;
+  using PackAt = Eigen::Map<const Pack>;
+  const Index n = X.rows();
+  const Index whole = n / lanes * lanes;
+  for (Index begin = 0; begin < count; begin += 4) {
+    // A last group that is not full repeats its last column.
+    const auto column = [columns, count, begin](Index k) {
+      const Index listed = std::min(begin + k, count - 1);
+      return columns == nullptr ? listed : columns[listed];
+    };
+    const Index at[4] = {column(0), column(1), column(2), column(3)};
+    const S* const x0 = X.data() + at[0] * n;
+    const S* const x1 = X.data() + at[1] * n;
+    const S* const x2 = X.data() + at[2] * n;
+    const S* const x3 = X.data() + at[3] * n;
+    Pack pack0 = Pack::Zero(), pack1 = Pack::Zero(), pack2 = Pack::Zero(), pack3 = Pack::Zero();
+    for (Index i = 0; i < whole; i += lanes) {
+      const Pack part = PackAt(v.data() + i);
+      pack0 += part * PackAt(x0 + i);
+      pack1 += part * PackAt(x1 + i);
+      pack2 += part * PackAt(x2 + i);
+      pack3 += part * PackAt(x3 + i);
+    }
+    S sum0 = pack0.sum(), sum1 = pack1.sum(), sum2 = pack2.sum(), sum3 = pack3.sum();
+    for (Index i = whole; i < n; ++i) {
+      sum0 += v[i] * x0[i];
+      sum1 += v[i] * x1[i];
+      sum2 += v[i] * x2[i];
+      sum3 += v[i] * x3[i];
+    }
+    out[at[0]] = sum0;
+    out[at[1]] = sum1;
+    out[at[2]] = sum2;
+    out[at[3]] = sum3;
   }
 }
 
@@ -226,6 +272,8 @@ Matrix<S> lower_gram_matrix(const Matrix<S>& X) {
   prefix template void detail::add_product_of_transposed<S>(const ConstMatrixRef<S>&, const ConstMatrixRef<S>&,     \
                                                             MatrixRef<S>);                                          \
   prefix template void detail::multiply<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);                        \
+  prefix template void detail::multiply_columns<S>(const Matrix<S>&, const Vector<S>&, const Index*, Index,         \
+                                                   Vector<S>&);                                                     \
   prefix template void detail::multiply_by_weighted_gram<S>(const Matrix<S>&, const Vector<S>&, const Vector<S>&,   \
                                                             Vector<S>&, Vector<S>&);                                \
   prefix template void detail::add_product<S>(const Matrix<S>&, ConstVectorRef<S>, Vector<S>&);                     \

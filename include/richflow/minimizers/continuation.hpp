@@ -55,8 +55,8 @@ class Continuation {
   // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
   // `corrected`. A jump is at most `reach` times the one before. Measured on Gaussian problems with d = 1000 and
   // N = 100; the counts change little within a factor 2 of each.
-  static constexpr double neighbourhood = 0.5;
-  static constexpr double corrected = 1e-2;
+  static constexpr double neighbourhood = 0.8;
+  static constexpr double corrected = 2e-2;
   static constexpr double reach = 6;
   // After a jump that ended at a residual of e^s its part `shorter`, or, for large s, `excess / (excess + s)` is tried:
   // the logarithm of the residual grows linearly far beyond the neighbourhood.

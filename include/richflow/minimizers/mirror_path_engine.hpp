@@ -52,7 +52,9 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   static constexpr double patience = 5;
   static constexpr double graded_below = 1e-3;
   // An old factorization may aim a jump if it does so to this relative accuracy.
-  static constexpr double aimed = 1e-7;
+  static constexpr double aimed = 1e-4;
+  // Above this residual Newton steps are primal-dual ones; below it both converge alike.
+  static constexpr double primal_dual_above = 1e-3;
   // A jump after which a Newton step fits less often than this between the bounds, or after which nothing reaches that
   // much of the residual, has left a growing entry of beta behind, which would have to climb by a factor per step.
   // After some retreats it was lost earlier, and climbs.
@@ -82,8 +84,9 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   /// z = 0 at the kernel end, or at the wanted scale if that is larger.
   void start_at_kernel_end(Scale<S> scale);
 
-  /// `H out = rhs` and `out_z = X^T out`.
-  bool solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out, Vector<S>& out_z);
+  /// `H out = rhs` and `out_z = X^T out`, H with a curvature.
+  bool solve_hessian(const Vector<S>& curvature, const Vector<S>& rhs, S tolerance, Index max_iterations,
+                     Vector<S>& out, Vector<S>& out_z);
 
   /// Whether a new factorization is cheaper than the iterations that the old one is expected to need for a solve to
   /// this accuracy.
@@ -95,6 +98,15 @@ class MirrorPathEngine final : private ContinuedPath<S> {
 
   /// One damped inexact Newton step; false if it made no progress.
   bool newton_step(S goal);
+
+  /// The step of Newton's method on `X b = y, grad Q(b) = X^T nu` from the b of `set_primal`: along it entries of beta
+  /// that grow are linear, whereas on the dual they grow exponentially. False, with nothing changed, if it is not
+  /// better than `newton_step` may be.
+  bool primal_dual_step(S accuracy);
+
+  /// Sets `primal_` to where a full step to the present point leads: for entries that grow the linear prediction from
+  /// `beta` with its `curvature`, after the change `dz` of grad Q there; for others the present beta.
+  void set_primal(const Vector<S>& beta, const Vector<S>& curvature, const Vector<S>& dz);
 
   void accept(S t, const Vector<S>& direction, S residual);
 
@@ -177,6 +189,10 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   Vector<S> departure_nu_;
   S departure_log_alpha_{0};
 
+  // The b of `primal_dual_step`, grad Q(b), and the curvature there.
+  bool has_primal_ = false;
+  Vector<S> primal_, primal_curvature_;
+
   DualPoint<S> trial_;
   MirrorPoint<S> aim_;
   Vector<S> step_, step_z_, tangent_, tangent_z_, aim_z_, aim_beta_, rhs_, scratch_;
@@ -235,7 +251,8 @@ template <class S>
 void MirrorPathEngine<S>::allocate(Index rows) {
   const Index d = data_.num_inputs();
   for (Vector<S>* v : {&nu_, &step_, &tangent_, &rhs_}) v->setZero(rows);
-  for (Vector<S>* v : {&step_z_, &tangent_z_, &aim_z_, &aim_beta_, &scratch_}) v->setZero(d);
+  for (Vector<S>* v : {&step_z_, &tangent_z_, &aim_z_, &aim_beta_, &primal_, &primal_curvature_, &scratch_})
+    v->setZero(d);
   for (DualPoint<S>* point : {&here_, &trial_}) point->resize(rows, d, is_bounded_);
   for (MirrorPoint<S>* point : {&aim_, &departure_}) point->resize(d, is_bounded_);
   hessian_.reset(X(), has_units());
@@ -303,11 +320,11 @@ void MirrorPathEngine<S>::start_at_kernel_end(Scale<S> scale) {
 }
 
 template <class S>
-bool MirrorPathEngine<S>::solve_hessian(const Vector<S>& rhs, S tolerance, Index max_iterations, Vector<S>& out,
-                                        Vector<S>& out_z) {
+bool MirrorPathEngine<S>::solve_hessian(const Vector<S>& curvature, const Vector<S>& rhs, S tolerance,
+                                        Index max_iterations, Vector<S>& out, Vector<S>& out_z) {
   using std::log;
   const Index before = hessian_.iterations();
-  const bool is_solved = hessian_.solve(X(), here_.curvature, rhs, tolerance, max_iterations, out, out_z);
+  const bool is_solved = hessian_.solve(X(), curvature, rhs, tolerance, max_iterations, out, out_z);
   const Index made = hessian_.iterations() - before;
   inner_iterations_ += made;
   iterations_per_fold_ = static_cast<S>(made) / std::max(S(log(hessian_.reduction())), S(1));
@@ -341,8 +358,9 @@ bool MirrorPathEngine<S>::newton_step(S goal) {
   // Quadratic convergence needs a relative accuracy of the order of the residual, and no more than the goal.
   const S accuracy = max(min(S(0.1), residual_), S(0.3) * goal / residual_);
   if (!is_graded_) {
+    if (primal_dual_step(accuracy)) return true;
     if (is_factor_old(accuracy)) factorize();
-    is_factor_good_ = solve_hessian(here_.r, accuracy, max_inner, step_, step_z_);
+    is_factor_good_ = solve_hessian(here_.curvature, here_.r, accuracy, max_inner, step_, step_z_);
     room_ = here_.point.max_step(*map_, step_z_);
     // A step that leaves the domain at once is the rounding of X^T step_ in a row much closer to its bound than
     // others.
@@ -363,10 +381,45 @@ bool MirrorPathEngine<S>::newton_step(S goal) {
     const S trial = trial_.evaluate(*map_, X(), y(), residual_scale_);
     if (is_newton_progress(t, residual_, trial, inner_product(step_, trial_.r))) {
       accept(t, step_, trial);
+      // `trial_` is the point before the step.
+      if (t == S(1) && !is_bounded_ && residual_ > S(primal_dual_above))
+        set_primal(trial_.beta, trial_.curvature, step_z_);
       return true;
     }
   }
   return false;
+}
+
+template <class S>
+bool MirrorPathEngine<S>::primal_dual_step(S accuracy) {
+  if (!std::exchange(has_primal_, false) || is_factor_old(accuracy)) return false;
+  aim_.locate(*map_, primal_);
+  aim_.evaluate(*map_, scratch_, primal_curvature_);
+  sum_with_multiple(aim_.z(), S(-1), here_.point.z(), aim_z_);
+  multiply_entries(primal_curvature_, aim_z_, scratch_);
+  sum_with_multiple(primal_, S(-1), scratch_, scratch_);
+  rhs_ = y();
+  subtract_product(X(), scratch_, rhs_);
+  if (!solve_hessian(primal_curvature_, rhs_, accuracy, max_inner, step_, step_z_)) return false;
+  trial_.point.set_to_step(here_.point, S(1), step_z_);
+  const S trial = trial_.evaluate(*map_, X(), y(), residual_scale_);
+  ++newton_steps_;
+  if (!(trial < S(0.3) * residual_)) return false;
+  accept(S(1), step_, trial);
+  sum_with_multiple(step_z_, S(-1), aim_z_, aim_z_);
+  if (residual_ > S(primal_dual_above)) set_primal(primal_, primal_curvature_, aim_z_);
+  return true;
+}
+
+template <class S>
+void MirrorPathEngine<S>::set_primal(const Vector<S>& beta, const Vector<S>& curvature, const Vector<S>& dz) {
+  using std::abs;
+  for (Index i = 0; i < dz.size(); ++i) {
+    const S there = beta[i] + curvature[i] * dz[i];
+    const bool grows = abs(there) > abs(beta[i]) && (there < S(0)) == (beta[i] < S(0));
+    primal_[i] = grows ? there : here_.beta[i];
+  }
+  has_primal_ = true;
 }
 
 template <class S>
@@ -389,6 +442,7 @@ Status MirrorPathEngine<S>::correct(S goal) {
   Index steps_without_gain = 0;
   bool is_last_try = false;  // the graded system was factored again, and nothing gained since
   is_graded_ = false;
+  has_primal_ = false;
   while (!is_close(goal)) {
     const bool progress = newton_step(goal);
     // An entry far below its value climbs by factors, long before it shows in the residual.
@@ -422,6 +476,7 @@ Status MirrorPathEngine<S>::correct_in_data() {
   S best = std::numeric_limits<S>::infinity();
   int steps_without_gain = 0;
   is_graded_ = false;
+  has_primal_ = false;
   while (steps_without_gain < 4) {
     misfit = data_.y();
     subtract_product(data_.X(), here_.beta, misfit);
@@ -543,9 +598,9 @@ void MirrorPathEngine<S>::take_aim(S accuracy) {
     multiply_entries(here_.curvature, aim_z_, scratch_);
     sum_with_multiple(aim_beta_, S(-1), scratch_, scratch_);
     subtract_product(X(), scratch_, rhs_);
-    is_factor_good_ = is_fresh_
-                          ? solve_hessian(rhs_, accuracy, max_inner, tangent_, tangent_z_)
-                          : solve_hessian(rhs_, std::min(accuracy, S(aimed)), max_inner / 2, tangent_, tangent_z_);
+    is_factor_good_ = is_fresh_ ? solve_hessian(here_.curvature, rhs_, accuracy, max_inner, tangent_, tangent_z_)
+                                : solve_hessian(here_.curvature, rhs_, std::min(accuracy, S(aimed)), max_inner / 2,
+                                                tangent_, tangent_z_);
   }
 }
 

@@ -80,25 +80,6 @@ struct HypentropyCoordinate {
     return beta < Scalar(0) ? -magnitude : magnitude;
   }
 
-  /// e^|gradient|, for the logarithms of many of them at once; |beta| where that is out of the range of Scalar.
-  [[nodiscard]] Scalar gradient_exponential(Scalar beta) const {
-    using std::abs;
-    const Scalar w = growth(beta);
-    return w >= Scalar(0) ? Scalar(1) + w : abs(beta);
-  }
-
-  /// The gradient from the logarithm of that. The logarithm of the rounded 1 + w is corrected for small w (Higham
-  /// 2002, 1.14.1).
-  [[nodiscard]] Scalar gradient(Scalar beta, Scalar logarithm) const {
-    if (beta == Scalar(0)) return beta;
-    const Scalar w = growth(beta);
-    const Scalar rounded = (Scalar(1) + w) - Scalar(1);
-    const Scalar small = rounded > Scalar(0) ? logarithm * (w / rounded) : w;
-    const Scalar in_range = w < Scalar(1) ? small : logarithm;
-    const Scalar magnitude = w >= Scalar(0) ? in_range : logarithm - log_c;
-    return beta < Scalar(0) ? -magnitude : magnitude;
-  }
-
   /// sqrt(4 c^2 + beta^2), the curvature d beta / d z at beta.
   [[nodiscard]] Scalar curvature(Scalar beta) const {
     using std::hypot;
@@ -112,18 +93,31 @@ struct HypentropyCoordinate {
     return a == Scalar(0) ? a : a * gradient(a) - a * (a / (Scalar(2) * root_c * root_c + curvature(a)));
   }
 
- private:
-  /// The w of `arcsinh x = log(1 + w)`, `w = x + x^2 / (1 + sqrt(1 + x^2))` with x = |beta| / (2 c); -1 where that is
-  /// out of the range of Scalar.
-  [[nodiscard]] Scalar growth(Scalar beta) const {
+  /// x = |beta| / (2 c); out of the range of Scalar it may be anything.
+  [[nodiscard]] Scalar half_ratio(Scalar beta) const {
     using std::abs;
-    using std::isfinite;
-    using std::sqrt;
-    const Scalar ratio = (abs(beta) / root_c) / root_c;
-    if (!(root_c >= std::numeric_limits<Scalar>::min() && isfinite(ratio))) return Scalar(-1);
-    const Scalar x = ratio / Scalar(2);
+    return (abs(beta) / root_c) / root_c / Scalar(2);
+  }
+
+  /// The w of `|gradient| = log(1 + w)`, `w = x + x^2 / (1 + sqrt(1 + x^2))` with x = `half_ratio(beta)` and that root;
+  /// -1 where x is out of the range of Scalar.
+  [[nodiscard]] Scalar growth(Scalar x, Scalar root) const {
+    const bool in_range =
+        root_c >= std::numeric_limits<Scalar>::min() && x <= std::numeric_limits<Scalar>::max() / Scalar(2);
     const bool is_large = x > Scalar(1) / std::numeric_limits<Scalar>::epsilon();
-    return is_large ? ratio : x + x * (x / (Scalar(1) + sqrt(Scalar(1) + x * x)));
+    const Scalar w = is_large ? Scalar(2) * x : x + x * (x / (Scalar(1) + root));
+    return in_range ? w : Scalar(-1);
+  }
+
+  /// The gradient from w and the logarithm of 1 + w, or of |beta| where w < 0. The logarithm of the rounded 1 + w is
+  /// corrected for small w (Higham 2002, 1.14.1).
+  [[nodiscard]] Scalar gradient(Scalar beta, Scalar w, Scalar logarithm) const {
+    const Scalar rounded = (Scalar(1) + w) - Scalar(1);
+    const Scalar small = rounded > Scalar(0) ? logarithm * (w / rounded) : w;
+    const Scalar in_range = w < Scalar(1) ? small : logarithm;
+    const Scalar magnitude = w >= Scalar(0) ? in_range : logarithm - log_c;
+    const Scalar result = beta < Scalar(0) ? -magnitude : magnitude;
+    return beta == Scalar(0) ? beta : result;
   }
 };
 
@@ -398,16 +392,38 @@ template <class S>
 void Hypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
   require_size("beta", beta.size(), dimension());
   require_size("out", out.size(), dimension());
+  const Shape& shape = *shape_;
+  const S base = S(2) * scale_.log();
   constexpr Index block = detail::packed_entries;
-  S logarithms[block];
+  S values[block], log_cs[block], roots[block], ratios[block], logarithms[block];
+  Eigen::Array<S, static_cast<int>(block), 1> cosh;
   for (Index begin = 0; begin < dimension(); begin += block) {
+    using std::abs;
     const Index count = std::min(block, dimension() - begin);
-    for (Index k = 0; k < count; ++k) logarithms[k] = coordinate(begin + k).gradient_exponential(beta[begin + k]);
-    detail::take_logarithms(logarithms, count);
-    for (Index k = 0; k < count; ++k) {
-      const Index i = begin + k;
-      out[i] = coordinate(i).gradient(beta[i], logarithms[k]) - offset(i);
+    for (Index k = 0; k < block; ++k) {
+      values[k] = log_cs[k] = S(0);
+      roots[k] = S(1);
     }
+    std::copy_n(beta.data() + begin, count, values);
+    for (Index k = 0; k < count; ++k) {
+      log_cs[k] = is_uniform() ? base : base + shape.log_c[begin + k];
+      roots[k] = is_uniform() ? alpha_ : alpha_ * shape.root_c[begin + k];
+    }
+    for (Index k = 0; k < block; ++k) {
+      ratios[k] = detail::HypentropyCoordinate<S>{log_cs[k], roots[k]}.half_ratio(values[k]);
+      cosh[k] = S(1) + ratios[k] * ratios[k];
+    }
+    cosh = cosh.sqrt().eval();  // a loop with std::sqrt, which sets errno, is none of vectors
+    for (Index k = 0; k < block; ++k) {
+      ratios[k] = detail::HypentropyCoordinate<S>{log_cs[k], roots[k]}.growth(ratios[k], cosh[k]);
+      logarithms[k] = ratios[k] >= S(0) ? S(1) + ratios[k] : abs(values[k]);
+    }
+    detail::take_logarithms(logarithms, block);
+    for (Index k = 0; k < block; ++k)
+      values[k] = detail::HypentropyCoordinate<S>{log_cs[k], roots[k]}.gradient(values[k], ratios[k], logarithms[k]);
+    if (is_biased())
+      for (Index k = 0; k < count; ++k) values[k] -= shape.offset[begin + k];
+    std::copy_n(values, count, out.data() + begin);
   }
 }
 
@@ -418,31 +434,44 @@ void Hypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> 
   require_size("curvature", curvature.size(), dimension());
   const Shape& shape = *shape_;
   const S base = S(2) * scale_.log();
-  for (Index i = 0; i < dimension(); ++i) {
+  constexpr Index block = detail::packed_entries;
+  S shifted[block], roots[block], powers[block], sinhs[block];
+  Eigen::Array<S, static_cast<int>(block), 1> cosh;
+  for (Index begin = 0; begin < dimension(); begin += block) {
     using std::abs;
-    const S shifted = is_biased() ? z[i] + shape.offset[i] : z[i];
-    const S log_c = is_uniform() ? base : shape.log_c[i] + base;
-    curvature[i] = abs(shifted) + log_c;
-  }
-  detail::exponentiate(curvature.data(), dimension());
-  // From p = c e^|z| and m = c e^-|z| = c^2 / p to p - m and p + m. Where |z| < 1 the difference would cancel, and c
-  // through its logarithm lose digits, so the series serves.
-  for (Index i = 0; i < dimension(); ++i) {
-    using std::abs;
-    using std::sqrt;
-    const S shifted = is_biased() ? z[i] + shape.offset[i] : z[i];
-    const S r = is_uniform() ? alpha_ : alpha_ * shape.root_c[i];
-    const S p = curvature[i];
-    const S c_over_p = r / std::max(p, std::numeric_limits<S>::min()) * r;
-    // Where it is invisible in the sum it might be subnormal.
-    const S m = c_over_p < std::numeric_limits<S>::epsilon() ? S(0) : c_over_p * r * r;
-    const S sinh_z = sinh_on_unit(shifted);
-    const S small_beta = S(2) * (sinh_z * r) * r;
-    const S small_curvature = S(2) * (sqrt(S(1) + sinh_z * sinh_z) * r) * r;
-    const S size = p - m;
-    const S large_beta = shifted < S(0) ? -size : size;
-    curvature[i] = abs(shifted) < S(1) ? small_curvature : p + m;
-    beta[i] = abs(shifted) < S(1) ? small_beta : large_beta;
+    const Index count = std::min(block, dimension() - begin);
+    for (Index k = 0; k < block; ++k) shifted[k] = roots[k] = powers[k] = S(0);
+    std::copy_n(z.data() + begin, count, shifted);
+    if (is_biased())
+      for (Index k = 0; k < count; ++k) shifted[k] += shape.offset[begin + k];
+    for (Index k = 0; k < count; ++k) {
+      powers[k] = abs(shifted[k]) + (is_uniform() ? base : shape.log_c[begin + k] + base);
+      roots[k] = is_uniform() ? alpha_ : alpha_ * shape.root_c[begin + k];
+    }
+    detail::exponentiate(powers, block);
+    for (Index k = 0; k < block; ++k) {
+      sinhs[k] = sinh_on_unit(shifted[k]);
+      cosh[k] = S(1) + sinhs[k] * sinhs[k];
+    }
+    cosh = cosh.sqrt().eval();  // a loop with std::sqrt, which sets errno, is none of vectors
+    // From p = c e^|z| and m = c e^-|z| = c^2 / p to p - m and p + m. Where |z| < 1 the difference would cancel, and c
+    // through its logarithm lose digits, so the series serves.
+    for (Index k = 0; k < block; ++k) {
+      const S r = roots[k];
+      const S p = powers[k];
+      const S c_over_p = r / std::max(p, std::numeric_limits<S>::min()) * r;
+      // Where it is invisible in the sum it might be subnormal.
+      const S m = c_over_p < std::numeric_limits<S>::epsilon() ? S(0) : c_over_p * r * r;
+      const S small_beta = S(2) * (sinhs[k] * r) * r;
+      const S small_curvature = S(2) * (cosh[k] * r) * r;
+      const S size = p - m;
+      const S large_beta = shifted[k] < S(0) ? -size : size;
+      const bool is_small = abs(shifted[k]) < S(1);
+      powers[k] = is_small ? small_curvature : p + m;
+      sinhs[k] = is_small ? small_beta : large_beta;
+    }
+    std::copy_n(powers, count, curvature.data() + begin);
+    std::copy_n(sinhs, count, beta.data() + begin);
   }
 }
 
