@@ -76,13 +76,11 @@ class DualFlowEngine {
   /// Sets the rest of z_, beta_ and curvature_ at the point.
   void complete() const;
 
-  /// In the rich regime most of beta is below the rounding error of the rest.
-  [[nodiscard]] S invisible_beta() const {
-    return std::numeric_limits<S>::epsilon() / S(8 * dataset_->num_inputs()) * largest_size(beta_);
-  }
+  /// Sets beta_, curvature_ and invisible_ from z_.
+  void evaluate_map() const;
 
-  /// Whether so few entries of beta_ are larger that the others need not be read.
-  [[nodiscard]] bool has_few_visible(S invisible) const;
+  /// Whether so few entries of beta_ are visible that the others need not be read.
+  [[nodiscard]] bool has_few_visible() const;
 
   /// Lists the columns whose beta may be visible at the point, seen from the last complete one. False where too many
   /// are or may be.
@@ -126,6 +124,7 @@ class DualFlowEngine {
   mutable Vector<S> residual_;        // X beta - y there
   mutable Vector<S> z_;               // X^T nu
   mutable Vector<S> beta_;            // beta(z)
+  mutable S invisible_ = S(0);        // below the rounding error of the largest entry of beta_
   mutable Vector<S> curvature_;       // d beta / d z
   mutable bool is_complete_ = false;  // z_, beta_ and curvature_ are those of the point everywhere
   Vector<S> column_norms_;
@@ -274,7 +273,8 @@ template <class S>
 S DualFlowEngine<S>::error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const {
   evaluate_all(nu_new);
   if (!set_changes_of_visible(error)) {
-    multiply_transposed(X(), error, weight_);
+    scratch_ = error;
+    multiply_columns(X(), scratch_, nullptr, X().cols(), weight_);
     multiply_entries(weight_, curvature_, weight_);
   }
   if (rotated_) {
@@ -339,9 +339,9 @@ void DualFlowEngine<S>::evaluate(ConstVectorRef<S> nu, bool needs_all) const {
   if (!needs_all && list_columns()) {
     z_ = reference_z_;
     multiply_columns(X(), point_, listed_.data(), static_cast<Index>(listed_.size()), z_);
-    map_->mirror(z_, beta_, curvature_);
+    evaluate_map();
     // What was left out is hidden from the beta of this point, too.
-    if (!(invisible_beta() >= hidden_beta_)) complete();
+    if (!(invisible_ >= hidden_beta_)) complete();
   } else {
     complete();
   }
@@ -354,20 +354,25 @@ void DualFlowEngine<S>::complete() const {
   if (is_complete_) return;
   is_complete_ = true;
   multiply_columns(X(), point_, nullptr, X().cols(), z_);
-  map_->mirror(z_, beta_, curvature_);
+  evaluate_map();
   keep_reference();
 }
 
 template <class S>
+void DualFlowEngine<S>::evaluate_map() const {
+  map_->mirror(z_, beta_, curvature_);
+  invisible_ = std::numeric_limits<S>::epsilon() / S(8 * dataset_->num_inputs()) * largest_size(beta_);
+}
+
+template <class S>
 void DualFlowEngine<S>::keep_reference() const {
-  const S invisible = invisible_beta();
-  has_reference_ = !rotated_ && has_few_visible(invisible);
+  has_reference_ = !rotated_ && has_few_visible();
   if (!has_reference_) return;
   reference_ = point_;
   reference_z_ = z_;
   // Good for a beta of half to eight times the size.
-  if (hidden_beta_ <= invisible && S(16) * hidden_beta_ >= invisible) return;
-  hidden_beta_ = invisible / S(2);
+  if (hidden_beta_ <= invisible_ && S(16) * hidden_beta_ >= invisible_) return;
+  hidden_beta_ = invisible_ / S(2);
   weight_.setConstant(hidden_beta_);
   map_->gradient(weight_, hidden_to_);
   weight_.setConstant(-hidden_beta_);
@@ -393,28 +398,31 @@ bool DualFlowEngine<S>::list_columns() const {
 }
 
 template <class S>
-bool DualFlowEngine<S>::has_few_visible(S invisible) const {
+bool DualFlowEngine<S>::has_few_visible() const {
   using std::abs;
   using std::isfinite;
   // An infinite beta (beyond a bound, or an overflow) must reach the residual, so that the step is refused.
-  if (!isfinite(invisible)) return false;
+  if (!isfinite(invisible_)) return false;
+  const Index d = beta_.size();
+  constexpr Index part = 128;
   Index count = 0;
-  for (const S value : beta_) count += abs(value) > invisible ? 1 : 0;
-  return 8 * count <= dataset_->num_inputs();
+  for (Index begin = 0; begin < d && 8 * count <= d; begin += part) {
+    const Index end = std::min(begin + part, d);
+    for (Index i = begin; i < end; ++i) count += abs(beta_[i]) > invisible_ ? 1 : 0;
+  }
+  return 8 * count <= d;
 }
 
 template <class S>
 void DualFlowEngine<S>::add_prediction() const {
   using std::abs;
-  const Index d = dataset_->num_inputs();
-  const S negligible = invisible_beta();
-  if (is_complete_ ? !has_reference_ : !has_few_visible(negligible)) {
-    complete();
+  if (!is_complete_ && !has_few_visible()) complete();
+  if (is_complete_ && !has_reference_) {
     add_product(X(), beta_, residual_);
-  } else {
-    for (Index i = 0; i < d; ++i)
-      if (!(abs(beta_[i]) <= negligible)) add_multiple(beta_[i], &X()(0, i), residual_.data(), residual_.size());
+    return;
   }
+  for (Index i = 0; i < beta_.size(); ++i)
+    if (!(abs(beta_[i]) <= invisible_)) add_multiple(beta_[i], &X()(0, i), residual_.data(), residual_.size());
 }
 
 template <class S>
