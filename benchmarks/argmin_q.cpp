@@ -1,6 +1,6 @@
 // argmin Q_alpha over X beta = y: one factorization of its Hessian as the unit, a plain damped Newton method
 // on the dual continued in steps of one e-fold (the naive way), and MirrorPath from scratch and warm; also at depth 2
-// to 10 for alpha^D from 1e6 to 1e-200.
+// to 10 for alpha^D from 1e6 to 1e-200. The peer of the noisy problem is scipy_argmin_q.py.
 
 #include <benchmark/benchmark.h>
 
@@ -9,6 +9,9 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
 
 #include "problem.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
@@ -83,6 +86,19 @@ void plain_newton_of(benchmark::State& state, const Mirror& mirror) {
   state.counters["factorizations"] = static_cast<double>(factorizations);
 }
 
+/// For scipy_argmin_q.py: log alpha, the minimizer, and a line of y_n and the n-th row of X for each sample.
+void write_problem(const char* file, const Dataset<>& data, const MinimizerResult<>& result) {
+  std::ofstream out(file);
+  out.precision(std::numeric_limits<double>::max_digits10);
+  out << result.scale.log() << '\n';
+  for (Index i = 0; i < data.num_inputs(); ++i) out << (i > 0 ? "," : "") << result.beta[i];
+  for (Index n = 0; n < data.num_samples(); ++n) {
+    out << '\n' << data.y()[n];
+    for (Index i = 0; i < data.num_inputs(); ++i) out << ',' << data.X()(n, i);
+  }
+  out << '\n';
+}
+
 /// Times a path made for this one scale.
 template <class Mirror>
 void from_scratch_of(benchmark::State& state, const Mirror& mirror, bool noisy) {
@@ -99,6 +115,7 @@ void from_scratch_of(benchmark::State& state, const Mirror& mirror, bool noisy) 
   state.counters["inner"] = static_cast<double>(result.inner_iterations);
   state.counters["residual"] = result.certificate.primal_residual;
   state.counters["gap"] = result.certificate.duality_gap;
+  if (const char* file = std::getenv("RICHFLOW_PROBLEM_FILE")) write_problem(file, regression.dataset, result);
 }
 
 void plain_newton(benchmark::State& state) {

@@ -20,6 +20,7 @@ using richflow::Index;
 using richflow::RandomStream;
 using richflow::Scale;
 using richflow::Vector;
+using test_support::eps;
 using test_support::log_uniform;
 using test_support::message_contains;
 using test_support::near;
