@@ -240,7 +240,20 @@ TEST_CASE("a step of the squared net on one sample into other memory is a pullba
     CHECK((w_new - moved).norm() <= 8 * eps * moved.norm());
     CHECK(std::abs(square_norm - moved.squaredNorm()) <= 50 * eps * moved.squaredNorm());
     CHECK(std::abs(F_next(0, 0) - expected(0, 0)) <= 50 * eps * x_next.norm() * moved.squaredNorm());
+    // In the memory of w: the same without the norm, which is known to be below a bound.
+    Vector<double> over = w;
+    Matrix<double> F_over(1, 1);
+    fast.forward(over, x, F);
+    const double growth = fast.growth_of_descent(G, -0.1, x.cwiseAbs().maxCoeff());
+    CHECK(moved.cwiseAbs().maxCoeff() <= growth * w.cwiseAbs().maxCoeff());
+    CHECK(plain.growth_of_descent(G, -0.1, 1.0) == std::numeric_limits<double>::infinity());
+    fast.descend_and_forward(G, -0.1, over, x_next, F_over);
+    CHECK(over == w_new);
+    CHECK(F_over == F_next);
     // What goes on from there does so as from a forward.
+    fast.forward(w_new, x_next, F_next);
+    fast.forward(w, x, F);
+    fast.descend_into(G, -0.1, w_new, x_next, F_next);
     fast.forward(w_new, x_next, again);
     CHECK(again(0, 0) == F_next(0, 0));
     CHECK_THROWS_MATCHES(fast.descend_into(G, -0.1, w_new, x_next, F_next), ArgumentError,

@@ -350,3 +350,30 @@ TEST_CASE("a run of single samples keeps its last good state where a step leaves
   CHECK(run.w.allFinite());
   CHECK(run.step < 50);
 }
+
+TEST_CASE("a run of single samples that never goes back makes the steps of one that might, bit for bit") {
+  RandomStream random(969);
+  const Dataset<> data = gaussian_data(random, 9, 43);
+  const SquaredDiagonalNet<double> net(43);
+  const Vector<double> w0 = net.initial_parameters(Scale<>::from_value(0.5));
+  // A loss that is never met: its event has the run keep what was before each step.
+  IntegrateOptions<double> with_event;
+  with_event.events = {loss_below(1e-300).at_step_end(1000)};
+  with_event.detect_stall = false;
+  for (const double noise : {0.0, 20.0}) {
+    // With noise weights grow by what may be a tenth per step: bounds of their norm leave the numbers in between.
+    const StochasticGradient problem(net, data, {.batch_size = 1, .label_noise = noise});
+    const ConstantStep step{noise > 0.0 ? 1e-3 : 2e-3};
+    const auto might = integrate(problem, w0, Steps{4000}, Descent{}, step, with_event);
+    std::vector<double> norms;
+    auto watch = [&](const StepView<double>& view) {
+      norms.push_back(view.y.norm());
+      return Action::proceed;
+    };
+    const auto never = integrate(problem, w0, Steps{4000}, Descent{}, step, {.observers = {watch}});
+    REQUIRE(might.status == Status::reached_end);
+    REQUIRE(never.status == Status::reached_end);
+    CHECK(same_bits(never.w, might.w));
+    CHECK(norms.back() == might.w.norm());
+  }
+}

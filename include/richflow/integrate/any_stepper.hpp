@@ -32,6 +32,11 @@ class AnyStepper {
   virtual void begin(S t, const Vector<S>& y) = 0;
   virtual void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) = 0;
   virtual void accept() = 0;
+  /// `step`, for runs that never go back: true if it was made in the memory of y, where the end is sure to be finite.
+  virtual bool step_forward(S t, S h, Vector<S>& y, Vector<S>& y_new) {
+    step(t, h, y, y_new);
+    return false;
+  }
   /// |y_new|^2 of the last step where that was made on the way, or else a negative number.
   [[nodiscard]] virtual S square_norm() const { return S(-1); }
   /// A step in the memory of y, for runs that ask for it (RunOptions::in_place). False where it cannot be made, with y

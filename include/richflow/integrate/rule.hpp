@@ -188,6 +188,7 @@ class RuleStepper final : public AnyStepper<S> {
   void begin(S /*t*/, const Vector<S>& /*y*/) override {}
   void step(S t, S h, const Vector<S>& y, Vector<S>& y_new) override;
   void accept() override;
+  bool step_forward(S t, S h, Vector<S>& y, Vector<S>& y_new) override;
   [[nodiscard]] S square_norm() const override { return square_norm_; }
   bool step_in_place(S t, S h, Vector<S>& w) override;
   [[nodiscard]] const StepCounters& counters() const override { return counters_; }
@@ -230,6 +231,7 @@ RuleStepper<S>::RuleStepper(const AnyRule<S>& rule, std::unique_ptr<AnySource<S>
 template <class S>
 void RuleStepper<S>::restore(Index step, const Vector<S>& memory) {
   next_step_ = step;
+  square_norm_ = S(-1);
   memory_.setZero();
   if (step == 0 && memory.size() == 0) return;
   require(memory.size() == memory_.size(), "the state to resume from has ", memory.size(),
@@ -248,6 +250,21 @@ void RuleStepper<S>::step(S t, S h, const Vector<S>& y, Vector<S>& y_new) {
     rule_.apply(StepGradient<S>(*source_), h, y_new, memory_new_);
   }
   look_back(h);
+}
+
+template <class S>
+bool RuleStepper<S>::step_forward(S t, S h, Vector<S>& y, Vector<S>& y_new) {
+  // |y|^2 was made by the step before; a first step has none.
+  if (!rule_.is_descent() || !(square_norm_ >= S(0))) {
+    step(t, h, y, y_new);
+    return false;
+  }
+  source_->begin_step(next_step_, t, y);
+  const S square_norm = source_->descend_safely(-h, y, square_norm_);
+  const bool is_made = square_norm >= S(0);
+  square_norm_ = is_made ? square_norm : source_->descend(-h, y, y_new);
+  look_back(h);
+  return is_made;
 }
 
 template <class S>

@@ -256,6 +256,7 @@ class Run {
   const RunOptions<Scalar>& options_;
   const bool is_adaptive_;
   const bool sees_cycles_;
+  const bool goes_forward_;  // no one asks for what lies before a step or within it
   const Scalar start_;
   const Scalar end_;
   IntegrationState<Scalar> state_;
@@ -272,6 +273,7 @@ class Run {
   std::optional<std::size_t> goal_ = {};
   std::optional<std::size_t> fired_ = {};
   std::optional<Scalar> loss_ = {};
+  bool is_made_in_place_ = false;  // the last step, in state_.y
   Scalar theta_ = Scalar(1);
   Scalar t_previous_ = Scalar(0);
   std::size_t next_time_ = 0;
@@ -296,6 +298,8 @@ Run<Scalar>::Run(const RunParts<Scalar>& parts, const RunOptions<Scalar>& option
       options_(options),
       is_adaptive_(controller_.is_adaptive()),
       sees_cycles_(!is_adaptive_ && problem_.has_loss() && problem_.steps_per_epoch() == 0),
+      goes_forward_(!is_adaptive_ && !sees_cycles_ && options.events.empty() && options.save_at.times.empty() &&
+                    !options.save_at.dense),
       start_(state.t),
       end_(end),
       state_(std::move(state)),
@@ -385,7 +389,8 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
       if (!step_in_place(plan))
         return finish(Status::non_finite, sentence("the loss is not finite at t = ", state_.t, ", step ", state_.step));
     } else {
-      stepper_.step(state_.t, plan.h, state_.y, y_new_);
+      is_made_in_place_ = goes_forward_ && stepper_.step_forward(state_.t, plan.h, state_.y, y_new_);
+      if (!goes_forward_) stepper_.step(state_.t, plan.h, state_.y, y_new_);
       if (!judge(plan)) {
         if (is_adaptive_) continue;
         outcome_.bad_index = state_.bad_index;
@@ -481,7 +486,7 @@ Stall Run<Scalar>::commit(const StepPlan<Scalar>& plan) {
     state_.stage_time = state_.t + plan.h;
     ++state_.control.taken;
     if (!options_.in_place) {
-      state_.y.swap(y_new_);
+      if (!is_made_in_place_) state_.y.swap(y_new_);
       stepper_.accept();
     }
   }

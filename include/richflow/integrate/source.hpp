@@ -51,6 +51,11 @@ class AnySource {
     return S(-1);
   }
 
+  /// The same in the memory of w, whose `|w|^2` is at most `square_norm`, only where the new weights are sure to be
+  /// finite: then nobody needs the old ones any more. Returns a bound of the new `|w|^2`, or a negative number where no
+  /// step was made.
+  virtual S descend_safely(S /*scale*/, Vector<S>& /*w*/, S /*square_norm*/) { return S(-1); }
+
   /// Whether a step in the memory of w may be made: not where the loss of what it saw is no number.
   [[nodiscard]] virtual bool is_sound() const { return true; }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <type_traits>
 
@@ -37,9 +38,13 @@ struct SquaredStep {
 };
 
 /// A step of the squared net on one sample, `w_new = w + c (w_+ * x, -w_- * x)`, and the prediction there of x_next as
-/// `squared_prediction` makes it, in one pass; w_new may be w.
+/// `squared_prediction` makes it, in one pass.
 template <class S>
 [[nodiscard]] SquaredStep<S> squared_step(const S* x, S c, const S* w, S* w_new, const S* x_next, Index d);
+
+/// The same in the memory of w; the prediction.
+template <class S>
+[[nodiscard]] S squared_step_over(const S* x, S c, S* w, const S* x_next, Index d);
 
 /// The evaluation of a DiagonalNet: `predict` and `vjp` to the bit, but for steps of the squared net from one sample to
 /// the next where sums may have another order; the kernel in closed form.
@@ -89,6 +94,15 @@ class DiagonalEvaluation final : public AnyEvaluation<S> {
     product_of_transposed<S>(scaled_, scaled_, K);
   }
 
+  void descend_and_forward(VectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, Samples<S> X_next,
+                           MatrixRef<S> F_next) override {
+    if (!is_one_row(X) || !is_one_row(X_next))
+      AnyEvaluation<S>::descend_and_forward(w, X, G, scale, X_next, F_next);
+    else
+      F_next(0, 0) =
+          squared_step_over(X.row_data(), S(scale * S(2) * G(0, 0)), w.data(), X_next.row_data(), back_.size());
+  }
+
   S descend_into(ConstVectorRef<S> w, VectorRef<S> w_new, Samples<S> X, ConstMatrixRef<S> G, S scale, Samples<S> X_next,
                  MatrixRef<S> F_next) override {
     if (!is_one_row(X) || !is_one_row(X_next))
@@ -97,6 +111,13 @@ class DiagonalEvaluation final : public AnyEvaluation<S> {
         squared_step(X.row_data(), S(scale * S(2) * G(0, 0)), w.data(), w_new.data(), X_next.row_data(), back_.size());
     F_next(0, 0) = step.prediction;
     return step.square_norm;
+  }
+
+  /// `w_+- (1 +- 2 scale G x)`, of one sample.
+  [[nodiscard]] S growth_of_descent(ConstMatrixRef<S> G, S scale, S largest) const override {
+    using std::abs;
+    if (!reorders_ || G.size() != 1) return std::numeric_limits<S>::infinity();
+    return S(1) + abs(scale * S(2) * G(0, 0)) * largest;
   }
 
   void reorder_sums() override { reorders_ = Depth == 2; }
@@ -318,68 +339,87 @@ namespace detail {
 /// Entries that are worked on at once: two registers of them.
 template <class S>
 inline constexpr int entry_lanes = std::max(2 * EIGEN_MAX_ALIGN_BYTES / static_cast<int>(sizeof(S)), 4);
+template <class S, int lanes = entry_lanes<S>>
+using Entries = Eigen::Array<S, lanes, 1>;
+/// And those that are left after that: of two wide registers one.
 template <class S>
-using Entries = Eigen::Array<S, entry_lanes<S>, 1>;
-template <class S>
-using EntriesAt = Eigen::Map<const Entries<S>>;
+inline constexpr int last_lanes = EIGEN_MAX_ALIGN_BYTES > 32 ? entry_lanes<S> / 2 : entry_lanes<S>;
 
-/// What some entries add to a prediction.
-template <class S, class T>
-EIGEN_STRONG_INLINE void add_prediction(const S* x, const T& plus, const T& minus, T& sum) {
-  if constexpr (std::is_same_v<S, T>)
-    sum += *x * ((plus - minus) * (plus + minus));
-  else
-    sum += EntriesAt<S>(x) * ((plus - minus) * (plus + minus));
+/// What a pass over the weights adds up, in lanes.
+template <class S, int lanes>
+struct EntrySums {
+  Entries<S, lanes> prediction = Entries<S, lanes>::Zero();
+  Entries<S, lanes> square_norm = Entries<S, lanes>::Zero();
+};
+
+/// `x (p - m) (p + m)` for the entries from i on.
+template <class S, int lanes>
+EIGEN_STRONG_INLINE void predict_entries(const S* x, const S* w, Index d, Index i, EntrySums<S, lanes>& sums) {
+  using At = Eigen::Map<const Entries<S, lanes>>;
+  const Entries<S, lanes> p = At(w + i);
+  const Entries<S, lanes> m = At(w + d + i);
+  sums.prediction += At(x + i) * ((p - m) * (p + m));
+}
+
+/// A step of the entries from i on, and their prediction there.
+template <bool measures, class S, int lanes>
+EIGEN_STRONG_INLINE void step_entries(const S* x, S c, const S* w, S* w_new, const S* x_next, Index d, Index i,
+                                      EntrySums<S, lanes>& sums) {
+  using At = Eigen::Map<const Entries<S, lanes>>;
+  using To = Eigen::Map<Entries<S, lanes>>;
+  const Entries<S, lanes> along = c * At(x + i);
+  Entries<S, lanes> p = At(w + i);
+  Entries<S, lanes> m = At(w + d + i);
+  p += along * p;
+  m -= along * m;
+  To(w_new + i) = p;
+  To(w_new + d + i) = m;
+  if constexpr (measures) sums.square_norm += p * p + m * m;
+  sums.prediction += At(x_next + i) * ((p - m) * (p + m));
 }
 
 template <class S>
 S squared_prediction(const S* x, const S* w, Index d) {
-  Entries<S> sums = Entries<S>::Zero();
-  S rest(0);
+  EntrySums<S, entry_lanes<S>> sums;
+  EntrySums<S, last_lanes<S>> last;
+  EntrySums<S, 1> rest;
   Index i = 0;
-  for (; i + entry_lanes<S> <= d; i += entry_lanes<S>) {
-    const Entries<S> p = EntriesAt<S>(w + i);
-    const Entries<S> m = EntriesAt<S>(w + d + i);
-    add_prediction(x + i, p, m, sums);
-  }
-  for (; i < d; ++i) add_prediction(x + i, w[i], w[d + i], rest);
-  return sums.sum() + rest;
+  for (; i + entry_lanes<S> <= d; i += entry_lanes<S>) predict_entries(x, w, d, i, sums);
+  for (; i + last_lanes<S> <= d; i += last_lanes<S>) predict_entries(x, w, d, i, last);
+  for (; i < d; ++i) predict_entries(x, w, d, i, rest);
+  return sums.prediction.sum() + (last.prediction.sum() + rest.prediction[0]);
+}
+
+/// `measures`: with the norm; w_new may be w.
+template <bool measures, class S>
+EIGEN_STRONG_INLINE SquaredStep<S> step_all_entries(const S* x, S c, const S* w, S* w_new, const S* x_next, Index d) {
+  EntrySums<S, entry_lanes<S>> sums;
+  EntrySums<S, last_lanes<S>> last;
+  EntrySums<S, 1> rest;
+  Index i = 0;
+  for (; i + entry_lanes<S> <= d; i += entry_lanes<S>) step_entries<measures>(x, c, w, w_new, x_next, d, i, sums);
+  for (; i + last_lanes<S> <= d; i += last_lanes<S>) step_entries<measures>(x, c, w, w_new, x_next, d, i, last);
+  for (; i < d; ++i) step_entries<measures>(x, c, w, w_new, x_next, d, i, rest);
+  return {sums.prediction.sum() + (last.prediction.sum() + rest.prediction[0]),
+          sums.square_norm.sum() + (last.square_norm.sum() + rest.square_norm[0])};
 }
 
 template <class S>
 SquaredStep<S> squared_step(const S* x, S c, const S* w, S* w_new, const S* x_next, Index d) {
-  Entries<S> sums = Entries<S>::Zero();
-  Entries<S> squares = Entries<S>::Zero();
-  SquaredStep<S> rest{S(0), S(0)};
-  Index i = 0;
-  for (; i + entry_lanes<S> <= d; i += entry_lanes<S>) {
-    const Entries<S> along = c * EntriesAt<S>(x + i);
-    Entries<S> p = EntriesAt<S>(w + i);
-    Entries<S> m = EntriesAt<S>(w + d + i);
-    p += along * p;
-    m -= along * m;
-    Eigen::Map<Entries<S>>(w_new + i) = p;
-    Eigen::Map<Entries<S>>(w_new + d + i) = m;
-    squares += p * p + m * m;
-    add_prediction(x_next + i, p, m, sums);
-  }
-  for (; i < d; ++i) {
-    const S along = c * x[i];
-    const S p = w[i] + along * w[i];
-    const S m = w[d + i] - along * w[d + i];
-    w_new[i] = p;
-    w_new[d + i] = m;
-    rest.square_norm += p * p + m * m;
-    add_prediction(x_next + i, p, m, rest.prediction);
-  }
-  return {sums.sum() + rest.prediction, squares.sum() + rest.square_norm};
+  return step_all_entries<true>(x, c, w, w_new, x_next, d);
+}
+
+template <class S>
+S squared_step_over(const S* x, S c, S* w, const S* x_next, Index d) {
+  return step_all_entries<false>(x, c, w, w, x_next, d).prediction;
 }
 
 }  // namespace detail
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_DIAGONAL(prefix, S)                              \
-  prefix template S detail::squared_prediction<S>(const S*, const S*, Index); \
-  prefix template detail::SquaredStep<S> detail::squared_step<S>(const S*, S, const S*, S*, const S*, Index);
+#define RICHFLOW_INSTANTIATE_DIAGONAL(prefix, S)                                                              \
+  prefix template S detail::squared_prediction<S>(const S*, const S*, Index);                                 \
+  prefix template detail::SquaredStep<S> detail::squared_step<S>(const S*, S, const S*, S*, const S*, Index); \
+  prefix template S detail::squared_step_over<S>(const S*, S, S*, const S*, Index);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_DIAGONAL)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -87,6 +88,12 @@ class AnyEvaluation {
     std::copy_n(w.data(), w.size(), w_new.data());
     descend_and_forward(w_new, X, G, scale, X_next, F_next);
     return S(-1);
+  }
+
+  /// What `descend_and_forward` multiplies |w_i| with at most where no |X_ni| is above `largest`; infinity where
+  /// nothing is known.
+  [[nodiscard]] virtual S growth_of_descent(ConstMatrixRef<S> /*G*/, S /*scale*/, S /*largest*/) const {
+    return std::numeric_limits<S>::infinity();
   }
 
   /// From here on sums may be added up in another order than that of the model's `predict`, where that is faster.
@@ -207,6 +214,12 @@ class Evaluation {
   S descend_into(ConstMatrixRef<S> G, S scale, VectorRef<S> w_new, X_&& X_next, MatrixRef<S> F_next) {
     static_assert(are_stored_samples<X_>(), "richflow: an evaluation refers to X_next: give it a stored matrix");
     return descend_to(G, scale, w_new, X_next, F_next, false);
+  }
+
+  /// What `descend_and_forward` multiplies |w_i| with at most where no |X_ni| is above `largest`: infinity where
+  /// nothing is known.
+  [[nodiscard]] S growth_of_descent(ConstMatrixRef<S> G, S scale, S largest) const {
+    return body_->growth_of_descent(G, scale, largest);
   }
 
   /// From here on sums may be added up in another order than that of the model's `predict`, where that is faster:

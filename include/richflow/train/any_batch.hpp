@@ -43,6 +43,7 @@ class AnyBatch {
   [[nodiscard]] virtual Index max_size() const = 0;
   /// See TrainingBatch.
   virtual void keep_rows(bool views) = 0;
+  [[nodiscard]] virtual S largest_in_view() const = 0;
   virtual void gather(const Index* indices, Index size) = 0;
   virtual void gather_from(Index first, Index size) = 0;
   /// Adds `level * law(random)` to every label of the batch, standard normal where there is no law.
@@ -79,6 +80,7 @@ class BatchOf final : public AnyBatch<S> {
   void resize(Index size) override { batch_.resize(size, *data_); }
   [[nodiscard]] Index max_size() const override { return batch_.max_size(); }
   void keep_rows(bool views) override { batch_.keep_rows(*data_, views); }
+  [[nodiscard]] S largest_in_view() const override { return batch_.largest_in_view(); }
   void gather(const Index* indices, Index size) override { batch_.gather(*data_, indices, size); }
   void gather_from(Index first, Index size) override { batch_.gather_from(*data_, first, size); }
   void add_label_noise([[maybe_unused]] Index size, [[maybe_unused]] S level,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -127,6 +128,7 @@ class BatchSource final : public AnySource<S> {
   void begin_step(Index k, S t, const Vector<S>& w) override;
   void add_gradient(S scale, VectorRef<S> target) override;
   S descend(S scale, const Vector<S>& w, Vector<S>& w_new) override;
+  S descend_safely(S scale, Vector<S>& w, S square_norm) override;
   [[nodiscard]] StepResiduals<S> residuals() override { return seen_; }
 
   /// Samples of the step.
@@ -152,6 +154,14 @@ class BatchSource final : public AnySource<S> {
 
   /// Gathers the samples of step k and says how many they are.
   Index take_samples(Index k, AnyBatch<S>& batch);
+  /// What the plain sum over the samples of the step is multiplied with.
+  [[nodiscard]] S weight_of_step(S scale) const {
+    return loss_.sampling().mean ? scale / static_cast<S>(size_) : scale;
+  }
+  /// A step in the memory of w, to the outputs of the next batch.
+  void descend_over(const MatrixRef<S>& G, S weight, Vector<S>& w);
+  /// The next batch, of so many samples, has its outputs at w.
+  void prepare_next(Index size, const Vector<S>& w);
   /// Whether the step after `step_` is prepared.
   [[nodiscard]] bool goes_on() const;
 
@@ -161,7 +171,8 @@ class BatchSource final : public AnySource<S> {
   std::vector<Index> order_ = {};           // of an epoch, or drawn with replacement
   std::vector<Index> even_ = {};            // samples of the last step of even number, and of odd
   std::vector<Index> odd_ = {};
-  Index batches_ = 1;  // of an epoch
+  Index batches_ = 1;                               // of an epoch
+  S largest_ = std::numeric_limits<S>::infinity();  // of the rows that batches are views of
   Vector<S> noise_ = {};
   Index step_ = 0;
   Index epoch_ = -1;  // of order_
@@ -230,7 +241,9 @@ BatchSource<S>::BatchSource(SampledLoss<S> loss, BatchUse use) : loss_(std::move
   if (draws) batch.keep_rows(!use.as_predict);
   if (!use.as_predict) loss_.evaluation().reorder_sums();
   use_.goes_on = use.goes_on && draws && noise_.size() == 0 && loss_.evaluation().is_descent_fused();
-  if (use_.goes_on) next_ = batch.clone();
+  if (!use_.goes_on) return;
+  next_ = batch.clone();
+  largest_ = batch.largest_in_view();
 }
 
 template <class S>
@@ -242,6 +255,7 @@ BatchSource<S>::BatchSource(const BatchSource& other)
       even_(other.even_),
       odd_(other.odd_),
       batches_(other.batches_),
+      largest_(other.largest_),
       noise_(other.noise_),
       step_(other.step_),
       epoch_(other.epoch_) {
@@ -331,8 +345,7 @@ void BatchSource<S>::begin_step(Index k, S /*t*/, const Vector<S>& w) {
 template <class S>
 void BatchSource<S>::add_gradient(S scale, VectorRef<S> target) {
   const Sampling<S>& sampling = loss_.sampling();
-  const S weight = sampling.mean ? scale / static_cast<S>(size_) : scale;
-  loss_.evaluation().add_pullback(loss_.batch().F(size_), weight, target);
+  loss_.evaluation().add_pullback(loss_.batch().F(size_), weight_of_step(scale), target);
   if (noise_.size() > 0) add_multiple(S(scale * sampling.gradient_noise), noise_.data(), target.data(), target.size());
 }
 
@@ -342,19 +355,44 @@ bool BatchSource<S>::goes_on() const {
 }
 
 template <class S>
+S BatchSource<S>::descend_safely(S scale, Vector<S>& w, S square_norm) {
+  if (!goes_on()) return S(-1);
+  const S weight = weight_of_step(scale);
+  const MatrixRef<S> G = loss_.batch().F(size_);
+  const S growth = loss_.evaluation().growth_of_descent(G, weight, largest_);
+  const S bound = square_norm * growth * growth;
+  // A fourth of the largest number, for rounding.
+  if (!(bound < std::numeric_limits<S>::max() / S(4))) return S(-1);
+  descend_over(G, weight, w);
+  return bound;
+}
+
+template <class S>
+void BatchSource<S>::descend_over(const MatrixRef<S>& G, S weight, Vector<S>& w) {
+  const Index size = take_samples(step_ + 1, *next_);
+  loss_.evaluation().descend_and_forward(G, weight, w, next_->samples(size), next_->F(size));
+  prepare_next(size, w);
+}
+
+template <class S>
 S BatchSource<S>::descend(S scale, const Vector<S>& w, Vector<S>& w_new) {
   if (!goes_on()) return AnySource<S>::descend(scale, w, w_new);
-  const S weight = loss_.sampling().mean ? scale / static_cast<S>(size_) : scale;
+  const S weight = weight_of_step(scale);
+  const MatrixRef<S> G = loss_.batch().F(size_);
+  if (&w_new == &w) {
+    descend_over(G, weight, w_new);
+    return S(-1);
+  }
   const Index size = take_samples(step_ + 1, *next_);
-  Evaluation<S>& at = loss_.evaluation();
-  S square_norm(-1);
-  if (&w_new == &w)
-    at.descend_and_forward(loss_.batch().F(size_), weight, w_new, next_->samples(size), next_->F(size));
-  else
-    square_norm = at.descend_into(loss_.batch().F(size_), weight, w_new, next_->samples(size), next_->F(size));
-  loss_.swap_batch(next_);
-  ahead_ = {step_ + 1, w_new.data(), size};
+  const S square_norm = loss_.evaluation().descend_into(G, weight, w_new, next_->samples(size), next_->F(size));
+  prepare_next(size, w_new);
   return square_norm;
+}
+
+template <class S>
+void BatchSource<S>::prepare_next(Index size, const Vector<S>& w) {
+  loss_.swap_batch(next_);
+  ahead_ = {step_ + 1, w.data(), size};
 }
 
 }  // namespace detail

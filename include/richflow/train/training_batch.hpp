@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/data/samples.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/losses/cross_entropy.hpp"
 #include "richflow/losses/loss.hpp"
 #include "richflow/losses/squared_loss.hpp"
@@ -45,6 +47,7 @@ class TrainingBatch<LabelledDataset<S>> {
   }
   /// They are so.
   void keep_rows(const LabelledDataset<S>& /*data*/, bool /*views*/) {}
+  [[nodiscard]] static S largest_in_view() { return std::numeric_limits<S>::infinity(); }
   void gather(const LabelledDataset<S>& data, const Index* indices, Index size) {
     data.gather(indices, X_.topRows(size), labels_.head(size));
   }
@@ -84,7 +87,10 @@ class TrainingBatch<Dataset<S>> {
     if (data.has_measurements()) return;
     rows_ = std::make_shared<const Matrix<S>>(data.X().transpose());
     views_ = views && max_size() == 1;
+    if (views_) largest_ = largest_size(rows_->data(), rows_->size());
   }
+  /// The largest |X_ni| where batches are views of rows; infinity elsewhere.
+  [[nodiscard]] S largest_in_view() const { return largest_; }
   /// Those that were gathered, `size` of them.
   [[nodiscard]] Samples<S> samples(Index size) const {
     if (view_ != nullptr) return Samples<S>(Eigen::Map<const Matrix<S>>(view_, 1, X_.cols()));
@@ -162,6 +168,7 @@ class TrainingBatch<Dataset<S>> {
   StoredSamples<S> measured_ = {};  // in place of X_
   std::shared_ptr<const Matrix<S>> rows_ = {};
   bool views_ = false;
+  S largest_ = std::numeric_limits<S>::infinity();
   const S* view_ = nullptr;          // in rows_, in place of X_
   std::vector<Index> indices_ = {};  // of samples that follow one another
   Vector<S> outputs_ = {};
