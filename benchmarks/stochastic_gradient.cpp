@@ -3,7 +3,8 @@
 // batch_of_one: SGD with one sample a step, beside the same steps as one writes them down with Eigen, with the samples
 // row after row and the weights changed where they are. `plain_ns` and `ours_ns` are of a step at their best, measured
 // in turn, and `of_plain` is their quotient. The argument is 1 with an EffectiveStart as observer. full_batch: steps
-// that see all samples; `observer_ns` with an EffectiveStart, `overhead` what that adds.
+// that see all samples; `observer_ns` with an EffectiveStart, `overhead` what that adds. stochastic_gradient.py has the
+// loops of NumPy and PyTorch.
 
 #include <benchmark/benchmark.h>
 
