@@ -49,6 +49,7 @@
 #include "richflow/integrate/any_field.hpp"
 #include "richflow/integrate/any_stepper.hpp"
 #include "richflow/integrate/checkpoint.hpp"
+#include "richflow/integrate/decay_schedule.hpp"
 #include "richflow/integrate/event.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"

@@ -99,6 +99,10 @@ TEST_CASE("the predicted start of descent and momentum: second order in the step
   check_second_order(TwoLayerDiagonalNet<double>(14), data, Start<>::unbalanced(alpha, a, -b), {.step = 8e-3});
   check_second_order(DiagonalNet<double>(3, 14), data, Start<>::uniform(Scale<>::from_value(0.5)), {.step = 2e-3});
   check_second_order(DiagonalNet<double>(4, 14), data, Start<>::biased(Scale<>::from_value(0.6), a, b), {.step = 2e-3});
+  check_second_order(DiagonalNet<double>(3, 14), data, Start<>::biased(Scale<>::from_value(0.5), a, b),
+                     {.step = 4e-4, .momentum = 0.5});
+  check_second_order(TwoLayerDiagonalNet<double>(14), data, Start<>::unbalanced(alpha, a, -b),
+                     {.step = 1.6e-3, .momentum = 0.5});
 }
 
 TEST_CASE("the predicted start of batches: log k of the runs over the prediction goes to 1") {
@@ -216,6 +220,56 @@ TEST_CASE("the predicted start of weight decay, and of decay that is switched of
   CHECK(off.labels == data.y());
 }
 
+TEST_CASE("the predicted start of decay that changes with time: second order in the step, at any depth") {
+  const Dataset<> data = predicted_data(2428);
+  RandomStream random(2429);
+  const Vector<double> a = random_positive_vector(random, 14, 0.7, 1.5),
+                       b = random_positive_vector(random, 14, 0.7, 1.5);
+  const double end = 4.0;
+  const DecaySchedule<> pieces({{0.2, 1.3}, {0.05, 0.7}}), smooth([](double t) { return 0.2 * std::exp(-t); });
+  const auto check = [&](const auto& net, const Start<>& start, const DecaySchedule<>& decay, double step,
+                         double momentum = 0.0) {
+    const auto error = [&](double h) {
+      const AlgorithmRun<> run{.step = h,
+                               .momentum = momentum,
+                               .decay = decay,
+                               .steps = static_cast<Index>(std::lround(end * (1 - momentum) / h)),
+                               .then_until_it_fits = false};
+      return compare_prediction(net, data, start, run);
+    };
+    const Comparison coarse = error(step), fine = error(step / 4);
+    INFO("h = " << step << ": " << coarse.error << ", " << fine.error << ", plain " << fine.plain);
+    CHECK_THAT(fine.moved, near(1, 0, 0.02));
+    CHECK(fine.error < 0.02 * fine.plain);
+    // Second order, where a missed half step of decay would be first; up to a third that is not small.
+    CHECK_THAT(coarse.error / fine.error, near(16, 0.35, 0));
+  };
+  const DiagonalNet<double> squared(2, 14), cubic(3, 14);
+  for (const DecaySchedule<>& decay : {pieces, smooth}) {
+    check(squared, Start<>::biased(Scale<>::from_value(0.3), a, b), decay, 4e-3);
+    check(cubic, Start<>::biased(Scale<>::from_value(0.6), a, b), decay, 1e-3);
+    check(TwoLayerDiagonalNet<double>(14), Start<>::unbalanced(Scale<>::from_value(0.3), a, -b), decay, 8e-3);
+  }
+  check(cubic, Start<>::uniform(Scale<>::from_value(0.6)), 0.05, 1e-3);
+
+  // Decay, then none until it fits: without steps to speak of the start is alpha e^(-2 Lambda), whatever the depth.
+  for (const Index depth : {2, 3}) {
+    const DiagonalNet<double> net(depth, 14);
+    const Start<> start = Start<>::biased(Scale<>::from_value(0.5), a, b);
+    const PredictedStart<> off = predicted_start(net, data, start, {.step = 1e-7, .decay = pieces}).require_ok();
+    const double integral = 0.2 * 1.3 + 0.05 * 0.7;
+    const Vector<double> log_a = a.array().log();
+    // Descent itself adds 1e-7.
+    CHECK(((off.log_a - log_a).array() - (std::log(0.5) - 2 * integral)).abs().maxCoeff() <= 2e-5);
+    CHECK(off.labels == data.y());
+  }
+  // A function that turns negative is told by the status.
+  const PredictedStart<> negative =
+      predicted_start(squared, data, Start<>::uniform(Scale<>::from_value(0.3)),
+                      {.step = 1e-3, .decay = [](double t) { return 1.0 - t; }, .steps = 4000});
+  CHECK_FALSE(negative.ok());
+}
+
 TEST_CASE("a prediction refuses what it is not for") {
   const Dataset<> data = predicted_data(2426);
   const DiagonalNet<double> net(2, 14);
@@ -225,11 +279,14 @@ TEST_CASE("a prediction refuses what it is not for") {
     CHECK_THROWS_MATCHES(predicted_start(net, data, start, run), ArgumentError, message_contains(part));
   };
   check({}, "step must be positive and finite, got 0");
+  CHECK_THROWS_MATCHES((AlgorithmRun<>{.step = 1e-3, .decay = -1.0}), ArgumentError,
+                       message_contains("lambda must be finite and not negative, got -1"));
   check({.step = 1e-3, .momentum = 1}, "momentum");
-  check({.step = 1e-3, .decay = -1}, "decay");
   check({.step = 1e-3, .sampling = {.batch_size = 7}}, "batch_size must be in 1 .. N = 6");
   check({.step = 1e-3, .sampling = {.label_noise = 0.5}}, "say after how many");
   check({.step = 1e-3, .decay = 0.1}, "say after how many");
+  check({.step = 1e-3, .decay = [](double t) { return std::exp(-t); }}, "say after how many");
+  check({.step = 1e-3, .decay = DecaySchedule<>({{0.1, 1.0}, {1e3, 1.0}}), .steps = 10}, "2 step decay");
   check({.step = 1e-3, .decay = 1e3, .steps = 10}, "2 step decay");
   check({.step = 1e-4, .decay = 1e3, .steps = 10}, "goes to rest at beta = 0");
   check({.step = 1e-3, .sampling = {.gradient_noise = 0.1}}, "gradient_noise");
@@ -247,8 +304,9 @@ TEST_CASE("a prediction refuses what it is not for") {
   CHECK(predicted_start(net, data, start, dying).ok());
   CHECK_THROWS_MATCHES(predicted_start(TwoLayerDiagonalNet<double>(14), data, start, dying), ArgumentError,
                        message_contains("from 1 max |X^T y|"));
-  CHECK_THROWS_MATCHES(predicted_start(DiagonalNet<double>(3, 14), data, start, {.step = 1e-3, .momentum = 0.5}),
-                       ArgumentError, message_contains("depth D = 3"));
+  CHECK_THROWS_MATCHES(predicted_start(DiagonalNet<double>(3, 14), data, start,
+                                       {.step = 1e-3, .sampling = {.label_noise = 0.5}, .steps = 10}),
+                       ArgumentError, message_contains("at depth D = 3 there is no prediction of label_noise = 0.5"));
   CHECK_THROWS_AS(predicted_start(DiagonalNet<double>(2, 13), data, start, {.step = 1e-3}), DimensionError);
   const Vector<double> ones = Vector<double>::Ones(14);
   CHECK_THROWS_MATCHES(

@@ -1,14 +1,17 @@
 #include "richflow/flow/decaying_dual_flow.hpp"
 
 #include <cmath>
+#include <utility>
 
 #include "richflow/core/random.hpp"
 #include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/decay_schedule.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/integrate/weight_decay.hpp"
 #include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/mirror_path.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/two_layer_diagonal.hpp"
 #include "richflow/regularizers/hypentropy.hpp"
@@ -40,8 +43,8 @@ Solution<double> run_decaying(const DecayingDualFlow<double>& flow, double end, 
 }
 
 /// The weights themselves, by an explicit method.
-template <class Net>
-Solution<double> run_weights(const Net& net, const Dataset<>& data, const Start<>& start, double lambda,
+template <class Net, class Lambda>
+Solution<double> run_weights(const Net& net, const Dataset<>& data, const Start<>& start, const Lambda& lambda,
                              const std::vector<double>& times) {
   IntegrateOptions<> options;
   options.save_at.times = times;
@@ -51,8 +54,8 @@ Solution<double> run_weights(const Net& net, const Dataset<>& data, const Start<
 }
 
 /// Beta at every time, against that of the weights.
-template <class Net>
-void check_against_weights(const Net& net, const Dataset<>& data, const Start<>& start, double lambda) {
+template <class Net, class Lambda>
+void check_against_weights(const Net& net, const Dataset<>& data, const Start<>& start, const Lambda& lambda) {
   const std::vector<double> times = {0.01, 0.1, 0.5, 3.0};
   const DecayingDualFlow<double> flow(net, data, start, lambda);
   const auto dual = run_decaying(flow, times.back(), 1e-9, times);
@@ -61,7 +64,7 @@ void check_against_weights(const Net& net, const Dataset<>& data, const Start<>&
   for (std::size_t k = 0; k < times.size(); ++k) {
     Vector<double> beta(data.num_inputs());
     net.beta(direct.values[k], beta);
-    INFO("lambda = " << lambda << ", t = " << times[k]);
+    INFO("t = " << times[k]);
     // Errors of a step of 1e-9 and 1e-10, over some hundred steps.
     CHECK((flow.beta(dual.values[k]) - beta).norm() <= 1e-6 * beta.norm());
     CHECK_THAT(flow.loss(dual.values[k]), near((data.X() * beta - data.y()).squaredNorm(), 1e-5, 1e-12));
@@ -134,6 +137,37 @@ TEST_CASE("with decay beta is at every time what the decayed scale goes to, and 
   CHECK(active >= 2);
 }
 
+TEST_CASE("decay that changes with time: the weights' own flow, and exactly the decayed scale where it ends") {
+  const Dataset<> data = decaying_data(2417);
+  const SquaredDiagonalNet<double> net(12);
+  RandomStream random(2418);
+  const Vector<double> a = random_positive_vector(random, 12, 0.5, 2.0),
+                       b = random_positive_vector(random, 12, 0.5, 2.0);
+  const Start<> biased = Start<>::biased(Scale<>::from_value(0.5), a, b);
+  const DecaySchedule<> pieces({{0.3, 0.4}, {0.0, 0.2}, {1.0, 0.7}});
+  const DecaySchedule<> smooth([](double t) { return 0.5 * std::exp(-2 * t); });
+  check_against_weights(net, data, biased, pieces);
+  check_against_weights(net, data, biased, smooth);
+  check_against_weights(TwoLayerDiagonalNet<double>(12), data, Start<>::unbalanced(Scale<>::from_value(0.4), a, -b),
+                        smooth);
+
+  // Decay, then none: the limit is that of the scale alpha e^(-2 Lambda), and not that of alpha.
+  const std::pair<DecaySchedule<>, double> ends[] = {{pieces, 0.82}, {smooth, 0.25}};
+  for (const auto& [schedule, Lambda] : ends) {
+    const DecayingDualFlow<double> flow(net, data, biased, schedule);
+    const Vector<double> beta = flow.beta(run_decaying(flow, 60.0).w);
+    const auto limit_of = [&](double log_shift) {
+      const Scale<> scale = Scale<>::from_log(std::log(0.5) + log_shift);
+      MirrorPath<Hypentropy<>> path(data, Hypentropy<>::biased(a, b, scale));
+      return Vector<double>(path.solve(scale).require_ok().beta);
+    };
+    const Vector<double> limit = limit_of(-2 * Lambda);
+    // Steps of an error of 1e-9, and e^(-4 * 30) of the decay left.
+    CHECK((beta - limit).norm() <= 1e-8 * limit.norm());
+    CHECK((beta - limit_of(0)).norm() > 0.01 * limit.norm());
+  }
+}
+
 TEST_CASE("the Jacobian of the decaying dual flow, its integrals included") {
   const Dataset<> data = decaying_data(2413);
   RandomStream random(2414);
@@ -146,7 +180,8 @@ TEST_CASE("the Jacobian of the decaying dual flow, its integrals included") {
     Vector<double> state = 0.05 * random_vector(random, flow.dimension());
     check_solver(flow, state);
     if (quadrature.fluctuation != 0) continue;
-    const DecayingDualFlow<double> deep(data, start, Vector<double>::Zero(12), 6.0, quadrature, 3);
+    const DecaySchedule<> common([](double t) { return 0.3 + 0.2 * std::sin(3 * t); });
+    const DecayingDualFlow<double> deep(data, start, Vector<double>::Zero(12), 6.0, quadrature, 3, common);
     state = 0.02 * random_vector(random, deep.dimension());
     check_solver(deep, state);
   }

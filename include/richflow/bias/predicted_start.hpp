@@ -6,6 +6,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "richflow/bias/simulate.hpp"
 #include "richflow/core/compiled.hpp"
@@ -17,6 +18,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/flow/decaying_dual_flow.hpp"
+#include "richflow/integrate/decay_schedule.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/models/diagonal.hpp"
@@ -33,8 +35,8 @@ struct AlgorithmRun {
   S step = S(0);                   ///< h, > 0
   Sampling<S> sampling = {};       ///< batches and label noise
   S momentum = S(0);               ///< m, in [0, 1)
-  S decay = S(0);                  ///< lambda, of `lambda |w|^2`
-  Index steps = 0;                 ///< so many; 0: until it fits the data
+  DecaySchedule<S> decay = S(0);   ///< lambda, of `lambda |w|^2`: a number, or of the time of the run
+  Index steps = 0;                 ///< so many; 0: until it fits the data, after the pieces of the decay if it has any
   bool then_until_it_fits = true;  ///< after those steps the run goes on, without label noise and decay, until it fits
 };
 
@@ -70,8 +72,8 @@ namespace detail {
 template <class S>
 struct RunRates {
   S time_of_step = S(0);
-  Vector<S> rate = {};                ///< by which log A_+ and log A_- fall while there are noise and decay
-  FlowQuadrature<S> quadrature = {};  ///< what they fall by besides
+  Vector<S> rate = {};                ///< by which log A_+ and log A_- fall while there is noise
+  FlowQuadrature<S> quadrature = {};  ///< what they fall by besides, but for decay
 };
 
 /// A net: its depth, and whether it has two layers.
@@ -103,12 +105,13 @@ template <class S>
 /// - batches of B, in order: `(N - B) / (N - 1) sum_n X_ni^2 r_n^2 + (B - 1) / (N - 1) g_i^2` in its place;
 /// - label noise delta: `s_i^2 (1 + 3/2 s_i^2)` per step, `s_i^2 = 16 h^2 delta^2 |X_i|^2 B / N`, and the above of
 ///   residuals that fluctuate with the covariance `h delta^2 K`, K the tangent kernel;
-/// - weight decay lambda: `-2 log(1 - 2 h lambda)` per step: the scale is `alpha e^(-2 Lambda)`.
+/// - weight decay lambda: `-2 log(1 - 2 h lambda)` per step: the scale is `alpha e^(-2 Lambda)`. lambda may change with
+///   time: pieces are taken step by step, a function by its integral up to second order in h.
 ///
 /// (a fourth of 16 in two layers; with momentum m the noise counts by 1 / (1 - m)). The offset log(A_+ / A_-) moves in
 /// second order only. At depth D >= 3, p = D - 2, `A_+-^-p` grows by `2 D^2 p (p + 1) h` times the integral of `w_+-^p`
-/// times the same, for descent and batches. Noise and decay act on the flow that the integrals are taken along
-/// (DecayingDualFlow).
+/// times the same, for descent, momentum and batches, and decay multiplies it by `(1 - 2 h lambda)^-p` per step. Noise
+/// and decay act on the flow that the integrals are taken along (DecayingDualFlow).
 ///
 ///     const PredictedStart p = predicted_start(net, data, start, {.step = 0.01, .sampling = {.batch_size = 1}});
 ///     solve(net, data, p.require_ok().start());                       // where such runs end
@@ -121,9 +124,9 @@ template <class S>
 /// Throws DimensionError or ArgumentError where net, data, start and run do not fit; where the step is not stable at
 /// the end of the flow, with the largest that is; for label noise or decay without a number of steps, a decay at which
 /// the net dies, noise of an unknown law or on gradients, momentum on batches in order, whose gradients are not
-/// independent, and anything but descent and batches at depth D >= 3. InfeasibleError where no beta fits y and the run
-/// is to fit. Trouble with the flow is in the status. Cost: some hundred N x N Jacobians, O(N^2 d) each, whatever the
-/// number of steps of the run.
+/// independent, and label noise at depth D >= 3, which lowers the scale of a coordinate by what its weights are.
+/// InfeasibleError where no beta fits y and the run is to fit. Trouble with the flow is in the status. Cost: some
+/// hundred N x N Jacobians, O(N^2 d) each, whatever the number of steps of the run.
 template <class S, int depth>
 [[nodiscard]] PredictedStart<S> predicted_start(const DiagonalNet<S, depth>& net, const Dataset<S>& data,
                                                 const Start<S>& start,
@@ -148,7 +151,6 @@ void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Datase
   const Index N = data.num_samples();
   require(isfinite(run.step) && run.step > S(0), "step must be positive and finite, got ", run.step);
   require_momentum("predicted_start", static_cast<double>(run.momentum));
-  require(isfinite(run.decay) && run.decay >= S(0), "decay must be finite and not negative, got ", run.decay);
   require(run.steps >= 0, "steps must be positive, or 0 for until it fits, got ", run.steps);
   require(sampling.batch_size >= 0 && sampling.batch_size <= N, "batch_size must be in 1 .. N = ", N,
           ", or 0 for all, got ", sampling.batch_size);
@@ -157,28 +159,30 @@ void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Datase
   require(!sampling.noise, "noise has a law of its own, of which the variance is not known: leave it out");
   require(sampling.gradient_noise == S(0), "gradient_noise = ", sampling.gradient_noise,
           ": there is no effective start with noise that is not in the row space of X");
-  require(run.steps > 0 || (run.decay == S(0) && sampling.label_noise == S(0)), "decay = ", run.decay,
+  const bool ends = run.decay.is_zero() || !run.decay.pieces().empty();
+  require(run.steps > 0 || (ends && sampling.label_noise == S(0)), "decay = ", run.decay(S(0)),
           " and label_noise = ", sampling.label_noise,
           " lower the scale with every step: say after how many (steps), for the data are never fitted");
-  require(net.depth == 2 || (run.momentum == S(0) && run.decay == S(0) && sampling.label_noise == S(0)),
-          "at depth D = ", net.depth,
-          " there is a prediction for descent and batches only, not for momentum = ", run.momentum,
-          ", decay = ", run.decay, ", label_noise = ", sampling.label_noise);
+  require(net.depth == 2 || sampling.label_noise == S(0), "at depth D = ", net.depth,
+          " there is no prediction of label_noise = ", sampling.label_noise,
+          ": what it does to a coordinate depends on the weights that it has changed, and is no integral along a flow");
   const bool is_in_order = sampling.batch_size > 0 && sampling.batch_size < N && !sampling.with_replacement;
   require(run.momentum == S(0) || !is_in_order, "momentum = ", run.momentum,
           " on batches of an epoch, which are not independent, has no formula here: take with_replacement");
-  require(S(2) * run.step * run.decay < S(1) - run.momentum, "decay = ", run.decay, " with step = ", run.step,
+  S largest = run.decay(S(0));
+  for (const DecayPiece<S>& piece : run.decay.pieces()) largest = std::max(largest, piece.lambda);
+  require(S(2) * run.step * largest < S(1) - run.momentum, "decay = ", largest, " with step = ", run.step,
           " sets every weight to zero or beyond: 2 step decay must be below 1 - momentum");
+  if (!run.decay.is_constant() || net.depth > 2) return;
   // u^2 + v^2 >= 2 |u v|: in two layers half as much is enough.
   const S factor = net.has_two_layers ? S(1) : S(2);
   const S deadly = factor * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
-  require(run.decay == S(0) || run.decay < deadly, "decay = ", run.decay, " leaves nothing of the net: from ", factor,
+  require(largest == S(0) || largest < deadly, "decay = ", largest, " leaves nothing of the net: from ", factor,
           " max |X^T y| = ", deadly, " on it goes to rest at beta = 0");
 }
 
 template <class S>
 RunRates<S> rates_of(const PredictedNet& net, const AlgorithmRun<S>& run, const Dataset<S>& data) {
-  using std::log1p;
   const Sampling<S>& sampling = run.sampling;
   const Index N = data.num_samples();
   const Index B = sampling.batch_size > 0 ? sampling.batch_size : N;
@@ -217,108 +221,215 @@ RunRates<S> rates_of(const PredictedNet& net, const AlgorithmRun<S>& run, const 
       unit * (variance_of_square / left + mean_of_square * (S(1) + run.momentum) / (left * left));
   out.quadrature.fluctuation = sampling.label_noise * sampling.label_noise * h * dual_rate / S(2) / left;
   if (sampling.mean && sampling.label_noise > S(0)) out.quadrature.fluctuation /= static_cast<S>(B);
-  const S shrink = run.momentum == S(0) ? -log1p(S(-2) * h * run.decay) : S(2) * h * run.decay / left;
   const S of_norm = dual_rate * dual_rate / S(4) * sampling.label_noise * sampling.label_noise * noise / steps;
   out.rate.resize(data.num_inputs());
   for (Index i = 0; i < out.rate.size(); ++i) {
     const S variance = of_norm * data.X().col(i).squaredNorm();
     const S next = run.momentum == S(0) ? S(1.5) * variance : S(0);
-    out.rate[i] = (shrink + variance * (S(1) + next) / (S(2) * left * left)) / out.time_of_step;
+    out.rate[i] = variance * (S(1) + next) / (S(2) * left * left) / out.time_of_step;
   }
   return out;
 }
 
+/// Half of what log A_+- fall by in a step with the decay lambda; NaN where it sets weights to zero or beyond.
 template <class S>
-PredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
-                                const AlgorithmRun<S>& run) {
+[[nodiscard]] S shrinkage(const AlgorithmRun<S>& run, S lambda) {
+  using std::log1p;
+  const S x = run.step * lambda;
+  if (run.momentum == S(0)) return log1p(S(-2) * x) / S(-2);
+  return S(2) * x < S(1) - run.momentum ? x / (S(1) - run.momentum) : std::numeric_limits<S>::quiet_NaN();
+}
+
+/// The decay of a part of a run in the time of the dual flow.
+template <class S>
+struct DecayPart {
+  DecaySchedule<S> shrinkage = {};
+  Index steps = 0;
+};
+
+/// All parts with decay, or the whole where it is a function: step number k is at the time k h of the run.
+template <class S>
+[[nodiscard]] std::vector<DecayPart<S>> decay_parts(const AlgorithmRun<S>& run, S time_of_step) {
+  using std::ceil;
+  if (run.decay.is_constant()) return {{DecaySchedule<S>(shrinkage(run, run.decay(S(0))) / time_of_step), run.steps}};
+  if (run.decay.pieces().empty()) {
+    // Sums over steps are integrals up to half a step before, to second order.
+    const auto part = [run, time_of_step](S t) {
+      const S of_run = t / time_of_step * run.step - run.step / S(2);
+      return shrinkage(run, run.decay(std::max(of_run, S(0)))) / time_of_step;
+    };
+    return {{DecaySchedule<S>(part), run.steps}};
+  }
+  std::vector<DecayPart<S>> parts;
+  S end(0);
+  Index made = 0;
+  const Index last = run.steps > 0 ? run.steps : std::numeric_limits<Index>::max();
+  for (const DecayPiece<S>& piece : run.decay.pieces()) {
+    end += piece.duration;
+    // A time that is a number of steps is theirs, whatever rounding made of it.
+    const S steps = ceil(end / run.step * (S(1) - S(8) * std::numeric_limits<S>::epsilon()));
+    const Index until = steps < static_cast<S>(last) ? static_cast<Index>(steps) : last;
+    if (until > made) parts.push_back({DecaySchedule<S>(shrinkage(run, piece.lambda) / time_of_step), until - made});
+    made = std::max(made, until);
+  }
+  if (run.steps > made) parts.push_back({DecaySchedule<S>(), run.steps - made});
+  return parts;
+}
+
+/// A prediction in the making: the dual flow part by part.
+template <class S>
+class StartPredictor {
+ public:
+  /// Checks the arguments.
+  StartPredictor(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start, const AlgorithmRun<S>& run);
+
+  [[nodiscard]] PredictedStart<S> predict();
+
+ private:
+  /// The flow while log A_+- fall by `rate` and twice the integral of `shrinkage`, for a time or until it fits. Goes on
+  /// from the state, whose times begin anew so that log A_+- at its beginning are those of this flow.
+  void follow(const Vector<S>& rate, const DecaySchedule<S>& shrinkage, const FlowQuadrature<S>& quadrature, S length);
+  /// Takes the fall of log A_+- up to the end of a part into the logarithms and the state.
+  void fall(const Vector<S>& rate, S common, S time);
+  /// Says how good the prediction is. Throws where the step is not stable.
+  void judge_step(const DecayingDualFlow<S>& flow);
+  /// log A_+- and what follows from them.
+  void read_start();
+
+  const PredictedNet net_;
+  const Dataset<S>& data_;
+  const AlgorithmRun<S>& run_;
+  SideLogs<S> logs_;
+  RunRates<S> rates_;
+  bool must_fit_;
+  Vector<S> state_ = {};
+  PredictedStart<S> out_ = {};
+};
+
+template <class S>
+StartPredictor<S>::StartPredictor(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
+                                  const AlgorithmRun<S>& run)
+    : net_(net), data_(data), run_(run), must_fit_(run.steps == 0 || run.then_until_it_fits) {
   using std::log;
   using std::sqrt;
-  const Index d = net.d;
-  const auto dual_rate = static_cast<S>(net.dual_rate());
-  require<DimensionError>(data.num_inputs() == d, "the net has d = ", d, " features where the data have ",
+  require<DimensionError>(data.num_inputs() == net.d, "the net has d = ", net.d, " features where the data have ",
                           data.num_inputs());
   require_size("y", data.y().size(), data.num_samples());
   check_run(net, run, data);
   require(net.has_two_layers || start.family() != StartFamily::unbalanced,
           "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one");
-  SideLogs<S> logs = side_logs(d, start);
-  const RunRates<S> rates = rates_of(net, run, data);
-  require(!rates.quadrature.is_empty(), "step = ", run.step,
+  logs_ = side_logs(net.d, start);
+  rates_ = rates_of(net, run, data);
+  require(!rates_.quadrature.is_empty(), "step = ", run.step,
           " is so small that its square is below the numbers of this type: the start itself is the prediction");
   const S room = static_cast<S>(net.depth - 2) * start.scale().log();
   require(net.depth == 2 || room > log(S(2) * sqrt(std::numeric_limits<S>::epsilon())),
           "log_alpha = ", start.scale().log(), " at depth D = ", net.depth,
           ": alpha^(D-2) is below the rounding of the dual variables that the integrals are taken along");
-  const bool must_fit = run.steps == 0 || run.then_until_it_fits;
-  if (must_fit) require_solution(data);
+  if (must_fit_) require_solution(data);
+}
 
-  PredictedStart<S> out;
-  PiController<S> controller;
-  constexpr S eps = std::numeric_limits<S>::epsilon();
-  controller.tolerance = {std::max(S(1e-7), S(30) * eps), S(0)};
-  IntegrateOptions<S> options;
-  Vector<S> state;
+template <class S>
+PredictedStart<S> StartPredictor<S>::predict() {
   // Noise and decay for the time of the steps, and then neither.
-  const auto follow = [&](const Vector<S>& rate, const FlowQuadrature<S>& quadrature, S length) {
-    const DecayingDualFlow<S> flow(data, logs, rate, dual_rate, quadrature, net.depth);
-    if (state.size() == 0) state = flow.initial_state();
-    controller.first_step = std::min(flow.first_step(), length);
-    if (length == std::numeric_limits<S>::infinity()) {
-      const S size = std::max(data.y().norm(), sqrt(flow.loss(flow.initial_state())));
-      options.events = {loss_below(std::max(eps * size * size, std::numeric_limits<S>::min()))};
-    }
-    // Times within the state, so that log A_+- at its beginning are those of this flow.
-    state[data.num_samples()] = S(0);
-    auto solution = integrate(flow, state, TimeSpan<S>{S(0), length}, Rodas4{}, controller, options);
-    state = std::move(solution.w);
-    out.steps += solution.step;
-    out.status = solution.status;
-    out.message = std::move(solution.message);
-    out.time += solution.t;
-    logs.a -= solution.t * rate;
-    logs.b -= solution.t * rate;
-    if (!(length == std::numeric_limits<S>::infinity() || out.ok())) return;
-    const bool has_batches = rates.quadrature.of_samples != S(0);
-    out.curvature_step = run.step * flow.sharpness(state, has_batches);
-    if (run.sampling.mean)
-      out.curvature_step /= static_cast<S>(has_batches ? run.sampling.batch_size : data.num_samples());
-    const S mean_step = rates.time_of_step * (S(1) - run.momentum) * flow.sharpness(state, false);
-    const S most = S(2) * (S(1) + run.momentum);
-    require(mean_step <= most, "step = ", run.step,
-            " is not stable where the flow ends: descent settles there for steps below ", run.step * most / mean_step);
-    out.beta = flow.beta(state);
-  };
-  const Vector<S> none = Vector<S>::Zero(d);
-  if (run.steps > 0) follow(rates.rate, rates.quadrature, static_cast<S>(run.steps) * rates.time_of_step);
-  if (must_fit && out.ok()) {
-    FlowQuadrature<S> quiet = rates.quadrature;
+  for (const DecayPart<S>& part : decay_parts(run_, rates_.time_of_step))
+    if (part.steps > 0 && out_.ok())
+      follow(rates_.rate, part.shrinkage, rates_.quadrature, static_cast<S>(part.steps) * rates_.time_of_step);
+  if (must_fit_ && out_.ok()) {
+    FlowQuadrature<S> quiet = rates_.quadrature;
     quiet.fluctuation = S(0);
-    follow(none, quiet, std::numeric_limits<S>::infinity());
+    follow(Vector<S>::Zero(net_.d), {}, quiet, std::numeric_limits<S>::infinity());
   }
-  out.log_a = logs.a;
-  out.log_b = logs.b;
-  if (net.depth == 2) {
-    out.log_a -= state.tail(d);
-    out.log_b -= state.tail(d);
-    out.log_scale = (out.log_a + out.log_b) / S(2);
+  read_start();
+  return std::move(out_);
+}
+
+template <class S>
+void StartPredictor<S>::follow(const Vector<S>& rate, const DecaySchedule<S>& shrinkage,
+                               const FlowQuadrature<S>& quadrature, S length) {
+  using std::sqrt;
+  constexpr S eps = std::numeric_limits<S>::epsilon();
+  const bool is_until_it_fits = length == std::numeric_limits<S>::infinity();
+  const DecayingDualFlow<S> flow(data_, logs_, rate, static_cast<S>(net_.dual_rate()), quadrature, net_.depth,
+                                 shrinkage);
+  if (state_.size() == 0) state_ = flow.initial_state();
+  PiController<S> controller;
+  controller.tolerance = {std::max(S(1e-7), S(30) * eps), S(0)};
+  controller.first_step = std::min(flow.first_step(), length);
+  IntegrateOptions<S> options;
+  if (is_until_it_fits) {
+    const S size = std::max(data_.y().norm(), sqrt(flow.loss(flow.initial_state())));
+    options.events = {loss_below(std::max(eps * size * size, std::numeric_limits<S>::min()))};
+  }
+  state_[data_.num_samples()] = S(0);
+  auto solution = integrate(flow, state_, TimeSpan<S>{S(0), length}, Rodas4{}, controller, options);
+  state_ = std::move(solution.w);
+  out_.steps += solution.step;
+  out_.status = solution.status;
+  out_.message = std::move(solution.message);
+  out_.time += solution.t;
+  if (is_until_it_fits || out_.ok()) {
+    judge_step(flow);
+    out_.beta = flow.beta(state_);
+  }
+  fall(rate, S(2) * shrinkage.integral(solution.t), solution.t);
+}
+
+template <class S>
+void StartPredictor<S>::fall(const Vector<S>& rate, S common, S time) {
+  using std::exp;
+  for (Vector<S>* side : {&logs_.a, &logs_.b}) side->array() -= time * rate.array() + common;
+  if (net_.depth == 2) return;
+  // Powers -p of the weights, of which the state has a part.
+  const S grown = exp(static_cast<S>(net_.depth - 2) * common);
+  state_.head(data_.num_samples()) *= grown;
+  state_.tail(2 * net_.d) *= grown;
+}
+
+template <class S>
+void StartPredictor<S>::judge_step(const DecayingDualFlow<S>& flow) {
+  const bool has_batches = rates_.quadrature.of_samples != S(0);
+  out_.curvature_step = run_.step * flow.sharpness(state_, has_batches);
+  if (run_.sampling.mean)
+    out_.curvature_step /= static_cast<S>(has_batches ? run_.sampling.batch_size : data_.num_samples());
+  const S mean_step = rates_.time_of_step * (S(1) - run_.momentum) * flow.sharpness(state_, false);
+  const S most = S(2) * (S(1) + run_.momentum);
+  require(mean_step <= most, "step = ", run_.step,
+          " is not stable where the flow ends: descent settles there for steps below ", run_.step * most / mean_step);
+}
+
+template <class S>
+void StartPredictor<S>::read_start() {
+  const Index d = net_.d;
+  out_.log_a = logs_.a;
+  out_.log_b = logs_.b;
+  if (net_.depth == 2) {
+    out_.log_a -= state_.tail(d);
+    out_.log_b -= state_.tail(d);
+    out_.log_scale = (out_.log_a + out_.log_b) / S(2);
   } else {
-    const auto p = static_cast<S>(net.depth - 2);
-    const Vector<S> plus = (-p * logs.a).array().exp().matrix() + state.segment(data.num_samples() + 1, d);
-    const Vector<S> minus = (-p * logs.b).array().exp().matrix() + state.tail(d);
-    out.log_a = plus.array().log() / -p;
-    out.log_b = minus.array().log() / -p;
-    out.log_scale = ((plus + minus) / S(2)).array().log() / -p;
+    const auto p = static_cast<S>(net_.depth - 2);
+    const Vector<S> plus = (-p * logs_.a).array().exp().matrix() + state_.segment(data_.num_samples() + 1, d);
+    const Vector<S> minus = (-p * logs_.b).array().exp().matrix() + state_.tail(d);
+    out_.log_a = plus.array().log() / -p;
+    out_.log_b = minus.array().log() / -p;
+    out_.log_scale = ((plus + minus) / S(2)).array().log() / -p;
   }
-  out.log_offset_ratio = out.log_a - out.log_b;
-  if (must_fit)
-    out.labels = data.y();
-  else if (out.beta.size() == d)
-    out.labels = data.X() * out.beta;
-  if (out.ok())
-    out.message =
-        sentence("log alpha has moved to a mean of ", out.log_scale.mean(),
-                 ", to first order in the step (its curvature step is ", out.curvature_step, "); ", out.message);
-  return out;
+  out_.log_offset_ratio = out_.log_a - out_.log_b;
+  if (must_fit_)
+    out_.labels = data_.y();
+  else if (out_.beta.size() == d)
+    out_.labels = data_.X() * out_.beta;
+  if (out_.ok())
+    out_.message =
+        sentence("log alpha has moved to a mean of ", out_.log_scale.mean(),
+                 ", to first order in the step (its curvature step is ", out_.curvature_step, "); ", out_.message);
+}
+
+template <class S>
+PredictedStart<S> predict_start(const PredictedNet& net, const Dataset<S>& data, const Start<S>& start,
+                                const AlgorithmRun<S>& run) {
+  return StartPredictor<S>(net, data, start, run).predict();
 }
 
 }  // namespace detail

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/integrate/decay_schedule.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/shifted_system.hpp"
@@ -50,18 +52,22 @@ struct DecayingDualSolver {
   Matrix<S> scaled = {};  // X diag(d beta / d z)^(1/2)
   S shift = S(0);
   Vector<S> residual = {}, pulled = {}, beta = {}, curvature = {};   // at the point of the Jacobian
+  Vector<S> rate = {};                                               // by which log A_+- fall there
   Vector<S> side = {}, density = {};                                 // w_+-^p and f there, at depth D >= 3
+  S shrunk = S(1), shrink_rate = S(0);                               // E, and -E' / E, there
   Vector<S> change = {};                                             // N
   Vector<S> z_change = {}, beta_change = {}, curvature_change = {};  // d
 };
 
 /// The gradient flow of `L + lambda |w|^2` on a squared diagonal net, seen from its N dual variables:
 ///
-///     beta(t) = (alpha a)^2 e^(z - 4 lambda t) - (alpha b)^2 e^(-z - 4 lambda t),     z = X^T nu
+///     beta(t) = (alpha a)^2 e^(z - 4 Lambda) - (alpha b)^2 e^(-z - 4 Lambda),     z = X^T nu
 ///     nu' = -8 (X beta - y),     nu(0) = 0
 ///
-/// the flow without decay but for its scale, `alpha e^(-2 lambda t)`: at every t beta is what the start at that scale
-/// goes to under `X beta = X beta(t)`. (4 instead of 8 in two layers.) L is the plain sum `|X beta - y|^2`, and may be
+/// the flow without decay but for its scale, `alpha e^(-2 Lambda)`, Lambda(t) the integral of lambda, which is a number
+/// or changes with time (DecaySchedule): at every t beta is what the start at that scale goes to under
+/// `X beta = X beta(t)`. Decay until some time and none after it ends exactly at the interpolator of that scale. (4
+/// instead of 8 in two layers.) L is the plain sum `|X beta - y|^2`, and may be
 /// asked for by `loss_below`. With a decay of its own for each coordinate it is also what descent with label noise of
 /// standard deviation delta does on average, `lambda_i = 4 h delta^2 |X_i|^2` (HaoChen et al. 2020).
 ///
@@ -81,21 +87,26 @@ class DecayingDualFlow {
   /// See HasLinearSolver.
   using LinearSolver = DecayingDualSolver<S>;
 
+  /// The type of a schedule, of which a number or a function is made into one.
+  using Schedule = std::type_identity_t<DecaySchedule<S>>;
+
   /// Of a squared net with the decay lambda. Throws DimensionError where net, data and start do not fit, ArgumentError
-  /// for an unbalanced start or a lambda that is negative or not finite.
-  DecayingDualFlow(const SquaredDiagonalNet<S>& net, const Dataset<S>& data, const Start<S>& start, S lambda)
-      : DecayingDualFlow(net.num_inputs(), data, start, lambda, S(8)) {}
+  /// for an unbalanced start or a lambda that is negative or not finite (a function that is ends the run).
+  DecayingDualFlow(const SquaredDiagonalNet<S>& net, const Dataset<S>& data, const Start<S>& start, Schedule lambda)
+      : DecayingDualFlow(net.num_inputs(), data, start, std::move(lambda), S(8)) {}
   /// Of two layers, from any start.
-  DecayingDualFlow(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data, const Start<S>& start, S lambda)
-      : DecayingDualFlow(net.num_inputs(), data, start, lambda, S(4)) {}
+  DecayingDualFlow(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data, const Start<S>& start, Schedule lambda)
+      : DecayingDualFlow(net.num_inputs(), data, start, std::move(lambda), S(4)) {}
   template <class Net>
-  DecayingDualFlow(const Net&, const Dataset<S>&&, const Start<S>&, S) = delete;
+  DecayingDualFlow(const Net&, const Dataset<S>&&, const Start<S>&, Schedule) = delete;
 
   /// Of the squared net that has the logarithms `start` of its weights, each of which falls by `rate` per time, d
-  /// values; `dual_rate`: 8, or 4. The state goes on with the integrals of the quadrature, d numbers, where there is
-  /// one. Or of a net of depth D >= 3: the rate is zero then, `dual_rate` 2 D (D - 2), and `w_+-^-p = w_+-(0)^-p -+ z`.
+  /// values, and by twice the integral of `common`; `dual_rate`: 8, or 4. The state goes on with the integrals of the
+  /// quadrature, d numbers, where there is one. Or of a net of depth D >= 3: there is no rate then, `dual_rate` is
+  /// 2 D (D - 2), and `w_+-^-p = (w_+-(0)^-p -+ z) / E` with `E = e^(-2 p Lambda)`,
+  /// Lambda the integral of `common`, `nu' = -dual_rate E r`, and E in the integrals.
   DecayingDualFlow(const Dataset<S>& data, detail::SideLogs<S> start, Vector<S> rate, S dual_rate,
-                   detail::FlowQuadrature<S> quadrature, Index depth = 2);
+                   detail::FlowQuadrature<S> quadrature, Index depth = 2, DecaySchedule<S> common = {});
 
   /// What the message of a run that stalls suggests.
   [[nodiscard]] static const char* advice() { return "on the dual flow Rodas4, or solve for the limit"; }
@@ -139,11 +150,11 @@ class DecayingDualFlow {
   void solve(LinearSolver& solver, VectorRef<S> u) const;
 
  private:
-  DecayingDualFlow(Index d, const Dataset<S>& data, const Start<S>& start, S lambda, S dual_rate)
-      : DecayingDualFlow(checked(d, data, lambda), side_logs_of(d, start, dual_rate),
-                         Vector<S>::Constant(d, 2 * lambda), dual_rate, {}) {}
+  DecayingDualFlow(Index d, const Dataset<S>& data, const Start<S>& start, DecaySchedule<S> lambda, S dual_rate)
+      : DecayingDualFlow(checked(d, data), side_logs_of(d, start, dual_rate), Vector<S>::Zero(d), dual_rate, {}, 2,
+                         std::move(lambda)) {}
 
-  [[nodiscard]] static const Dataset<S>& checked(Index d, const Dataset<S>& data, S lambda);
+  [[nodiscard]] static const Dataset<S>& checked(Index d, const Dataset<S>& data);
   [[nodiscard]] static detail::SideLogs<S> side_logs_of(Index d, const Start<S>& start, S dual_rate);
 
   [[nodiscard]] Index num_integrals() const { return quadrature_.is_empty() ? 0 : depth_ > 2 ? 2 * d_ : d_; }
@@ -151,7 +162,7 @@ class DecayingDualFlow {
   void evaluate(ConstVectorRef<S> state) const;
   /// z is set.
   void evaluate_squared(S t) const;
-  void evaluate_deep() const;
+  void evaluate_deep(S t) const;
   /// f at the evaluated point, without fluctuations.
   void write_density(VectorRef<S> f) const;
   /// `out = diag(X^T (X diag(v) X^T) X)` times of_square, and the diagonal of the middle for of_samples.
@@ -164,6 +175,7 @@ class DecayingDualFlow {
   Vector<S> log_scale_;  // log(alpha^2 a b)
   Vector<S> offset_;     // log(a / b)
   Vector<S> rate_;
+  DecaySchedule<S> common_;
   S dual_rate_;
   Index depth_;
   Vector<S> power_;  // w_+-(0)^-p, 2d; empty at depth 2
@@ -173,6 +185,7 @@ class DecayingDualFlow {
   mutable Vector<S> point_;      // the latest evaluated state; NaN before the first
   mutable Vector<S> nu_, z_, beta_, curvature_, residual_, pulled_;  // there
   mutable Vector<S> side_ = {};                                      // w_+-^p there, 2d; empty at depth 2
+  mutable S shrunk_ = S(1);                                          // E there; 1 at depth 2
   mutable Vector<S> sample_scratch_, scratch_;
   mutable Matrix<S> covariance_ = {}, products_ = {};
 };
@@ -204,11 +217,9 @@ SideLogs<S> side_logs(Index d, const Start<S>& start) {
 }  // namespace detail
 
 template <class S>
-const Dataset<S>& DecayingDualFlow<S>::checked(Index d, const Dataset<S>& data, S lambda) {
-  using std::isfinite;
+const Dataset<S>& DecayingDualFlow<S>::checked(Index d, const Dataset<S>& data) {
   require<DimensionError>(data.num_inputs() == d, "the net has d = ", d, " features where the data have ",
                           data.num_inputs());
-  require(isfinite(lambda) && lambda >= S(0), "lambda must be finite and not negative, got ", lambda);
   return data;
 }
 
@@ -221,13 +232,14 @@ detail::SideLogs<S> DecayingDualFlow<S>::side_logs_of(Index d, const Start<S>& s
 
 template <class S>
 DecayingDualFlow<S>::DecayingDualFlow(const Dataset<S>& data, detail::SideLogs<S> start, Vector<S> rate, S dual_rate,
-                                      detail::FlowQuadrature<S> quadrature, Index depth)
+                                      detail::FlowQuadrature<S> quadrature, Index depth, DecaySchedule<S> common)
     : data_(&data),
       N_(data.num_samples()),
       d_(data.num_inputs()),
       log_scale_(start.a + start.b),
       offset_(start.a - start.b),
       rate_(std::move(rate)),
+      common_(std::move(common)),
       dual_rate_(dual_rate),
       depth_(depth),
       quadrature_(quadrature) {
@@ -266,7 +278,7 @@ void DecayingDualFlow<S>::evaluate(ConstVectorRef<S> state) const {
   nu_ = state.head(N_);
   detail::multiply_transposed(data_->X(), nu_, z_);
   if (depth_ > 2)
-    evaluate_deep();
+    evaluate_deep(state[N_]);
   else
     evaluate_squared(state[N_]);
   detail::multiply(data_->X(), beta_, residual_);
@@ -279,8 +291,9 @@ void DecayingDualFlow<S>::evaluate_squared(S t) const {
   using std::abs;
   using std::exp;
   using std::sinh;
+  const S fallen = S(2) * common_.integral(t);
   for (Index i = 0; i < d_; ++i) {
-    const S log_k = log_scale_[i] - S(2) * rate_[i] * t;
+    const S log_k = log_scale_[i] - S(2) * (rate_[i] * t + fallen);
     const S u = z_[i] + offset_[i];
     const S grown = exp(log_k + u), shrunk = exp(log_k - u);
     // The difference of two that are nearly the same has no digits.
@@ -290,16 +303,20 @@ void DecayingDualFlow<S>::evaluate_squared(S t) const {
 }
 
 template <class S>
-void DecayingDualFlow<S>::evaluate_deep() const {
+void DecayingDualFlow<S>::evaluate_deep(S t) const {
+  using std::exp;
   using std::pow;
   const auto D = static_cast<S>(depth_);
+  shrunk_ = exp(S(-2) * (D - S(2)) * common_.integral(t));
   const S exponent = D / (D - S(2));
   // Beyond a bound of z there is no weight: NaN, which rejects the step.
   const auto inverse = [](S power) { return power > S(0) ? S(1) / power : std::numeric_limits<S>::quiet_NaN(); };
   for (Index i = 0; i < d_; ++i) {
-    const S plus = side_[i] = inverse(power_[i] - z_[i]);
-    const S minus = side_[d_ + i] = inverse(power_[d_ + i] + z_[i]);
-    const S of_plus = pow(plus, exponent), of_minus = pow(minus, exponent);
+    const S plus = inverse(power_[i] - z_[i]);
+    const S minus = inverse(power_[d_ + i] + z_[i]);
+    side_[i] = shrunk_ * plus;
+    side_[d_ + i] = shrunk_ * minus;
+    const S of_plus = pow(side_[i], exponent), of_minus = pow(side_[d_ + i], exponent);
     beta_[i] = of_plus - of_minus;
     curvature_[i] = exponent * (of_plus * plus + of_minus * minus);
   }
@@ -340,15 +357,15 @@ void DecayingDualFlow<S>::write_density(VectorRef<S> f) const {
 template <class S>
 void DecayingDualFlow<S>::operator()(S /*t*/, ConstVectorRef<S> state, VectorRef<S> derivative) const {
   evaluate(state);
-  derivative.head(N_) = -dual_rate_ * residual_;
+  derivative.head(N_) = -dual_rate_ * shrunk_ * residual_;
   derivative[N_] = S(1);
   if (quadrature_.is_empty()) return;
   VectorRef<S> f = derivative.segment(N_ + 1, d_);
   write_density(f);
   if (quadrature_.fluctuation != S(0)) add_fluctuations(curvature_, f);
   if (depth_ == 2) return;
-  derivative.tail(d_) = f.cwiseProduct(side_.tail(d_));
-  f = f.cwiseProduct(side_.head(d_));
+  derivative.tail(d_) = shrunk_ * f.cwiseProduct(side_.tail(d_));
+  f = shrunk_ * f.cwiseProduct(side_.head(d_));
 }
 
 template <class S>
@@ -367,7 +384,7 @@ template <class S>
 S DecayingDualFlow<S>::sharpness(ConstVectorRef<S> state, bool of_samples) const {
   evaluate(state);
   const Matrix<S>& X = data_->X();
-  if (of_samples) return dual_rate_ * (X.cwiseAbs2() * curvature_).maxCoeff();
+  if (of_samples) return dual_rate_ * shrunk_ * (X.cwiseAbs2() * curvature_).maxCoeff();
   Vector<S> v(N_), pulled(d_);
   for (Index n = 0; n < N_; ++n) v[n] = X.row(n).cwiseAbs2().dot(curvature_) * (n % 2 == 0 ? S(1) : S(-0.75));
   S norm(0);
@@ -379,7 +396,7 @@ S DecayingDualFlow<S>::sharpness(ConstVectorRef<S> state, bool of_samples) const
     v.noalias() = X * pulled;
     norm = v.norm();
   }
-  return dual_rate_ * norm;
+  return dual_rate_ * shrunk_ * norm;
 }
 
 template <class S>
@@ -387,7 +404,8 @@ S DecayingDualFlow<S>::first_step() const {
   const Vector<S> start = initial_state();
   evaluate(start);
   const S fastest = std::max({dual_rate_ * detail::largest_size(pulled_), sharpness(start, false),
-                              S(2) * detail::largest_size(rate_), std::numeric_limits<S>::min()});
+                              S(2) * detail::largest_size(rate_) + S(2) * static_cast<S>(depth_) * common_(S(0)),
+                              std::numeric_limits<S>::min()});
   return S(1) / fastest;
 }
 
@@ -396,7 +414,9 @@ S DecayingDualFlow<S>::error_over(ConstVectorRef<S> state_new, ConstVectorRef<S>
   evaluate(state_new);
   sample_scratch_ = error.head(N_);
   detail::multiply_transposed(data_->X(), sample_scratch_, scratch_);
-  for (Index i = 0; i < d_; ++i) scratch_[i] = curvature_[i] * scratch_[i] - S(2) * error[N_] * rate_[i] * beta_[i];
+  const S common = static_cast<S>(depth_) * common_(state_new[N_]);
+  for (Index i = 0; i < d_; ++i)
+    scratch_[i] = curvature_[i] * scratch_[i] - S(2) * error[N_] * (rate_[i] + common) * beta_[i];
   const S beta_error = scratch_.stableNorm();
   // Below the range of numbers beta is 0, and so is its error.
   S ratio = beta_error == S(0) ? S(0) : beta_error / (absolute + relative * beta_.stableNorm());
@@ -413,8 +433,8 @@ typename DecayingDualFlow<S>::LinearSolver DecayingDualFlow<S>::make_linear_solv
   solver.system.allocate(N_);
   solver.scaled.setZero(N_, d_);
   for (Vector<S>* v : {&solver.residual, &solver.change}) v->setZero(N_);
-  for (Vector<S>* v : {&solver.pulled, &solver.beta, &solver.curvature, &solver.z_change, &solver.beta_change,
-                       &solver.curvature_change})
+  for (Vector<S>* v : {&solver.pulled, &solver.beta, &solver.curvature, &solver.rate, &solver.z_change,
+                       &solver.beta_change, &solver.curvature_change})
     v->setZero(d_);
   if (depth_ > 2) {
     solver.side.setZero(2 * d_);
@@ -431,6 +451,10 @@ void DecayingDualFlow<S>::linearize(S /*t*/, ConstVectorRef<S> state, LinearSolv
   solver.pulled = pulled_;
   solver.beta = beta_;
   solver.curvature = curvature_;
+  // beta falls by 2 rate beta per time.
+  solver.rate.array() = rate_.array() + static_cast<S>(depth_) * common_(state[N_]);
+  solver.shrunk = shrunk_;
+  solver.shrink_rate = S(2) * static_cast<S>(depth_ - 2) * common_(state[N_]);
   if (depth_ > 2 && !quadrature_.is_empty()) {
     solver.side = side_;
     write_density(solver.density);
@@ -438,7 +462,7 @@ void DecayingDualFlow<S>::linearize(S /*t*/, ConstVectorRef<S> state, LinearSolv
   const Matrix<S>& X = data_->X();
   for (Index i = 0; i < d_; ++i) solver.scaled.col(i) = sqrt(curvature_[i]) * X.col(i);
   solver.system.matrix().setZero();
-  detail::add_lower_gram<S>(solver.scaled, dual_rate_, solver.system.matrix());
+  detail::add_lower_gram<S>(solver.scaled, dual_rate_ * shrunk_, solver.system.matrix());
 }
 
 template <class S>
@@ -452,10 +476,10 @@ void DecayingDualFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   const Matrix<S>& X = data_->X();
   const S dt = u[N_] / solver.shift;
   u[N_] = dt;
-  // The columns of the Jacobian: beta falls by 2 rate beta per time.
-  solver.beta_change = S(2) * rate_.cwiseProduct(solver.beta);
+  // The column of t.
+  solver.beta_change = S(2) * solver.rate.cwiseProduct(solver.beta);
   detail::multiply(X, solver.beta_change, solver.change);
-  solver.change = u.head(N_) + dual_rate_ * dt * solver.change;
+  solver.change = u.head(N_) + dual_rate_ * solver.shrunk * dt * (solver.change + solver.shrink_rate * solver.residual);
   solver.system.solve_in_place(solver.change);
   u.head(N_) = solver.change;
   if (quadrature_.is_empty()) return;
@@ -474,7 +498,7 @@ void DecayingDualFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   }
   if (quadrature_.fluctuation != S(0)) {
     solver.curvature_change =
-        solver.beta.cwiseProduct(solver.z_change) - S(2) * dt * rate_.cwiseProduct(solver.curvature);
+        solver.beta.cwiseProduct(solver.z_change) - S(2) * dt * solver.rate.cwiseProduct(solver.curvature);
     add_fluctuations(solver.curvature_change, solver.beta_change);
   }
   VectorRef<S> integral = u.segment(N_ + 1, d_);
@@ -484,8 +508,10 @@ void DecayingDualFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   }
   const auto plus = solver.side.head(d_).array(), minus = solver.side.tail(d_).array();
   const auto density = solver.density.array(), dz = solver.z_change.array(), df = solver.beta_change.array();
-  integral.array() = (integral.array() + plus * (df + density * plus * dz)) / solver.shift;
-  u.tail(d_).array() = (u.tail(d_).array() + minus * (df - density * minus * dz)) / solver.shift;
+  // E w_+-^p f, w_+-^p = E / (w_+-(0)^-p -+ z).
+  const S E = solver.shrunk, dE = S(-2) * solver.shrink_rate * E * dt;
+  integral.array() = (integral.array() + plus * (E * df + density * (plus * dz + dE))) / solver.shift;
+  u.tail(d_).array() = (u.tail(d_).array() + minus * (E * df - density * (minus * dz - dE))) / solver.shift;
 }
 
 }  // namespace richflow
