@@ -361,6 +361,7 @@ TEST_CASE("weights that underflow go on by their logarithms, and k is what it is
     const auto run = integrate(problem, w0, Steps{steps}, Descent{}, ConstantStep{h}, {.observers = {effective}});
     CHECK(run.w.cwiseAbs().maxCoeff() <= 1e-290);
     REQUIRE(effective.ok());
+    CHECK(effective.message().find("the decay has left nothing of the net") != std::string::npos);
     // beta = 0 long before: then log k moves by 2 log c + log(1 - x^2) with the same x in each step.
     const double c = 1 - 2 * h * lambda;
     const Vector<double> g = data.X().transpose() * data.y();

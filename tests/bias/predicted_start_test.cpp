@@ -298,6 +298,10 @@ TEST_CASE("a prediction refuses what it is not for") {
   CHECK_THROWS_MATCHES(
       predicted_start(DiagonalNet<double>(3, 14), data, start.with_scale(Scale<>::from_log(-20)), {.step = 1e-3}),
       ArgumentError, message_contains("below the rounding"));
+  // At depth 3 beta = 0 is at rest under any decay, and a scale this small comes to it.
+  CHECK_THROWS_MATCHES(predicted_start(DiagonalNet<double>(3, 14), data, start,
+                                       {.step = 1e-3, .decay = 20.0, .steps = 4000, .then_until_it_fits = false}),
+                       ArgumentError, message_contains("leaves nothing of the net: after 4000 steps"));
   // u^2 + v^2 is at least 2 |u v|.
   const double half_deadly = 1.5 * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
   const AlgorithmRun<> dying{.step = 1e-5, .decay = half_deadly, .steps = 10, .then_until_it_fits = false};

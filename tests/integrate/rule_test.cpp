@@ -262,6 +262,13 @@ TEST_CASE("every way of descending fails with the same status and keeps the last
   const auto descent = integrate(flow, p.w0, Steps{1000}, Descent{}, ConstantStep{huge});
   CHECK(descent.status == Status::non_finite);
   CHECK(descent.w.allFinite());
+  // And says which steps would do.
+  const std::size_t at = descent.message.find("below about ");
+  REQUIRE(at != std::string::npos);
+  const double bound = std::stod(descent.message.substr(at + 12));
+  const auto shorter = integrate(flow, p.w0, Steps{4000}, Descent{}, ConstantStep{0.9 * bound});
+  REQUIRE(shorter.step == 4000);
+  CHECK(flow.loss(shorter.w) < 1e-6 * flow.loss(p.w0));
   CHECK(integrate(flow, p.w0, TimeSpan{0.0, 1e4}, Euler{}, ConstantStep{huge}).status == Status::non_finite);
   CHECK(gradient_descent(p.net, p.data, p.w0, {.step = huge, .iterations = 1000}).status == Status::non_finite);
   for (const auto& run : {integrate(flow, p.w0, Steps{1000}, HeavyBall{}, ConstantStep{huge}),

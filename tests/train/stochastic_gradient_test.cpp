@@ -11,6 +11,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/weight_decay.hpp"
+#include "richflow/losses/margin_losses.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
@@ -259,6 +260,14 @@ TEST_CASE("weight decay on mini-batches") {
 }
 
 TEST_CASE("a stochastic problem refuses what makes no sense") {
+  // Numbers that stand for classes.
+  RandomStream signs(970);
+  const Dataset<> unsigned_data = gaussian_data(signs, 7, features);
+  const Dataset<> two_classes(unsigned_data.X(),
+                              Vector<double>((unsigned_data.y().array() > 0).cast<double>() * 2 - 1));
+  CHECK_THROWS_MATCHES(
+      StochasticGradient(StochasticNet(features), two_classes, Sampling<double>{.label_noise = 0.1}, LogisticLoss<>{}),
+      ArgumentError, message_contains("classes have no noise"));
   const Dataset<> data = stochastic_data(966);
   const StochasticNet net(features);
   const auto refuses = [&](const Sampling<double>& sampling, const std::string& part) {

@@ -134,6 +134,8 @@ class EffectiveStart : public Result<EffectiveStart<S>> {
   /// Number i of the gradient of a step.
   [[nodiscard]] S gradient_at(const StepResiduals<S>& seen, Index i) const;
 
+  /// Whether beta is so small, under weight decay, that it predicts none of the labels.
+  [[nodiscard]] bool has_died() const;
   /// Why a step has no statement; empty where it has one.
   [[nodiscard]] std::string objection(const StepView<S>& view) const;
   void check_first_step(const StepResiduals<S>& seen, const Vector<S>& w) const;
@@ -159,6 +161,7 @@ class EffectiveStart : public Result<EffectiveStart<S>> {
   Vector<S> sum_ = {};         // over steps of gain h G / c, N
   Vector<S> correction_ = {};  // what its additions have lost
   Vector<S> log_side_ = {};    // of sides that are followed, 2d; NaN for others; empty before there are any
+  bool has_decayed_ = false;   // in the last step
   Index step_ = 0;
   Index sign_changes_ = 0;
   Index first_sign_change_ = 0;
@@ -194,6 +197,7 @@ Action EffectiveStart<S>::operator()(const StepView<S>& view) {
   if (problem_.empty()) {
     const StepResiduals<S>& seen = *view.residuals;
     const S decay_factor = S(1) - seen.h * seen.decay;
+    has_decayed_ = seen.decay > S(0);
     if (view.step == 1) check_first_step(seen, view.y);
     watch(seen, decay_factor, view.step, view.y);
     add(seen, decay_factor);
@@ -429,7 +433,15 @@ std::string EffectiveStart<S>::message() const {
   std::string problem = message_of_logs();
   if (!problem.empty()) return problem;
   return detail::concat("the start from which gradient flow goes to where ", step_, " steps went, through ",
-                        sign_changes_, " sign changes");
+                        sign_changes_, " sign changes",
+                        has_died() ? ", which is beta = 0: the decay has left nothing of the net" : "");
+}
+
+template <class S>
+bool EffectiveStart<S>::has_died() const {
+  if (!has_decayed_) return false;
+  const Vector<S> found = beta();
+  return (data_->X() * found).stableNorm() <= std::numeric_limits<S>::epsilon() * data_->y().stableNorm();
 }
 
 template <class S>

@@ -291,6 +291,8 @@ class StartPredictor {
   void follow(const Vector<S>& rate, const DecaySchedule<S>& shrinkage, const FlowQuadrature<S>& quadrature, S length);
   /// Takes the fall of log A_+- up to the end of a part into the logarithms and the state.
   void fall(const Vector<S>& rate, S common, S time);
+  /// Throws where the decay has left nothing of the net. At depth 2 it comes back once there is none.
+  void require_alive(const DecaySchedule<S>& shrinkage, S time) const;
   /// Says how good the prediction is. Throws where the step is not stable.
   void judge_step(const DecayingDualFlow<S>& flow);
   /// log A_+- and what follows from them.
@@ -372,6 +374,7 @@ void StartPredictor<S>::follow(const Vector<S>& rate, const DecaySchedule<S>& sh
     judge_step(flow);
     out_.beta = flow.beta(state_);
   }
+  require_alive(shrinkage, solution.t);
   fall(rate, S(2) * shrinkage.integral(solution.t), solution.t);
 }
 
@@ -384,6 +387,14 @@ void StartPredictor<S>::fall(const Vector<S>& rate, S common, S time) {
   const S grown = exp(static_cast<S>(net_.depth - 2) * common);
   state_.head(data_.num_samples()) *= grown;
   state_.tail(2 * net_.d) *= grown;
+}
+
+template <class S>
+void StartPredictor<S>::require_alive(const DecaySchedule<S>& shrinkage, S time) const {
+  constexpr S eps = std::numeric_limits<S>::epsilon();
+  if (shrinkage.is_zero() || out_.beta.size() == 0 || (net_.depth == 2 && must_fit_)) return;
+  require(!((data_.X() * out_.beta).stableNorm() <= eps * data_.y().stableNorm()), "decay = ", run_.decay(S(0)),
+          " leaves nothing of the net: after ", time / rates_.time_of_step, " steps it is at rest at beta = 0");
 }
 
 template <class S>

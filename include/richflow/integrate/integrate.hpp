@@ -63,6 +63,10 @@ template <class Scalar, class Controller>
 template <class Scalar, class Controller>
 using InNumberType = decltype(in_number_type<Scalar>(std::declval<const Controller&>()));
 
+/// Whether the problem takes what is given for a stepper.
+template <class St, class Problem>
+inline constexpr bool is_taken = !TakesDescentOnly<Problem> || std::is_same_v<St, Descent>;
+
 /// One sentence per mismatch, at compile time.
 template <class Problem, class St, class GivenController>
 constexpr void explain_integrate() {
@@ -70,6 +74,9 @@ constexpr void explain_integrate() {
   if constexpr (VectorField<Problem>) {
     using Controller = InNumberType<typename Problem::Scalar, GivenController>;
     if constexpr (!IsRule<St, Problem>) explain_stepper<St, Problem>();
+    static_assert(is_taken<St, Problem>,
+                  "richflow: a stochastic gradient flow makes the steps of Euler and Maruyama, the rule Descent: with "
+                  "any other rule or stepper its noise has another size");
     constexpr bool is_controller = StepController<Controller, typename Problem::Scalar>;
     static_assert(is_controller,
                   "richflow: the controller must have `is_adaptive`, `check()`, `plan(t, "
@@ -88,7 +95,7 @@ constexpr bool fits_together = [] {
   if constexpr (VectorField<Problem>) {
     using Controller = InNumberType<typename Problem::Scalar, GivenController>;
     if constexpr ((Stepper<St, Problem> || IsRule<St, Problem>)&&StepController<Controller, typename Problem::Scalar>)
-      return !Controller::is_adaptive || EmbeddedStepper<St, Problem>;
+      return is_taken<St, Problem> && (!Controller::is_adaptive || EmbeddedStepper<St, Problem>);
   }
   return false;
 }();

@@ -236,7 +236,14 @@ class Run {
 
   [[nodiscard]] std::string too_small_text(const StepPlan<Scalar>& plan) const;
 
-  [[nodiscard]] std::string non_finite_text(const StepPlan<Scalar>& plan) const;
+  [[nodiscard]] std::string non_finite_text(const StepPlan<Scalar>& plan);
+
+  /// The length of steps that would come to rest, in words: shorter and shorter ones are tried from the start of the
+  /// run, and where they have brought the loss down, two over the curvature is stable. Empty where it is not known.
+  [[nodiscard]] std::string stable_step_text(const StepPlan<Scalar>& plan);
+
+  /// The largest curvature at a point, by power iteration from a direction with differences of the size delta.
+  [[nodiscard]] Scalar curvature_at(const Vector<Scalar>& point, Vector<Scalar> direction, Scalar delta);
 
   [[nodiscard]] std::string overflow_text() const;
 
@@ -263,6 +270,7 @@ class Run {
   const Stats base_;
   const StepCounters counters_before_;
   Vector<Scalar> y_new_ = {};
+  Vector<Scalar> first_y_ = {};  // for advice on steps; empty where there is none
   Vector<Scalar> event_y_ = {};
   Vector<Scalar> scratch_ = {};
   Vector<Scalar> derivative_ = {};
@@ -355,6 +363,7 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
   stepper_.restore(state_.step, state_.memory);
   state_.memory.resize(0);
   stepper_.begin(state_.stage_time, state_.y);
+  if (!is_adaptive_ && !options_.in_place && problem_.has_loss()) first_y_ = state_.y;
   const auto& save_at = options_.save_at;
   const bool wants_start = save_at.start || (!save_at.times.empty() && save_at.times.front() == state_.t) ||
                            (!save_at.steps.empty() && save_at.steps.front() == state_.step);
@@ -913,12 +922,61 @@ std::string Run<Scalar>::too_small_text(const StepPlan<Scalar>& plan) const {
 }
 
 template <class Scalar>
-std::string Run<Scalar>::non_finite_text(const StepPlan<Scalar>& plan) const {
+std::string Run<Scalar>::non_finite_text(const StepPlan<Scalar>& plan) {
   const std::string text =
       sentence("y(", state_.bad_index, ") became NaN or infinite in step ", state_.step + 1, ", from t = ", state_.t,
                " to ", plan.t_new, "; the last good state, at t = ", state_.t, ", is kept; ");
   if (is_adaptive_) return sentence(text, "smaller steps did not help: is the right-hand side defined there?");
-  return sentence(text, "the step ", plan.h, " is probably too large for the flow: decrease it or use adaptive steps");
+  return sentence(text, "the step ", plan.h, " is probably too large for the flow: decrease it", stable_step_text(plan),
+                  " or use adaptive steps");
+}
+
+template <class Scalar>
+std::string Run<Scalar>::stable_step_text(const StepPlan<Scalar>& plan) {
+  using std::isfinite;
+  if (first_y_.size() == 0) return {};
+  const Scalar before = problem_.loss(first_y_);
+  Vector<Scalar> y, dy(first_y_.size());
+  const auto descend = [&](Scalar h, int steps) {
+    y = first_y_;
+    for (int i = 0; i < steps; ++i) {
+      problem_(start_, y, dy);
+      add_multiple(h, dy, y);
+    }
+    return problem_.loss(y);
+  };
+  Scalar h = plan.h;
+  constexpr int halvings = 20, descents = 100;
+  for (int k = 0; k < halvings; ++k) {
+    h /= Scalar(2);
+    const Scalar after = descend(h, descents);
+    if (!(isfinite(after) && after < before)) continue;
+    // Steps that only just are stable may have jumped to where the flow does not go.
+    descend(h / Scalar(8), 8 * descents);
+    problem_(start_, y, dy);
+    const Scalar curvature = curvature_at(y, dy, static_cast<Scalar>(1e-3) * norm(y));
+    if (!(isfinite(curvature) && curvature > Scalar(0))) return {};
+    return join(3, {" below about ", Scalar(2) / curvature, ", which the curvature allows where shorter steps lead,"});
+  }
+  return {};
+}
+
+template <class Scalar>
+Scalar Run<Scalar>::curvature_at(const Vector<Scalar>& point, Vector<Scalar> direction, Scalar delta) {
+  Vector<Scalar> probe, ahead(point.size()), behind(point.size());
+  Scalar curvature(0);
+  constexpr int iterations = 20;
+  for (int i = 0; i < iterations && norm(direction) > Scalar(0); ++i) {
+    multiple(Scalar(delta / norm(direction)), direction, direction);
+    sum_with_multiple(point, Scalar(1), direction, probe);
+    evaluate(state_.t, probe, ahead);
+    sum_with_multiple(point, Scalar(-1), direction, probe);
+    evaluate(state_.t, probe, behind);
+    sum_with_multiple(behind, Scalar(-1), ahead, behind);
+    curvature = inner_product(direction, behind) / (Scalar(2) * delta * delta);
+    direction = behind;
+  }
+  return curvature;
 }
 
 template <class Scalar>
@@ -945,30 +1003,18 @@ std::string Run<Scalar>::cycle_text(const StepPlan<Scalar>& plan) {
   std::string losses, bound;
   if (problem_.has_loss())
     losses = sentence(", between losses of ", problem_.loss(y_new_), " and ", problem_.loss(state_.y));
-  Vector<Scalar> middle, direction, probe;
+  Vector<Scalar> middle, direction;
   multiple(Scalar(0.5), y_new_, middle);
   add_multiple(Scalar(0.5), state_.y, middle);
   sum_with_multiple(state_.y, Scalar(-1), y_new_, direction);
   Vector<Scalar> ahead(middle.size());
-  Vector<Scalar> behind(middle.size());
   const Scalar delta = static_cast<Scalar>(1e-3) * norm(direction);
   constexpr int descents = 200;
   for (int i = 0; i < descents; ++i) {
     evaluate(state_.t, middle, ahead);
     add_multiple(Scalar(plan.h / Scalar(4)), ahead, middle);
   }
-  Scalar curvature(0);
-  constexpr int iterations = 20;
-  for (int i = 0; i < iterations && norm(direction) > Scalar(0); ++i) {
-    multiple(Scalar(delta / norm(direction)), direction, direction);
-    sum_with_multiple(middle, Scalar(1), direction, probe);
-    evaluate(state_.t, probe, ahead);
-    sum_with_multiple(middle, Scalar(-1), direction, probe);
-    evaluate(state_.t, probe, behind);
-    sum_with_multiple(behind, Scalar(-1), ahead, behind);
-    curvature = inner_product(direction, behind) / (Scalar(2) * delta * delta);
-    direction = behind;
-  }
+  const Scalar curvature = curvature_at(middle, std::move(direction), delta);
   if (isfinite(curvature) && curvature > Scalar(0))
     bound = join(
         3, {" below about ", Scalar(2) / curvature, ", which the curvature allows where shorter steps come to rest,"});

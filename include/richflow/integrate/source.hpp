@@ -91,6 +91,13 @@ concept HasSource = VectorField<P> && requires(const P& problem) {
   { problem.steps_per_epoch() } -> std::convertible_to<Index>;
 };
 
+/// A problem whose gradients are made for the step of `Descent` alone and for no other: `static constexpr bool
+/// takes_descent_only = true`.
+template <class P>
+concept TakesDescentOnly = requires {
+  requires P::takes_descent_only;
+};
+
 namespace detail {
 
 RICHFLOW_DEFINE_HAS_MEMBER(make_source)

@@ -104,6 +104,9 @@ class WithWeightDecay {
     return std::make_unique<detail::DecaySource<Scalar>>(problem_.make_source(), lambda_);
   }
 
+  /// See TakesDescentOnly.
+  static constexpr bool takes_descent_only = TakesDescentOnly<P>;
+
   /// Which members there are depends on the problem.
   static constexpr bool has_conditional_members = true;
 

@@ -72,7 +72,10 @@ class BatchOf final : public AnyBatch<S> {
   [[nodiscard]] Index num_samples() const override { return data_->num_samples(); }
   [[nodiscard]] Index num_outputs() const override { return outputs_of(*data_); }
   [[nodiscard]] Index num_inputs() const override { return data_->num_inputs(); }
-  [[nodiscard]] bool takes_label_noise() const override { return std::is_same_v<Data, Dataset<S>>; }
+  /// Not classes, nor numbers that stand for them, of which the loss takes no others.
+  [[nodiscard]] bool takes_label_noise() const override {
+    return std::is_same_v<Data, Dataset<S>> && !requires(const L& loss, ConstVectorRef<S> y) { loss.check_labels(y); };
+  }
   void check_labels() const override { detail::check_labels(loss_, *data_); }
   [[nodiscard]] double loss_of_ignorance() const override { return detail::loss_of_ignorance(*data_); }
   [[nodiscard]] std::uint64_t fingerprint() const override { return detail::fingerprint(*data_); }
