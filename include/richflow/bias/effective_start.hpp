@@ -143,6 +143,12 @@ class EffectiveStart : public Result<EffectiveStart<S>> {
   /// Sign changes and zeros between the last weights and w.
   void watch(const StepResiduals<S>& seen, S decay_factor, Index step, const Vector<S>& w);
   void count_sign_changes(Index step, const Vector<S>& w);
+  struct Smallest {
+    S size;
+    S product;
+  };
+  /// The smallest |w_j|, and product of w_j with what it was.
+  [[nodiscard]] Smallest smallest_of(const Vector<S>& w) const;
   /// Weights that are zero, or so small that their steps, which are zero below the normal numbers, no longer move them:
   /// follows their logarithms.
   void follow_small(const StepResiduals<S>& seen, S decay_factor, Index step, const Vector<S>& w);
@@ -291,14 +297,34 @@ void EffectiveStart<S>::add(const StepResiduals<S>& seen, S decay_factor) {
 template <class S>
 void EffectiveStart<S>::watch(const StepResiduals<S>& seen, S decay_factor, Index step, const Vector<S>& w) {
   using std::sqrt;
-  const S smallest = w.cwiseAbs().minCoeff();
+  const auto [smallest, product] = smallest_of(w);
   // Products of two smaller ones may underflow.
-  const bool may_have_changed =
-      smallest < sqrt(std::numeric_limits<S>::min()) || !(w.cwiseProduct(w_).minCoeff() > S(0));
+  const bool may_have_changed = smallest < sqrt(std::numeric_limits<S>::min()) || !(product > S(0));
   if (may_have_changed && !has_two_layers_) count_sign_changes(step, w);
   // In two layers a weight may pass through zero, or be a zero of the start.
   if ((smallest < smallest_followed || log_side_.size() > 0) && problem_.empty())
     follow_small(seen, decay_factor, step, w);
+}
+
+template <class S>
+typename EffectiveStart<S>::Smallest EffectiveStart<S>::smallest_of(const Vector<S>& w) const {
+  using std::abs;
+  // In lanes, since each comparison waits for the one before.
+  constexpr Index lanes = 16;
+  Eigen::Array<S, lanes, 1> sizes = Eigen::Array<S, lanes, 1>::Constant(std::numeric_limits<S>::infinity());
+  Eigen::Array<S, lanes, 1> products = sizes;
+  Index j = 0;
+  for (; j + lanes <= w.size(); j += lanes) {
+    const auto now = w.template segment<lanes>(j).array();
+    sizes = sizes.min(now.abs());
+    products = products.min(now * w_.template segment<lanes>(j).array());
+  }
+  Smallest out{sizes.minCoeff(), products.minCoeff()};
+  for (; j < w.size(); ++j) {
+    out.size = std::min(out.size, S(abs(w[j])));
+    out.product = std::min(out.product, S(w[j] * w_[j]));
+  }
+  return out;
 }
 
 template <class S>
