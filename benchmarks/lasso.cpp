@@ -37,11 +37,8 @@ class CoordinateDescent {
   const Vector<double>& solve(double lambda, double tolerance) {
     const double goal = tolerance * data_.y().squaredNorm();
     for (int round = 0; round < 100000; ++round) {
-      const double largest = sweep(lambda, false);
-      if (largest <= 1e-3 * last_move_ || round % 10 == 0) {
-        last_move_ = largest;
-        if (gap(lambda) <= goal) break;
-      }
+      sweep(lambda, false);
+      if (gap(lambda) <= goal) break;
       for (int inner = 0; inner < 1000; ++inner)
         if (sweep(lambda, true) <= 0.1 * std::sqrt(goal) / residual_scale()) break;
     }
@@ -76,7 +73,6 @@ class CoordinateDescent {
 
   const Dataset<>& data_;
   Vector<double> squares_, beta_, residual_;
-  double last_move_ = 0;
 };
 
 /// The largest `|beta - exact| / |exact|` on the grid.
