@@ -16,6 +16,7 @@
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/exponential_tangent.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/integrate/weight_decay.hpp"
 #include "richflow/limits/classification_flow.hpp"
 #include "richflow/models/conv_network.hpp"
 #include "richflow/models/deep_factorization.hpp"
@@ -102,6 +103,28 @@ TEST_CASE("explicit steps of the gradient flow allocate nothing") {
     flow.vjp(w, r, v);
   };
   CHECK_NOTHROW(call());
+}
+
+TEST_CASE("linearly implicit and exponential steps with weight decay allocate nothing") {
+  const Dataset<> data = fixed_data(12, 40);
+  const SquaredDiagonalNet<double> net(40);
+  const auto relu = ReluNetwork<double>::uniform_width(40, 2, 10);
+  RandomStream random(94);
+  const Vector<double> weights = relu.initial_parameters(random, Scale<>::from_value(1.0));
+  const auto check = [&](const auto& problem, const Vector<double>& w) {
+    const WithWeightDecay decayed(problem, [](double t) { return 0.1 / (1 + t); });
+    check_steps(decayed, w, 1e-4, Ros2{});
+    check_steps(decayed, w, 1e-4, Ros34Pw2{});
+    check_steps(decayed, w, 1e-4, ExponentialTangent{});
+  };
+  check(GradientFlow(net, data), net.initial_parameters(Scale<>::from_value(0.1)));
+  check(GradientFlow(relu, data), weights);
+  // A field with a Jacobian, whose dependence on t has memory of its own.
+  const DualFlow<Hypentropy<>> field(Hypentropy<>::uniform(40, Scale<>::from_value(0.3)), data);
+  const WithWeightDecay decayed(field, [](double t) { return 0.1 / (1 + t); });
+  check_steps(decayed, field.initial_state(), field.first_step(), Rodas4{});
+  check_steps(decayed, field.initial_state(), field.first_step(), Ros34Pw2{});
+  check_steps(decayed, field.initial_state(), field.first_step(), ExponentialRosenbrock{});
 }
 
 TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothing") {

@@ -52,6 +52,10 @@ class AnyStiffField : public AnyField<S> {
   /// Exact where the field knows no other.
   virtual void negative_jacobian(S t, const Vector<S>& y, S relative, S absolute, MatrixRef<S> jacobian) const = 0;
   [[nodiscard]] virtual bool is_graded() const = 0;
+
+  /// See HasTimeDerivative.
+  [[nodiscard]] virtual bool is_autonomous() const = 0;
+  virtual void time_derivative(S t, S h, const Vector<S>& y, VectorRef<S> out) const = 0;
 };
 
 [[noreturn]] inline void throw_absent(const char* member) {
@@ -141,6 +145,14 @@ class StiffFieldOf final : public FieldOf<Problem, AnyStiffField<typename Proble
       return this->problem_.is_graded();
     else
       return false;
+  }
+
+  [[nodiscard]] bool is_autonomous() const override { return !depends_on_time(this->problem_); }
+  void time_derivative(S t, S h, const Vector<S>& y, VectorRef<S> out) const override {
+    if constexpr (HasTimeDerivative<Problem>)
+      this->problem_.time_derivative(t, h, y, out);
+    else
+      throw_absent("time_derivative");
   }
 };
 

@@ -19,7 +19,7 @@ namespace richflow {
 namespace detail {
 
 /// The functions of exponential integrators, `phi_0 = exp`, `phi_k(x) = (phi_{k-1}(x) - 1/(k-1)!) / x`, here
-/// k = 1 and 3: by series for |x| < 1, where the recursion cancels.
+/// k = 1 to 4: by series for |x| < 1, where the recursion cancels.
 template <class Scalar>
 [[nodiscard]] Scalar phi(int k, Scalar x) {
   using std::abs;
@@ -183,20 +183,25 @@ struct ExponentialRosenbrockWorkspace {
   Vector<Scalar> remainder = {};  // what the linearization misses at the end of the step
   Vector<Scalar> increment = {};  // scratch
   Vector<Scalar> error = {};
+  Vector<Scalar> drift = {};     // dF/dt, where the field depends on t
   Matrix<Scalar> jacobian = {};  // lower triangle of S
   mutable detail::KrylovSpace<Scalar> linear = {};
   mutable detail::KrylovSpace<Scalar> correction = {};
+  mutable detail::KrylovSpace<Scalar> drifting = {};
   bool has_start = false;
   bool has_end = false;
   bool has_jacobian = false;
 };
 
 /// The exponential Rosenbrock method of order 3(2) of Hochbruck, Ostermann and Schweitzer (2009, "exprb32")
-/// for autonomous fields with symmetric Jacobian -S (SymmetricStiffField). Exact for linear fields, for any
+/// for fields with symmetric Jacobian -S (SymmetricStiffField). Exact for linear fields, for any
 /// step: the method for the kernel regime (large alpha), where the dual flow is nearly linear and needs a
 /// handful of steps.
 ///
 ///     Y = y + h phi_1(-h S) F(y),    D = F(Y) - F(y) + S (Y - y),    y_new = Y + 2 h phi_3(-h S) D
+///
+/// Where the field depends on t (HasTimeDerivative), Y has another term `h^2 phi_2(-h S) dF/dt`, and D another `-h
+/// dF/dt`.
 ///
 /// The functions of S act through Lanczos spaces of some tens of vectors. In the rich regime these grow
 /// to N vectors, and a Rosenbrock method is cheaper. An EmbeddedStepper, DerivativeStepper and
@@ -204,7 +209,7 @@ struct ExponentialRosenbrockWorkspace {
 /// dimension m; a rejected attempt keeps the Jacobian and the first evaluation. No allocation.
 class ExponentialRosenbrock {
  public:
-  /// Order of the propagated solution (for autonomous fields).
+  /// Order of the propagated solution; where the field depends on t it must say how.
   static constexpr int order = 3;
   /// Order of the embedded solution, the exponential Euler-Rosenbrock step Y.
   static constexpr int error_order = 2;
@@ -242,6 +247,10 @@ class ExponentialRosenbrock {
     ws.jacobian.setZero(n, n);
     ws.linear.resize(n);
     ws.correction.resize(n);
+    if (detail::depends_on_time(problem)) {
+      ws.drift.setZero(n);
+      ws.drifting.resize(n);
+    }
     return ws;
   }
 
@@ -274,11 +283,18 @@ class ExponentialRosenbrock {
     if (!ws.linear.build(ws.jacobian, ws.start, h, tolerance)) return fail(y_new, ws);
     ws.increment.setZero();
     ws.linear.add(1, h, h, ws.increment);
+    const bool has_drift = ws.drift.size() > 0;
+    if (has_drift) {
+      detail::set_time_derivative(problem, t, h, y, ws.drift);
+      if (!ws.drifting.build(ws.jacobian, ws.drift, h, tolerance)) return fail(y_new, ws);
+      ws.drifting.add(2, h, h * h, ws.increment);
+    }
     y_new = y + ws.increment;
     problem(t + h, y_new, ws.remainder);
     ++ws.counters.evaluations;
     ws.remainder -= ws.start;
     ws.remainder.noalias() += ws.jacobian.template selfadjointView<Eigen::Lower>() * ws.increment;
+    if (has_drift) ws.remainder -= h * ws.drift;
     if (!ws.correction.build(ws.jacobian, ws.remainder, h, tolerance)) return fail(y_new, ws);
     ws.correction.add(3, h, Scalar(2) * h, ws.error);
     y_new += ws.error;
@@ -330,6 +346,7 @@ class ExponentialRosenbrock {
                    VectorRef<std::type_identity_t<Scalar>> out) const {
     out = y;
     ws.linear.add(1, theta * h, theta * h, out);
+    if (ws.drift.size() > 0) ws.drifting.add(2, theta * h, theta * h * theta * h, out);
     ws.correction.add(3, theta * h, Scalar(2) * theta * theta * theta * h, out);
   }
 

@@ -128,6 +128,7 @@ struct ExponentialTangentWorkspace {
   Vector<Scalar> error = {};
   Vector<Scalar> coefficients = {};     // slope in the eigenbasis of K
   Vector<Scalar> correction = {};       // J D there
+  Vector<Scalar> position = {};         // J y there, with weight decay
   mutable Vector<Scalar> damped = {};   // scratch, N
   mutable Vector<Scalar> samples = {};  // scratch, N
   mutable Vector<Scalar> pulled = {};   // scratch, P
@@ -141,6 +142,10 @@ struct ExponentialTangentWorkspace {
 /// regime a handful of steps reaches any loss. With `K = J J^T`, `F = -J^T s`:
 ///
 ///     Y = y - h J^T phi_1(-c h K) s,    D = F(Y) + J^T exp(-c h K) s,    y_new = Y + h phi_2(-h S) D
+///
+/// Weight decay at a rate m belongs to the linear part, too: `S = m I + c J^T J`, `F = -J^T s - m y`, `Y = y + h
+/// phi_1(-h S) F`, `D = F(Y) - exp(-h S) F`, where `f(S) = f(m) I + J^T (f(m + c K) - f(m)) K^-1 J`. A rate that
+/// changes with time enters by D.
 ///
 /// An EmbeddedStepper and DenseStepper; Y has order 1. Cost per accepted step: one eigendecomposition of K, and per
 /// attempt one evaluation and four products with J. `step_floor` as for the W-methods (Rosenbrock). Steps allocate
@@ -171,7 +176,7 @@ struct ExponentialTangent {
     const Index n = stiffness.tangent().num_residuals();
     Workspace<Problem> ws{.stiffness = std::move(stiffness), .spectrum = detail::SymmetricSpectrum<Scalar>(n)};
     for (Vector<Scalar>* v : {&ws.start, &ws.remainder, &ws.error, &ws.pulled}) v->setZero(problem.dimension());
-    for (Vector<Scalar>* v : {&ws.coefficients, &ws.correction, &ws.damped, &ws.samples}) v->setZero(n);
+    for (Vector<Scalar>* v : {&ws.coefficients, &ws.correction, &ws.position, &ws.damped, &ws.samples}) v->setZero(n);
     return ws;
   }
 
@@ -187,7 +192,7 @@ struct ExponentialTangent {
             Workspace<Problem>& ws) const {
     auto& tangent = ws.stiffness.tangent();
     if (!ws.has_start) {
-      ws.stiffness.start(y, ws.start);
+      ws.stiffness.start(t, y, ws.start);
       ws.stiffness.update(y, ws.start);
       ws.has_spectrum = ws.spectrum.compute(ws.stiffness.system().matrix());
       ++ws.counters.evaluations;
@@ -200,23 +205,21 @@ struct ExponentialTangent {
       ws.error = y_new;
       return;
     }
-    const Scalar rate = -ws.stiffness.tangent().curvature() * h;
     ws.samples = ws.stiffness.slope();
     ws.spectrum.to_basis(ws.samples, ws.coefficients);
-    filter(ws, 1, rate, -h, ws.coefficients);
-    tangent.vjp(ws.samples, y_new);
+    if (ws.stiffness.decay() != Scalar(0)) {
+      tangent.jvp(y, ws.samples);
+      ws.spectrum.to_basis(ws.samples, ws.position);
+    }
+    set_of_start(ws, 1, h, h, y, y_new);
     y_new += y;
     problem(t + h, y_new, ws.remainder);
     ++ws.counters.evaluations;
-    filter(ws, 0, rate, Scalar(1), ws.coefficients);
-    tangent.vjp(ws.samples, ws.error);
-    ws.remainder += ws.error;
-    // phi_2(-h S) D = D / 2 - c h J^T phi_3(-c h K) J D
+    set_of_start(ws, 0, h, Scalar(1), y, ws.error);
+    ws.remainder -= ws.error;
     tangent.jvp(ws.remainder, ws.samples);
     ws.spectrum.to_basis(ws.samples, ws.correction);
-    filter(ws, 3, rate, rate * h, ws.correction);
-    tangent.vjp(ws.samples, ws.error);
-    ws.error += (h / Scalar(2)) * ws.remainder;
+    set_of_remainder(ws, h, h, ws.error);
     y_new += ws.error;
     ws.counters.solves += 2;
   }
@@ -240,12 +243,9 @@ struct ExponentialTangent {
                    const Vector<typename Problem::Scalar>& /*y_new*/, VectorRef<typename Problem::Scalar> out) const {
     using Scalar = typename Problem::Scalar;
     const Scalar part = theta * h;
-    const Scalar rate = -ws.stiffness.tangent().curvature() * part;
-    filter(ws, 1, rate, -part, ws.coefficients);
-    ws.stiffness.tangent().vjp(ws.samples, out);
-    filter(ws, 3, rate, theta * rate * part, ws.correction);
-    ws.stiffness.tangent().vjp(ws.samples, ws.pulled);
-    out += y + ws.pulled + (theta * part / Scalar(2)) * ws.remainder;
+    set_of_start(ws, 1, part, part, y, out);
+    set_of_remainder(ws, part, theta * part, ws.pulled);
+    out += y + ws.pulled;
   }
 
   /// The step that is taken whatever its error.
@@ -255,17 +255,58 @@ struct ExponentialTangent {
   }
 
  private:
-  /// `samples = scale phi_k(rate K)` of what has these coefficients.
-  template <class Problem>
-  static void filter(const ExponentialTangentWorkspace<Problem>& ws, int k, typename Problem::Scalar rate,
-                     typename Problem::Scalar scale, const Vector<typename Problem::Scalar>& coefficients) {
-    using Scalar = typename Problem::Scalar;
+  /// phi_k, k = 0 the exponential.
+  template <class Scalar>
+  static Scalar function(int k, Scalar x) {
+    using std::exp;
+    return k == 0 ? exp(x) : detail::phi(k, x);
+  }
+
+  /// `(phi_k(x + dx) - phi_k(x)) / dx`.
+  template <class Scalar>
+  static Scalar divided_difference(int k, Scalar x, Scalar dx) {
+    using std::abs;
+    // phi_k' = phi_k - k phi_{k+1}, at the middle good to dx^2 / 24 of itself.
+    if (abs(dx) < Scalar(1e-3)) {
+      const Scalar middle = x + dx / Scalar(2);
+      return function(k, middle) - (k == 0 ? Scalar(0) : Scalar(k) * function(k + 1, middle));
+    }
+    return (function(k, Scalar(x + dx)) - function(k, x)) / dx;
+  }
+
+  /// `out = scale phi_k(-h S) F` at the start of the step.
+  template <class Problem, class Scalar = typename Problem::Scalar>
+  static void set_of_start(const ExponentialTangentWorkspace<Problem>& ws, int k, std::type_identity_t<Scalar> h,
+                           std::type_identity_t<Scalar> scale, const Vector<Scalar>& y,
+                           VectorRef<std::type_identity_t<Scalar>> out) {
+    const Scalar decay = ws.stiffness.decay();
+    const Scalar rate = -ws.stiffness.tangent().curvature() * h;
     for (Index i = 0; i < ws.damped.size(); ++i) {
       const Scalar x = rate * std::max(ws.spectrum.values()[i], Scalar(0));
-      using std::exp;
-      ws.damped[i] = scale * (k == 0 ? exp(x) : detail::phi(k, x)) * coefficients[i];
+      ws.damped[i] = -scale * function(k, Scalar(x - decay * h)) * ws.coefficients[i];
+      if (decay != Scalar(0))
+        ws.damped[i] -= scale * decay * rate * divided_difference(k, Scalar(-decay * h), x) * ws.position[i];
     }
     ws.spectrum.from_basis(ws.damped, ws.samples);
+    ws.stiffness.tangent().vjp(ws.samples, out);
+    if (decay != Scalar(0)) out -= (scale * decay * function(k, Scalar(-decay * h))) * y;
+  }
+
+  /// `out = scale phi_2(-h S) D`.
+  template <class Problem, class Scalar = typename Problem::Scalar>
+  static void set_of_remainder(const ExponentialTangentWorkspace<Problem>& ws, std::type_identity_t<Scalar> h,
+                               std::type_identity_t<Scalar> scale, Vector<std::type_identity_t<Scalar>>& out) {
+    const Scalar decay = ws.stiffness.decay();
+    const Scalar rate = -ws.stiffness.tangent().curvature() * h;
+    for (Index i = 0; i < ws.damped.size(); ++i) {
+      const Scalar x = rate * std::max(ws.spectrum.values()[i], Scalar(0));
+      // (phi_2(x) - phi_2(0)) / x = phi_3(x)
+      const Scalar slope = decay == Scalar(0) ? detail::phi(3, x) : divided_difference(2, Scalar(-decay * h), x);
+      ws.damped[i] = scale * rate * slope * ws.correction[i];
+    }
+    ws.spectrum.from_basis(ws.damped, ws.samples);
+    ws.stiffness.tangent().vjp(ws.samples, out);
+    out += (scale * function(2, Scalar(-decay * h))) * ws.remainder;
   }
 };
 

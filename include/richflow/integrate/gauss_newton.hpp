@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -60,6 +61,11 @@ class GaussNewtonTangent {
   /// `K = R^T K R`, both triangles.
   void conjugate_by_root(Matrix<S>& K);
 
+  /// Says that the flow has another term `-rate(t) w`, weight decay: `linearize` leaves it out, the steppers add it.
+  void set_decay(std::function<S(S)> rate) { decay_ = std::move(rate); }
+  /// That rate at time t, 0 where there is none.
+  [[nodiscard]] S decay(S t) const { return decay_ ? decay_(t) : S(0); }
+
   /// The largest rate at which a unit changes relative to its norm, `max_u |dw_u| / |w_u|`; for a model without units,
   /// `|dw| / |w|`. A step much longer than its inverse cannot follow the flow.
   [[nodiscard]] S growth_rate(const Vector<S>& w, const Vector<S>& dw);
@@ -84,12 +90,13 @@ class GaussNewtonTangent {
   Vector<S> column_ = {};
   Vector<S> unit_norms_ = {};
   Vector<S> unit_changes_ = {};
+  std::function<S(S)> decay_ = {};
   bool has_samples_ = false;
 };
 
 /// A gradient flow whose stiffness is a Gauss-Newton matrix `S = J^T H J` of rank M, M much smaller than the dimension
-/// P: linear systems with `I / h + S` and functions of it cost M x M work. `make_tangent()` returns the tangent space,
-/// and `has_curvature` says that the loss knows H.
+/// P (and with weight decay a multiple of I): linear systems with `I / h + S` and functions of it cost M x M work.
+/// `make_tangent()` returns the tangent space, and `has_curvature` says that the loss knows H.
 template <class P>
 concept GaussNewtonFlow = requires(const P& problem) {
   { problem.make_tangent() } -> std::same_as<GaussNewtonTangent<typename P::Scalar>>;
@@ -112,14 +119,14 @@ template <class S>
 }
 
 /// Solves `(s I + J^T H J) u = v` through the tangent kernel: `u = (v - J^T R (s I + R^T K R)^-1 R^T J v) / s`, and
-/// with `H = c I`, `u = (v - J^T (s / c I + K)^-1 J v) / s`.
+/// with `H = c I`, `u = (v - J^T (s / c I + K)^-1 J v) / s`. Weight decay adds its rate to s.
 template <class S>
 class TangentStiffness {
  public:
   explicit TangentStiffness(GaussNewtonTangent<S> tangent);
 
   /// The derivative of the flow at y, where the tangent space moves to.
-  void start(const Vector<S>& y, Vector<S>& dy) { tangent_.linearize(y, slope_, dy); }
+  void start(S t, const Vector<S>& y, Vector<S>& dy);
 
   /// Takes the tangent kernel at y; `dy` is that of `start`.
   void update(const Vector<S>& y, const Vector<S>& dy);
@@ -127,8 +134,9 @@ class TangentStiffness {
   /// False if `shift I + S` is not positive definite or not finite.
   bool factorize(S shift);
 
-  /// `u` for `v = F(y) = -J^T slope`, for which both factors of J^T merge: `u = -J^T (s I + H K)^-1 slope`.
-  void solve_start(Vector<S>& u);
+  /// `u` for `v = F(y) = dy`. Without decay that is `-J^T slope`, for which both factors of J^T merge: `u = -J^T (s I +
+  /// H K)^-1 slope`.
+  void solve_start(const Vector<S>& dy, Vector<S>& u);
 
   /// In place.
   void solve(Vector<S>& u);
@@ -136,6 +144,8 @@ class TangentStiffness {
   [[nodiscard]] GaussNewtonTangent<S>& tangent() { return tangent_; }
   [[nodiscard]] const ShiftedSystem<S>& system() const { return system_; }
   [[nodiscard]] const Vector<S>& slope() const { return slope_; }
+  /// The rate of weight decay at the start of the step.
+  [[nodiscard]] S decay() const { return decay_; }
   /// The step that is taken whatever its error.
   [[nodiscard]] S floor() const { return floor_; }
 
@@ -147,7 +157,8 @@ class TangentStiffness {
   Vector<S> projected_ = {};      // scratch, M
   Vector<S> rooted_ = {};         // scratch, M
   Vector<S> pulled_ = {};         // scratch, P
-  S shift_ = S(1);
+  S shift_ = S(1);                // with the decay
+  S decay_ = S(0);
   S floor_ = S(0);
 };
 
@@ -257,6 +268,13 @@ TangentStiffness<S>::TangentStiffness(GaussNewtonTangent<S> tangent) : tangent_(
 }
 
 template <class S>
+void TangentStiffness<S>::start(S t, const Vector<S>& y, Vector<S>& dy) {
+  tangent_.linearize(y, slope_, dy);
+  decay_ = tangent_.decay(t);
+  if (decay_ != S(0)) add_multiple(S(-decay_), y, dy);
+}
+
+template <class S>
 void TangentStiffness<S>::update(const Vector<S>& y, const Vector<S>& dy) {
   tangent_.kernel(system_.matrix());
   S curvature = tangent_.curvature();
@@ -271,19 +289,24 @@ void TangentStiffness<S>::update(const Vector<S>& y, const Vector<S>& dy) {
   constexpr int steps_per_stable_step = 4;
   constexpr int steps_per_growth = 80;
   const S norm = largest_row_sum(system_.matrix());
-  const S stability = S(steps_per_stable_step) * curvature * norm / S(2);
+  const S stability = S(steps_per_stable_step) * (curvature * norm + decay_) / S(2);
   const S growth = S(steps_per_growth) * tangent_.growth_rate(y, dy);
   floor_ = S(1) / std::max({stability, growth, std::numeric_limits<S>::min()});
 }
 
 template <class S>
 bool TangentStiffness<S>::factorize(S shift) {
-  shift_ = shift;
-  return system_.factorize(tangent_.is_quadratic() ? shift / tangent_.curvature() : shift, false);
+  shift_ = shift + decay_;
+  return system_.factorize(tangent_.is_quadratic() ? shift_ / tangent_.curvature() : shift_, false);
 }
 
 template <class S>
-void TangentStiffness<S>::solve_start(Vector<S>& u) {
+void TangentStiffness<S>::solve_start(const Vector<S>& dy, Vector<S>& u) {
+  if (decay_ != S(0)) {
+    u = dy;
+    solve(u);
+    return;
+  }
   if (tangent_.is_quadratic()) {
     projected_ = slope_;
     system_.solve_in_place(projected_);

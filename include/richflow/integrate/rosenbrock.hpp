@@ -54,6 +54,26 @@ constexpr bool is_new_argument(std::size_t i) {
   return i > 0 && Tableau::a[i] != Tableau::a[i - 1];
 }
 
+/// The times of the stages, `t + node_i h`, and what they take of the derivative of the field by time, `slope_i h
+/// dF/dt`: what the tableau says of the equation `t' = 1`. A W-method keeps its order without the latter.
+template <class Tableau>
+struct StageTimes {
+  std::array<long double, Tableau::stages> node = {};
+  std::array<long double, Tableau::stages> slope = {};
+
+  constexpr StageTimes() {
+    for (std::size_t i = 0; i < Tableau::stages; ++i) {
+      slope[i] = Tableau::gamma;
+      for (std::size_t j = 0; j < i; ++j) {
+        slope[i] += Tableau::gamma * Tableau::c[i][j] * slope[j];
+        node[i] += Tableau::a[i][j] * slope[j];
+      }
+    }
+  }
+};
+template <class Tableau>
+inline constexpr StageTimes<Tableau> stage_times = {};
+
 /// Solves `(shift I + S) u = v` by a dense factorization, for a field with the N x N Jacobian -S.
 template <class Problem>
 struct DenseStiffness {
@@ -122,14 +142,14 @@ struct GaussNewtonStiffness {
 
   explicit GaussNewtonStiffness(const Problem& problem) : tangent(problem.make_tangent()) {}
 
-  void start(const Problem& /*problem*/, Scalar /*t*/, const Vector<Scalar>& y, Vector<Scalar>& dy) {
-    tangent.start(y, dy);
+  void start(const Problem& /*problem*/, Scalar t, const Vector<Scalar>& y, Vector<Scalar>& dy) {
+    tangent.start(t, y, dy);
   }
   void update(const Problem& /*problem*/, Scalar /*t*/, const Vector<Scalar>& y, const Vector<Scalar>& dy) {
     tangent.update(y, dy);
   }
   bool factorize(Scalar shift) { return tangent.factorize(shift); }
-  void solve_start(const Vector<Scalar>& /*dy*/, Vector<Scalar>& u) { tangent.solve_start(u); }
+  void solve_start(const Vector<Scalar>& dy, Vector<Scalar>& u) { tangent.solve_start(dy, u); }
   void solve(Vector<Scalar>& u) { tangent.solve(u); }
   [[nodiscard]] Scalar floor() const { return tangent.floor(); }
 };
@@ -187,13 +207,14 @@ struct RosenbrockWorkspace {
   Vector<Scalar> argument = {};  // where a stage evaluates
   Vector<Scalar> stage = {};     // F there
   Vector<Scalar> error = {};
+  Vector<Scalar> drift = {};  // dF/dt, where the field depends on t
   bool has_start = false;
   bool has_end = false;
   bool has_jacobian = false;
 };
 
 /// The Rosenbrock method of a tableau: linearly implicit steps, not limited by stiffness, without iteration.
-/// `Rodas3`, `Rodas4`, `Ros34Pw2`, `Ros2`. Three kinds of stiff autonomous fields `dy/dt = F(y)` fit:
+/// `Rodas3`, `Rodas4`, `Ros34Pw2`, `Ros2`. Three kinds of stiff fields `dy/dt = F(y)` fit:
 ///
 /// - fields with a symmetric Jacobian -S (SymmetricStiffField), such as the dual flow;
 /// - fields that solve with such a Jacobian by a structure of their own (HasLinearSolver), such as the lifted flow;
@@ -201,6 +222,8 @@ struct RosenbrockWorkspace {
 ///   derivative of the loss by the M = N K outputs (2 I for the squared loss), has rank M, so that a stage costs an M x
 ///   M solve and two products with J, and nothing P x P is ever formed. S is not the exact Jacobian, so that the
 ///   tableau must be a W-method: `Ros34Pw2` or `Ros2`. Errors should be judged per unit (HasUnits).
+///
+/// On a field that depends on t (HasTimeDerivative, or weight decay that changes) a method keeps its order.
 ///
 ///     integrate(flow, nu, {0, inf}, Rodas3{.jacobian_tolerance = 1e-4}, PiController{...}, options)
 ///     integrate(GradientFlow(net, data), w, {0, inf}, Ros34Pw2{}, PiController{...}, options)
@@ -218,7 +241,8 @@ struct RosenbrockWorkspace {
 template <class Tableau>
 class Rosenbrock {
  public:
-  /// Order of the propagated solution (for autonomous fields).
+  /// Order of the propagated solution; where the field depends on t it must say how (HasTimeDerivative), unless the
+  /// tableau is a W-method.
   static constexpr int order = Tableau::order;
   /// Order of the embedded solution.
   static constexpr int error_order = Tableau::error_order;
@@ -264,6 +288,7 @@ class Rosenbrock {
     Workspace<Problem> ws{typename detail::StiffnessOf<Problem>::type(problem)};
     for (Vector<Scalar>& u : ws.u) u.setZero(n);
     for (Vector<Scalar>* v : {&ws.start, &ws.end, &ws.argument, &ws.stage, &ws.error}) v->setZero(n);
+    if (detail::depends_on_time(problem)) ws.drift.setZero(n);
     return ws;
   }
 
@@ -286,19 +311,29 @@ class Rosenbrock {
       ws.error = y_new;
       return;
     }
-    ws.stiffness.solve_start(ws.start, ws.u[0]);
+    constexpr const auto& times = detail::stage_times<Tableau>;
+    const bool has_drift = ws.drift.size() > 0;
+    if (has_drift) {
+      detail::set_time_derivative(problem, t, h, y, ws.drift);
+      ws.u[0] = ws.start;
+      detail::add_multiple<Scalar>(h * static_cast<Scalar>(times.slope[0]), ws.drift, ws.u[0]);
+      ws.stiffness.solve(ws.u[0]);
+    } else {
+      ws.stiffness.solve_start(ws.start, ws.u[0]);
+    }
     ++ws.counters.solves;
     const Vector<Scalar>* f = &ws.start;
     for (std::size_t i = 1; i < Tableau::stages; ++i) {
       if (detail::is_new_argument<Tableau>(i)) {
         ws.argument = y;
         accumulate(Tableau::a[i], i, Scalar(1), ws, ws.argument);
-        problem(t, ws.argument, ws.stage);
+        problem(t + static_cast<Scalar>(times.node[i]) * h, ws.argument, ws.stage);
         ++ws.counters.evaluations;
         f = &ws.stage;
       }
       ws.u[i] = *f;
       accumulate(Tableau::c[i], i, Scalar(1) / h, ws, ws.u[i]);
+      if (has_drift) detail::add_multiple<Scalar>(h * static_cast<Scalar>(times.slope[i]), ws.drift, ws.u[i]);
       ws.stiffness.solve(ws.u[i]);
       ++ws.counters.solves;
     }

@@ -41,7 +41,34 @@ concept SymmetricStiffField = VectorField<P> &&
   problem.negative_jacobian(t, y, S);
 };
 
+/// A vector field that says how it depends on t: `is_autonomous()`, true where it does not, and `time_derivative(t, h,
+/// y, out)`, which writes dF/dt at (t, y), good for a step h from there. Rosenbrock methods that are no W-methods and
+/// the exponential one need it to keep their order.
+template <class P>
+concept HasTimeDerivative = VectorField<P> &&
+    requires(const P& problem, typename P::Scalar t, ConstVectorRef<typename P::Scalar> y,
+             VectorRef<typename P::Scalar> out) {
+  { problem.is_autonomous() } -> std::convertible_to<bool>;
+  problem.time_derivative(t, t, y, out);
+};
+
 namespace detail {
+
+/// Whether the field says that it depends on t.
+template <class P>
+[[nodiscard]] bool depends_on_time([[maybe_unused]] const P& problem) {
+  if constexpr (HasTimeDerivative<P>)
+    return !problem.is_autonomous();
+  else
+    return false;
+}
+
+/// For those that do.
+template <class P, class S = typename P::Scalar>
+void set_time_derivative([[maybe_unused]] const P& problem, [[maybe_unused]] S t, [[maybe_unused]] S h,
+                         [[maybe_unused]] const Vector<S>& y, [[maybe_unused]] Vector<S>& out) {
+  if constexpr (HasTimeDerivative<P>) problem.time_derivative(t, h, y, out);
+}
 
 RICHFLOW_DEFINE_HAS_MEMBER(loss)
 RICHFLOW_DEFINE_HAS_MEMBER(negative_jacobian)
