@@ -10,6 +10,7 @@
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/kernels.hpp"
+#include "richflow/linalg/spectral.hpp"
 
 /// @file
 /// The largest eigenvalue of a symmetric matrix of which only products are known.
@@ -31,8 +32,10 @@ class SymmetricOperator {
 };
 
 /// Lanczos' method with full reorthogonalization for the algebraically largest eigenvalue, in memory that is made once:
-/// `basis` vectors of n values. It starts from one and the same random vector, and where the basis is full it starts
-/// again from the best vector in it.
+/// `basis` vectors of n values. It starts from one and the same random vector, and where the basis is full it goes on
+/// from the upper two thirds of its Ritz vectors (thick restart, Wu and Simon 2000), so that eigenvalues close to the
+/// largest one are told from it by what all products have shown. A restart, every `basis / 3` products, costs
+/// O(n basis^2).
 template <class S>
 class Lanczos {
  public:
@@ -54,16 +57,28 @@ class Lanczos {
   [[nodiscard]] Index products() const { return products_; }
 
  private:
-  /// Takes vector_ as column j of the basis and extends the tridiagonal matrix T by A times it, whose part orthogonal
-  /// to the basis is left in image_. False where that is not finite.
+  static constexpr Index rows_at_once = 64;
+
+  /// Takes vector_ as column j of the basis and extends T by A times it, whose part orthogonal to the basis is left in
+  /// image_. False where that is not finite.
   bool extend(SymmetricOperator<S>& A, Index j);
   void orthogonalize(Index columns);
   /// The largest eigenvalue of the leading T of that size, from that of the one before, and its eigenvector, which has
   /// positive entries.
   void solve(Index size);
-  [[nodiscard]] bool is_above_spectrum(Index size, S shift) const;
+  /// Whether the shift is above the largest eigenvalue of the leading T. Sets the pivots of `shift I - T`.
+  [[nodiscard]] bool is_above_spectrum(Index size, S shift);
+  /// Pivot number j of `shift I - T`, from those before it.
+  [[nodiscard]] S pivot_of(Index j, S shift) const;
   /// vector_ = the Ritz vector.
   void combine(Index size);
+  /// Begins the full basis anew with its best Ritz vectors.
+  void restart();
+  /// The row of T that entry j of off_diagonal_ couples with row j: the kept vectors are coupled with the first one
+  /// that follows them only, and each that follows with the next.
+  [[nodiscard]] Index coupled(Index j) const { return std::max(j + 1, kept_); }
+  /// The couplings of the rows before number j with it.
+  [[nodiscard]] Index first_coupled(Index j) const { return j == kept_ ? 0 : std::max(j - 1, kept_); }
 
   Matrix<S> basis_;
   Vector<S> start_;
@@ -71,10 +86,15 @@ class Lanczos {
   Vector<S> image_ = {};
   Vector<S> coefficients_ = {};
   Vector<S> diagonal_ = {};      // of T
-  Vector<S> off_diagonal_ = {};  // entry j couples j and j + 1; nonnegative
+  Vector<S> off_diagonal_ = {};  // entry j couples j and coupled(j); nonnegative
   Vector<S> weights_ = {};       // the eigenvector of T, norm 1
   Vector<S> pivots_ = {};
-  S size_ = S(0);  // of the entries of T
+  Index kept_ = 0;          // vectors that the basis began with
+  S last_coupling_ = S(0);  // of all rows before with the last one: its norm is at most that
+  Matrix<S> small_ = {};    // T
+  SymmetricEigen<S> eigen_ = {};
+  Matrix<S> rows_ = {};  // of the basis, while they are combined
+  S size_ = S(0);        // of the entries of T
   S value_ = S(0);
   S residual_ = S(0);
   Index products_ = 0;
@@ -91,6 +111,9 @@ Lanczos<S>::Lanczos(Index n, Index basis, std::uint64_t seed) {
   vector_ = start_;
   image_.setZero(n);
   for (Vector<S>* v : {&coefficients_, &diagonal_, &off_diagonal_, &weights_, &pivots_}) v->setZero(m);
+  small_.setZero(m, m);
+  eigen_ = SymmetricEigen<S>(m);
+  rows_.setZero(std::min<Index>(n, rows_at_once), m);
 }
 
 template <class S>
@@ -99,9 +122,10 @@ Status Lanczos<S>::compute(SymmetricOperator<S>& A, S tolerance, Index max_produ
   const S eps = std::numeric_limits<S>::epsilon();
   vector_ = start_;
   products_ = 0;
+  size_ = S(0);
+  kept_ = 0;
   while (true) {
-    size_ = S(0);
-    for (Index j = 0; j < basis_.cols(); ++j) {
+    for (Index j = kept_; j < basis_.cols(); ++j) {
       if (!extend(A, j)) {
         value_ = residual_ = std::numeric_limits<S>::infinity();
         return Status::non_finite;
@@ -109,14 +133,13 @@ Status Lanczos<S>::compute(SymmetricOperator<S>& A, S tolerance, Index max_produ
       solve(j + 1);
       residual_ = off_diagonal_[j] * weights_[j];
       const bool is_done = residual_ <= std::max(tolerance * abs(value_), S(16) * eps * size_);
-      if (is_done || products_ >= max_products || j + 1 == basis_.cols()) {
+      if (is_done || products_ >= max_products) {
         combine(j + 1);
-        if (is_done) return Status::tolerance_reached;
-        if (products_ >= max_products) return Status::max_steps;
-        break;
+        return is_done ? Status::tolerance_reached : Status::max_steps;
       }
       multiple(S(1) / off_diagonal_[j], image_, vector_);
     }
+    restart();
   }
 }
 
@@ -132,6 +155,7 @@ bool Lanczos<S>::extend(SymmetricOperator<S>& A, Index j) {
   // Twice: once leaves what cancellation has.
   orthogonalize(j + 1);
   orthogonalize(j + 1);
+  if (j > kept_ || kept_ == 0) last_coupling_ = j > 0 ? off_diagonal_[j - 1] : S(0);
   off_diagonal_[j] = norm(image_);
   size_ = std::max({size_, abs(diagonal_[j]), off_diagonal_[j]});
   return true;
@@ -146,22 +170,29 @@ void Lanczos<S>::orthogonalize(Index columns) {
 }
 
 template <class S>
-bool Lanczos<S>::is_above_spectrum(Index size, S shift) const {
-  // Signs of the pivots of shift I - T.
-  S pivot = shift - diagonal_[0];
-  for (Index j = 1; j < size && pivot > S(0); ++j)
-    pivot = shift - diagonal_[j] - off_diagonal_[j - 1] * (off_diagonal_[j - 1] / pivot);
-  return pivot > S(0);
+S Lanczos<S>::pivot_of(Index j, S shift) const {
+  S pivot = shift - diagonal_[j];
+  for (Index i = first_coupled(j); i < j; ++i) pivot -= off_diagonal_[i] * (off_diagonal_[i] / pivots_[i]);
+  return pivot;
+}
+
+template <class S>
+bool Lanczos<S>::is_above_spectrum(Index size, S shift) {
+  for (Index j = 0; j < size; ++j) {
+    pivots_[j] = pivot_of(j, shift);
+    if (!(pivots_[j] > S(0))) return false;
+  }
+  return true;
 }
 
 template <class S>
 void Lanczos<S>::solve(Index size) {
-  // The largest eigenvalue grows with T, by less than the entry that couples the new row.
+  // The largest eigenvalue grows with T, by less than the norm of what couples the new row.
   S low = diagonal_[0];
   S high = low;
   if (size > 1) {
     low = std::max(value_, diagonal_[size - 1]);
-    high = low + off_diagonal_[size - 2];
+    high = low + last_coupling_;
   }
   const S resolution = std::max(S(4) * std::numeric_limits<S>::epsilon() * size_, std::numeric_limits<S>::min());
   high += resolution;
@@ -175,15 +206,13 @@ void Lanczos<S>::solve(Index size) {
   // Inverse iteration with shift I - T, positive definite with entries off the diagonal that are not positive: from
   // ones nothing cancels.
   const S smallest = resolution / S(4);
-  pivots_[0] = std::max(high - diagonal_[0], smallest);
-  for (Index j = 1; j < size; ++j)
-    pivots_[j] =
-        std::max(high - diagonal_[j] - off_diagonal_[j - 1] * (off_diagonal_[j - 1] / pivots_[j - 1]), smallest);
+  for (Index j = 0; j < size; ++j) pivots_[j] = std::max(pivot_of(j, high), smallest);
   std::fill_n(weights_.data(), size, S(1));
   for (int iteration = 0; iteration < 3; ++iteration) {
-    for (Index j = 1; j < size; ++j) weights_[j] += off_diagonal_[j - 1] / pivots_[j - 1] * weights_[j - 1];
+    for (Index j = 0; j < size - 1; ++j) weights_[coupled(j)] += off_diagonal_[j] / pivots_[j] * weights_[j];
     weights_[size - 1] /= pivots_[size - 1];
-    for (Index j = size - 2; j >= 0; --j) weights_[j] = (weights_[j] + off_diagonal_[j] * weights_[j + 1]) / pivots_[j];
+    for (Index j = size - 2; j >= 0; --j)
+      weights_[j] = (weights_[j] + off_diagonal_[j] * weights_[coupled(j)]) / pivots_[j];
     const S largest = largest_size(weights_.data(), size);
     for (Index j = 0; j < size; ++j) weights_[j] /= largest;
     const S length = std::sqrt(inner_product(weights_.data(), weights_.data(), size));
@@ -197,6 +226,38 @@ void Lanczos<S>::combine(Index size) {
   std::fill_n(vector_.data(), n, S(0));
   add_image(S(1), basis_.data(), n, n, size, weights_.data(), vector_.data());
   multiple(S(1) / norm(vector_), vector_, vector_);
+}
+
+template <class S>
+void Lanczos<S>::restart() {
+  using std::abs;
+  const Index n = basis_.rows(), m = basis_.cols();
+  small_.setZero();
+  for (Index j = 0; j < m; ++j) {
+    small_(j, j) = diagonal_[j];
+    if (j + 1 < m) small_(coupled(j), j) = off_diagonal_[j];  // the lower half is read
+  }
+  compute_eigen<S>(small_, eigen_);
+  const S left = off_diagonal_[m - 1];
+  kept_ = 2 * m / 3;
+  last_coupling_ = left;
+  for (Index r = 0; r < n; r += rows_.rows()) {
+    const Index count = std::min(rows_.rows(), n - r);
+    for (Index i = 0; i < kept_; ++i) {
+      S* const column = rows_.col(i).data();
+      std::fill_n(column, count, S(0));
+      add_image(S(1), basis_.col(0).data() + r, n, count, m, eigen_.eigenvectors().col(m - 1 - i).data(), column);
+    }
+    for (Index i = 0; i < kept_; ++i) std::copy_n(rows_.col(i).data(), count, basis_.col(i).data() + r);
+  }
+  for (Index i = 0; i < kept_; ++i) {
+    diagonal_[i] = eigen_.eigenvalues()[m - 1 - i];
+    // The sign of a vector is free: with this one no coupling is negative.
+    const S last = eigen_.eigenvectors()(m - 1, m - 1 - i);
+    off_diagonal_[i] = left * abs(last);
+    if (last < S(0))
+      for (S& entry : basis_.col(i)) entry = -entry;
+  }
 }
 
 }  // namespace richflow::detail
