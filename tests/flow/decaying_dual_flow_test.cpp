@@ -175,7 +175,7 @@ TEST_CASE("the Jacobian of the decaying dual flow, its integrals included") {
   const Vector<double> rate = random_positive_vector(random, 12, 0.1, 0.4);
   for (const auto& quadrature :
        {detail::FlowQuadrature<double>{}, detail::FlowQuadrature<double>{0.7, 0, 0},
-        detail::FlowQuadrature<double>{0.7, 0.4, 0}, detail::FlowQuadrature<double>{0.7, 0.4, 0.02}}) {
+        detail::FlowQuadrature<double>{0.7, 0.4, 0}, detail::FlowQuadrature<double>{0.7, 0.4, 0.02, 0.6}}) {
     const DecayingDualFlow<double> flow(data, start, rate, 8.0, quadrature);
     Vector<double> state = 0.05 * random_vector(random, flow.dimension());
     check_solver(flow, state);
@@ -184,6 +184,10 @@ TEST_CASE("the Jacobian of the decaying dual flow, its integrals included") {
     const DecayingDualFlow<double> deep(data, start, Vector<double>::Zero(12), 6.0, quadrature, 3, common);
     state = 0.02 * random_vector(random, deep.dimension());
     check_solver(deep, state);
+    // Integrals that feed back, of what does not depend on the state.
+    const DecayingDualFlow<double> noisy(data, start, rate, 6.0, {0, 0, 0, 0, true}, 3, common);
+    state = 0.02 * random_vector(random, noisy.dimension());
+    check_solver(noisy, state);
   }
 }
 
@@ -196,7 +200,7 @@ TEST_CASE("fluctuations on many features are those on few beside columns of zero
   const auto flow_of = [](const Dataset<>& on) {
     const Index size = on.num_inputs();
     return DecayingDualFlow<double>(on, {Vector<double>::Constant(size, -1.0), Vector<double>::Constant(size, -1.2)},
-                                    Vector<double>::Constant(size, 0.2), 8.0, {0.7, 0.4, 0.02});
+                                    Vector<double>::Constant(size, 0.2), 8.0, {0.7, 0.4, 0.02, 0.6});
   };
   const auto small = flow_of(data), large = flow_of(padded);
   RandomStream random(2419);
@@ -223,7 +227,7 @@ TEST_CASE("integrals along the decaying dual flow are those of an explicit metho
   const Dataset<> data = decaying_data(2415);
   const detail::SideLogs<double> start{Vector<double>::Constant(12, std::log(0.2)),
                                        Vector<double>::Constant(12, std::log(0.2))};
-  const DecayingDualFlow<double> flow(data, start, Vector<double>::Constant(12, 0.1), 8.0, {0.7, 0.4, 0.01});
+  const DecayingDualFlow<double> flow(data, start, Vector<double>::Constant(12, 0.1), 8.0, {0.7, 0.4, 0.01, 0.6});
   const auto reference = integrate(flow, flow.initial_state(), TimeSpan{0, 2}, DormandPrince{},
                                    PiController<>{.tolerance = {1e-12, 0}, .first_step = flow.first_step()})
                              .require_ok();
@@ -232,6 +236,20 @@ TEST_CASE("integrals along the decaying dual flow are those of an explicit metho
     const auto run = run_decaying(flow, 2, tolerance);
     // Errors of steps add up over a few hundred of them.
     CHECK((flow.integrals(run.w) - expected).cwiseAbs().maxCoeff() <= 30 * tolerance * expected.maxCoeff());
+  }
+
+  // Integrals that feed back: the Jacobian leaves out what f changes by on their way, a part of 1e-3 here.
+  const DecaySchedule<> common([](double t) { return 0.1 * std::exp(-t); });
+  const DecayingDualFlow<double> noisy(data, start, Vector<double>::Constant(12, 0.1), 6.0,
+                                       {7e-4, 4e-4, 0.01, 6e-4, true}, 3, common);
+  const auto deep = integrate(noisy, noisy.initial_state(), TimeSpan{0, 20}, DormandPrince{},
+                              PiController<>{.tolerance = {1e-12, 0}, .first_step = noisy.first_step()})
+                        .require_ok();
+  const Vector<double> grown = noisy.integrals(deep.w);
+  for (const double tolerance : {1e-4, 1e-6, 1e-8}) {
+    const auto run = run_decaying(noisy, 20, tolerance);
+    CHECK((noisy.integrals(run.w) - grown).cwiseAbs().maxCoeff() <= 30 * tolerance * grown.maxCoeff());
+    CHECK((noisy.beta(run.w) - noisy.beta(deep.w)).norm() <= 30 * tolerance * noisy.beta(deep.w).norm());
   }
 }
 

@@ -32,15 +32,19 @@ template <class S>
 [[nodiscard]] SideLogs<S> side_logs(Index d, const Start<S>& start);
 
 /// What is integrated along a flow: `f_i = of_square g_i^2 + of_samples sum_n X_ni^2 r_n^2`, `g = X^T r`, on average
-/// over residuals that fluctuate about r with the covariance `fluctuation X diag(d beta / d z) X^T`. At depth D >= 3
-/// `w_+^p f` and `w_-^p f`, p = D - 2, 2d integrals (and no fluctuations).
+/// over residuals that fluctuate about r with the covariance `fluctuation X diag(d beta / d z) X^T`, of which g_i^2
+/// counts by `of_fluctuation`. At depth D >= 3
+/// `w_+^p f` and `w_-^p f`, p = D - 2, 2d integrals, with the covariance E times that; where it feeds back they are
+/// added to the `w_+-^-p` of the flow as they grow.
 template <class S>
 struct FlowQuadrature {
   S of_square = S(0);
   S of_samples = S(0);
   S fluctuation = S(0);
+  S of_fluctuation = S(0);
+  bool feeds_back = false;
 
-  [[nodiscard]] bool is_empty() const { return of_square == S(0) && of_samples == S(0); }
+  [[nodiscard]] bool is_empty() const { return of_square == S(0) && of_samples == S(0) && !feeds_back; }
 };
 
 }  // namespace detail
@@ -54,6 +58,7 @@ struct DecayingDualSolver {
   Vector<S> residual = {}, pulled = {}, beta = {}, curvature = {};   // at the point of the Jacobian
   Vector<S> rate = {};                                               // by which log A_+- fall there
   Vector<S> side = {}, density = {};                                 // w_+-^p and f there, at depth D >= 3
+  Vector<S> slopes = {}, returned = {};                              // |d beta / d (E w_+-^-p)| and w_+-^2p f there
   S shrunk = S(1), shrink_rate = S(0);                               // E, and -E' / E, there
   Vector<S> change = {};                                             // N
   Vector<S> z_change = {}, beta_change = {}, curvature_change = {};  // d
@@ -102,9 +107,10 @@ class DecayingDualFlow {
 
   /// Of the squared net that has the logarithms `start` of its weights, each of which falls by `rate` per time, d
   /// values, and by twice the integral of `common`; `dual_rate`: 8, or 4. The state goes on with the integrals of the
-  /// quadrature, d numbers, where there is one. Or of a net of depth D >= 3: there is no rate then, `dual_rate` is
-  /// 2 D (D - 2), and `w_+-^-p = (w_+-(0)^-p -+ z) / E` with `E = e^(-2 p Lambda)`,
-  /// Lambda the integral of `common`, `nu' = -dual_rate E r`, and E in the integrals.
+  /// quadrature, d numbers, where there is one. Or of a net of depth D >= 3: `dual_rate` is 2 D (D - 2), and
+  /// `w_+-^-p = (w_+-(0)^-p -+ z) / E` with `E = e^(-2 p Lambda)`, Lambda the integral of `common`,
+  /// `nu' = -dual_rate E r`, and E in the integrals. `rate` is then a part of their f, which needs a quadrature that
+  /// feeds back: `w_+-^-p = (w_+-(0)^-p -+ z + integral) / E`.
   DecayingDualFlow(const Dataset<S>& data, detail::SideLogs<S> start, Vector<S> rate, S dual_rate,
                    detail::FlowQuadrature<S> quadrature, Index depth = 2, DecaySchedule<S> common = {});
 
@@ -157,16 +163,24 @@ class DecayingDualFlow {
   [[nodiscard]] static const Dataset<S>& checked(Index d, const Dataset<S>& data);
   [[nodiscard]] static detail::SideLogs<S> side_logs_of(Index d, const Start<S>& start, S dual_rate);
 
+  /// By which log A_+- fall on their own.
+  [[nodiscard]] S fall_rate(Index i) const { return depth_ == 2 ? rate_[i] : S(0); }
   [[nodiscard]] Index num_integrals() const { return quadrature_.is_empty() ? 0 : depth_ > 2 ? 2 * d_ : d_; }
 
   void evaluate(ConstVectorRef<S> state) const;
   /// z is set.
   void evaluate_squared(S t) const;
   void evaluate_deep(S t) const;
-  /// f at the evaluated point, without fluctuations.
+  /// f at the evaluated point.
   void write_density(VectorRef<S> f) const;
-  /// `out = diag(X^T (X diag(v) X^T) X)` times of_square, and the diagonal of the middle for of_samples.
-  void add_fluctuations(const Vector<S>& v, VectorRef<S> out) const;
+  /// beta_change, of beta, becomes that of f, with curvature_change.
+  void write_density_change(LinearSolver& solver) const;
+  /// The rest of `solve` where integrals feed back, but for the feedback of what f changes by.
+  void solve_with_feedback(LinearSolver& solver, VectorRef<S> u) const;
+  /// The system of a shift where integrals feed back, which their own equations give another curvature.
+  void eliminate_integrals(S shift, LinearSolver& solver) const;
+  /// `out += scale diag(X^T (X diag(v) X^T) X)` times of_fluctuation, and the diagonal of the middle for of_samples.
+  void add_fluctuations(const Vector<S>& v, S scale, VectorRef<S> out) const;
   [[nodiscard]] S error_over(ConstVectorRef<S> state_new, ConstVectorRef<S> error, S relative, S absolute) const;
 
   const Dataset<S>* data_;
@@ -185,6 +199,7 @@ class DecayingDualFlow {
   mutable Vector<S> point_;      // the latest evaluated state; NaN before the first
   mutable Vector<S> nu_, z_, beta_, curvature_, residual_, pulled_;  // there
   mutable Vector<S> side_ = {};                                      // w_+-^p there, 2d; empty at depth 2
+  mutable Vector<S> slopes_ = {};                                    // |d beta / d (E w_+-^-p)| there, likewise
   mutable S shrunk_ = S(1);                                          // E there; 1 at depth 2
   mutable Vector<S> sample_scratch_, scratch_;
   mutable Matrix<S> covariance_ = {}, products_ = {};
@@ -264,6 +279,7 @@ DecayingDualFlow<S>::DecayingDualFlow(const Dataset<S>& data, detail::SideLogs<S
     power_.resize(2 * d_);
     power_ << (start.a * static_cast<S>(2 - depth)).array().exp(), (start.b * static_cast<S>(2 - depth)).array().exp();
     side_.setZero(2 * d_);
+    slopes_.setZero(2 * d_);
   }
   point_.setConstant(dimension(), std::numeric_limits<S>::quiet_NaN());
   for (Vector<S>* v : {&nu_, &residual_, &sample_scratch_}) v->setZero(N_);
@@ -311,28 +327,32 @@ void DecayingDualFlow<S>::evaluate_deep(S t) const {
   const S exponent = D / (D - S(2));
   // Beyond a bound of z there is no weight: NaN, which rejects the step.
   const auto inverse = [](S power) { return power > S(0) ? S(1) / power : std::numeric_limits<S>::quiet_NaN(); };
+  const Index first = N_ + 1;
+  const auto grown = [&](Index j) { return quadrature_.feeds_back ? power_[j] + point_[first + j] : power_[j]; };
   for (Index i = 0; i < d_; ++i) {
-    const S plus = inverse(power_[i] - z_[i]);
-    const S minus = inverse(power_[d_ + i] + z_[i]);
+    const S plus = inverse(grown(i) - z_[i]);
+    const S minus = inverse(grown(d_ + i) + z_[i]);
     side_[i] = shrunk_ * plus;
     side_[d_ + i] = shrunk_ * minus;
     const S of_plus = pow(side_[i], exponent), of_minus = pow(side_[d_ + i], exponent);
     beta_[i] = of_plus - of_minus;
-    curvature_[i] = exponent * (of_plus * plus + of_minus * minus);
+    slopes_[i] = exponent * of_plus * plus;
+    slopes_[d_ + i] = exponent * of_minus * minus;
+    curvature_[i] = slopes_[i] + slopes_[d_ + i];
   }
 }
 
 template <class S>
-void DecayingDualFlow<S>::add_fluctuations(const Vector<S>& v, VectorRef<S> out) const {
+void DecayingDualFlow<S>::add_fluctuations(const Vector<S>& v, S scale, VectorRef<S> out) const {
   const Matrix<S>& X = data_->X();
   if (quadrature_.of_samples != S(0)) {
     // The diagonal of X diag(v) X^T.
     detail::multiply(squares_, v, sample_scratch_);
     detail::multiply_transposed(squares_, sample_scratch_, scratch_);
-    out += quadrature_.of_samples * quadrature_.fluctuation * scratch_;
+    out += scale * quadrature_.of_samples * quadrature_.fluctuation * scratch_;
   }
-  if (quadrature_.of_square == S(0)) return;
-  const S factor = quadrature_.of_square * quadrature_.fluctuation;
+  if (quadrature_.of_fluctuation == S(0)) return;
+  const S factor = scale * quadrature_.of_fluctuation * quadrature_.fluctuation;
   if (gram_squares_.size() > 0) {
     detail::multiply(gram_squares_, v, scratch_);
     out += factor * scratch_;
@@ -348,10 +368,13 @@ void DecayingDualFlow<S>::add_fluctuations(const Vector<S>& v, VectorRef<S> out)
 template <class S>
 void DecayingDualFlow<S>::write_density(VectorRef<S> f) const {
   f = quadrature_.of_square * pulled_.cwiseAbs2();
-  if (quadrature_.of_samples == S(0)) return;
-  sample_scratch_ = residual_.cwiseAbs2();
-  detail::multiply_transposed(squares_, sample_scratch_, scratch_);
-  f += quadrature_.of_samples * scratch_;
+  if (quadrature_.of_samples != S(0)) {
+    sample_scratch_ = residual_.cwiseAbs2();
+    detail::multiply_transposed(squares_, sample_scratch_, scratch_);
+    f += quadrature_.of_samples * scratch_;
+  }
+  if (depth_ > 2 && quadrature_.feeds_back) f += rate_;
+  if (quadrature_.fluctuation != S(0)) add_fluctuations(curvature_, shrunk_, f);
 }
 
 template <class S>
@@ -362,7 +385,6 @@ void DecayingDualFlow<S>::operator()(S /*t*/, ConstVectorRef<S> state, VectorRef
   if (quadrature_.is_empty()) return;
   VectorRef<S> f = derivative.segment(N_ + 1, d_);
   write_density(f);
-  if (quadrature_.fluctuation != S(0)) add_fluctuations(curvature_, f);
   if (depth_ == 2) return;
   derivative.tail(d_) = shrunk_ * f.cwiseProduct(side_.tail(d_));
   f = shrunk_ * f.cwiseProduct(side_.head(d_));
@@ -416,7 +438,7 @@ S DecayingDualFlow<S>::error_over(ConstVectorRef<S> state_new, ConstVectorRef<S>
   detail::multiply_transposed(data_->X(), sample_scratch_, scratch_);
   const S common = static_cast<S>(depth_) * common_(state_new[N_]);
   for (Index i = 0; i < d_; ++i)
-    scratch_[i] = curvature_[i] * scratch_[i] - S(2) * error[N_] * (rate_[i] + common) * beta_[i];
+    scratch_[i] = curvature_[i] * scratch_[i] - S(2) * error[N_] * (fall_rate(i) + common) * beta_[i];
   const S beta_error = scratch_.stableNorm();
   // Below the range of numbers beta is 0, and so is its error.
   S ratio = beta_error == S(0) ? S(0) : beta_error / (absolute + relative * beta_.stableNorm());
@@ -437,7 +459,7 @@ typename DecayingDualFlow<S>::LinearSolver DecayingDualFlow<S>::make_linear_solv
                        &solver.beta_change, &solver.curvature_change})
     v->setZero(d_);
   if (depth_ > 2) {
-    solver.side.setZero(2 * d_);
+    for (Vector<S>* v : {&solver.side, &solver.slopes, &solver.returned}) v->setZero(2 * d_);
     solver.density.setZero(d_);
   }
   return solver;
@@ -452,12 +474,18 @@ void DecayingDualFlow<S>::linearize(S /*t*/, ConstVectorRef<S> state, LinearSolv
   solver.beta = beta_;
   solver.curvature = curvature_;
   // beta falls by 2 rate beta per time.
-  solver.rate.array() = rate_.array() + static_cast<S>(depth_) * common_(state[N_]);
+  const S common = static_cast<S>(depth_) * common_(state[N_]);
+  for (Index i = 0; i < d_; ++i) solver.rate[i] = fall_rate(i) + common;
   solver.shrunk = shrunk_;
   solver.shrink_rate = S(2) * static_cast<S>(depth_ - 2) * common_(state[N_]);
   if (depth_ > 2 && !quadrature_.is_empty()) {
     solver.side = side_;
     write_density(solver.density);
+  }
+  if (quadrature_.feeds_back && depth_ > 2) {
+    solver.slopes = slopes_;
+    for (Index j = 0; j < 2 * d_; ++j) solver.returned[j] = side_[j] * side_[j] * solver.density[j < d_ ? j : j - d_];
+    return;
   }
   const Matrix<S>& X = data_->X();
   for (Index i = 0; i < d_; ++i) solver.scaled.col(i) = sqrt(curvature_[i]) * X.col(i);
@@ -466,8 +494,19 @@ void DecayingDualFlow<S>::linearize(S /*t*/, ConstVectorRef<S> state, LinearSolv
 }
 
 template <class S>
+void DecayingDualFlow<S>::eliminate_integrals(S shift, LinearSolver& solver) const {
+  using std::sqrt;
+  const auto left = [&](Index j) { return solver.slopes[j] * (shift / (shift + solver.returned[j])); };
+  const Matrix<S>& X = data_->X();
+  for (Index i = 0; i < d_; ++i) solver.scaled.col(i) = sqrt(left(i) + left(d_ + i)) * X.col(i);
+  solver.system.matrix().setZero();
+  detail::add_lower_gram<S>(solver.scaled, dual_rate_ * solver.shrunk, solver.system.matrix());
+}
+
+template <class S>
 bool DecayingDualFlow<S>::factorize(S shift, LinearSolver& solver) const {
   solver.shift = shift;
+  if (quadrature_.feeds_back && depth_ > 2) eliminate_integrals(shift, solver);
   return solver.system.factorize(shift, false);
 }
 
@@ -478,6 +517,10 @@ void DecayingDualFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   u[N_] = dt;
   // The column of t.
   solver.beta_change = S(2) * solver.rate.cwiseProduct(solver.beta);
+  if (quadrature_.feeds_back && depth_ > 2) {
+    solve_with_feedback(solver, u);
+    return;
+  }
   detail::multiply(X, solver.beta_change, solver.change);
   solver.change = u.head(N_) + dual_rate_ * solver.shrunk * dt * (solver.change + solver.shrink_rate * solver.residual);
   solver.system.solve_in_place(solver.change);
@@ -487,20 +530,10 @@ void DecayingDualFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   detail::multiply_transposed(X, solver.change, scratch_);
   solver.z_change = scratch_;
   solver.beta_change = solver.curvature.cwiseProduct(solver.z_change) - dt * solver.beta_change;
-  detail::multiply(X, solver.beta_change, solver.change);
-  // From here on beta_change is that of f.
-  detail::multiply_transposed(X, solver.change, scratch_);
-  solver.beta_change = S(2) * quadrature_.of_square * solver.pulled.cwiseProduct(scratch_);
-  if (quadrature_.of_samples != S(0)) {
-    sample_scratch_ = solver.residual.cwiseProduct(solver.change);
-    detail::multiply_transposed(squares_, sample_scratch_, scratch_);
-    solver.beta_change += S(2) * quadrature_.of_samples * scratch_;
-  }
-  if (quadrature_.fluctuation != S(0)) {
+  if (quadrature_.fluctuation != S(0))
     solver.curvature_change =
         solver.beta.cwiseProduct(solver.z_change) - S(2) * dt * solver.rate.cwiseProduct(solver.curvature);
-    add_fluctuations(solver.curvature_change, solver.beta_change);
-  }
+  write_density_change(solver);
   VectorRef<S> integral = u.segment(N_ + 1, d_);
   if (depth_ == 2) {
     integral = (integral + solver.beta_change) / solver.shift;
@@ -512,6 +545,60 @@ void DecayingDualFlow<S>::solve(LinearSolver& solver, VectorRef<S> u) const {
   const S E = solver.shrunk, dE = S(-2) * solver.shrink_rate * E * dt;
   integral.array() = (integral.array() + plus * (E * df + density * (plus * dz + dE))) / solver.shift;
   u.tail(d_).array() = (u.tail(d_).array() + minus * (E * df - density * (minus * dz - dE))) / solver.shift;
+}
+
+template <class S>
+void DecayingDualFlow<S>::write_density_change(LinearSolver& solver) const {
+  const Matrix<S>& X = data_->X();
+  detail::multiply(X, solver.beta_change, solver.change);
+  // From here on beta_change is that of f.
+  detail::multiply_transposed(X, solver.change, scratch_);
+  solver.beta_change = S(2) * quadrature_.of_square * solver.pulled.cwiseProduct(scratch_);
+  if (quadrature_.of_samples != S(0)) {
+    sample_scratch_ = solver.residual.cwiseProduct(solver.change);
+    detail::multiply_transposed(squares_, sample_scratch_, scratch_);
+    solver.beta_change += S(2) * quadrature_.of_samples * scratch_;
+  }
+  if (quadrature_.fluctuation != S(0)) add_fluctuations(solver.curvature_change, solver.shrunk, solver.beta_change);
+}
+
+template <class S>
+void DecayingDualFlow<S>::solve_with_feedback(LinearSolver& solver, VectorRef<S> u) const {
+  const Matrix<S>& X = data_->X();
+  const S dt = u[N_], E = solver.shrunk, sigma = solver.shift;
+  const auto D = static_cast<S>(depth_);
+  const S exponent = D / (D - S(2));
+  const Vector<S>& ratio = solver.returned;
+  VectorRef<S> power = u.tail(2 * d_);
+  // What the integrals change by but for z and f, whose share in them is of first order in the step of the run.
+  for (Index j = 0; j < 2 * d_; ++j) {
+    const S dE = S(-2) * solver.shrink_rate * E * dt;
+    power[j] = (power[j] + solver.side[j] * solver.density[j % d_] * dE) / (sigma + ratio[j]);
+  }
+  solver.curvature_change = solver.beta_change;
+  for (Index i = 0; i < d_; ++i)
+    scratch_[i] = dt * solver.beta_change[i] + solver.slopes[i] * power[i] - solver.slopes[d_ + i] * power[d_ + i];
+  detail::multiply(X, scratch_, solver.change);
+  solver.change = u.head(N_) + dual_rate_ * E * (solver.change + dt * solver.shrink_rate * solver.residual);
+  solver.system.solve_in_place(solver.change);
+  u.head(N_) = solver.change;
+  detail::multiply_transposed(X, solver.change, scratch_);
+  solver.z_change = scratch_;
+  for (Index i = 0; i < d_; ++i) {
+    const Index k = d_ + i;
+    const S dz = solver.z_change[i];
+    power[i] += ratio[i] * dz / (sigma + ratio[i]);
+    power[k] -= ratio[k] * dz / (sigma + ratio[k]);
+    const S plus = power[i] - dz, minus = power[k] + dz;
+    solver.beta_change[i] = -solver.slopes[i] * plus + solver.slopes[k] * minus - dt * solver.curvature_change[i];
+    // slopes = exponent E^exponent (E w^-p)^(-exponent - 1).
+    solver.curvature_change[i] =
+        -(exponent + S(1)) / E *
+            (solver.slopes[i] * solver.side[i] * plus + solver.slopes[k] * solver.side[k] * minus) -
+        dt * (S(2) * solver.rate[i] + solver.shrink_rate) * solver.curvature[i];
+  }
+  write_density_change(solver);
+  for (Index j = 0; j < 2 * d_; ++j) power[j] += E * solver.side[j] * solver.beta_change[j % d_] / (sigma + ratio[j]);
 }
 
 }  // namespace richflow
