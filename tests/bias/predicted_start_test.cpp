@@ -278,6 +278,11 @@ TEST_CASE("the predicted start of decay that changes with time: second order in 
     check(TwoLayerDiagonalNet<double>(14), Start<>::unbalanced(Scale<>::from_value(0.3), a, -b), decay, 8e-3);
   }
   check(cubic, Start<>::uniform(Scale<>::from_value(0.6)), 0.05, 1e-3);
+  // What v holds at the end, and how decay compounds with momentum, are of first order.
+  check(squared, Start<>::biased(Scale<>::from_value(0.3), a, b), pieces, 1e-3, 0.5);
+  check(squared, Start<>::biased(Scale<>::from_value(0.3), a, b), smooth, 1e-3, 0.5);
+  check(squared, Start<>::biased(Scale<>::from_value(0.3), a, b), 0.3, 1e-3, 0.5);
+  check(cubic, Start<>::biased(Scale<>::from_value(0.6), a, b), 0.1, 2.5e-4, 0.5);
 
   // Decay, then none until it fits: without steps to speak of the start is alpha e^(-2 Lambda), whatever the depth.
   for (const Index depth : {2, 3}) {
@@ -315,11 +320,15 @@ TEST_CASE("a prediction refuses what it is not for") {
   check({.step = 1e-3, .decay = [](double t) { return std::exp(-t); }}, "say after how many");
   check({.step = 1e-3, .decay = DecaySchedule<>({{0.1, 1.0}, {1e3, 1.0}}), .steps = 10}, "2 step decay");
   check({.step = 1e-3, .decay = 1e3, .steps = 10}, "2 step decay");
+  check({.step = 1e-3, .momentum = 0.25, .decay = 200, .steps = 10}, "must be below (1 - sqrt(momentum))^2 = 0.25");
   check({.step = 1e-4, .decay = 1e3, .steps = 10}, "goes to rest at beta = 0");
   check({.step = 1e-3, .sampling = {.gradient_noise = 0.1}}, "gradient_noise");
   check({.step = 1e-3, .sampling = {.label_noise = 1, .noise = [](RandomStream&) { return 1.0; }}, .steps = 10},
         "law of its own");
   check({.step = 1e-3, .sampling = {.batch_size = 2}, .momentum = 0.5}, "not independent");
+  const Dataset<> single(data.X().topRows(1), data.y().head(1));
+  CHECK_THROWS_MATCHES(predicted_start(net, single, start, {.step = 1e-3, .sampling = {.batch_size = 1}}),
+                       ArgumentError, message_contains("num_samples = 1"));
   check({.step = 1.0}, "descent settles there for steps below");
   check({.step = 1e-170}, "the start itself is the prediction");
   CHECK_THROWS_MATCHES(

@@ -106,7 +106,9 @@ template <class S>
 /// - label noise delta: `s_i^2 (1 + 3/2 s_i^2)` per step, `s_i^2 = 16 h^2 delta^2 |X_i|^2 B / N`, and the above of
 ///   residuals that fluctuate with the covariance `h delta^2 K`, K the tangent kernel;
 /// - weight decay lambda: `-2 log(1 - 2 h lambda)` per step: the scale is `alpha e^(-2 Lambda)`. lambda may change with
-///   time: pieces are taken step by step, a function by its integral up to second order in h.
+///   time: pieces are taken step by step, a function by its integral up to second order in h. With momentum m it is
+///   `-2 log rho` per step, `rho - 1 = m (1 - 1 / rho) - 2 h lambda`, and a run that ends under decay lags behind by
+///   the m / (1 - m) steps that are left in its v, which are left out;
 ///
 /// (a fourth of 16 in two layers; with momentum m the noise counts by 1 / (1 - m)). The offset log(A_+ / A_-) moves in
 /// second order only. At depth D >= 3, p = D - 2, `A_+-^-p` grows by `2 D^2 p (p + 1) h` times the integral of `w_+-^p`
@@ -129,9 +131,10 @@ template <class S>
 ///
 /// Throws DimensionError or ArgumentError where net, data, start and run do not fit; where the step is not stable at
 /// the end of the flow, with the largest that is; for label noise or decay without a number of steps, a decay at which
-/// the net dies, noise of an unknown law or on gradients, and momentum on batches in order, whose gradients are not
-/// independent. InfeasibleError where no beta fits y and the run is to fit. Trouble with the flow is in the status.
-/// Cost: some hundred N x N Jacobians, O(N^2 d) each, whatever the number of steps of the run.
+/// the net dies or weights change their signs (`2 h lambda` from `(1 - sqrt(m))^2` on), noise of an unknown law or on
+/// gradients, and momentum on batches in order, whose gradients are not independent. InfeasibleError where no beta fits
+/// y and the run is to fit. Trouble with the flow is in the status. Cost: some hundred N x N Jacobians, O(N^2 d) each,
+/// whatever the number of steps of the run.
 template <class S, int depth>
 [[nodiscard]] PredictedStart<S> predicted_start(const DiagonalNet<S, depth>& net, const Dataset<S>& data,
                                                 const Start<S>& start,
@@ -149,6 +152,14 @@ template <class S>
 
 namespace detail {
 
+/// The largest `2 h lambda` under which weights shrink without a change of sign.
+template <class S>
+[[nodiscard]] S most_decay(S momentum) {
+  using std::sqrt;
+  const S root = S(1) - sqrt(momentum);
+  return root * root;
+}
+
 template <class S>
 void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Dataset<S>& data) {
   using std::isfinite;
@@ -159,6 +170,7 @@ void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Datase
   require(run.steps >= 0, "steps must be positive, or 0 for until it fits, got ", run.steps);
   require(sampling.batch_size >= 0 && sampling.batch_size <= N, "batch_size must be in 1 .. N = ", N,
           ", or 0 for all, got ", sampling.batch_size);
+  require_choice(sampling, N);
   require(isfinite(sampling.label_noise) && sampling.label_noise >= S(0),
           "label_noise must be finite and not negative, got ", sampling.label_noise);
   require(!sampling.noise, "noise has a law of its own, of which the variance is not known: leave it out");
@@ -173,8 +185,9 @@ void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Datase
           " on batches of an epoch, which are not independent, has no formula here: take with_replacement");
   S largest = run.decay(S(0));
   for (const DecayPiece<S>& piece : run.decay.pieces()) largest = std::max(largest, piece.lambda);
-  require(S(2) * run.step * largest < S(1) - run.momentum, "decay = ", largest, " with step = ", run.step,
-          " sets every weight to zero or beyond: 2 step decay must be below 1 - momentum");
+  require(S(2) * run.step * largest < most_decay(run.momentum), "decay = ", largest, " with step = ", run.step,
+          " sets every weight to zero or beyond: 2 step decay must be below (1 - sqrt(momentum))^2 = ",
+          most_decay(run.momentum));
   if (!run.decay.is_constant() || net.depth > 2) return;
   // u^2 + v^2 >= 2 |u v|: in two layers half as much is enough.
   const S factor = net.has_two_layers ? S(1) : S(2);
@@ -237,13 +250,18 @@ RunRates<S> rates_of(const PredictedNet& net, const AlgorithmRun<S>& run, const 
   return out;
 }
 
-/// Half of what log A_+- fall by in a step with the decay lambda; NaN where it sets weights to zero or beyond.
+/// Half of what log A_+- fall by in a step with the decay lambda, where they fall at a steady rate; NaN where it sets
+/// weights to zero or beyond.
 template <class S>
 [[nodiscard]] S shrinkage(const AlgorithmRun<S>& run, S lambda) {
   using std::log1p;
-  const S x = run.step * lambda;
-  if (run.momentum == S(0)) return log1p(S(-2) * x) / S(-2);
-  return S(2) * x < S(1) - run.momentum ? x / (S(1) - run.momentum) : std::numeric_limits<S>::quiet_NaN();
+  using std::sqrt;
+  const S x = S(2) * run.step * lambda, m = run.momentum;
+  if (m == S(0)) return log1p(-x) / S(-2);
+  if (!(x < most_decay(m))) return std::numeric_limits<S>::quiet_NaN();
+  // w is multiplied by the larger root 1 - q of rho - 1 = m (1 - 1 / rho) - x, that is q^2 - (1 - m + x) q + x = 0.
+  const S sum = S(1) - m + x;
+  return log1p(S(-2) * x / (sum + sqrt(sum * sum - S(4) * x))) / S(-2);
 }
 
 /// The decay of a part of a run in the time of the dual flow.
@@ -339,10 +357,19 @@ StartPredictor<S>::StartPredictor(const PredictedNet& net, const Dataset<S>& dat
 
 template <class S>
 PredictedStart<S> StartPredictor<S>::predict() {
+  using std::pow;
   // Noise and decay for the time of the steps, and then neither.
-  for (const DecayPart<S>& part : decay_parts(run_, rates_.time_of_step))
-    if (part.steps > 0 && out_.ok())
-      follow(rates_.rate, part.shrinkage, rates_.quadrature, static_cast<S>(part.steps) * rates_.time_of_step);
+  const std::vector<DecayPart<S>> parts = decay_parts(run_, rates_.time_of_step);
+  S left(0);
+  for (const DecayPart<S>& part : parts) left += static_cast<S>(part.steps);
+  // A run that ends there leaves in v what the last steps have yet to do.
+  const S m = run_.momentum;
+  if (!must_fit_) left -= m / (S(1) - m) * (S(1) - pow(m, left));
+  for (const DecayPart<S>& part : parts) {
+    const S steps = std::min(static_cast<S>(part.steps), left);
+    left -= steps;
+    if (steps > S(0) && out_.ok()) follow(rates_.rate, part.shrinkage, rates_.quadrature, steps * rates_.time_of_step);
+  }
   if (must_fit_ && out_.ok()) {
     FlowQuadrature<S> quiet = rates_.quadrature;
     quiet.fluctuation = S(0);

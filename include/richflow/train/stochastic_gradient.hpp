@@ -46,6 +46,16 @@ struct Sampling {
 
 namespace detail {
 
+/// Throws ArgumentError where batches of an epoch are asked for and there is one sample, so that there is nothing to
+/// choose.
+template <class S>
+void require_choice(const Sampling<S>& sampling, Index num_samples) {
+  require(
+      num_samples != 1 || sampling.batch_size != 1 || sampling.with_replacement,
+      "batch_size = 1 without replacement chooses nothing where num_samples = 1: every step is one of descent, which "
+      "batch_size = 0 is");
+}
+
 /// A model, a loss and data, a batch at a time: what StochasticGradient is but for their types.
 template <class S>
 class SampledLoss {
@@ -417,12 +427,15 @@ class StochasticGradient {
   static_assert(detail::explain_loss<L, Data>());
 
   /// `model` on `data`. Throws DimensionError where the two do not fit, ArgumentError for a sampling out of range (a
-  /// batch larger than the data, noise of negative size or on classes) or labels that the loss does not take.
+  /// batch larger than the data, batches without replacement of a single sample, noise of negative size or on classes)
+  /// or labels that the loss does not take.
   StochasticGradient(M model, const Data& data, Sampling<Scalar> sampling, L loss = {}, ParallelOptions parallel = {1})
       : model_(std::move(model)),
         // Before the sampling is checked: a senseless batch size must not ask for its memory.
         loss_(make_evaluation(model_, detail::SampledLoss<Scalar>::at_once(sampling, data.num_samples()), parallel),
-              detail::make_batch(std::move(loss), data), sampling) {}
+              detail::make_batch(std::move(loss), data), sampling) {
+    detail::require_choice(sampling, data.num_samples());
+  }
   StochasticGradient(M, const Data&&, Sampling<Scalar>, L = {}, ParallelOptions = {1}) = delete;
 
   /// P.
