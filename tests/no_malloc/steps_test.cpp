@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "richflow/core/random.hpp"
+#include "richflow/flow/decaying_dual_flow.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/end_to_end_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
@@ -142,6 +143,16 @@ TEST_CASE("explicit and linearly implicit steps of the dual flow allocate nothin
     check_steps(flow, nu, h, Ros34Pw2{.jacobian_tolerance = 1e-1});
     check_steps(flow, nu, h, ExponentialRosenbrock{});
     check_steps(flow, nu, h, ExponentialRosenbrock{.jacobian_tolerance = 1e-3});
+  }
+}
+
+TEST_CASE("steps of the dual flow with decay, and with integrals that feed back, allocate nothing") {
+  const Dataset<> data = fixed_data(30, 80);
+  const Vector<double> logs = Vector<double>::Constant(80, -0.5), rate = Vector<double>::Constant(80, 0.1);
+  for (const Index depth : {2, 3}) {
+    const DecayingDualFlow<double> flow(data, {logs, logs}, rate, depth == 2 ? 8.0 : 6.0,
+                                        {1e-3, 1e-3, 0.01, 1e-3, depth > 2}, depth, 0.1);
+    check_steps(flow, flow.initial_state(), flow.first_step(), Rodas4{});
   }
 }
 

@@ -4,13 +4,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
+#include <vector>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/kernels.hpp"
-#include "richflow/linalg/spectral.hpp"
 
 /// @file
 /// The largest eigenvalue of a symmetric matrix of which only products are known.
@@ -72,6 +73,8 @@ class Lanczos {
   [[nodiscard]] S pivot_of(Index j, S shift) const;
   /// vector_ = the Ritz vector.
   void combine(Index size);
+  /// Diagonalizes T, of the size of the basis, by Jacobi's rotations: small_, ritz_ and order_.
+  void diagonalize();
   /// Begins the full basis anew with its best Ritz vectors.
   void restart();
   /// The row of T that entry j of off_diagonal_ couples with row j: the kept vectors are coupled with the first one
@@ -89,12 +92,13 @@ class Lanczos {
   Vector<S> off_diagonal_ = {};  // entry j couples j and coupled(j); nonnegative
   Vector<S> weights_ = {};       // the eigenvector of T, norm 1
   Vector<S> pivots_ = {};
-  Index kept_ = 0;          // vectors that the basis began with
-  S last_coupling_ = S(0);  // of all rows before with the last one: its norm is at most that
-  Matrix<S> small_ = {};    // T
-  SymmetricEigen<S> eigen_ = {};
-  Matrix<S> rows_ = {};  // of the basis, while they are combined
-  S size_ = S(0);        // of the entries of T
+  Index kept_ = 0;                 // vectors that the basis began with
+  S last_coupling_ = S(0);         // of all rows before with the last one: its norm is at most that
+  Matrix<S> small_ = {};           // T
+  Matrix<S> ritz_ = {};            // its eigenvectors
+  std::vector<Index> order_ = {};  // of the eigenvalues, decreasing
+  Matrix<S> rows_ = {};            // of the basis, while they are combined
+  S size_ = S(0);                  // of the entries of T
   S value_ = S(0);
   S residual_ = S(0);
   Index products_ = 0;
@@ -112,7 +116,8 @@ Lanczos<S>::Lanczos(Index n, Index basis, std::uint64_t seed) {
   image_.setZero(n);
   for (Vector<S>* v : {&coefficients_, &diagonal_, &off_diagonal_, &weights_, &pivots_}) v->setZero(m);
   small_.setZero(m, m);
-  eigen_ = SymmetricEigen<S>(m);
+  ritz_.setZero(m, m);
+  order_.resize(static_cast<std::size_t>(m));
   rows_.setZero(std::min<Index>(n, rows_at_once), m);
 }
 
@@ -229,31 +234,72 @@ void Lanczos<S>::combine(Index size) {
 }
 
 template <class S>
-void Lanczos<S>::restart() {
+void Lanczos<S>::diagonalize() {
   using std::abs;
-  const Index n = basis_.rows(), m = basis_.cols();
+  using std::sqrt;
+  const Index m = small_.cols();
   small_.setZero();
   for (Index j = 0; j < m; ++j) {
     small_(j, j) = diagonal_[j];
-    if (j + 1 < m) small_(coupled(j), j) = off_diagonal_[j];  // the lower half is read
+    if (j + 1 < m) small_(coupled(j), j) = small_(j, coupled(j)) = off_diagonal_[j];
   }
-  compute_eigen<S>(small_, eigen_);
+  ritz_.setIdentity();
+  const S negligible = std::numeric_limits<S>::epsilon() * size_;
+  const auto rotate = [m](S c, S s, S* x, S* y, Index stride) {
+    for (Index i = 0; i < m * stride; i += stride) {
+      const S old = x[i];
+      x[i] = c * old - s * y[i];
+      y[i] = s * old + c * y[i];
+    }
+  };
+  // Convergence is quadratic: some 6 sweeps.
+  constexpr int most_sweeps = 50;
+  bool is_diagonal = false;
+  for (int sweep = 0; sweep < most_sweeps && !is_diagonal; ++sweep) {
+    is_diagonal = true;
+    for (Index q = 1; q < m; ++q)
+      for (Index p = 0; p < q; ++p) {
+        const S entry = small_(p, q);
+        if (!(abs(entry) > negligible)) continue;
+        is_diagonal = false;
+        const S cotangent = (small_(q, q) - small_(p, p)) / (S(2) * entry);
+        const S size = S(1) / (abs(cotangent) + sqrt(cotangent * cotangent + S(1)));
+        const S tangent = cotangent < S(0) ? -size : size;
+        const S c = S(1) / sqrt(tangent * tangent + S(1));
+        const S s = tangent * c;
+        rotate(c, s, small_.col(p).data(), small_.col(q).data(), 1);
+        rotate(c, s, small_.data() + p, small_.data() + q, m);
+        rotate(c, s, ritz_.col(p).data(), ritz_.col(q).data(), 1);
+      }
+  }
+  std::iota(order_.begin(), order_.end(), Index(0));
+  std::sort(order_.begin(), order_.end(), [this](Index i, Index j) {
+    return small_(i, i) > small_(j, j) || (small_(i, i) == small_(j, j) && i < j);
+  });
+}
+
+template <class S>
+void Lanczos<S>::restart() {
+  using std::abs;
+  diagonalize();
+  const Index n = basis_.rows(), m = basis_.cols();
   const S left = off_diagonal_[m - 1];
   kept_ = 2 * m / 3;
   last_coupling_ = left;
+  const auto best = [this](Index i) { return order_[static_cast<std::size_t>(i)]; };
   for (Index r = 0; r < n; r += rows_.rows()) {
     const Index count = std::min(rows_.rows(), n - r);
     for (Index i = 0; i < kept_; ++i) {
       S* const column = rows_.col(i).data();
       std::fill_n(column, count, S(0));
-      add_image(S(1), basis_.col(0).data() + r, n, count, m, eigen_.eigenvectors().col(m - 1 - i).data(), column);
+      add_image(S(1), basis_.data() + r, n, count, m, ritz_.col(best(i)).data(), column);
     }
     for (Index i = 0; i < kept_; ++i) std::copy_n(rows_.col(i).data(), count, basis_.col(i).data() + r);
   }
   for (Index i = 0; i < kept_; ++i) {
-    diagonal_[i] = eigen_.eigenvalues()[m - 1 - i];
+    diagonal_[i] = small_(best(i), best(i));
     // The sign of a vector is free: with this one no coupling is negative.
-    const S last = eigen_.eigenvectors()(m - 1, m - 1 - i);
+    const S last = ritz_(m - 1, best(i));
     off_diagonal_[i] = left * abs(last);
     if (last < S(0))
       for (S& entry : basis_.col(i)) entry = -entry;
