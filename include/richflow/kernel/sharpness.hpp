@@ -165,7 +165,8 @@ class SharpnessEngine final : private SymmetricOperator<S> {
 }  // namespace detail
 
 /// The sharpness of a loss along a run: the largest eigenvalue of the Hessian of `L(w)`, the plain sum over the
-/// samples, of any model and loss; without the Hessian in memory, by Lanczos' method with full reorthogonalization.
+/// samples, of any model and loss; without the Hessian in memory, by Lanczos' method with full reorthogonalization and
+/// thick restarts, which clusters of eigenvalues at the top do not slow down while they fit half of the basis.
 ///
 ///     Sharpness sharpness(net, data);              // or (net, data, LogisticLoss<double>{}), or on a LabelledDataset
 ///     sharpness(w);                                // the number
