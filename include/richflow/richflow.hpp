@@ -66,6 +66,7 @@
 #include "richflow/integrate/solution.hpp"
 #include "richflow/integrate/source.hpp"
 #include "richflow/integrate/span.hpp"
+#include "richflow/integrate/stable_step.hpp"
 #include "richflow/integrate/stall.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"

@@ -1,7 +1,9 @@
 #include "richflow/integrate/rule.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/weight_decay.hpp"
 #include "richflow/models/diagonal.hpp"
+#include "richflow/train/stochastic_gradient.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
 #include "support/problems.hpp"
@@ -262,6 +265,8 @@ TEST_CASE("every way of descending fails with the same status and keeps the last
   const auto descent = integrate(flow, p.w0, Steps{1000}, Descent{}, ConstantStep{huge});
   CHECK(descent.status == Status::non_finite);
   CHECK(descent.w.allFinite());
+  // The steps made, and the one that failed: not what the message took.
+  CHECK(descent.stats.evaluations == descent.step + 1);
   // And says which steps would do.
   const std::size_t at = descent.message.find("below about ");
   REQUIRE(at != std::string::npos);
@@ -281,6 +286,50 @@ TEST_CASE("every way of descending fails with the same status and keeps the last
                        message_contains("momentum"));
   CHECK_THROWS_AS(integrate(flow, p.w0, Steps{1}, Nesterov{.momentum = -0.1}, ConstantStep{1e-3}), ArgumentError);
   CHECK_THROWS_AS(integrate(flow, p.w0, Steps{0}, Descent{}, ConstantStep{1e-3}), ArgumentError);
+}
+
+namespace {
+
+/// A loss, and how often it and its gradient are called.
+struct CountedFlow {
+  using Scalar = double;
+  GradientFlow<RuleNet> flow;
+  std::shared_ptr<Index> calls = std::make_shared<Index>(0);
+  [[nodiscard]] Index dimension() const { return flow.dimension(); }
+  void operator()(double t, ConstVectorRef<double> w, VectorRef<double> dw) const {
+    ++*calls;
+    flow(t, w, dw);
+  }
+  [[nodiscard]] double loss(ConstVectorRef<double> w) const {
+    ++*calls;
+    return flow.loss(w);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("advice on steps that diverge costs no more than a few of them, and is given only where it is true") {
+  const RuleProblem p(912);
+  const CountedFlow counted{GradientFlow(p.net, p.data)};
+  const auto run = integrate(counted, p.w0, Steps{1000}, Descent{}, ConstantStep{10.0});
+  REQUIRE(run.status == Status::non_finite);
+  CHECK(*counted.calls <= run.step + 1 + std::max<Index>(20, run.step));
+  const auto advises = [&](const auto& solution) {
+    REQUIRE(solution.status == Status::non_finite);
+    return solution.message.find("below about") != std::string::npos;
+  };
+  CHECK(advises(run));
+  const GradientFlow flow(p.net, p.data);
+  const ConstantStep huge{10.0};
+  const Steps many{1000};
+  CHECK_FALSE(advises(integrate(flow, p.w0, many, HeavyBall{}, huge)));
+  CHECK_FALSE(advises(integrate(flow, p.w0, TimeSpan{0.0, 1e4}, Euler{}, huge)));
+  CHECK_FALSE(advises(integrate(WithWeightDecay(flow, 0.1), p.w0, many, Descent{}, huge)));
+  CHECK_FALSE(advises(
+      integrate(StochasticGradient(p.net, p.data, {.batch_size = 1, .mean = true}), p.w0, many, Descent{}, huge)));
+  // Nor where the run began elsewhere.
+  const auto part = integrate(flow, p.w0, Steps{1}, Descent{}, ConstantStep{1e-3});
+  CHECK_FALSE(advises(resume(flow, part.state, many, Descent{}, huge)));
 }
 
 TEST_CASE("weight decay on a flow and on descent") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <type_traits>
@@ -160,11 +161,22 @@ struct FieldFor<St, Problem> {
   using type = TangentFieldOf<Problem>;
 };
 
+/// RunOptions::start_of_run of a run from y0, to which it refers.
+template <class Problem, class St, class Y0>
+[[nodiscard]] std::function<Vector<typename Problem::Scalar>()> start_for_advice([[maybe_unused]] const Y0& y0) {
+  constexpr bool descends_loss = HasLoss<Problem> && !HasSource<Problem> && !DescendsMoreThanLoss<Problem>;
+  if constexpr (descends_loss && std::is_same_v<St, Descent>)
+    return [&y0] { return Vector<typename Problem::Scalar>(y0); };
+  else
+    return {};
+}
+
 /// Checks, then runs the loop from `state`. `is_fresh`: not resumed.
 template <class Problem, class St, class GivenController, class Scalar, class Value>
 Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> state, Scalar end, const St& stepper,
                             const GivenController& given, const IntegrateOptions<Scalar, Value>& options, bool is_fresh,
-                            Index last_step = std::numeric_limits<Index>::max()) {
+                            Index last_step = std::numeric_limits<Index>::max(),
+                            std::function<Vector<Scalar>()> start_of_run = {}) {
   const typename FieldFor<St, Problem>::type field(problem);
   const auto controller = in_number_type<Scalar>(given);
   const ControllerOf<Scalar, std::remove_cv_t<decltype(controller)>> control(controller);
@@ -175,7 +187,9 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
       options.observers,
       options.max_steps,
       options.detect_stall,
-      last_step};
+      last_step,
+      false,
+      std::move(start_of_run)};
   check_run(field, state.y, state.t, end, control, run_options);
   // The times that a resumed run has passed are no error.
   const Scalar first = is_fresh || save_at.times.empty() ? state.t : std::min<Scalar>(save_at.times.front(), state.t);
@@ -244,7 +258,8 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
     state.y = y0.derived();
     state.stage_time = state.t;
     state.control.origin = state.t;
-    return detail::run(problem, std::move(state), static_cast<Scalar>(span.end), stepper, controller, options, true);
+    return detail::run(problem, std::move(state), static_cast<Scalar>(span.end), stepper, controller, options, true,
+                       std::numeric_limits<Index>::max(), detail::start_for_advice<Problem, St>(y0.derived()));
   } else {
     return {};
   }
@@ -267,7 +282,7 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
     IntegrationState<Scalar> state;
     state.y = y0.derived();
     return detail::run(problem, std::move(state), std::numeric_limits<Scalar>::infinity(), stepper, controller, options,
-                       true, steps.count);
+                       true, steps.count, detail::start_for_advice<Problem, St>(y0.derived()));
   } else {
     return {};
   }

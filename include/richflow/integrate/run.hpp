@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@
 #include "richflow/integrate/observer.hpp"
 #include "richflow/integrate/save_at.hpp"
 #include "richflow/integrate/solution.hpp"
+#include "richflow/integrate/stable_step.hpp"
 #include "richflow/integrate/stall.hpp"
 #include "richflow/integrate/step_control.hpp"
 #include "richflow/integrate/stepper.hpp"
@@ -109,6 +111,9 @@ struct RunOptions {
   /// one fails: there is no state before a step to go back to. For runs without events that save nothing but whole
   /// steps.
   bool in_place = false;
+  /// Where a fresh run begins, for advice on the length of its steps: of runs of Descent down a loss of all samples and
+  /// nothing else. Empty for others, and called only where a message needs it.
+  std::function<Vector<Scalar>()> start_of_run = {};
 };
 
 /// One run of the loop: the parts, the workspace and the state it advances.
@@ -236,11 +241,11 @@ class Run {
 
   [[nodiscard]] std::string too_small_text(const StepPlan<Scalar>& plan) const;
 
-  [[nodiscard]] std::string non_finite_text(const StepPlan<Scalar>& plan);
+  [[nodiscard]] std::string non_finite_text(const StepPlan<Scalar>& plan) const;
 
-  /// The length of steps that would come to rest, in words: shorter and shorter ones are tried from the start of the
-  /// run, and where they have brought the loss down, two over the curvature is stable. Empty where it is not known.
-  [[nodiscard]] std::string stable_step_text(const StepPlan<Scalar>& plan);
+  /// The length of steps that would come to rest, in words, for no more right-hand sides than the run has made, which
+  /// do not count in its statistics. Empty where it is not known.
+  [[nodiscard]] std::string stable_step_text() const;
 
   /// The largest curvature at a point, by power iteration from a direction with differences of the size delta.
   [[nodiscard]] Scalar curvature_at(const Vector<Scalar>& point, Vector<Scalar> direction, Scalar delta);
@@ -270,7 +275,6 @@ class Run {
   const Stats base_;
   const StepCounters counters_before_;
   Vector<Scalar> y_new_ = {};
-  Vector<Scalar> first_y_ = {};  // for advice on steps; empty where there is none
   Vector<Scalar> event_y_ = {};
   Vector<Scalar> scratch_ = {};
   Vector<Scalar> derivative_ = {};
@@ -363,7 +367,6 @@ RunOutcome<Scalar> Run<Scalar>::run(bool is_fresh) {
   stepper_.restore(state_.step, state_.memory);
   state_.memory.resize(0);
   stepper_.begin(state_.stage_time, state_.y);
-  if (!is_adaptive_ && !options_.in_place && problem_.has_loss()) first_y_ = state_.y;
   const auto& save_at = options_.save_at;
   const bool wants_start = save_at.start || (!save_at.times.empty() && save_at.times.front() == state_.t) ||
                            (!save_at.steps.empty() && save_at.steps.front() == state_.step);
@@ -922,43 +925,24 @@ std::string Run<Scalar>::too_small_text(const StepPlan<Scalar>& plan) const {
 }
 
 template <class Scalar>
-std::string Run<Scalar>::non_finite_text(const StepPlan<Scalar>& plan) {
+std::string Run<Scalar>::non_finite_text(const StepPlan<Scalar>& plan) const {
   const std::string text =
       sentence("y(", state_.bad_index, ") became NaN or infinite in step ", state_.step + 1, ", from t = ", state_.t,
                " to ", plan.t_new, "; the last good state, at t = ", state_.t, ", is kept; ");
   if (is_adaptive_) return sentence(text, "smaller steps did not help: is the right-hand side defined there?");
-  return sentence(text, "the step ", plan.h, " is probably too large for the flow: decrease it", stable_step_text(plan),
+  return sentence(text, "the step ", plan.h, " is probably too large for the flow: decrease it", stable_step_text(),
                   " or use adaptive steps");
 }
 
 template <class Scalar>
-std::string Run<Scalar>::stable_step_text(const StepPlan<Scalar>& plan) {
-  using std::isfinite;
-  if (first_y_.size() == 0) return {};
-  const Scalar before = problem_.loss(first_y_);
-  Vector<Scalar> y, dy(first_y_.size());
-  const auto descend = [&](Scalar h, int steps) {
-    y = first_y_;
-    for (int i = 0; i < steps; ++i) {
-      problem_(start_, y, dy);
-      add_multiple(h, dy, y);
-    }
-    return problem_.loss(y);
-  };
-  Scalar h = plan.h;
-  constexpr int halvings = 20, descents = 100;
-  for (int k = 0; k < halvings; ++k) {
-    h /= Scalar(2);
-    const Scalar after = descend(h, descents);
-    if (!(isfinite(after) && after < before)) continue;
-    // Steps that only just are stable may have jumped to where the flow does not go.
-    descend(h / Scalar(8), 8 * descents);
-    problem_(start_, y, dy);
-    const Scalar curvature = curvature_at(y, dy, static_cast<Scalar>(1e-3) * norm(y));
-    if (!(isfinite(curvature) && curvature > Scalar(0))) return {};
-    return join(3, {" below about ", Scalar(2) / curvature, ", which the curvature allows where shorter steps lead,"});
-  }
-  return {};
+std::string Run<Scalar>::stable_step_text() const {
+  // A run that went on from a file has made its first steps elsewhere.
+  if (is_adaptive_ || !options_.start_of_run || accepted_ != state_.step) return {};
+  constexpr Index least_evaluations = 20;
+  StableStepSearch<Scalar> search(problem_, start_, options_.start_of_run(), std::max(least_evaluations, accepted_));
+  const std::optional<Scalar> bound = search.find();
+  if (!bound) return {};
+  return join(3, {" below about ", *bound, ", which the curvature allows where shorter steps lead,"});
 }
 
 template <class Scalar>

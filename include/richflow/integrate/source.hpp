@@ -98,6 +98,13 @@ concept TakesDescentOnly = requires {
   requires P::takes_descent_only;
 };
 
+/// A problem whose steps go down more than its `loss`, such as a decay: `static constexpr bool
+/// descends_loss_alone = false`.
+template <class P>
+concept DescendsMoreThanLoss = requires {
+  requires !P::descends_loss_alone;
+};
+
 namespace detail {
 
 RICHFLOW_DEFINE_HAS_MEMBER(make_source)

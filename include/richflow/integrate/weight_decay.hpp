@@ -195,6 +195,8 @@ class WithWeightDecay {
 
   /// See TakesDescentOnly.
   static constexpr bool takes_descent_only = TakesDescentOnly<P>;
+  /// See DescendsMoreThanLoss.
+  static constexpr bool descends_loss_alone = false;
 
   /// Which members there are depends on the problem.
   static constexpr bool has_conditional_members = true;
