@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "richflow/core/random.hpp"
 #include "richflow/flow/gradient_descent.hpp"
 #include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/decay_schedule.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/weight_decay.hpp"
@@ -330,6 +332,19 @@ TEST_CASE("advice on steps that diverge costs no more than a few of them, and is
   // Nor where the run began elsewhere.
   const auto part = integrate(flow, p.w0, Steps{1}, Descent{}, ConstantStep{1e-3});
   CHECK_FALSE(advises(resume(flow, part.state, many, Descent{}, huge)));
+}
+
+TEST_CASE("a run has the decay of a piece for as many steps as it lasts") {
+  const RuleProblem p(913);
+  const GradientFlow flow(p.net, p.data);
+  const ConstantStep step{0.00052};
+  // 6 steps, and 6 * 0.00052 < 0.00312 in double.
+  const auto of_pieces =
+      integrate(WithWeightDecay(flow, DecaySchedule<>({{20.0, 0.00312}})), p.w0, Steps{9}, Descent{}, step);
+  const auto decayed = integrate(WithWeightDecay(flow, 20.0), p.w0, Steps{6}, Descent{}, step);
+  CHECK(same_bits(of_pieces.w, integrate(flow, decayed.w, Steps{3}, Descent{}, step).w));
+  CHECK_THROWS_MATCHES(WithWeightDecay(flow, std::function<double(double)>{}), ArgumentError,
+                       message_contains("lambda is an empty function"));
 }
 
 TEST_CASE("weight decay on a flow and on descent") {

@@ -30,9 +30,12 @@ struct DecayPiece {
 ///     integrate(WithWeightDecay(GradientFlow(net, data), schedule), ...);
 ///     DecayingDualFlow(net, data, start, schedule);
 ///
-/// Lambda is exact for numbers and pieces, and up to rounding for smooth functions: Gauss-Kronrod rules, adaptive, from
-/// where it was asked for last. Take pieces for jumps: one close to an end of a long step lies between two nodes of a
-/// rule. Calls share the memory of the last one: give each thread its own copy.
+/// Lambda is exact for numbers and pieces. For functions it is the adaptive quadrature of Gauss and Kronrod from where
+/// it was asked for last, up to rounding of Lambda or, where that is more, to what the function itself is rounded to
+/// (as which it takes many jumps in a row below a millionth of lambda's integral over them). It sees lambda at some
+/// points only: what is zero but for a short time between them (a pulse of 0.1 in an integral over 100) is missed,
+/// silently, and a jump close to an end may be. Take pieces for those. Calls share the memory of the last one: give
+/// each thread its own copy.
 template <class S = double>
 class DecaySchedule {
  public:
@@ -45,9 +48,13 @@ class DecaySchedule {
   /// lambda or duration is out of range.
   explicit DecaySchedule(std::vector<DecayPiece<S>> pieces);
   /// `lambda(t)`, t >= 0. What is negative or not finite makes lambda and Lambda NaN, which ends a run as non_finite.
+  /// Throws ArgumentError for a function that is empty. Lambda may miss short pulses: those are for pieces (see above).
   template <class F, class = std::enable_if_t<std::is_invocable_r_v<S, const F&, S> && !std::is_arithmetic_v<F> &&
                                               !std::is_same_v<F, DecaySchedule>>>
-  DecaySchedule(F lambda) : function_(std::move(lambda)) {}  // NOLINT: a function is a schedule
+  DecaySchedule(F lambda) {  // NOLINT: a function is a schedule
+    detail::require_function(lambda);
+    function_ = std::move(lambda);
+  }
 
   /// Whether lambda is one number.
   [[nodiscard]] bool is_constant() const { return pieces_.empty() && !function_; }
@@ -56,9 +63,13 @@ class DecaySchedule {
   /// The pieces, if it is made of those.
   [[nodiscard]] const std::vector<DecayPiece<S>>& pieces() const { return pieces_; }
 
-  /// lambda(t).
+  /// lambda(t). A piece ends `without_rounding`: a step that begins at its end, a sum or a multiple of lengths, is
+  /// after it.
   [[nodiscard]] S operator()(S t) const;
-  /// Lambda(t), the integral of lambda from 0 to t.
+  /// The time, below `end` by some roundings, from which on a piece that ends there is over.
+  [[nodiscard]] static S without_rounding(S end) { return end * (S(1) - S(8) * std::numeric_limits<S>::epsilon()); }
+  /// Lambda(t), the integral of lambda from 0 to t. Throws ConvergenceError where the quadrature of a function would
+  /// need more than a million values of it.
   [[nodiscard]] S integral(S t) const;
 
  private:
@@ -66,8 +77,23 @@ class DecaySchedule {
     using std::isfinite;
     require(isfinite(lambda) && lambda >= S(0), name, " must be finite and not negative, got ", lambda);
   }
-  /// The integral of the function over [from, to], in parts until it is one up to rounding of `size`.
-  [[nodiscard]] S quadrature(S from, S to, S size, int splits) const;
+  /// An integral by the rule of 15 nodes, and what that of 7 differs by.
+  struct Estimate {
+    S value;
+    S error;
+  };
+  /// One quadrature.
+  struct Quadrature {
+    S from;
+    S to;
+    S size;  // of the integral: what its error is small against
+    Index left;
+  };
+  [[nodiscard]] Estimate estimate(S from, S to, Quadrature& whole) const;
+  /// The integral over [from, to], a part of the whole, in halves until it is one up to rounding.
+  [[nodiscard]] S refined(S from, S to, const Estimate& found, Quadrature& whole, int splits) const;
+
+  static constexpr Index most_evaluations = 1'000'000;
 
   S constant_ = S(0);
   std::vector<DecayPiece<S>> pieces_ = {};
@@ -94,16 +120,20 @@ S DecaySchedule<S>::operator()(S t) const {
   S end(0);
   for (const DecayPiece<S>& piece : pieces_) {
     end += piece.duration;
-    if (t < end) return piece.lambda;
+    if (t < without_rounding(end)) return piece.lambda;
   }
   return S(0);
 }
 
 template <class S>
 S DecaySchedule<S>::integral(S t) const {
+  using std::abs;
   if (function_) {
     if (t != latest_) {
-      const S next = integral_ + quadrature(latest_, t, integral_, 0);
+      Quadrature whole{latest_, t, abs(integral_), most_evaluations};
+      const Estimate found = estimate(latest_, t, whole);
+      whole.size = std::max(whole.size, abs(found.value));
+      const S next = integral_ + refined(latest_, t, found, whole, 0);
       // NaN is not to be remembered: the function may be sound elsewhere.
       if (!(next == next)) return next;
       integral_ = next;
@@ -122,7 +152,7 @@ S DecaySchedule<S>::integral(S t) const {
 }
 
 template <class S>
-S DecaySchedule<S>::quadrature(S from, S to, S size, int splits) const {
+typename DecaySchedule<S>::Estimate DecaySchedule<S>::estimate(S from, S to, Quadrature& whole) const {
   using std::abs;
   // Kronrod's 15 nodes on [0, 1] and their weights, every second one of Gauss.
   static constexpr double nodes[] = {0.991455371120812639206854697526329, 0.949107912342758524526189684047851,
@@ -137,6 +167,11 @@ S DecaySchedule<S>::quadrature(S from, S to, S size, int splits) const {
   static constexpr double gauss[] = {0.129484966168869693270611432679082, 0.279705391489276667901467771423780,
                                      0.381830050505118944950369775488975};
   static constexpr double gauss_center = 0.417959183673469387755102040816327;
+  constexpr Index evaluations = 15;
+  require<ConvergenceError>(whole.left >= evaluations, "the integral of the decay from t = ", whole.from, " to ",
+                            whole.to, " did not converge with ", most_evaluations,
+                            " values of the function: take pieces (DecayPiece) for many jumps");
+  whole.left -= evaluations;
   const S center = (from + to) / S(2), half = (to - from) / S(2);
   const S middle = (*this)(center);
   S kronrod = static_cast<S>(center_weight) * middle, of_gauss = static_cast<S>(gauss_center) * middle;
@@ -146,14 +181,30 @@ S DecaySchedule<S>::quadrature(S from, S to, S size, int splits) const {
     kronrod += static_cast<S>(weights[k]) * both;
     if (k % 2 == 1) of_gauss += static_cast<S>(gauss[k / 2]) * both;
   }
-  const S found = half * kronrod;
+  return {half * kronrod, abs(half * (kronrod - of_gauss))};
+}
+
+template <class S>
+S DecaySchedule<S>::refined(S from, S to, const Estimate& found, Quadrature& whole, int splits) const {
+  using std::abs;
   constexpr S eps = std::numeric_limits<S>::epsilon();
-  const S error = abs(half * (kronrod - of_gauss));
-  // What Gauss errs by is far above the error of Kronrod, QUADPACK's (200 e)^(3/2).
-  const S relative = S(200) * error / std::max(abs(found), std::numeric_limits<S>::min());
-  const bool is_sharp = relative * relative * relative < eps * eps;
-  if (is_sharp || !(error > eps * (abs(size) + abs(found))) || splits == 60) return found;
-  return quadrature(from, center, size, splits + 1) + quadrature(center, to, size, splits + 1);
+  const auto is_fine = [&](const Estimate& part) {
+    // What Gauss errs by is far above the error of Kronrod, QUADPACK's (200 e)^(3/2).
+    const S relative = S(200) * part.error / std::max(abs(part.value), std::numeric_limits<S>::min());
+    return relative * relative * relative < eps * eps || !(part.error > eps * (whole.size + abs(part.value)));
+  };
+  const S center = (from + to) / S(2);
+  constexpr int most_splits = 60;
+  if (is_fine(found) || splits == most_splits || center == from || center == to) return found.value;
+  const Estimate low = estimate(from, center, whole), high = estimate(center, to, whole);
+  // The rounding of the function, in both halves and no smaller than before: a jump or a kink is in one, and what is
+  // smooth gains by halves.
+  const S share = whole.size * abs((to - from) / (whole.to - whole.from));
+  constexpr S rounding = S(8) * static_cast<S>(std::numeric_limits<float>::epsilon());
+  const bool is_rounding = found.error <= rounding * std::max(share, abs(found.value)) && !is_fine(low) &&
+                           !is_fine(high) && S(4) * (low.error + high.error) > found.error;
+  if (is_rounding) return low.value + high.value;
+  return refined(from, center, low, whole, splits + 1) + refined(center, to, high, whole, splits + 1);
 }
 
 }  // namespace richflow

@@ -30,6 +30,15 @@ template <class S>
   return isfinite(lambda) && lambda >= S(0) ? lambda : std::numeric_limits<S>::quiet_NaN();
 }
 
+/// Throws ArgumentError for a pointer or a std::function that is empty.
+template <class F>
+void require_function([[maybe_unused]] const F& lambda) {
+  if constexpr (std::is_pointer_v<F>)
+    require(lambda != nullptr, "lambda is a null pointer where a function is needed");
+  else if constexpr (requires { lambda.operator bool(); })
+    require(static_cast<bool>(lambda), "lambda is an empty function");
+}
+
 /// A source whose gradients are those of `L + lambda |w|^2`.
 template <class S>
 class DecaySource final : public AnySource<S> {
@@ -76,7 +85,7 @@ struct DecaySolver<P> {
 
 /// A problem on weights with weight decay: the flow `w' = -grad L(w) - 2 lambda(t) w` of `L + lambda |w|^2`, and for a
 /// rule the gradients of that, so that descent is `w <- (1 - 2 h lambda) w - h grad L`. lambda is a number or a
-/// function of the time of the run.
+/// function of the time of the run, such as a DecaySchedule, which the predictions foresee.
 ///
 ///     integrate(WithWeightDecay(GradientFlow(net, data), 0.01), w0, TimeSpan{0, 1000}, DormandPrince{}, ...)
 ///     integrate(WithWeightDecay(StochasticGradient(net, data, {.batch_size = 1}), [](double t) { return ...; }), ...)
@@ -100,11 +109,13 @@ class WithWeightDecay {
     using std::isfinite;
     require(isfinite(lambda) && lambda >= Scalar(0), "lambda must be finite and not negative, got ", lambda);
   }
-  /// `lambda(t)`; one that is negative or not finite ends the run as non_finite.
+  /// `lambda(t)`; one that is negative or not finite ends the run as non_finite. Throws ArgumentError for a function
+  /// that is empty.
   template <class F,  // not by a constraint, which clang 14 does not look at where it deduces P
             class = std::enable_if_t<std::is_invocable_r_v<typename P::Scalar, const F&, typename P::Scalar>>>
   WithWeightDecay(P problem, F lambda) : problem_(std::move(problem)) {
     if constexpr (requires { bool(lambda.is_constant()); }) is_constant_ = lambda.is_constant();
+    detail::require_function(lambda);
     lambda_ = std::move(lambda);
   }
 
