@@ -165,13 +165,14 @@ DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Da
       low_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
       low_negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
       low_jacobian_(dataset.num_samples(), dataset.num_samples()) {
+  using std::sqrt;
   require<DimensionError>(map_->dimension() == dataset.num_inputs(), "the mirror map has ", map_->dimension(),
                           " coordinates but X has ", dataset.num_inputs(), " columns");
   rotate_graded_columns();
   start_jacobian_.setZero(dimension(), dimension());
   squared_norm_ = estimate_squared_norm();
   column_norms_ = squared_norms_of_columns(X());
-  for (S& norm : column_norms_) norm = std::sqrt(norm);
+  for (S& norm : column_norms_) norm = sqrt(norm);
   listed_.reserve(static_cast<std::size_t>(dataset.num_inputs()));
   z_.setZero();
   map_->mirror(z_, beta_, start_curvature_);
