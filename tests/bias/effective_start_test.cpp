@@ -9,6 +9,7 @@
 #include "richflow/core/random.hpp"
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/decay_schedule.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/rule.hpp"
@@ -384,6 +385,30 @@ TEST_CASE("weights that underflow go on by their logarithms, and k is what it is
     CHECK(effective.log_scale().minCoeff() < -380);
     CHECK(prediction_error(net, effective, 1e-8) <= 1e-8);
   }
+}
+
+TEST_CASE("a net that decay has put to rest is reported after the decay has ended, and by a run that goes on") {
+  const Dataset<> data = effective_data(2455);
+  const DiagonalNet<double> net(3, data.num_inputs());
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.4));
+  const WithWeightDecay problem(StochasticGradient(net, data, Sampling<double>{}), DecaySchedule<>({{20.0, 2.0}}));
+  const TemporaryFolder folder;
+  IntegrateOptions<> options;
+  options.checkpoint = {.file = folder.path() / "run"};
+  for (const Index steps : {2300, 2500}) {
+    EffectiveStart effective(net, data, start);
+    options.observers = {effective};
+    (void)integrate(problem, net.initial_parameters(start), Steps{steps}, Descent{}, ConstantStep{1e-3}, options);
+    REQUIRE(effective.ok());
+    CHECK(effective.message().find("the decay has left nothing of the net") != std::string::npos);
+  }
+  // A small net that nothing has decayed is none.
+  const Start<> tiny = Start<>::uniform(Scale<>::from_value(1e-9));
+  EffectiveStart effective(net, data, tiny);
+  (void)integrate(problem.problem(), net.initial_parameters(tiny), Steps{3}, Descent{}, ConstantStep{1e-3},
+                  {.observers = {effective}});
+  REQUIRE(effective.ok());
+  CHECK(effective.message().find("the decay") == std::string::npos);
 }
 
 TEST_CASE("an effective start is kept in the file of its run") {

@@ -167,7 +167,7 @@ class EffectiveStart : public Result<EffectiveStart<S>> {
   Vector<S> sum_ = {};         // over steps of gain h G / c, N
   Vector<S> correction_ = {};  // what its additions have lost
   Vector<S> log_side_ = {};    // of sides that are followed, 2d; NaN for others; empty before there are any
-  bool has_decayed_ = false;   // in the last step
+  bool has_decayed_ = false;   // in any step
   Index step_ = 0;
   Index sign_changes_ = 0;
   Index first_sign_change_ = 0;
@@ -203,7 +203,7 @@ Action EffectiveStart<S>::operator()(const StepView<S>& view) {
   if (problem_.empty()) {
     const StepResiduals<S>& seen = *view.residuals;
     const S decay_factor = S(1) - seen.h * seen.decay;
-    has_decayed_ = seen.decay > S(0);
+    has_decayed_ = has_decayed_ || seen.decay > S(0);
     if (view.step == 1) check_first_step(seen, view.y);
     watch(seen, decay_factor, view.step, view.y);
     add(seen, decay_factor);
@@ -525,6 +525,7 @@ void EffectiveStart<S>::write(detail::CheckpointWriter& writer) const {
   writer.field("effective_start_followed", followed);
   writer.field("effective_start_sign_changes", sign_changes_);
   writer.field("effective_start_first_sign_change", first_sign_change_);
+  writer.field("effective_start_has_decayed", has_decayed_ ? 1 : 0);
   Vector<S> letters(static_cast<Index>(problem_.size()));
   for (Index j = 0; j < letters.size(); ++j)
     letters[j] = static_cast<S>(static_cast<unsigned char>(problem_[static_cast<std::size_t>(j)]));
@@ -535,6 +536,7 @@ template <class S>
 void EffectiveStart<S>::read(detail::CheckpointReader& reader) {
   EffectiveStart found = *this;
   Vector<S> followed, letters;
+  int has_decayed = 0;
   reader.field("effective_start_steps", found.step_);
   reader.field("effective_start_weights", found.w_);
   reader.field("effective_start_sum", found.sum_);
@@ -542,7 +544,9 @@ void EffectiveStart<S>::read(detail::CheckpointReader& reader) {
   reader.field("effective_start_followed", followed);
   reader.field("effective_start_sign_changes", found.sign_changes_);
   reader.field("effective_start_first_sign_change", found.first_sign_change_);
+  reader.field("effective_start_has_decayed", has_decayed);
   reader.field("effective_start_problem", letters);
+  found.has_decayed_ = has_decayed != 0;
   require<CheckpointError>(found.w_.size() == w_.size() && found.sum_.size() == sum_.size() &&
                                found.correction_.size() == sum_.size() && followed.size() % 2 == 0,
                            "checkpoint: its EffectiveStart is of another net or of other data");
