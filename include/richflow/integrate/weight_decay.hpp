@@ -114,8 +114,8 @@ class WithWeightDecay {
   template <class F,  // not by a constraint, which clang 14 does not look at where it deduces P
             class = std::enable_if_t<std::is_invocable_r_v<typename P::Scalar, const F&, typename P::Scalar>>>
   WithWeightDecay(P problem, F lambda) : problem_(std::move(problem)) {
-    if constexpr (requires { bool(lambda.is_constant()); }) is_constant_ = lambda.is_constant();
     detail::require_function(lambda);
+    if constexpr (requires { bool(lambda.is_constant()); }) is_constant_ = lambda.is_constant();
     lambda_ = std::move(lambda);
   }
 
