@@ -1,5 +1,6 @@
 #include "richflow/bias/predicted_start.hpp"
 
+#include <Eigen/Eigenvalues>
 #include <cmath>
 
 #include "richflow/bias/effective_start.hpp"
@@ -295,11 +296,97 @@ TEST_CASE("the predicted start of decay that changes with time: second order in 
     CHECK(((off.log_a - log_a).array() - (std::log(0.5) - 2 * integral)).abs().maxCoeff() <= 2e-5);
     CHECK(off.labels == data.y());
   }
-  // A function that turns negative is told by the status.
-  const PredictedStart<> negative =
-      predicted_start(squared, data, Start<>::uniform(Scale<>::from_value(0.3)),
-                      {.step = 1e-3, .decay = [](double t) { return 1.0 - t; }, .steps = 4000});
-  CHECK_FALSE(negative.ok());
+  // A function that turns out of range is told by the status.
+  const auto check_told = [&](const DecaySchedule<>& decay, const char* beginning) {
+    const PredictedStart<> told = predicted_start(squared, data, Start<>::uniform(Scale<>::from_value(0.3)),
+                                                  {.step = 1e-3, .decay = decay, .steps = 4000});
+    INFO(told.message);
+    CHECK(told.status == Status::non_finite);
+    CHECK(told.message.find(beginning) == 0);
+    // Within half a step, by which sums are shifted, and where steps of the integrator get too small.
+    CHECK_THAT(std::stod(told.message.substr(told.message.find("t = ") + 4)), near(1, 1e-3, 0));
+  };
+  check_told([](double t) { return 1.0 - t; }, "decay is negative or not finite at t = ");
+  check_told([](double t) { return t < 1 ? 0.1 : 1e4; }, "decay = 10000 at t = ");
+}
+
+TEST_CASE("the predicted start of decay with momentum: second order in the step, whatever is left in v at the end") {
+  const Dataset<> data = predicted_data(2430);
+  RandomStream random(2431);
+  const Vector<double> a = random_positive_vector(random, 14, 0.7, 1.5),
+                       b = random_positive_vector(random, 14, 0.7, 1.5);
+  // Powers of two: the times of the steps are not rounded.
+  const double coarse_step = std::ldexp(1.0, -10);
+  // The error of log A falls by 16 from h to h / 4; by 4 with any term of first order missing. Up to third order.
+  const auto check = [&](const auto& net, const Start<>& start, double momentum, double step, double end,
+                         const auto& decay_of) {
+    const auto error = [&](double h) {
+      AlgorithmRun<> run{
+          .step = h, .momentum = momentum, .decay = DecaySchedule<>(decay_of(h)), .then_until_it_fits = false};
+      run.steps = static_cast<Index>(std::lround(end / h));
+      return compare_prediction(net, data, start, run).largest;
+    };
+    const double coarse = error(step), fine = error(step / 4);
+    INFO("momentum " << momentum << ", h = " << step << ": " << coarse << ", " << fine);
+    CHECK_THAT(coarse / fine, near(16, 0.25, 0));
+  };
+  const DiagonalNet<double> squared(2, 14), cubic(3, 14);
+  const TwoLayerDiagonalNet<double> layers(14);
+  const Start<> of_squared = Start<>::biased(Scale<>::from_value(0.4), a, b),
+                of_cubic = Start<>::biased(Scale<>::from_value(0.6), a, b),
+                of_layers = Start<>::unbalanced(Scale<>::from_value(0.4), a, -b);
+  for (const double m : {0.5, 0.9}) {
+    // As much time of the flow, and as large a step for it, h / (1 - m)^2.
+    const double end = m == 0.5 ? 1.5 : 0.3125, step = m == 0.5 ? coarse_step : coarse_step / 32;
+    const auto constant = [](double /*h*/) { return 0.2; };
+    const auto pieces = [end](double /*h*/) { return std::vector<DecayPiece<>>{{0.2, end * 0.4}, {0.05, end * 0.2}}; };
+    const auto rising = [end](double /*h*/) { return std::vector<DecayPiece<>>{{0.05, end * 0.4}, {0.3, end}}; };
+    const auto smooth = [end](double /*h*/) { return [end](double t) { return 0.2 * std::exp(-t / end); }; };
+    // Of the last three steps, most of which is left in v.
+    const auto late = [end](double h) { return std::vector<DecayPiece<>>{{0.2, end - 3 * h}, {2.0, 3 * h}}; };
+    check(squared, of_squared, m, step, end, constant);
+    check(squared, of_squared, m, step, end, pieces);
+    check(squared, of_squared, m, step, end, rising);
+    check(squared, of_squared, m, step, end, smooth);
+    check(squared, of_squared, m, step, end, late);
+    check(cubic, of_cubic, m, step / 2, end, constant);
+    check(cubic, of_cubic, m, step / 2, end, rising);
+    check(cubic, of_cubic, m, step / 2, end, smooth);
+    check(layers, of_layers, m, 2 * step, end, rising);
+    check(layers, of_layers, m, 2 * step, end, smooth);
+    // Until it fits, when v is empty.
+    const auto error = [&](double h) {
+      const AlgorithmRun<> run{.step = h, .momentum = m, .decay = DecaySchedule<>(pieces(h))};
+      return compare_prediction(squared, data, of_squared, run).largest;
+    };
+    CHECK_THAT(error(step) / error(step / 4), near(16, 0.25, 0));
+  }
+}
+
+TEST_CASE("the curvature step of momentum is that of the descent with the same second-order term") {
+  const Dataset<> data = predicted_data(2432);
+  const DiagonalNet<double> net(2, 14);
+  const Start<> start = Start<>::uniform(Scale<>::from_value(0.3));
+  const double h = 1e-4, m = 0.9;
+  const PredictedStart<> descent = predicted_start(net, data, start, {.step = h}),
+                         heavy = predicted_start(net, data, start, {.step = h, .momentum = m});
+  // At a fit the Hessian of L has the eigenvalues of 8 X diag(w_+^2 + w_-^2) X^T, and w_+ w_- = 0.3^2.
+  const Vector<double> weights = (heavy.beta.array().square() + 4 * std::pow(0.3, 4)).sqrt();
+  const Matrix<double> kernel = 8 * data.X() * weights.asDiagonal() * data.X().transpose();
+  const double largest = Eigen::SelfAdjointEigenSolver<Matrix<double>>(kernel).eigenvalues().maxCoeff();
+  // As documented, up to 1 % below.
+  CHECK_THAT(heavy.curvature_step, near(h * (1 + m) / ((1 - m) * (1 - m)) * largest, 0.01, 0));
+  CHECK_THAT(descent.curvature_step, near(h * largest, 0.01, 0));
+  // One sample has no more than its own kernel in a step, and a batch of five more than that.
+  const auto drawn = [&](Index size, double momentum) {
+    return predicted_start(
+               net, data, start,
+               {.step = h, .sampling = {.batch_size = size, .with_replacement = true}, .momentum = momentum})
+        .curvature_step;
+  };
+  // Errors of steps of 1e-7 in beta.
+  CHECK_THAT(drawn(1, 0), near(h * kernel.diagonal().maxCoeff(), 1e-5, 0));
+  CHECK_THAT(drawn(5, m), near(h * (1 + m) / ((1 - m) * (1 - m)) * 5 / 6 * largest, 0.01, 0));
 }
 
 TEST_CASE("a prediction refuses what it is not for") {
@@ -317,8 +404,15 @@ TEST_CASE("a prediction refuses what it is not for") {
   check({.step = 1e-3, .sampling = {.batch_size = 7}}, "batch_size must be in 1 .. N = 6");
   check({.step = 1e-3, .sampling = {.label_noise = 0.5}}, "say after how many");
   check({.step = 1e-3, .decay = 0.1}, "say after how many");
-  check({.step = 1e-3, .decay = [](double t) { return std::exp(-t); }}, "say after how many");
-  check({.step = 1e-3, .decay = DecaySchedule<>({{0.1, 1.0}, {1e3, 1.0}}), .steps = 10}, "2 step decay");
+  check({.step = 1e-3, .decay = [](double t) { return std::exp(-t); }},
+        "decay is a function of time: say after how many (steps)");
+  check({.step = 1e-3, .decay = [](double t) { return t - 1; }, .steps = 10}, "negative or not finite at t = 0");
+  check({.step = 1e-3, .decay = [](double /*t*/) { return 1e4; }, .steps = 10}, "decay = 10000 with step = 0.001");
+  // What the run reaches counts.
+  const DecaySchedule<> late({{0.1, 1.0}, {1e3, 1.0}});
+  check({.step = 1e-3, .decay = late}, "decay = 1000 with step = 0.001");
+  check({.step = 1e-3, .decay = late, .steps = 1001}, "decay = 1000 with step = 0.001");
+  CHECK(predicted_start(net, data, start, {.step = 1e-3, .decay = late, .steps = 1000}).ok());
   check({.step = 1e-3, .decay = 1e3, .steps = 10}, "2 step decay");
   check({.step = 1e-3, .momentum = 0.25, .decay = 200, .steps = 10}, "must be below (1 - sqrt(momentum))^2 = 0.25");
   check({.step = 1e-4, .decay = 1e3, .steps = 10}, "goes to rest at beta = 0");
@@ -337,7 +431,13 @@ TEST_CASE("a prediction refuses what it is not for") {
   // At depth 3 beta = 0 is at rest under any decay, and a scale this small comes to it.
   CHECK_THROWS_MATCHES(predicted_start(DiagonalNet<double>(3, 14), data, start,
                                        {.step = 1e-3, .decay = 20.0, .steps = 4000, .then_until_it_fits = false}),
-                       ArgumentError, message_contains("leaves nothing of the net: after 4000 steps"));
+                       ArgumentError, message_contains("decay = 20 leaves nothing of the net: after 4000 steps"));
+  CHECK_THROWS_MATCHES(predicted_start(DiagonalNet<double>(3, 14), data, start,
+                                       {.step = 1e-3,
+                                        .decay = DecaySchedule<>({{0.0, 1.0}, {20.0, 4.0}}),
+                                        .steps = 5000,
+                                        .then_until_it_fits = false}),
+                       ArgumentError, message_contains("decay = 20 leaves nothing of the net: after 5000 steps"));
   // u^2 + v^2 is at least 2 |u v|.
   const double half_deadly = 1.5 * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
   const AlgorithmRun<> dying{.step = 1e-5, .decay = half_deadly, .steps = 10, .then_until_it_fits = false};

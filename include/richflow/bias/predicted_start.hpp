@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -50,8 +51,11 @@ struct PredictedStart : Result<PredictedStart<S>> {
   Vector<S> labels = {};            ///< X beta at the end of the flow: what the run reaches
   Vector<S> beta = {};              ///< beta at the end of the flow that the prediction was made along
   S time = S(0);                    ///< of that flow
-  S curvature_step = S(0);          ///< what is small where the prediction is good: the step times the largest
-                                    ///< eigenvalue of the Hessian at the end, of one sample where batches are drawn
+  S curvature_step = S(0);          ///< what is small where the prediction is good: the step h times the largest
+                                    ///< eigenvalue of the Hessian at the end; of one sample where that of a batch is
+                                    ///< smaller. With momentum m that of a batch counts by `(1 + m) / (1 - m)^2`, the
+                                    ///< step of descent with the same `lambda w'' + w' + grad L = 0`, and that of one
+                                    ///< sample by `1 / (1 - m)`
   Index steps = 0;                  ///< of the integrator
   Status status = Status::reached_end;
   std::string message = {};
@@ -105,18 +109,19 @@ template <class S>
 /// - batches of B, in order: `(N - B) / (N - 1) sum_n X_ni^2 r_n^2 + (B - 1) / (N - 1) g_i^2` in its place;
 /// - label noise delta: `s_i^2 (1 + 3/2 s_i^2)` per step, `s_i^2 = 16 h^2 delta^2 |X_i|^2 B / N`, and the above of
 ///   residuals that fluctuate with the covariance `h delta^2 K`, K the tangent kernel;
-/// - weight decay lambda: `-2 log(1 - 2 h lambda)` per step: the scale is `alpha e^(-2 Lambda)`. lambda may change with
-///   time: pieces are taken step by step, a function by its integral up to second order in h. With momentum m it is
-///   `-2 log rho` per step, `rho - 1 = m (1 - 1 / rho) - 2 h lambda`, and a run that ends under decay lags behind by
-///   the m / (1 - m) steps that are left in its v, which are left out;
+/// - weight decay lambda: `-2 log(1 - 2 h lambda)` per step: the scale is `alpha e^(-2 Lambda)`. With momentum m it is
+///   `-2 log rho`, rho the larger root of `rho - 1 = m (1 - 1 / rho) - 2 h lambda`, and where the run ends under decay
+///   its v holds what the last steps have yet to do: the one n before the last has done `1 - m^(n + 1)` of its own.
+///   lambda may change with time: pieces are taken step by step; a smooth function by its integral, up to second order
+///   in h (up to first where it jumps: take pieces);
 ///
 /// (a fourth of 16 in two layers; with momentum m the noise counts by 1 / (1 - m)). The offset log(A_+ / A_-) moves in
 /// second order only. At depth D >= 3, p = D - 2, `A_+-^-p` grows by `2 D^2 p (p + 1) h` times the integral of `w_+-^p`
-/// times the same, for descent, momentum and batches, and decay multiplies it by `(1 - 2 h lambda)^-p` per step. Label
-/// noise adds `2 D^2 p (p + 1) h^2 delta^2 |X_i|^2 B / N w_+-^p` per step, of the weights that it has changed by then:
-/// where the data are fitted the square of a weight's `w^-p` grows in proportion to the steps, and the interpolator
-/// with it; a step on `u = w^-p` is `u |1 - x|^-p`, x^2 on average that of the noise. Noise and decay act on the flow
-/// that the integrals are taken along (DecayingDualFlow).
+/// times the same, for descent, momentum and batches, and decay multiplies it by `rho^-p` per step, `rho = 1 - 2 h
+/// lambda` without momentum. Label noise adds `2 D^2 p (p + 1) h^2 delta^2 |X_i|^2 B / N w_+-^p` per step, of the
+/// weights that it has changed by then: where the data are fitted the square of a weight's `w^-p` grows in proportion
+/// to the steps, and the interpolator with it; a step on `u = w^-p` is `u |1 - x|^-p`, x^2 on average that of the
+/// noise. Noise and decay act on the flow that the integrals are taken along (DecayingDualFlow).
 ///
 ///     const PredictedStart p = predicted_start(net, data, start, {.step = 0.01, .sampling = {.batch_size = 1}});
 ///     solve(net, data, p.require_ok().start());                       // where such runs end
@@ -133,8 +138,9 @@ template <class S>
 /// the end of the flow, with the largest that is; for label noise or decay without a number of steps, a decay at which
 /// the net dies or weights change their signs (`2 h lambda` from `(1 - sqrt(m))^2` on), noise of an unknown law or on
 /// gradients, and momentum on batches in order, whose gradients are not independent. InfeasibleError where no beta fits
-/// y and the run is to fit. Trouble with the flow is in the status. Cost: some hundred N x N Jacobians, O(N^2 d) each,
-/// whatever the number of steps of the run.
+/// y and the run is to fit. Trouble with the flow is in the status, and so is a decay that is a function and turns
+/// negative, infinite or too strong for the step. Cost: some hundred N x N Jacobians, O(N^2 d) each, whatever the
+/// number of steps of the run.
 template <class S, int depth>
 [[nodiscard]] PredictedStart<S> predicted_start(const DiagonalNet<S, depth>& net, const Dataset<S>& data,
                                                 const Start<S>& start,
@@ -160,8 +166,14 @@ template <class S>
   return root * root;
 }
 
+/// Whether it is neither a number nor pieces.
 template <class S>
-void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Dataset<S>& data) {
+[[nodiscard]] bool is_function(const DecaySchedule<S>& decay) {
+  return !decay.is_constant() && decay.pieces().empty();
+}
+
+template <class S>
+void check_run(const AlgorithmRun<S>& run, const Dataset<S>& data) {
   using std::isfinite;
   const Sampling<S>& sampling = run.sampling;
   const Index N = data.num_samples();
@@ -176,24 +188,15 @@ void check_run(const PredictedNet& net, const AlgorithmRun<S>& run, const Datase
   require(!sampling.noise, "noise has a law of its own, of which the variance is not known: leave it out");
   require(sampling.gradient_noise == S(0), "gradient_noise = ", sampling.gradient_noise,
           ": there is no effective start with noise that is not in the row space of X");
-  const bool ends = run.decay.is_zero() || !run.decay.pieces().empty();
+  require(run.steps > 0 || !is_function(run.decay),
+          "decay is a function of time: say after how many (steps), for it may go on as long as the run does");
+  const bool ends = run.decay.is_zero() || !run.decay.is_constant();
   require(run.steps > 0 || (ends && sampling.label_noise == S(0)), "decay = ", run.decay(S(0)),
           " and label_noise = ", sampling.label_noise,
           " lower the scale with every step: say after how many (steps), for the data are never fitted");
   const bool is_in_order = sampling.batch_size > 0 && sampling.batch_size < N && !sampling.with_replacement;
   require(run.momentum == S(0) || !is_in_order, "momentum = ", run.momentum,
           " on batches of an epoch, which are not independent, has no formula here: take with_replacement");
-  S largest = run.decay(S(0));
-  for (const DecayPiece<S>& piece : run.decay.pieces()) largest = std::max(largest, piece.lambda);
-  require(S(2) * run.step * largest < most_decay(run.momentum), "decay = ", largest, " with step = ", run.step,
-          " sets every weight to zero or beyond: 2 step decay must be below (1 - sqrt(momentum))^2 = ",
-          most_decay(run.momentum));
-  if (!run.decay.is_constant() || net.depth > 2) return;
-  // u^2 + v^2 >= 2 |u v|: in two layers half as much is enough.
-  const S factor = net.has_two_layers ? S(1) : S(2);
-  const S deadly = factor * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
-  require(largest == S(0) || largest < deadly, "decay = ", largest, " leaves nothing of the net: from ", factor,
-          " max |X^T y| = ", deadly, " on it goes to rest at beta = 0");
 }
 
 template <class S>
@@ -264,25 +267,51 @@ template <class S>
   return log1p(S(-2) * x / (sum + sqrt(sum * sum - S(4) * x))) / S(-2);
 }
 
-/// The decay of a part of a run in the time of the dual flow.
+/// A part of a run with the same decay, or under a function of time.
 template <class S>
 struct DecayPart {
-  DecaySchedule<S> shrinkage = {};
+  DecaySchedule<S> shrinkage = {};  ///< per time of the dual flow
+  S lambda = S(0);                  ///< of a function at t = 0
   Index steps = 0;
 };
 
-/// All parts with decay, or the whole where it is a function: step number k is at the time k h of the run.
+/// The earliest time of the run at which a function was seen to be no decay, or one that is too strong.
 template <class S>
-[[nodiscard]] std::vector<DecayPart<S>> decay_parts(const AlgorithmRun<S>& run, S time_of_step) {
+struct DecayFault {
+  S time = std::numeric_limits<S>::infinity();
+  S lambda = S(0);
+};
+
+/// Throws for a decay at which weights change signs.
+template <class S>
+void check_decay(const AlgorithmRun<S>& run, S lambda) {
+  const S most = most_decay(run.momentum);
+  require(lambda >= S(0), "decay is negative or not finite at t = 0");
+  require(S(2) * run.step * lambda < most, "decay = ", lambda, " with step = ", run.step,
+          " sets every weight to zero or beyond: 2 step decay must be below (1 - sqrt(momentum))^2 = ", most);
+}
+
+/// All parts that the run reaches: step number k is at the time k h of the run. Throws as check_decay.
+template <class S>
+[[nodiscard]] std::vector<DecayPart<S>> decay_parts(const AlgorithmRun<S>& run, S time_of_step,
+                                                    const std::shared_ptr<DecayFault<S>>& fault) {
   using std::ceil;
-  if (run.decay.is_constant()) return {{DecaySchedule<S>(shrinkage(run, run.decay(S(0))) / time_of_step), run.steps}};
-  if (run.decay.pieces().empty()) {
+  const auto part_of = [&](S lambda, Index steps) {
+    check_decay(run, lambda);
+    return DecayPart<S>{DecaySchedule<S>(shrinkage(run, lambda) / time_of_step), lambda, steps};
+  };
+  if (run.decay.is_constant()) return {part_of(run.decay(S(0)), run.steps)};
+  if (is_function(run.decay)) {
+    check_decay(run, run.decay(S(0)));
     // Sums over steps are integrals up to half a step before, to second order.
-    const auto part = [run, time_of_step](S t) {
-      const S of_run = t / time_of_step * run.step - run.step / S(2);
-      return shrinkage(run, run.decay(std::max(of_run, S(0)))) / time_of_step;
+    const auto part = [run, time_of_step, fault](S t) {
+      const S of_run = std::max(t / time_of_step * run.step - run.step / S(2), S(0));
+      const S lambda = run.decay(of_run);
+      const S found = shrinkage(run, lambda) / time_of_step;
+      if (!(found >= S(0)) && of_run < fault->time) *fault = {of_run, lambda};
+      return found;
     };
-    return {{DecaySchedule<S>(part), run.steps}};
+    return {{DecaySchedule<S>(part), run.decay(S(0)), run.steps}};
   }
   std::vector<DecayPart<S>> parts;
   S end(0);
@@ -293,11 +322,22 @@ template <class S>
     // A time that is a number of steps is theirs, whatever rounding made of it.
     const S steps = ceil(end / run.step * (S(1) - S(8) * std::numeric_limits<S>::epsilon()));
     const Index until = steps < static_cast<S>(last) ? static_cast<Index>(steps) : last;
-    if (until > made) parts.push_back({DecaySchedule<S>(shrinkage(run, piece.lambda) / time_of_step), until - made});
+    if (until > made) parts.push_back(part_of(piece.lambda, until - made));
     made = std::max(made, until);
   }
-  if (run.steps > made) parts.push_back({DecaySchedule<S>(), run.steps - made});
+  if (run.steps > made) parts.push_back(part_of(S(0), run.steps - made));
   return parts;
+}
+
+/// Throws for a constant decay that leaves nothing of the net.
+template <class S>
+void check_survival(const PredictedNet& net, const AlgorithmRun<S>& run, const Dataset<S>& data) {
+  if (!run.decay.is_constant() || run.decay.is_zero() || net.depth > 2) return;
+  // u^2 + v^2 >= 2 |u v|: in two layers half as much is enough.
+  const S factor = net.has_two_layers ? S(1) : S(2);
+  const S deadly = factor * (data.X().transpose() * data.y()).cwiseAbs().maxCoeff();
+  require(run.decay(S(0)) < deadly, "decay = ", run.decay(S(0)), " leaves nothing of the net: from ", factor,
+          " max |X^T y| = ", deadly, " on it goes to rest at beta = 0");
 }
 
 /// A prediction in the making: the dual flow part by part.
@@ -313,10 +353,15 @@ class StartPredictor {
   /// The flow while log A_+- fall by `rate` and twice the integral of `shrinkage`, for a time or until it fits. Goes on
   /// from the state, whose times begin anew so that log A_+- at its beginning are those of this flow.
   void follow(const Vector<S>& rate, const DecaySchedule<S>& shrinkage, const FlowQuadrature<S>& quadrature, S length);
+  /// Of the parts of the run, those of the flow: how many of its steps each part has done by the end.
+  [[nodiscard]] std::vector<S> steps_done() const;
   /// Takes the fall of log A_+- up to the end of a part into the logarithms and the state.
   void fall(const Vector<S>& rate, S common, S time);
-  /// Throws where the decay has left nothing of the net. At depth 2 it comes back once there is none.
-  void require_alive(const DecaySchedule<S>& shrinkage, S time) const;
+  /// Throws where the decay of a part has left nothing of the net by its last step. At depth 2 it comes back once there
+  /// is none.
+  void require_alive(const DecayPart<S>& part, Index last) const;
+  /// Says at what time a function was found to be no decay.
+  void tell_fault();
   /// Says how good the prediction is. Throws where the step is not stable.
   void judge_step(const DecayingDualFlow<S>& flow);
   /// log A_+- and what follows from them.
@@ -327,6 +372,8 @@ class StartPredictor {
   const AlgorithmRun<S>& run_;
   SideLogs<S> logs_;
   RunRates<S> rates_;
+  std::shared_ptr<DecayFault<S>> fault_ = std::make_shared<DecayFault<S>>();
+  std::vector<DecayPart<S>> parts_ = {};
   bool must_fit_;
   Vector<S> state_ = {};
   PredictedStart<S> out_ = {};
@@ -341,11 +388,13 @@ StartPredictor<S>::StartPredictor(const PredictedNet& net, const Dataset<S>& dat
   require<DimensionError>(data.num_inputs() == net.d, "the net has d = ", net.d, " features where the data have ",
                           data.num_inputs());
   require_size("y", data.y().size(), data.num_samples());
-  check_run(net, run, data);
+  check_run(run, data);
   require(net.has_two_layers || start.family() != StartFamily::unbalanced,
           "the start is unbalanced: it has two layers (TwoLayerDiagonalNet), where this net has one");
   logs_ = side_logs(net.d, start);
   rates_ = rates_of(net, run, data);
+  parts_ = decay_parts(run, rates_.time_of_step, fault_);
+  check_survival(net, run, data);
   require(!rates_.quadrature.is_empty(), "step = ", run.step,
           " is so small that its square is below the numbers of this type: the start itself is the prediction");
   const S room = static_cast<S>(net.depth - 2) * start.scale().log();
@@ -356,20 +405,33 @@ StartPredictor<S>::StartPredictor(const PredictedNet& net, const Dataset<S>& dat
 }
 
 template <class S>
-PredictedStart<S> StartPredictor<S>::predict() {
+std::vector<S> StartPredictor<S>::steps_done() const {
   using std::pow;
-  // Noise and decay for the time of the steps, and then neither.
-  const std::vector<DecayPart<S>> parts = decay_parts(run_, rates_.time_of_step);
-  S left(0);
-  for (const DecayPart<S>& part : parts) left += static_cast<S>(part.steps);
-  // A run that ends there leaves in v what the last steps have yet to do.
+  std::vector<S> done(parts_.size());
+  // A run that ends there leaves in v what its last steps have yet to do: of the one n before the last m^(n + 1).
   const S m = run_.momentum;
-  if (!must_fit_) left -= m / (S(1) - m) * (S(1) - pow(m, left));
-  for (const DecayPart<S>& part : parts) {
-    const S steps = std::min(static_cast<S>(part.steps), left);
-    left -= steps;
-    if (steps > S(0) && out_.ok()) follow(rates_.rate, part.shrinkage, rates_.quadrature, steps * rates_.time_of_step);
+  S left_after(1);
+  for (std::size_t k = parts_.size(); k-- > 0;) {
+    const auto steps = static_cast<S>(parts_[k].steps);
+    const S left_before = left_after * pow(m, steps);
+    done[k] = must_fit_ ? steps : steps - m / (S(1) - m) * (left_after - left_before);
+    left_after = left_before;
   }
+  return done;
+}
+
+template <class S>
+PredictedStart<S> StartPredictor<S>::predict() {
+  // Noise and decay for the time of the steps, and then neither.
+  const std::vector<S> done = steps_done();
+  Index last = 0;
+  for (std::size_t k = 0; k < parts_.size(); ++k) {
+    last += parts_[k].steps;
+    if (!(done[k] > S(0)) || !out_.ok()) continue;
+    follow(rates_.rate, parts_[k].shrinkage, rates_.quadrature, done[k] * rates_.time_of_step);
+    require_alive(parts_[k], last);
+  }
+  tell_fault();
   if (must_fit_ && out_.ok()) {
     FlowQuadrature<S> quiet = rates_.quadrature;
     quiet.fluctuation = S(0);
@@ -407,7 +469,6 @@ void StartPredictor<S>::follow(const Vector<S>& rate, const DecaySchedule<S>& sh
     judge_step(flow);
     out_.beta = flow.beta(state_);
   }
-  require_alive(shrinkage, solution.t);
   fall(rate, S(2) * shrinkage.integral(solution.t), solution.t);
 }
 
@@ -424,20 +485,38 @@ void StartPredictor<S>::fall(const Vector<S>& rate, S common, S time) {
 }
 
 template <class S>
-void StartPredictor<S>::require_alive(const DecaySchedule<S>& shrinkage, S time) const {
+void StartPredictor<S>::require_alive(const DecayPart<S>& part, Index last) const {
   constexpr S eps = std::numeric_limits<S>::epsilon();
-  if (shrinkage.is_zero() || out_.beta.size() == 0 || (net_.depth == 2 && must_fit_)) return;
-  require(!((data_.X() * out_.beta).stableNorm() <= eps * data_.y().stableNorm()), "decay = ", run_.decay(S(0)),
-          " leaves nothing of the net: after ", time / rates_.time_of_step, " steps it is at rest at beta = 0");
+  if (part.shrinkage.is_zero() || !out_.ok() || (net_.depth == 2 && must_fit_)) return;
+  const S lambda = is_function(run_.decay) ? run_.decay(static_cast<S>(last - 1) * run_.step) : part.lambda;
+  require(!((data_.X() * out_.beta).stableNorm() <= eps * data_.y().stableNorm()), "decay = ", lambda,
+          " leaves nothing of the net: after ", last, " steps it is at rest at beta = 0");
+}
+
+template <class S>
+void StartPredictor<S>::tell_fault() {
+  using std::isnan;
+  if (out_.ok() || fault_->time == std::numeric_limits<S>::infinity()) return;
+  if (isnan(fault_->lambda))
+    out_.message = sentence("decay is negative or not finite at t = ", fault_->time, " of the run");
+  else
+    out_.message =
+        sentence("decay = ", fault_->lambda, " at t = ", fault_->time, " of the run with step = ", run_.step,
+                 " sets every weight to zero or beyond: 2 step decay must be below (1 - sqrt(momentum))^2 = ",
+                 most_decay(run_.momentum));
 }
 
 template <class S>
 void StartPredictor<S>::judge_step(const DecayingDualFlow<S>& flow) {
   const bool has_batches = rates_.quadrature.of_samples != S(0);
-  out_.curvature_step = run_.step * flow.sharpness(state_, has_batches);
-  if (run_.sampling.mean)
-    out_.curvature_step /= static_cast<S>(has_batches ? run_.sampling.batch_size : data_.num_samples());
-  const S mean_step = rates_.time_of_step * (S(1) - run_.momentum) * flow.sharpness(state_, false);
+  const S left = S(1) - run_.momentum;
+  const S mean_step = rates_.time_of_step * left * flow.sharpness(state_, false);
+  out_.curvature_step = mean_step * (S(1) + run_.momentum) / (left * left);
+  if (has_batches) {
+    const S of_sample = run_.step * flow.sharpness(state_, true) / left;
+    const S size = run_.sampling.mean ? static_cast<S>(run_.sampling.batch_size) : S(1);
+    out_.curvature_step = std::max(out_.curvature_step, of_sample / size);
+  }
   const S most = S(2) * (S(1) + run_.momentum);
   require(mean_step <= most, "step = ", run_.step,
           " is not stable where the flow ends: descent settles there for steps below ", run_.step * most / mean_step);
