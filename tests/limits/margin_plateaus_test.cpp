@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 
 #include "richflow/bias/simulate_classification.hpp"
 #include "richflow/core/random.hpp"
@@ -27,6 +28,15 @@ Dataset<> plateau_classes(RandomStream& random, Index N, Index d) {
     y[n] = X.row(n).dot(b) < 0 ? -1 : 1;
   }
   return {X, y};
+}
+
+/// Samples of +-1, the sign of the sum of the first five: ties everywhere.
+Dataset<> sign_classes(unsigned seed, Index N, Index d) {
+  std::mt19937 bits(seed);
+  Matrix<double> X(N, d);
+  for (Index i = 0; i < X.size(); ++i) X.data()[i] = bits() % 2 == 1 ? 1 : -1;
+  const Vector<double> sum = X.leftCols(std::min<Index>(5, d)).rowwise().sum();
+  return {X, sum.unaryExpr([](double v) { return v > 0 ? 1.0 : -1.0; })};
 }
 
 }  // namespace
@@ -64,6 +74,43 @@ TEST_CASE("the cheapest margin is a vertex, proved by its dual", "[limits]") {
   }
   CHECK(feasible > 20);
   CHECK(refused > 5);
+}
+
+TEST_CASE("the cheapest margin of tied samples is proved or refused", "[limits]") {
+  Index pivots = 0;
+  for (unsigned trial = 0; trial < 60; ++trial) {
+    const Dataset<> data = sign_classes(40000 + trial, 40, 80);
+    const Matrix<double> Z = signed_rows(data);
+    const auto result = detail::cheapest_signed_margin<double>(Z.transpose(), Vector<double>::Ones(80));
+    CAPTURE(trial);
+    REQUIRE(result.status == Status::tolerance_reached);
+    REQUIRE(result.is_feasible);
+    // epsilon^(2/3), what is promised.
+    CHECK((Z * (result.c.head(80) - result.c.tail(80))).minCoeff() >= 1 - 4e-11);
+    CHECK((Z.transpose() * result.p).cwiseAbs().maxCoeff() <= 1 + 4e-11);
+    CHECK(result.p.sum() == Approx(result.cost).epsilon(4e-11));
+    pivots += result.pivots;
+  }
+  CHECK(pivots <= 60 * (40 + 80));
+}
+
+TEST_CASE("the cheapest margin of weights that differ by less than its shifts", "[limits]") {
+  RandomStream random(33);
+  for (int trial = 0; trial < 30; ++trial) {
+    // Each column twice, and the cheaper one is known.
+    const Index N = 6, K = 8;
+    Matrix<double> B(N, 2 * K);
+    for (Index n = 0; n < N; ++n) B.row(n).head(K) = random_positive_vector(random, K, 0.1, 3.0);
+    B.rightCols(K) = B.leftCols(K);
+    const Vector<double> cheap = random_positive_vector(random, K, 0.5, 2.0);
+    Vector<double> weights(2 * K);
+    weights << cheap, cheap;
+    for (Index j = 0; j < K; ++j) weights[(j + trial) % 2 == 0 ? j : K + j] *= 1 + 1e-10;
+    const auto result = detail::cheapest_margin(B, weights);
+    CAPTURE(trial);
+    REQUIRE(result.status == Status::tolerance_reached);
+    for (Index j = 0; j < K; ++j) CHECK(result.c[(j + trial) % 2 == 0 ? j : K + j] == 0);
+  }
 }
 
 TEST_CASE("plateaus: the kappa at which the l1 margin comes", "[limits]") {

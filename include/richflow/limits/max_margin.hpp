@@ -65,9 +65,6 @@ struct [[nodiscard]] MarginResult : Result<MarginResult<S>> {
 
 namespace detail {
 
-/// Entries of the samples up to which the l1 margin is solved in a tableau.
-inline constexpr Index largest_margin_tableau = 5'000'000;
-
 /// Times |z_n| |beta|: what rounding of products leaves uncertain of a margin.
 template <class S>
 inline constexpr S rounding_of_margins = S(64) * std::numeric_limits<S>::epsilon();
@@ -240,11 +237,11 @@ template <class S>
 /// The l1 margin, `min |beta|_1` subject to `y_n <x_n, beta> >= 1`: the margin problem of the rich regime, alpha -> 0.
 /// The multipliers are feasible for its dual, `max sum nu_n` subject to `|sum nu_n y_n x_n|_inf <= 1` and nu >= 0, and
 /// the gap is `(|beta|_1 - sum nu_n) / |beta|_1`. A vertex, by the simplex method, as long as its tableau of N x 2 d
-/// numbers is not beyond some ten million. Beyond that, and where rounding is in its way, it is the small end of depth
+/// numbers is not beyond ten million. Beyond that, and where rounding is in its way, it is the small end of depth
 /// 4, which is within alpha^2 of the l1 margin (alpha^2 is rounding, or its root at most where rounding leaves
 /// multipliers undetermined: the gap tells), and of the minimizer itself within alpha^4 where that is unique; where it
-/// is not, it is one inside the set of minimizers. Throws as MarginPath. Cost: O(N d) for each of some N + d pivots at
-/// most, or that of MarginPath.
+/// is not, it is one inside the set of minimizers. Throws as MarginPath. Cost: O(N d) for each pivot, of which random
+/// data took fewer than 2 N + d (`200 + 2 (N + 2 d)` is the most that is tried), or that of MarginPath.
 template <class S>
 [[nodiscard]] MarginResult<S> max_margin_l1(const Dataset<S>& data) {
   return detail::max_margin_l1_of(data);
