@@ -76,8 +76,8 @@ class ClassificationPredictor {
   [[nodiscard]] ClassificationPrediction<S> run();
 
  private:
-  /// Whether coordinates are still kept out of play, and which are in.
-  void find_plateau(ClassificationPrediction<S>& result);
+  /// Whether coordinates are still kept out of play, and which are in; false where that is not known.
+  [[nodiscard]] bool find_plateau(ClassificationPrediction<S>& result);
   /// beta for samples with these margins; false where that was not solved.
   [[nodiscard]] bool solve(const Vector<S>& margins, ClassificationPrediction<S>& result);
   /// p, how the multipliers grow when all margins of the support do.
@@ -149,7 +149,7 @@ ClassificationPredictor<S>::ClassificationPredictor(const ImplicitRegularizer<S>
 }
 
 template <class S>
-void ClassificationPredictor<S>::find_plateau(ClassificationPrediction<S>& result) {
+bool ClassificationPredictor<S>::find_plateau(ClassificationPrediction<S>& result) {
   const Index d = data_.num_inputs();
   const S gamma = -log_loss_;
   // The size of the entries at margin 1.
@@ -164,7 +164,7 @@ void ClassificationPredictor<S>::find_plateau(ClassificationPrediction<S>& resul
   gradient(-size, down);
   Vector<S> thresholds = (up - down) / S(2);
   // In the kernel regime all coordinates move at once. (1: Q is a square there.)
-  if (!(bend.minCoeff() > S(3)) || !(thresholds.minCoeff() > S(0))) return;
+  if (!(bend.minCoeff() > S(3)) || !(thresholds.minCoeff() > S(0))) return true;
   gradient(gamma * size, moved);
   const S unit = Q_.depth() == 2 && Q_.scale().log() < S(0) ? S(-Q_.scale().log()) : S(1);
   // At depth D >= 3 thresholds move by what their bounds leave, in proportion to them.
@@ -173,14 +173,19 @@ void ClassificationPredictor<S>::find_plateau(ClassificationPrediction<S>& resul
   for (Index i = 0; i < d; ++i) progress += (moved[i] - up[i]) / rates[i] / static_cast<S>(d);
   const MarginPlateaus<S> path =
       PlateauWalk<S>(columns_, loss_, thresholds, rates).run(std::numeric_limits<S>::infinity());
-  if (path.plateaus.empty()) return;
+  // A path that was lost is known until its last plateau.
+  if (!path.ok() && (path.plateaus.empty() || progress >= path.plateaus.back().kappa)) {
+    result.message = sentence("the coordinates in play at log L = ", log_loss_, " are not known: ", path.message);
+    return false;
+  }
   result.last_kappa = path.is_l1_margin ? path.plateaus.back().kappa / unit : std::numeric_limits<S>::infinity();
   const bool is_last = path.is_l1_margin && progress >= path.plateaus.back().kappa;
-  if (is_last && path.is_unique) return;
+  if (is_last && path.is_unique) return true;
   result.is_on_plateau = !is_last;
   result.in_play = is_last ? path.plateaus.back().in_play : path.at(progress).in_play;
   is_out_.assign(static_cast<std::size_t>(d), true);
   for (const Index i : result.in_play) is_out_[static_cast<std::size_t>(i)] = false;
+  return true;
 }
 
 template <class S>
@@ -241,7 +246,7 @@ ClassificationPrediction<S> ClassificationPredictor<S>::run() {
     result.message = l1_.ok() ? l2_.message : l1_.message;
     return result;
   }
-  find_plateau(result);
+  if (!find_plateau(result)) return result;
   const S gamma = -log_loss_;
   const Index N = data_.num_samples();
   Vector<S> wanted = Vector<S>::Constant(N, gamma);

@@ -17,6 +17,7 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/limits/cheapest_margin.hpp"
 #include "richflow/limits/classification_flow.hpp"
+#include "richflow/limits/max_margin.hpp"
 #include "richflow/limits/separation.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
@@ -32,7 +33,9 @@ struct MarginPlateau {
   S kappa = S(0);
   Vector<S> beta = {};     ///< The direction, d, scaled to least margin 1: cheapest over the coordinates in play.
   Vector<S> weights = {};  ///< p, N, in the simplex: the share of a sample in the slope of the loss.
-  std::vector<Index> in_play = {};  ///< The coordinates that may be nonzero, increasing.
+  /// The coordinates that may be nonzero, increasing: those of beta, and with ties others that keep up with their
+  /// thresholds too. (Of equal columns beta has one, the flow all.)
+  std::vector<Index> in_play = {};
   std::vector<Index> entered = {};  ///< Those that came with this plateau.
   S margin = S(0);                  ///< `1 / |beta|_1` (depth D >= 3: in the norm weighted by the thresholds)
 };
@@ -73,10 +76,15 @@ struct [[nodiscard]] MarginPlateaus : Result<MarginPlateaus<S>> {
 /// At depth D >= 3 thresholds are `theta = w0^(2-D)` and do not move, and so the first plateau is the last.
 /// `thresholds` gives them (positive, d, in the unit of s); empty: 2 everywhere.
 ///
+/// Where ties leave p free (a direction with more samples of least margin than entries), p are the multipliers of a
+/// vertex, and what comes into play at 0 stays there until the plateau ends: the plateaus are right, their kappa one of
+/// several that the limit alone allows. Rates, times and costs that differ by less than 1e5 epsilon count as equal.
+///
 /// Data for which a saddle is at infinity though nothing is separated yet (entries of x that are exactly 0 can make
-/// one) end as stalled. Throws ArgumentError for labels other than -1 and +1 and thresholds that are not positive,
-/// DimensionError for their number. Cost: a linear program of k columns a plateau, a convex problem of k unknowns a
-/// saddle, k coordinates being in play.
+/// one) end as stalled, and the message says so. Throws ArgumentError for labels other than -1 and +1 and thresholds
+/// that are not positive, DimensionError for their number. Cost: `max_margin_l1`, and with k coordinates in play a
+/// linear program of k columns in a tableau of N x k numbers (ten million at most) for each that enters after the data
+/// are separated, a convex problem of k unknowns and O(N k^2) a Newton step for each saddle.
 template <class S>
 [[nodiscard]] MarginPlateaus<S> margin_plateaus(const Dataset<S>& data, MarginLoss loss = MarginLoss::exponential,
                                                 Index depth = 2, const Vector<S>& thresholds = {});
@@ -103,12 +111,24 @@ class PlateauWalk {
   /// Moves s along its slope, times `unit`, until something is at its threshold, which goes away at the rate `growth`.
   /// False where nothing ever is.
   [[nodiscard]] bool advance(S unit, S growth, S& reach);
+  /// What counts as rounding of the rate at which i gains on its threshold.
+  [[nodiscard]] S negligible(Index i, S unit, S growth) const {
+    return rounding * std::max(S(growth * costs_[i]), S(unit * largest_));
+  }
+  /// Whether i, which is at its threshold, keeps up with it.
+  [[nodiscard]] bool stays(Index i, S unit, S growth) const;
+  /// The end, where no coordinate is out of play, in units of the costs.
+  [[nodiscard]] MarginResult<S> best_of_all() const;
+  void add_plateau(S kappa, Vector<S> entries, S cost, MarginPlateaus<S>& path) const;
+
+  // What differs by less counts as equal: times, costs, and rates beside the largest.
+  static constexpr S rounding = S(1e5) * std::numeric_limits<S>::epsilon();
 
   const Matrix<S>& columns_;
   MarginLoss loss_;
   Vector<S> thresholds_, costs_, s_, slopes_;
   Vector<S> p_, log_slopes_, logs_;
-  S log_loss_{0};
+  S log_loss_{0}, largest_;
   std::vector<Index> active_ = {}, entered_ = {};
 };
 
@@ -121,7 +141,8 @@ PlateauWalk<S>::PlateauWalk(const Matrix<S>& columns, MarginLoss loss, Vector<S>
       s_(Vector<S>::Zero(columns.rows())),
       p_(Vector<S>::Zero(columns.cols())),
       log_slopes_(columns.cols()),
-      logs_(columns.cols()) {}
+      logs_(columns.cols()),
+      largest_(largest_size(columns.data(), columns.size())) {}
 
 template <class S>
 Matrix<S> PlateauWalk<S>::in_play() const {
@@ -223,16 +244,13 @@ template <class S>
 bool PlateauWalk<S>::advance(S unit, S growth, S& reach) {
   using std::abs;
   const Index d = s_.size();
-  const S rounding = S(1e5) * std::numeric_limits<S>::epsilon();
   Vector<S> times = Vector<S>::Constant(d, std::numeric_limits<S>::infinity());
-  S largest(0);
-  for (Index i = 0; i < d; ++i) largest = std::max(largest, Vector<S>(columns_.row(i)).cwiseAbs().maxCoeff());
   reach = std::numeric_limits<S>::infinity();
   for (Index i = 0; i < d; ++i) {
     if (std::find(active_.begin(), active_.end(), i) != active_.end()) continue;
     const S slope = unit * slopes_[i];
     const S gain = abs(slope) - growth * costs_[i];
-    if (!(gain > rounding * std::max(S(growth * costs_[i]), S(unit * largest)))) continue;
+    if (!(gain > negligible(i, unit, growth))) continue;
     const S side = slope < S(0) ? S(-1) : S(1);
     times[i] = std::max(S(0), (thresholds_[i] - side * s_[i]) / gain);
     reach = std::min(reach, times[i]);
@@ -256,14 +274,36 @@ bool PlateauWalk<S>::advance(S unit, S growth, S& reach) {
 }
 
 template <class S>
+bool PlateauWalk<S>::stays(Index i, S unit, S growth) const {
+  const S gain = (s_[i] < S(0) ? -unit : unit) * slopes_[i] - growth * costs_[i];
+  return gain >= -negligible(i, unit, growth);
+}
+
+template <class S>
+MarginResult<S> PlateauWalk<S>::best_of_all() const {
+  Matrix<S> X = columns_.transpose();
+  for (Index i = 0; i < X.cols(); ++i) X.col(i) /= costs_[i];
+  return max_margin_l1_of(Dataset<S>(std::move(X), Vector<S>(Vector<S>::Ones(columns_.cols()))));
+}
+
+template <class S>
 MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
   MarginPlateaus<S> path;
   weigh(Vector<S>::Zero(columns_.cols()));
-  const S least = cheapest_signed_margin(columns_, costs_).cost;
-  const S rounding = S(1e5) * std::numeric_limits<S>::epsilon();
+  const MarginResult<S> best = best_of_all();
+  if (!best.ok()) {
+    path.message = sentence("the path was not begun, for its end is not known: ", best.message);
+    return path;
+  }
+  const S least = best.beta.template lpNorm<1>();
   S kappa(0), reach(0), last(0);
+  std::string lost;
   const Index most = 200 + 20 * s_.size();
-  for (Index round = 0; round < most; ++round) {
+  for (Index round = 0; lost.empty(); ++round) {
+    if (round == most) {
+      lost = sentence("after ", most, " rounds it had not ended");
+      break;
+    }
     const Matrix<S> B = in_play();
     Vector<S> c;
     CheapestMargin<S> cheapest;
@@ -271,66 +311,97 @@ MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
       Vector<S> prices(B.cols());
       for (Index j = 0; j < prices.size(); ++j) prices[j] = costs_[active_[static_cast<std::size_t>(j)]];
       cheapest = cheapest_margin(B, prices);
-      if (!is_success(cheapest.status)) break;
+      if (!is_success(cheapest.status)) {
+        lost = sentence("the linear program over the ", B.cols(), " coordinates in play ended with ", cheapest.status);
+        break;
+      }
     } else {
       cheapest.is_feasible = false;
     }
-    if (!cheapest.is_feasible) {
-      if (!path.plateaus.empty() || !(active_.empty() || rest_at_saddle(B, c))) break;
-      ++path.saddles;
-    } else {
-      c = cheapest.c;
-      p_ = cheapest.p / cheapest.p.sum();
-    }
-    multiply(columns_, p_, slopes_);
-    std::vector<Index> held;
-    for (std::size_t j = 0; j < active_.size(); ++j) {
-      if (!(c[static_cast<Index>(j)] > S(0))) continue;
-      held.push_back(active_[j]);
-      if (!cheapest.is_feasible) slopes_[active_[j]] = S(0);
-    }
-    // Where multipliers are not unique, what enters may come in at 0: the plateau stays.
-    const bool is_new = path.plateaus.empty() || cheapest.cost < last * (S(1) - rounding);
-    if (cheapest.is_feasible && is_new) {
-      last = cheapest.cost;
-      MarginPlateau<S> plateau;
-      plateau.kappa = kappa;
-      plateau.beta = Vector<S>::Zero(s_.size());
-      for (std::size_t j = 0; j < active_.size(); ++j)
-        plateau.beta[active_[j]] = s_[active_[j]] < S(0) ? S(-c[static_cast<Index>(j)]) : c[static_cast<Index>(j)];
-      plateau.weights = p_;
-      plateau.in_play = held;
-      plateau.entered = entered_;
-      plateau.margin = S(1) / cheapest.cost;
-      path.plateaus.push_back(std::move(plateau));
-      path.is_l1_margin = cheapest.cost <= least * (S(1) + rounding);
-      S worst(0);
-      for (Index i = 0; i < s_.size(); ++i)
-        if (path.plateaus.back().beta[i] == S(0)) worst = std::max(worst, S(std::abs(slopes_[i]) / costs_[i]));
-      path.is_unique = worst * cheapest.cost < S(1) - rounding;
-      if (path.is_l1_margin) {
-        path.status = Status::tolerance_reached;
-        break;
-      }
-    }
-    // What is at its threshold without being held moves inwards from here.
-    active_ = held;
-    const S unit = cheapest.is_feasible ? cheapest.cost : S(1);
-    if (!advance(unit, cheapest.is_feasible ? S(1) : S(0), reach)) break;
-    if (cheapest.is_feasible) kappa += reach;
-    if (kappa > last_kappa) {
-      path.status = Status::tolerance_reached;
+    const bool separates = cheapest.is_feasible;
+    if (!separates && !path.plateaus.empty()) {
+      lost = "the coordinates in play separated the data, and within rounding they do not any more";
       break;
     }
+    if (!separates && !active_.empty() && !rest_at_saddle(B, c)) {
+      lost =
+          "the loss over the coordinates in play has no minimizer within reach, though they do not separate the data";
+      break;
+    }
+    if (separates) {
+      c = cheapest.c;
+      p_ = cheapest.p / cheapest.p.sum();
+    } else {
+      ++path.saddles;
+    }
+    multiply(columns_, p_, slopes_);
+    const S unit = separates ? cheapest.cost : S(1);
+    const S growth = separates ? S(1) : S(0);
+    const bool is_new = path.plateaus.empty() || cheapest.cost < last * (S(1) - rounding);
+    if (separates && !is_new) {
+      // What came in at 0 changes the multipliers alone. It stays at its threshold until the plateau ends, or two of
+      // them could take turns without end.
+      path.plateaus.back().in_play = active_;
+    } else {
+      // What is at its threshold and slower than that moves inwards from here.
+      Vector<S> entries = Vector<S>::Zero(s_.size());
+      std::vector<Index> held;
+      for (std::size_t j = 0; j < active_.size(); ++j) {
+        const Index i = active_[j];
+        const S entry = c[static_cast<Index>(j)];
+        if (!(entry > S(0)) && !stays(i, unit, growth)) continue;
+        held.push_back(i);
+        entries[i] = s_[i] < S(0) ? S(-entry) : entry;
+        if (!separates) slopes_[i] = S(0);
+      }
+      active_ = held;
+      if (separates) {
+        last = cheapest.cost;
+        add_plateau(kappa, std::move(entries), cheapest.cost, path);
+        path.is_l1_margin = cheapest.cost <= least * (S(1) + rounding);
+        if (path.is_l1_margin) break;
+      }
+    }
+    if (!advance(unit, growth, reach)) {
+      // By the multipliers no coordinate could lower the cost by more than what counts as rounding.
+      S slack = rounding;
+      for (Index i = 0; i < s_.size(); ++i) slack = std::max(slack, S(negligible(i, unit, growth) / costs_[i]));
+      path.is_l1_margin = separates && last <= least * (S(1) + slack);
+      if (!path.is_l1_margin)
+        lost = separates ? sentence("no other coordinate catches up with those in play, though their margin ",
+                                    S(1) / last, " is below the best one, ", S(1) / least)
+                         : "within rounding the loss has a minimizer, though the data are separable";
+      break;
+    }
+    if (separates) kappa += reach;
+    if (kappa > last_kappa) break;
   }
   const auto count = static_cast<Index>(path.plateaus.size());
-  path.message = path.ok() ? sentence("the path rests at ", path.saddles, " saddles and ", count,
-                                      " plateaus, the last from kappa = ", path.plateaus.back().kappa,
-                                      " on, at margin ", path.plateaus.back().margin)
-                           : sentence("the path was lost after ", path.saddles, " saddles and ", count,
-                                      " plateaus: the loss over the coordinates in play has no minimizer, though they "
-                                      "do not separate the data");
+  if (lost.empty()) {
+    path.status = Status::tolerance_reached;
+    path.message = sentence("the path rests at ", path.saddles, " saddles and ", count,
+                            " plateaus, the last from kappa = ", path.plateaus.back().kappa, " on, at margin ",
+                            path.plateaus.back().margin);
+  } else {
+    path.message = sentence("the path was lost after ", path.saddles, " saddles and ", count, " plateaus: ", lost);
+  }
   return path;
+}
+
+template <class S>
+void PlateauWalk<S>::add_plateau(S kappa, Vector<S> entries, S cost, MarginPlateaus<S>& path) const {
+  MarginPlateau<S> plateau;
+  plateau.kappa = kappa;
+  plateau.beta = std::move(entries);
+  plateau.weights = p_;
+  plateau.in_play = active_;
+  plateau.entered = entered_;
+  plateau.margin = S(1) / cost;
+  S worst(0);
+  for (Index i = 0; i < s_.size(); ++i)
+    if (plateau.beta[i] == S(0)) worst = std::max(worst, S(std::abs(slopes_[i]) / costs_[i]));
+  path.is_unique = worst * cost < S(1) - rounding;
+  path.plateaus.push_back(std::move(plateau));
 }
 
 }  // namespace detail
