@@ -80,8 +80,9 @@ struct [[nodiscard]] MarginPlateaus : Result<MarginPlateaus<S>> {
 /// vertex, and what comes into play at 0 stays there until the plateau ends: the plateaus are right, their kappa one of
 /// several that the limit alone allows. Rates, times and costs that differ by less than 1e5 epsilon count as equal.
 ///
-/// Data for which a saddle is at infinity though nothing is separated yet (entries of x that are exactly 0 can make
-/// one) end as stalled, and the message says so. Throws ArgumentError for labels other than -1 and +1 and thresholds
+/// A saddle may be at infinity though the data are not separated yet (ties or entries of x that are exactly 0 can make
+/// one): the samples whose margins grow there have weights 0. Where those of others grow in their turn the path ends as
+/// stalled, and the message says so. Throws ArgumentError for labels other than -1 and +1 and thresholds
 /// that are not positive, DimensionError for their number. Cost: `max_margin_l1`, and with k coordinates in play a
 /// linear program of k columns in a tableau of N x k numbers (ten million at most) for each that enters after the data
 /// are separated, a convex problem of k unknowns and O(N k^2) a Newton step for each saddle.
@@ -105,8 +106,9 @@ class PlateauWalk {
  private:
   /// B, N x k: the columns in play, along their signs.
   [[nodiscard]] Matrix<S> in_play() const;
-  /// The minimizer of the loss over `c >= 0`, and its p. False where it is out of reach.
-  [[nodiscard]] bool rest_at_saddle(const Matrix<S>& B, Vector<S>& c);
+  /// The minimizer of the loss over `c >= 0`, and its p; where it is at infinity, p within rounding of its limit. What
+  /// was wrong, or null.
+  [[nodiscard]] const char* rest_at_saddle(const Matrix<S>& B, Vector<S>& c);
   void weigh(const Vector<S>& margins);
   /// Moves s along its slope, times `unit`, until something is at its threshold, which goes away at the rate `growth`.
   /// False where nothing ever is.
@@ -165,10 +167,13 @@ void PlateauWalk<S>::weigh(const Vector<S>& margins) {
 }
 
 template <class S>
-bool PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
+const char* PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
   using std::exp;
   using std::sqrt;
   constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  constexpr S most_change = S(8);
+  constexpr const char* astray =
+      "Newton's method did not come to the minimizer of the loss over the coordinates in play";
   const Index N = B.rows();
   const Index K = B.cols();
   c = Vector<S>::Zero(K);
@@ -188,7 +193,7 @@ bool PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
         if (!is_free[static_cast<std::size_t>(j)] && prices[j] > S(1e5) * epsilon * size &&
             (best < 0 || prices[j] > prices[best]))
           best = j;
-      if (best < 0) return true;
+      if (best < 0) return nullptr;
       is_free[static_cast<std::size_t>(best)] = true;
     }
     // The step is a least-squares problem: W B step = W t, W^2 the second and W^2 t the first derivatives.
@@ -207,8 +212,14 @@ bool PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
       }
       if (qr.append(column.data())) free.push_back(j);
     }
-    if (free.empty()) return false;
+    if (free.empty()) return astray;
     qr.solve(target, step);
+    // Where a minimizer is at infinity W B loses its rank: no step is longer than the model that it comes from.
+    trial.setZero(K);
+    for (std::size_t k = 0; k < free.size(); ++k) trial[free[k]] = step[static_cast<Index>(k)];
+    multiply(B, trial, margins);
+    const S farthest = largest_size(margins);
+    if (farthest > most_change) step *= most_change / farthest;
     S reach(1);
     for (std::size_t k = 0; k < free.size(); ++k)
       if (step[static_cast<Index>(k)] < S(0)) reach = std::min(reach, S(-c[free[k]] / step[static_cast<Index>(k)]));
@@ -234,10 +245,12 @@ bool PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
       }
     }
     c = trial;
+    if (!has_moved) return astray;
     // Margins that go on growing take their samples out of the loss; where that frees others without end, it is lost.
-    if (!has_moved || largest_size(margins) > S(-20) * std::log(epsilon)) return false;
+    if (largest_size(margins) > S(-20) * std::log(epsilon))
+      return "the margins of some samples over the coordinates in play grow without end, before all are positive";
   }
-  return false;
+  return astray;
 }
 
 template <class S>
@@ -323,10 +336,12 @@ MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
       lost = "the coordinates in play separated the data, and within rounding they do not any more";
       break;
     }
-    if (!separates && !active_.empty() && !rest_at_saddle(B, c)) {
-      lost =
-          "the loss over the coordinates in play has no minimizer within reach, though they do not separate the data";
-      break;
+    if (!separates && !active_.empty()) {
+      const char* wrong = rest_at_saddle(B, c);
+      if (wrong != nullptr) {
+        lost = wrong;
+        break;
+      }
     }
     if (separates) {
       c = cheapest.c;
