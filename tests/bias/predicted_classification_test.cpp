@@ -131,3 +131,32 @@ TEST_CASE("predictions for two layers, shapes and float, and what has none", "[v
   CHECK_FALSE(refused.ok());
   CHECK_FALSE(refused.is_separable);
 }
+
+TEST_CASE("predictions of samples and features that are equal or tied", "[verbs]") {
+  const auto compare = [](const Matrix<double>& X, const Vector<double>& y, double log_alpha, double log_loss) {
+    const Dataset<> data(X, y);
+    const DiagonalNet<double> net(2, X.cols());
+    const Start<> start = Start<>::uniform(Scale<>::from_log(log_alpha));
+    const auto at = predicted_classification(net, data, start, log_loss).require_ok();
+    const auto run = simulate_classification(net, data, start, {.log_accuracies = {log_loss}, .tolerance = 1e-6});
+    const Vector<double> beta = run.require_ok().beta();
+    CAPTURE(at.message, at.beta.transpose(), beta.transpose(), at.weights.transpose());
+    return (at.beta - beta).norm() / beta.norm();
+  };
+  const Vector<double> two = Vector<double>::Ones(2), three = Vector<double>::Ones(3);
+  // Two equal samples: L = 2 e^-m.
+  const auto twice = predicted_classification(DiagonalNet<double>(2, 1), Dataset(Matrix<double>{{1}, {1}}, two),
+                                              Start<>::uniform(Scale<>::from_log(1)), -300)
+                         .require_ok();
+  CHECK(twice.margin == Approx(300 + std::log(2.0)).epsilon(1e-10));
+  CHECK(twice.weights[0] == Approx(0.5).epsilon(1e-10));
+  // Second order in 1 / log L, as where all samples are independent.
+  CHECK(compare(Matrix<double>{{1, .2}, {1, .2}, {-.1, 1}}, three, 1, -300) <= 2.0 / (300 * 300));
+  CHECK(compare(Matrix<double>{{1, 0}, {0, 1}, {.5, .5}}, three, 1, -300) <= 2.0 / (300 * 300));
+  // Equal features have equal entries.
+  CHECK(compare(Matrix<double>{{1, .2, 1}, {-.1, 1, -.1}}, two, -10, -100) <= 2.0 / (100 * 100));
+  // Ties on the path of plateaus, with samples that have slack: the bound of such rows above.
+  const Matrix<double> tied{{-1, -1, -1, 1, 1, -1, 1, -1}, {1, 1, -1, 1, 1, 1, 1, 1},   {1, -1, -1, -1, 1, -1, -1, -1},
+                            {1, -1, -1, -1, -1, -1, 1, 1}, {-1, 1, 1, 1, 1, 1, -1, -1}, {1, -1, 1, -1, 1, -1, 1, -1}};
+  CHECK(compare(tied, Vector<double>{{-1, 1, -1, -1, 1, 1}}, -5, -1e4) <= 0.6 / 1e4);
+}

@@ -67,6 +67,11 @@ template <class S>
 [[nodiscard]] ClassificationPrediction<S> predict_classes(const ImplicitRegularizer<S>& Q, const Dataset<S>& data,
                                                           S log_loss, MarginLoss loss);
 
+/// p > 0 with `C^T p = g` and `log p = C lambda` for some lambda: of all with that slope the one of largest entropy, as
+/// the softmax of margins is. C has independent columns. False where there is none.
+template <class S>
+[[nodiscard]] bool share_slope(const Matrix<S>& C, const Vector<S>& g, Vector<S>& p);
+
 /// What theory says of a run, from its regularizer.
 template <class S>
 class ClassificationPredictor {
@@ -81,7 +86,8 @@ class ClassificationPredictor {
   /// beta for samples with these margins; false where that was not solved.
   [[nodiscard]] bool solve(const Vector<S>& margins, ClassificationPrediction<S>& result);
   /// p, how the multipliers grow when all margins of the support do.
-  void weigh(const std::vector<Index>& support, ClassificationPrediction<S>& result) const;
+  /// `margins` are those of the problem with margin 1.
+  void weigh(const std::vector<Index>& support, const Vector<S>& margins, ClassificationPrediction<S>& result) const;
 
   const ImplicitRegularizer<S>& Q_;
   const Dataset<S>& data_;
@@ -102,17 +108,18 @@ class ClassificationPredictor {
 ///
 /// beta minimizes the regularizer Q of `regularizer(net, start)` subject to `y_n <x_n, beta> >= -log L - log p_n`, with
 /// the weights p that are themselves how the multipliers of that problem grow with the margin (the loss of a sample is
-/// `p_n L`): the margin problem (Moroshko et al. 2020) with its first correction. Where every sample is a support
-/// vector the error is of the order `1 / (log L)^2`. Multipliers never fall along the flow, so a sample with slack
-/// keeps what it got early, and at a small scale coordinates enter one after another (`margin_plateaus`, with
-/// thresholds where beta is of the size of the l1 margin's): until the last has come the problem is that of the
-/// coordinates in play. Near such a jump, and at scales between, the direction is qualitative;
-/// `simulate_classification` decides. (On 30 random problems of 4 to 9 samples at log L = -1e4 the median error of beta
-/// was 2e-4, 1e-1, 3e-2 and 5e-6 at log alpha = 3, -3, -10 and -50, the largest 2e-2, 0.4, 0.7 and 1.1; that of the
-/// margin was below 2e-4 everywhere.)
+/// `p_n L`): the margin problem (Moroshko et al. 2020) with its first correction. Samples of least margin that
+/// depend on others share p as the softmax of their margins does. Where every sample has least margin the error is of
+/// the order `1 / (log L)^2`. Multipliers never fall along the flow, so a sample with slack keeps what it got early,
+/// and at a small scale coordinates enter one after another (`margin_plateaus`, with thresholds where beta is of the
+/// size of the l1 margin's): until the last has come the problem is that of the coordinates in play. Near such a jump,
+/// and at scales between, the direction is qualitative; `simulate_classification` decides. (On 30 random problems of 4
+/// to 9 samples at log L = -1e4 the median error of beta was 2e-4, 1e-1, 3e-2 and 5e-6 at log alpha = 3, -3, -10 and
+/// -50, the largest 2e-2, 0.4, 0.7 and 1.1; that of the margin was below 2e-4 everywhere.)
 ///
 /// Throws DimensionError or ArgumentError where net, start and data do not fit, and unless `log_loss < 0` is finite.
-/// Data that are not separable are in the status. Cost: three margin problems and a path of plateaus.
+/// Data that are not separable are in the status, and a path of plateaus that was lost before this accuracy. Cost:
+/// three margin problems and a path of plateaus.
 template <class S, int depth>
 [[nodiscard]] ClassificationPrediction<S> predicted_classification(const DiagonalNet<S, depth>& net,
                                                                    const Dataset<std::type_identity_t<S>>& data,
@@ -189,7 +196,47 @@ bool ClassificationPredictor<S>::find_plateau(ClassificationPrediction<S>& resul
 }
 
 template <class S>
-void ClassificationPredictor<S>::weigh(const std::vector<Index>& support, ClassificationPrediction<S>& result) const {
+bool share_slope(const Matrix<S>& C, const Vector<S>& g, Vector<S>& p) {
+  using std::abs;
+  using std::exp;
+  using std::sqrt;
+  constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  Vector<S> lambda = Vector<S>::Zero(C.cols()), exponents, slope, trial, column(C.rows());
+  // Newton's method on the convex `sum exp(C lambda) - <g, lambda>`.
+  const auto evaluate = [&](const Vector<S>& at) {
+    multiply(C, at, exponents);
+    p.resize(C.rows());
+    for (Index n = 0; n < p.size(); ++n) p[n] = exp(exponents[n]);
+    return p.sum() - g.dot(at);
+  };
+  S value = evaluate(lambda);
+  for (int iteration = 0; iteration < 100; ++iteration) {
+    multiply_transposed(C, p, slope);
+    slope -= g;
+    if (largest_size(slope) <= S(1e3) * epsilon * largest_size(g)) return true;
+    UpdatableQr<S> qr;
+    qr.reset(C.rows());
+    for (Index j = 0; j < C.cols(); ++j) {
+      for (Index n = 0; n < C.rows(); ++n) column[n] = sqrt(p[n]) * C(n, j);
+      if (!qr.append(column.data())) return false;
+    }
+    qr.solve_gram(slope);
+    S t(1), next(0);
+    for (; t > epsilon; t /= S(2)) {
+      trial = lambda - t * slope;
+      next = evaluate(trial);
+      if (next <= value + S(8) * epsilon * abs(value)) break;
+    }
+    if (!(t > epsilon)) return false;
+    lambda = trial;
+    value = next;
+  }
+  return false;
+}
+
+template <class S>
+void ClassificationPredictor<S>::weigh(const std::vector<Index>& support, const Vector<S>& margins,
+                                       ClassificationPrediction<S>& result) const {
   using std::sqrt;
   const Index d = data_.num_inputs();
   Vector<S> z(d), below(d), above(d), beta(d), curvature(d), column(d), growth;
@@ -199,9 +246,12 @@ void ClassificationPredictor<S>::weigh(const std::vector<Index>& support, Classi
   qr.reset(d);
   std::vector<Index> kept;
   const S largest = curvature.maxCoeff();
-  for (const Index n : support) {
+  const auto fill_column = [&](Index n) {
     for (Index i = 0; i < d; ++i)
       column[i] = is_out_[static_cast<std::size_t>(i)] ? S(0) : S(sqrt(curvature[i] / largest)) * columns_(i, n);
+  };
+  for (const Index n : support) {
+    fill_column(n);
     if (qr.append(column.data())) kept.push_back(n);
   }
   growth.setOnes(qr.cols());
@@ -209,7 +259,32 @@ void ClassificationPredictor<S>::weigh(const std::vector<Index>& support, Classi
   result.weights = Vector<S>::Zero(data_.num_samples());
   for (std::size_t k = 0; k < kept.size(); ++k) result.weights[kept[k]] = std::max(S(0), growth[static_cast<Index>(k)]);
   const S sum = result.weights.sum();
-  if (sum > S(0)) result.weights /= sum;
+  if (!(sum > S(0))) return;
+  result.weights /= sum;
+  // The support is independent; other samples of least margin in its span have a share in the same slope.
+  const auto k = static_cast<Index>(kept.size());
+  std::vector<Index> sharing = kept;
+  std::vector<Vector<S>> rows;
+  const S rounding = sqrt(std::numeric_limits<S>::epsilon());
+  Vector<S> row, rest;
+  for (Index n = 0; n < margins.size(); ++n) {
+    if (margins[n] > S(1) + rounding || std::find(kept.begin(), kept.end(), n) != kept.end()) continue;
+    fill_column(n);
+    qr.project(column, row, rest);
+    if (norm(rest) > rounding * norm(column)) continue;
+    sharing.push_back(n);
+    rows.push_back(row);
+  }
+  if (rows.empty()) return;
+  Matrix<S> C = Matrix<S>::Zero(static_cast<Index>(sharing.size()), k);
+  for (Index j = 0; j < k; ++j) {
+    C(j, j) = S(1);
+    for (std::size_t m = 0; m < rows.size(); ++m) C(k + static_cast<Index>(m), j) = rows[m][j];
+  }
+  Vector<S> shares;
+  if (!share_slope(C, Vector<S>(growth / sum), shares)) return;
+  for (std::size_t m = 0; m < sharing.size(); ++m) result.weights[sharing[m]] = shares[static_cast<Index>(m)];
+  result.weights /= result.weights.sum();
 }
 
 template <class S>
@@ -226,7 +301,7 @@ bool ClassificationPredictor<S>::solve(const Vector<S>& margins, ClassificationP
     return false;
   }
   result.beta = gamma * best.beta;
-  weigh(best.support, result);
+  weigh(best.support, best.margins, result);
   return true;
 }
 
@@ -286,6 +361,7 @@ ClassificationPrediction<S> predict_classes(const ImplicitRegularizer<S>& Q, con
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_PREDICTED_CLASSIFICATION(prefix, S)                                        \
+  prefix template bool detail::share_slope<S>(const Matrix<S>&, const Vector<S>&, Vector<S>&);          \
   prefix template class detail::ClassificationPredictor<S>;                                             \
   prefix template ClassificationPrediction<S> detail::predict_classes<S>(const ImplicitRegularizer<S>&, \
                                                                          const Dataset<S>&, S, MarginLoss);

@@ -224,7 +224,7 @@ const char* PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
     for (std::size_t k = 0; k < free.size(); ++k)
       if (step[static_cast<Index>(k)] < S(0)) reach = std::min(reach, S(-c[free[k]] / step[static_cast<Index>(k)]));
     const S before = log_loss_;
-    const S rounding = S(64) * epsilon * (S(1) + std::abs(before));
+    const S noise = S(64) * epsilon * (S(1) + std::abs(before));
     bool has_moved = false;
     for (S t = reach; t > epsilon * reach || !has_moved; t /= S(2)) {
       trial = c;
@@ -232,7 +232,7 @@ const char* PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
         trial[free[k]] = std::max(S(0), c[free[k]] + t * step[static_cast<Index>(k)]);
       multiply(B, trial, margins);
       weigh(margins);
-      has_moved = log_loss_ <= before + rounding;
+      has_moved = log_loss_ <= before + noise;
       if (has_moved || !(t > epsilon * reach)) {
         if (t == reach && reach < S(1))
           for (std::size_t k = 0; k < free.size(); ++k)
