@@ -89,6 +89,7 @@
 #include "richflow/limits/saddle_path.hpp"
 #include "richflow/limits/separation.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/compensated.hpp"
 #include "richflow/linalg/exponentials.hpp"
 #include "richflow/linalg/gram_sum.hpp"
 #include "richflow/linalg/kernels.hpp"

@@ -239,3 +239,60 @@ TEST_CASE("minimum l1 in single precision is the vertex of the same data, at its
     CHECK((X.transpose() * result.nu).cwiseAbs().maxCoeff() <= 1 + 1e-6F);
   }
 }
+
+namespace {
+
+/// How far nu is from a proof that beta is of least norm: by what its prices exceed 1, and the relative gap. In sums of
+/// wider numbers.
+std::pair<double, double> distance_from_proof(const MinL1Result<>& result, const Dataset<>& data) {
+  const Matrix<long double> X = data.X().cast<long double>();
+  const Vector<long double> nu = result.nu.cast<long double>();
+  const long double norm = result.beta.cast<long double>().lpNorm<1>();
+  const long double value = data.y().cast<long double>().dot(nu);
+  const long double largest = (X.transpose() * nu).cwiseAbs().maxCoeff();
+  return {static_cast<double>(largest - 1), static_cast<double>(std::abs(norm - value) / norm)};
+}
+
+}  // namespace
+
+TEST_CASE("minimum l1: the dual is a proof where columns differ by many decades", "[minimizers][property]") {
+  const auto check = [](const MinL1Result<>& result, const Dataset<>& data) {
+    CAPTURE(result.message, data.X(), result.nu);
+    REQUIRE(result.ok());
+    const auto [excess, gap] = distance_from_proof(result, data);
+    // What `ok` promises, and as much for the rounding of nu and of the norm.
+    CHECK(excess <= 2e-12);
+    CHECK(gap <= 2e-12);
+    CHECK_THAT(result.duality_gap, near(gap, 0, 2e-12));
+  };
+  const auto both = [&](const Matrix<double>& X, const Vector<double>& y) {
+    const Dataset<> data(X, y);
+    const MinL1Result<> path = min_l1_interpolator(data), simplex = min_l1_interpolator(data, MinL1Road::simplex);
+    check(path, data);
+    check(simplex, data);
+    CHECK_THAT(path.objective, near(simplex.objective, 2e-12, 0));
+  };
+  // Prices of the large columns are rounded to more than 1, and to .2.
+  Matrix<double> X(2, 3);
+  X << 0, 2e8, 0, 0, -2e8, 1e-8;
+  const Vector<double> y{{1, 2}};
+  both(X, y);
+  X << 2e-7, 2e8, 2e6, 0, -1e8, -1e6;
+  both(X, y);
+  RandomStream random(2506);
+  for (const int decades : {2, 4, 6, 8}) {
+    for (int trial = 0; trial < 40; ++trial) {
+      const bool is_small = trial % 2 == 0;
+      const Index n = is_small ? 2 : 2 + trial / 2, d = n + (is_small ? 2 : 12);
+      Matrix<double> columns = random_matrix(random, n, d);
+      // Of small integers, so that vertices are degenerate.
+      if (is_small) columns = (2 * columns).array().round();
+      if (is_small) columns.leftCols(2) << 1, 1, 0, 1;
+      for (Index j = 0; j < d; ++j)
+        columns.col(j) *= std::pow(
+            10.0, static_cast<double>(random.uniform_integer(static_cast<std::uint64_t>(2 * decades + 1))) - decades);
+      CAPTURE(decades, trial);
+      both(columns, is_small ? y : random_vector(random, n));
+    }
+  }
+}

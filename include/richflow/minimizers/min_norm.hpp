@@ -18,7 +18,9 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/linalg/cholesky.hpp"
+#include "richflow/linalg/compensated.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/updatable_qr.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
@@ -92,7 +94,8 @@ struct [[nodiscard]] MinL1Result : Result<MinL1Result<Scalar>> {
   /// to independent columns. False where there are others (equal columns: a segment of them), or where a degenerate
   /// vertex leaves it open.
   bool is_unique = false;
-  /// tolerance_reached, max_steps, or stalled where the vertex is found but rounding leaves |X beta - y| > 1e-12 |y|.
+  /// tolerance_reached, max_steps, or stalled where the vertex is found but rounding leaves |X beta - y| > 1e-12 |y| or
+  /// no nu that proves it.
   Status status = Status::stalled;
   std::string message = {};  ///< How it ended, with these numbers.
 
@@ -319,17 +322,6 @@ template <class Scalar>
   return basis;
 }
 
-/// Sets the dual of a minimum-l1 result, made feasible, and what follows from it.
-template <class Scalar>
-void set_dual(const Dataset<Scalar>& data, const Vector<Scalar>& prices, Vector<Scalar> dual,
-              MinL1Result<Scalar>& result) {
-  const Scalar excess = largest_size(prices);
-  if (excess > Scalar(1)) dual /= excess;
-  result.nu = std::move(dual);
-  result.objective = result.beta.template lpNorm<1>();
-  result.duality_gap = (result.objective - inner_product(data.y(), result.nu)) / result.objective;
-}
-
 /// Whether the columns whose prices `X^T nu` are 1 or -1 up to `tolerance` are independent.
 template <class Scalar>
 [[nodiscard]] bool has_independent_binding_columns(const Matrix<Scalar>& X, const Vector<Scalar>& prices,
@@ -368,6 +360,178 @@ template <class Scalar>
   return true;
 }
 
+/// Multipliers that prove a vertex to be of least l1 norm: `|X^T nu|_inf <= 1` with `<y, nu> = |beta|_1`, both up to
+/// `interpolation_tolerance`, or the rounding of the sums if no such nu is found. Where columns differ much in size,
+/// the rounding of a nu made for small columns may be a large part of the price of a large one, and more than its
+/// bound: such prices are aimed inside by as much, which costs nothing that counts, since large columns have small
+/// entries.
+template <class Scalar>
+class L1Proof {
+ public:
+  L1Proof(const Dataset<Scalar>& data, const Vector<Scalar>& beta) : data_(data), beta_(beta) {
+    objective_ = beta.template lpNorm<1>();
+  }
+
+  /// Whether nu is such a proof, or becomes one; as it is where its prices are rounded to less than the tolerance.
+  bool accept(Vector<Scalar> nu);
+
+  /// The prices `X^T nu`.
+  [[nodiscard]] const Vector<Scalar>& prices() const { return prices_; }
+
+  /// What there is of a proof, into the result.
+  void write(MinL1Result<Scalar>& result) {
+    result.objective = objective_;
+    result.duality_gap = gap_;
+    result.nu = std::move(nu_);
+  }
+
+ private:
+  static constexpr Scalar tolerance = interpolation_tolerance<Scalar>;
+
+  [[nodiscard]] const Scalar* column(Index j) const { return data_.X().data() + j * data_.num_samples(); }
+  /// `epsilon sum_n |x_nj nu_n|`: what a price is rounded to.
+  [[nodiscard]] Scalar rounding(Index j, const Vector<Scalar>& nu) const {
+    return Eigen::NumTraits<Scalar>::epsilon() * data_.X().col(j).cwiseAbs().dot(nu.cwiseAbs());
+  }
+  /// Whether the gap is within the tolerance, and what is unavoidable: no nu in this precision has prices nearer to the
+  /// signs than by their rounding.
+  [[nodiscard]] bool is_proved() const;
+  void find_prices(const Vector<Scalar>& nu);
+  /// Keeps nu, divided by what its prices exceed 1 by, if it has the least gap so far.
+  void keep(Vector<Scalar> nu);
+  /// The columns whose prices are more than 1, or should be 1, small ones first, as far as they are independent.
+  void gather(UpdatableQr<Scalar>& qr, std::vector<Index>& aimed) const;
+
+  const Dataset<Scalar>& data_;
+  const Vector<Scalar>& beta_;
+  Scalar objective_;
+  Vector<Scalar> nu_ = {}, prices_ = {};
+  Scalar gap_ = std::numeric_limits<Scalar>::infinity();
+  // Feasible but for the rounding of the sums X^T nu: in columns of 1e18 there may be nothing better.
+  Vector<Scalar> rounded_nu_ = {};
+  Scalar rounded_gap_ = std::numeric_limits<Scalar>::infinity();
+};
+
+template <class Scalar>
+bool L1Proof<Scalar>::is_proved() const {
+  using std::abs;
+  if (nu_.size() == 0) return false;
+  if (abs(gap_) <= tolerance) return true;
+  Scalar unavoidable(0);
+  for (Index j = 0; j < beta_.size(); ++j)
+    if (beta_[j] != Scalar(0)) unavoidable += abs(beta_[j]) * rounding(j, nu_);
+  return abs(gap_) <= tolerance + Scalar(4) * unavoidable / objective_;
+}
+
+template <class Scalar>
+void L1Proof<Scalar>::find_prices(const Vector<Scalar>& nu) {
+  prices_.resize(data_.num_inputs());
+  for (Index j = 0; j < prices_.size(); ++j) prices_[j] = compensated_product(column(j), nu.data(), nu.size());
+}
+
+template <class Scalar>
+void L1Proof<Scalar>::keep(Vector<Scalar> nu) {
+  using std::abs;
+  find_prices(nu);
+  const auto gap_of = [&] {
+    return Scalar((objective_ - compensated_product(data_.y().data(), nu.data(), nu.size())) / objective_);
+  };
+  bool is_rounding = true;
+  for (Index j = 0; j < prices_.size() && is_rounding; ++j)
+    is_rounding = abs(prices_[j]) <= Scalar(1) + tolerance + Scalar(4) * rounding(j, nu);
+  const Scalar plain = gap_of();
+  if (is_rounding && abs(plain) < abs(rounded_gap_)) {
+    rounded_gap_ = plain;
+    rounded_nu_ = nu;
+  }
+  // Dividing rounds again.
+  for (int pass = 0; pass < 2 && largest_size(prices_) > Scalar(1); ++pass) {
+    nu /= largest_size(prices_);
+    find_prices(nu);
+  }
+  const Scalar excess = std::max<Scalar>(largest_size(prices_) - Scalar(1), Scalar(0));
+  const Scalar gap = gap_of();
+  if (excess > tolerance || (nu_.size() > 0 && !(abs(gap) < abs(gap_)))) return;
+  gap_ = gap;
+  nu_ = std::move(nu);
+}
+
+template <class Scalar>
+void L1Proof<Scalar>::gather(UpdatableQr<Scalar>& qr, std::vector<Index>& aimed) const {
+  using std::abs;
+  std::vector<Index> order;
+  for (Index j = 0; j < beta_.size(); ++j)
+    if (beta_[j] != Scalar(0) || abs(prices_[j]) > Scalar(1)) order.push_back(j);
+  const Vector<Scalar> sizes = lengths_of_columns(data_.X());
+  std::sort(order.begin(), order.end(),
+            [&](Index a, Index b) { return sizes[a] != sizes[b] ? sizes[a] < sizes[b] : a < b; });
+  qr.reset(data_.num_samples());
+  aimed.clear();
+  for (const Index j : order)
+    if (qr.append(column(j))) aimed.push_back(j);
+}
+
+template <class Scalar>
+bool L1Proof<Scalar>::accept(Vector<Scalar> nu) {
+  using std::abs;
+  multiply_transposed(data_.X(), nu, prices_);
+  bool is_rounded_little = true;
+  for (Index j = 0; j < prices_.size() && is_rounded_little; ++j)
+    is_rounded_little = beta_[j] != Scalar(0) ? rounding(j, nu) <= tolerance && abs(prices_[j]) <= Scalar(1) + tolerance
+                                              : abs(prices_[j]) + rounding(j, nu) <= Scalar(1) + tolerance;
+  if (is_rounded_little) {
+    const Scalar largest = largest_size(prices_);
+    nu_ = largest > Scalar(1) ? Vector<Scalar>(nu / largest) : nu;
+    gap_ = (objective_ - inner_product(data_.y(), nu_)) / objective_;
+    if (is_proved()) return true;
+  }
+  nu_.resize(0);
+  gap_ = std::numeric_limits<Scalar>::infinity();
+  const Vector<Scalar> first = nu;
+  keep(nu);
+  UpdatableQr<Scalar> qr;
+  std::vector<Index> aimed;
+  Vector<Scalar> correction;
+  // Then from nothing: at a degenerate vertex the nu given may be much larger than it need be.
+  for (const bool is_from_nothing : {false, true}) {
+    if (is_from_nothing) nu.setZero();
+    Scalar inside(1);
+    for (int pass = 0; pass < 4 && !(nu_.size() > 0 && abs(gap_) <= tolerance); ++pass) {
+      find_prices(nu);
+      gather(qr, aimed);
+      Vector<Scalar> lack(static_cast<Index>(aimed.size()));
+      for (Index k = 0; k < lack.size(); ++k) {
+        const Index j = aimed[static_cast<std::size_t>(k)];
+        const Scalar aim = std::max<Scalar>(Scalar(1) - inside * rounding(j, nu), Scalar(0));
+        // Entries that are 0 but for rounding have the sign of their price.
+        const bool is_negative = abs(prices_[j]) < Scalar(0.5) ? beta_[j] < Scalar(0) : prices_[j] < Scalar(0);
+        lack[k] = (is_negative ? -aim : aim) - prices_[j];
+      }
+      qr.solve_transposed(lack, correction);
+      nu += correction;
+      keep(nu);
+      if (pass > 0) inside *= Scalar(2);
+    }
+  }
+  if (!is_proved() && rounded_nu_.size() > 0) {
+    std::swap(nu_, rounded_nu_);
+    std::swap(gap_, rounded_gap_);
+    if (!is_proved()) {
+      std::swap(nu_, rounded_nu_);
+      std::swap(gap_, rounded_gap_);
+    }
+  }
+  if (nu_.size() == 0) {
+    // No proof: what was given, made feasible.
+    find_prices(first);
+    nu_ = first / std::max<Scalar>(largest_size(prices_), Scalar(1));
+    gap_ = (objective_ - compensated_product(data_.y().data(), nu_.data(), nu_.size())) / objective_;
+    return false;
+  }
+  find_prices(nu_);
+  return is_proved();
+}
+
 /// The least-l1 end of the lasso path, if it is proved to be one, and how many knots it took.
 template <class Scalar>
 bool end_of_lasso_path(const Dataset<Scalar>& data, Vector<Scalar>& beta, Vector<Scalar>& nu, Index& knots) {
@@ -396,10 +560,10 @@ bool min_l1_by_homotopy(const Dataset<Scalar>& data, MinL1Result<Scalar>& result
   if (!is_found && !end_of_lasso_path(data, result.beta, result.nu, result.knots)) return false;
   result.primal_residual = data.residual_norm(result.beta) / data.y().norm();
   if (!(result.primal_residual <= interpolation_tolerance<Scalar>)) return false;
-  Vector<Scalar> prices;
-  multiply_transposed(data.X(), result.nu, prices);
-  set_dual(data, prices, result.nu, result);
-  result.is_unique = has_independent_binding_columns(data.X(), prices, l1_rounding<Scalar>);
+  L1Proof<Scalar> proof(data, result.beta);
+  if (!proof.accept(result.nu)) return false;
+  proof.write(result);
+  result.is_unique = has_independent_binding_columns(data.X(), proof.prices(), l1_rounding<Scalar>);
   result.status = Status::tolerance_reached;
   return true;
 }
@@ -468,15 +632,27 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
       break;
     }
   }
-  Vector<Scalar> prices;
-  multiply_transposed(X, simplex.dual(), prices);
-  set_dual(data, prices, rows ? rows->original_multipliers(simplex.dual()) : simplex.dual(), result);
+  // A small column may have an entry that is rounding, and yet a part of the norm.
+  const Vector<Scalar> lengths = lengths_of_columns(data.X());
+  const Scalar zero =
+      Scalar(4 * (X.rows() + 8)) * Eigen::NumTraits<Scalar>::epsilon() * lengths.dot(result.beta.cwiseAbs());
+  const Vector<Scalar> unrounded = result.beta;
+  for (Index j = 0; j < d; ++j)
+    if (abs(result.beta[j]) * lengths[j] <= zero) result.beta[j] = Scalar(0);
+  const Scalar rounded_residual = data.residual_norm(result.beta) / size;
+  if (fits_each_row(data, result.beta) || rounded_residual <= result.primal_residual)
+    result.primal_residual = rounded_residual;
+  else
+    result.beta = unrounded;
+  L1Proof<Scalar> proof(data, result.beta);
+  const bool is_proved = proof.accept(rows ? rows->original_multipliers(simplex.dual()) : simplex.dual());
+  proof.write(result);
   result.pivots = simplex.pivots();
-  const bool is_proven = is_optimal && misjudged <= tolerance * result.objective;
-  result.is_unique = is_proven && simplex.has_strict_dual(tolerance);
-  result.status = !is_proven                               ? Status::max_steps
-                  : result.primal_residual <= interpolates ? Status::tolerance_reached
-                                                           : Status::stalled;
+  const bool is_at_end = is_optimal && misjudged <= tolerance * result.objective;
+  result.is_unique = is_at_end && is_proved && simplex.has_strict_dual(tolerance);
+  result.status = !is_at_end                                            ? Status::max_steps
+                  : is_proved && result.primal_residual <= interpolates ? Status::tolerance_reached
+                                                                        : Status::stalled;
 }
 
 }  // namespace detail
@@ -488,11 +664,12 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
 ///
 /// It is the end of the lasso path, if that is proved: see `lasso_path`. Where it is not (rows that are nearly
 /// dependent, say), or where the simplex is asked for, the rich end of the hypentropy path tells the support and a few
-/// simplex pivots make it exact; `road` says which it was. The dual vector proves optimality: it is feasible, to the
-/// rounding of the sums X^T nu, and its value equals the objective. Rank-deficient X is fine if y is consistent; throws
-/// InfeasibleError if not. Columns and rows may be in any units: the residual is refined in the data as given, and the
-/// status is ok only where it is at most 1e-12 |y| (in double). Cost: that of the lasso path; by the simplex O(N^2 d)
-/// for the hypentropy path and O(N d) per pivot.
+/// simplex pivots make it exact; `road` says which it was. The dual vector proves optimality: it is feasible and
+/// its value equals the objective, both to 1e-12 (in double; the value also to what the rounding of nu makes of it), in
+/// columns of any units, or else to the rounding of the sums X^T nu; where it does not, the status is not ok.
+/// Rank-deficient X is fine if y is consistent; throws InfeasibleError if not. Columns and rows may be in any units:
+/// the residual is refined in the data as given, and the status is ok only where it is at most 1e-12 |y| (in double).
+/// Cost: that of the lasso path; by the simplex O(N^2 d) for the hypentropy path and O(N d) per pivot.
 template <class Scalar>
 [[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data,
                                                       MinL1Road first = MinL1Road::homotopy) {
@@ -535,6 +712,7 @@ template <class Scalar>
 
 #define RICHFLOW_INSTANTIATE_MIN_NORM(prefix, S)                       \
   prefix template class detail::L1Simplex<S>;                          \
+  prefix template class detail::L1Proof<S>;                            \
   prefix template Vector<S> min_l2_interpolator<S>(const Dataset<S>&); \
   prefix template MinL1Result<S> min_l1_interpolator<S>(const Dataset<S>&, MinL1Road);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NORM)
