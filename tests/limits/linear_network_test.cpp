@@ -244,3 +244,102 @@ TEST_CASE("linear networks say in one sentence what does not fit") {
   CHECK_THROWS_AS(single_neuron_limit(Dataset<>(Matrix<double>::Ones(2, 1), Vector<double>{{1, 2}}), 1.0, one),
                   InfeasibleError);
 }
+
+TEST_CASE("a single neuron: the saddle along an eigenvector is reported, at any rank, and labels of zero are fitted") {
+  const Matrix<double> X = Vector<double>{{2, 1}}.asDiagonal();
+  const Dataset<> data(X, Vector<double>{{1, 0}});
+  const Vector<double> away{{-1, 0}};
+  // By hand: a = s, w = -s e_1 has s' = -2 s (4 s^2 + 2), which ends at 0.
+  CHECK_THROWS_MATCHES(single_neuron_limit(data, 1.0, away), ArgumentError,
+                       message_contains("ends at the saddle a = 0, w = 0"));
+  CHECK_THROWS_AS(single_neuron_limit(data, -1.0, Vector<double>(-away)), ArgumentError);
+  // Towards y, beside the axis, with delta > 0, and where X^T y is no eigenvector the flow fits y.
+  CHECK_THAT(single_neuron_limit(data, 1.0, Vector<double>(-away)).require_ok().beta[0], near(0.5, 1e-14, 0));
+  CHECK(single_neuron_limit(data, 1.0, Vector<double>{{-0.8, 0.6}}).ok());
+  CHECK(single_neuron_limit(data, 1.1, away).ok());
+  const Dataset<> both(X, Vector<double>{{1, 1}});
+  const Vector<double> against = -Vector<double>{{2, 1}}.normalized();
+  const SingleNeuronLimit<> limit = single_neuron_limit(both, 1.0, against).require_ok();
+  const Layers end = integrated_layers({against.transpose(), Matrix<double>::Ones(1, 1)}, both, 60);
+  CHECK((end[1](0, 0) * end[0].transpose() - limit.beta).norm() <= 1e-9 * limit.beta.norm());
+
+  const Dataset<> nothing(Matrix<double>::Identity(2, 2), Vector<double>::Zero(2));
+  const SingleNeuronLimit<> rest = single_neuron_limit(nothing, 1.0, Vector<double>(Vector<double>::Zero(2)));
+  CHECK(rest.ok());
+  CHECK(rest.beta.norm() == 0);
+  CHECK(rest.a == 1);
+  CHECK(rest.null_part == 0);
+  const Dataset<> one(Matrix<double>::Ones(1, 1), Vector<double>::Zero(1));
+  const SingleNeuronLimit<> gone = single_neuron_limit(one, 1.0, Vector<double>(Vector<double>::Ones(1)));
+  CHECK(gone.ok());
+  CHECK(gone.beta.norm() == 0);
+}
+
+TEST_CASE("deep balanced modes come to rest at their targets, however late it is asked") {
+  // The time to y^N of s' = 2 N s^{2-2/N} (1 - s) from y_0^N: of y^{1-N} / (1 - y^N), by Simpson's rule in log y and
+  // log (1 - y^N).
+  const auto time_between = [](double from, double to, int depth) {
+    const int panels = 4000;
+    const double N = depth;
+    const auto integrate_log = [&](double low, double high, auto&& f) {
+      double sum = 0;
+      const double h = (high - low) / panels;
+      for (int k = 0; k <= panels; ++k) sum += (k == 0 || k == panels ? 1 : k % 2 == 1 ? 4 : 2) * f(low + k * h);
+      return sum * h / 3;
+    };
+    const double middle = 0.5;
+    const auto slow = [&](double x) { return 1 / (2 * N * std::exp(x * (1 - 2 / N)) * (1 - std::exp(x))); };
+    const auto late = [&](double x) { return 1 / (2 * N * std::pow(1 - std::exp(x), 2 - 2 / N)); };
+    return integrate_log(std::log(from), std::log(middle), slow) +
+           integrate_log(std::log(1 - to), std::log(1 - middle), late);
+  };
+  for (const int depth : {3, 5}) {
+    for (const double end : {0.9, 0.999, 1 - 1e-7}) {
+      const double t = time_between(1e-3, end, depth);
+      const BalancedModes<> modes = balanced_modes(Vector<double>{{1e-3}}, Vector<double>{{1.0}}, depth, {t});
+      CAPTURE(depth, end, modes.message);
+      REQUIRE(modes.ok());
+      // Simpson's rule at h = .004 or less, and steps of some 1e-12.
+      CHECK_THAT((1 - modes.values(0, 0)) / (1 - end), near(1, 1e-8, 0));
+    }
+  }
+  const Vector<double> start{{1e-3, 1e-3, 2e3, 10, 1e-3, 1e3}}, target{{1e3, 0.5, 1e3, 10, -2, 0}};
+  const BalancedModes<> modes = balanced_modes(start, target, 5, {0.0, 100.0, 1e5}).require_ok();
+  CHECK((modes.values.col(0) - start).norm() == 0);
+  for (const Index i : {0, 2, 3}) CHECK_THAT(modes.values(i, 1), near(target[i], 4 * eps, 0));
+  CHECK_THAT(modes.values(1, 2), near(0.5, 4 * eps, 0));
+  // Towards 0: (s^{-p} - s_0^{-p}) / p = 2 N t, p = 2 - 2 / N.
+  const double p = 1.6;
+  CHECK_THAT(modes.values(5, 1), near(std::pow(std::pow(1e3, -p) + p * 10 * 100, -1 / p), 1e-10, 0));
+  CHECK(modes.values(4, 2) < modes.values(4, 1));
+  CHECK(balanced_modes(Vector<double>{{1e-3}}, Vector<double>{{10.0}}, 3, {1e5}).ok());
+}
+
+TEST_CASE("linear networks at the ends of the range") {
+  // 1 / s follows 1 / target + (1 / start - 1 / target) e^{-4 target t}.
+  CHECK_THAT(two_layer_mode(1e300, 1e-10, 0.0, 1e10), near(1e-10 / -std::expm1(-4.0), 1e-14, 0));
+  CHECK_THAT(two_layer_mode(1e-300, 1.0, 0.0, 200.0), near(1.0, 1e-14, 0));
+  RandomStream random(2608);
+  const Layers large = lambda_balanced_start<double>(random, 2, 2, 3, 1.0, Scale<>::from_log(400));
+  for (const Matrix<double>& layer : large) {
+    REQUIRE(layer.allFinite());
+    CHECK(layer.cwiseAbs().maxCoeff() > 1e172);
+  }
+}
+
+TEST_CASE("the exact solution of two layers stops where it is at rest") {
+  RandomStream random(2609);
+  const Matrix<double> target = random_matrix(random, 3, 3);
+  const Layers start = lambda_balanced_start<double>(random, 3, 2, 3, 0.0, Scale<>::from_value(1e-6));
+  const TwoLayerExact<> exact(start[0], start[1], target);
+  const TwoLayerState<> late = exact.at(1e6).require_ok(), later = exact.at(1e8).require_ok();
+  CHECK(late.steps < 5000);
+  Eigen::JacobiSVD<Matrix<double>> svd(target, Eigen::ComputeThinU | Eigen::ComputeThinV);
+  const Matrix<double> best =
+      svd.matrixU().leftCols(2) * svd.singularValues().head(2).asDiagonal() * svd.matrixV().leftCols(2).transpose();
+  for (const TwoLayerState<>& state : {late, later}) CHECK((state.product - best).norm() <= 1e-12 * best.norm());
+  // A plateau is not rest.
+  CHECK(exact.at(1.0).steps >= 1);
+  const Layers tiny = lambda_balanced_start<double>(random, 3, 2, 3, 0.0, Scale<>::from_value(1e-60));
+  CHECK((TwoLayerExact<>(tiny[0], tiny[1], target).at(1e6).product - best).norm() <= 1e-12 * best.norm());
+}

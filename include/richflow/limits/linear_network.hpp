@@ -16,6 +16,7 @@
 #include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/integrate/event.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/span.hpp"
@@ -45,7 +46,7 @@ struct [[nodiscard]] TwoLayerState : Result<TwoLayerState<S>> {
   S residual = S(0);
   /// `|W_2^T W_2 - W_1 W_1^T - lambda I|_F` relative to `|W_1|_F^2 + |W_2|_F^2`, which steps may have moved.
   S defect = S(0);
-  Index steps = 0;                  ///< Steps of the factor.
+  Index steps = 0;                  ///< Steps of the factor: up to t, or until it is at rest.
   Status status = Status::stalled;  ///< tolerance_reached, or stalled where residual or defect are not rounding.
   std::string message = {};         ///< How it ended, with these numbers.
 
@@ -92,8 +93,8 @@ class TwoLayerExact {
   /// T, d_out x d_in: the product at which the flow is aimed, the least-squares map.
   [[nodiscard]] const Matrix<S>& target() const { return target_; }
 
-  /// Where the flow is at time t. Throws ArgumentError unless `0 <= t < infinity`. Cost: O(h^2 (d_in + d_out)) for each
-  /// of `c e_max t` steps.
+  /// Where the flow is at time t. Throws ArgumentError unless `0 <= t < infinity`. Cost: O(h^2 (d_in + d_out) + h^3)
+  /// for each of `c e_max t` steps, or fewer: it stops where steps move nothing by more than rounding.
   [[nodiscard]] TwoLayerState<S> at(S t) const;
 
  private:
@@ -105,6 +106,8 @@ class TwoLayerExact {
   TwoLayerExact(FromData&& data, const Matrix<S>& W1, const Matrix<S>& W2)
       : TwoLayerExact(W1, W2, data.target, data.c) {}
 
+  /// Whether a step has moved no direction by more than its rounding, those apart that vanish beside the others.
+  static bool is_at_rest(const Matrix<S>& before, const Matrix<S>& Q);
   /// Q, in the eigenbasis of F, a time h later (or before, for small h).
   void move(S h, Matrix<S>& Q) const;
 
@@ -127,7 +130,7 @@ template <class S>
 /// Modes of a balanced linear network over time.
 template <class S = double>
 struct [[nodiscard]] BalancedModes : Result<BalancedModes<S>> {
-  Matrix<S> values = {};            ///< Row i: mode i at the times asked for; r x number of times.
+  Matrix<S> values = {};  ///< Row i: mode i at the times asked for; r x number of times. NaN where it was not reached.
   Status status = Status::stalled;  ///< reached_end, or how the integration ended.
   std::string message = {};         ///< How it ended.
 
@@ -137,9 +140,10 @@ struct [[nodiscard]] BalancedModes : Result<BalancedModes<S>> {
 
 /// The singular values of a balanced linear network of the given depth that starts aligned with its target: each solves
 /// `s' = 2 N s^{2-2/N} (target - s)` by itself, N the depth (1 is the linear model; the larger N, the longer small
-/// values wait). Closed forms for N = 1 and 2; beyond, integrated in log s by DormandPrince with relative errors of
-/// some 1e-12. At N >= 2 a mode that starts at 0 stays there. Throws DimensionError unless start and target have one
-/// size, ArgumentError unless N > 0, start >= 0 (N >= 2) and the times increase from 0 or later, NonFiniteError.
+/// values wait). Closed forms for N = 1 and 2; beyond, integrated by DormandPrince
+/// with relative errors of some 1e-12, in coordinates that are straight near the target: no time is too late. At N >= 2
+/// a mode that starts at 0 stays there. Throws DimensionError unless start and target have one size, ArgumentError
+/// unless N > 0, start >= 0 (N >= 2) and the times increase from 0 or later, NonFiniteError.
 template <class S>
 [[nodiscard]] BalancedModes<S> balanced_modes(const Vector<S>& start, const Vector<S>& target, Index depth,
                                               const std::vector<S>& times);
@@ -168,25 +172,46 @@ struct [[nodiscard]] SingleNeuronLimit : Result<SingleNeuronLimit<S>> {
 ///
 /// X is N x d. Throws DimensionError, NonFiniteError, InfeasibleError where nothing fits y, and ArgumentError for a = 0
 /// or delta < 0, where a may cross zero and the limit depends on more than what is conserved: integrate (a, w) there,
-/// a DeepLinearNetwork of width 1. It is assumed that the flow fits y, as it does unless it runs into the saddle a = 0,
-/// w = 0. Cost: that of a least-norm solution.
+/// a DeepLinearNetwork of width 1. So it does where the flow runs straight into the saddle a = 0, w = 0: delta = 0, and
+/// `a w` points against `X^T y`, an eigenvector of X^T X. From all other starts it is assumed to fit y. Cost: that of a
+/// least-norm solution.
 template <class S>
 [[nodiscard]] SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vector<S>& w);
 
 namespace detail {
 
-/// `log s_i` of balanced modes of depth N >= 3.
+/// A mode s of depth N >= 3, `s' = 2 N s^{2-2/N} (target - s)`, in a coordinate z in which its way into the target is
+/// straight: `log(s / (target - s))` below the target and `log(s / target - 1)` above it; `log s` for targets up to 0,
+/// which it nears like a power of t. Errors of z are no less than relative errors of s.
 template <class S>
-struct LogModes {
+struct DeepMode {
   using Scalar = S;
-  const Vector<S>& target;
+  S target;
   S depth;
+  bool is_below;  // where the target is positive
 
-  [[nodiscard]] Index dimension() const { return target.size(); }
-  void operator()(S /*t*/, ConstVectorRef<S> y, VectorRef<S> dy) const {
+  [[nodiscard]] Index dimension() const { return 1; }
+  [[nodiscard]] S coordinate(S s) const {
+    using std::log;
+    if (!(target > S(0))) return log(s);
+    return is_below ? S(log(s) - log(target - s)) : S(log(s / target - S(1)));
+  }
+  [[nodiscard]] S value(S z) const {
     using std::exp;
-    for (Index i = 0; i < y.size(); ++i)
-      dy[i] = S(2) * depth * exp((S(1) - S(2) / depth) * y[i]) * (target[i] - exp(y[i]));
+    if (!(target > S(0))) return exp(z);
+    return is_below ? S(target / (S(1) + exp(-z))) : S(target + target * exp(z));
+  }
+  /// Whether s is the target but for rounding, as it will be from then on.
+  [[nodiscard]] bool is_at_target(S z) const {
+    using std::log;
+    return target > S(0) && (is_below ? z : -z) > S(1) - log(std::numeric_limits<S>::epsilon());
+  }
+  void operator()(S /*t*/, ConstVectorRef<S> z, VectorRef<S> dz) const {
+    using std::pow;
+    const S s = value(z[0]);
+    const S power = S(1) - S(2) / depth;
+    const S rate = S(2) * depth * pow(s, power);
+    dz[0] = !(target > S(0)) ? rate * (target - s) : is_below ? rate * target : -rate * s;
   }
 };
 
@@ -198,7 +223,10 @@ template <class S>
   const S rate = S(4) * target;
   // (1 - e^{-4 target t}) / target
   const S passed = target == S(0) ? S(4) * t : S(-expm1(-rate * t) / target);
-  return start == S(0) ? S(0) : start / (start * passed + exp(-rate * t));
+  const S left = exp(-rate * t);
+  // Neither product nor quotient may overflow.
+  if (start > S(1)) return S(1) / (passed + left / start);
+  return start == S(0) ? S(0) : start / (start * passed + left);
 }
 
 }  // namespace detail
@@ -279,6 +307,19 @@ void TwoLayerExact<S>::move(S h, Matrix<S>& Q) const {
 }
 
 template <class S>
+bool TwoLayerExact<S>::is_at_rest(const Matrix<S>& before, const Matrix<S>& Q) {
+  constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  const S size = Q.norm();
+  for (Index i = 0; i < Q.rows(); ++i) {
+    const S last = before.row(i).norm();
+    const S now = Q.row(i).norm();
+    const bool has_vanished = now <= epsilon * epsilon * size && now <= last;
+    if (!has_vanished && (Q.row(i) - before.row(i)).norm() > S(16) * epsilon * now) return false;
+  }
+  return true;
+}
+
+template <class S>
 TwoLayerState<S> TwoLayerExact<S>::at(S t) const {
   using std::ceil;
   using std::isfinite;
@@ -291,7 +332,11 @@ TwoLayerState<S> TwoLayerExact<S>::at(S t) const {
   state.t = t;
   state.steps = static_cast<Index>(count);
   Matrix<S> Q = start_;
-  for (Index n = 0; n < state.steps; ++n) move(t / count, Q);
+  for (Index n = 0; n < state.steps; ++n) {
+    Matrix<S> before = Q;
+    move(t / count, Q);
+    if (is_at_rest(before, Q)) state.steps = n + 1;
+  }
 
   // The certificate: differences of R around t against the right-hand side, in the eigenbasis, where F is diagonal.
   constexpr S epsilon = std::numeric_limits<S>::epsilon();
@@ -403,21 +448,29 @@ BalancedModes<S> balanced_modes(const Vector<S>& start, const Vector<S>& target,
   PiController<S> controller;
   controller.tolerance = {S(0), tolerance};
   for (const Index i : moving) {
-    const Vector<S> aim = target.segment(i, 1);
-    const detail::LogModes<S> problem{aim, static_cast<S>(depth)};
-    Vector<S> y = Vector<S>::Constant(1, log(start[i]));
+    const detail::DeepMode<S> mode{target[i], static_cast<S>(depth), start[i] < target[i]};
+    const Event<S> arrival =
+        condition<S>("target", [&](S /*t*/, const Vector<S>& z) { return mode.is_at_target(z[0]); });
+    bool is_at_target = start[i] == target[i];
+    Vector<S> z = Vector<S>::Constant(1, is_at_target ? S(0) : mode.coordinate(start[i]));
+    is_at_target = is_at_target || mode.is_at_target(z[0]);
     S t(0);
     for (Index k = 0; k < modes.values.cols(); ++k) {
       const S next = times[static_cast<std::size_t>(k)];
-      if (next > t) {
-        auto solution = integrate(problem, y, TimeSpan<S>{t, next}, DormandPrince{}, controller);
-        modes.status = solution.status;
-        modes.message = std::move(solution.message);
-        if (!modes.ok()) return modes;
-        y = std::move(solution.w);
+      if (next > t && !is_at_target) {
+        auto solution = integrate(mode, z, TimeSpan<S>{t, next}, DormandPrince{}, controller, {.events = {arrival}});
+        if (!solution.ok()) {
+          modes.values.row(i).tail(modes.values.cols() - k).setConstant(std::numeric_limits<S>::quiet_NaN());
+          if (modes.ok())
+            modes.message = detail::concat("mode ", i, " did not get to t = ", next, " (", solution.status, ")");
+          modes.status = solution.status;
+          break;
+        }
+        z = std::move(solution.w);
+        is_at_target = mode.is_at_target(z[0]);
         t = next;
       }
-      modes.values(i, k) = exp(y[0]);
+      modes.values(i, k) = t == S(0) && next == S(0) ? start[i] : is_at_target ? target[i] : mode.value(z[0]);
     }
   }
   return modes;
@@ -447,9 +500,17 @@ SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vect
                            "no beta satisfies X beta = y: what fits best leaves ", data.residual_norm(u) / y_norm,
                            " of |y|");
   const Vector<S> outside = w - basis.transpose() * (basis * w);
-  require(
-      outside.norm() > rounding * w.norm() || limit.delta > rounding * size || rows.rank() > 1 || a * w.dot(u) > S(0),
-      "from a = ", a, " the flow ends at the saddle a = 0, w = 0: delta = 0, and w points away from y");
+  // Where all stays on one eigenvector of X^T X and points away from y.
+  const Vector<S> pull = data.X().transpose() * data.y();
+  if (limit.delta <= rounding * size && pull.norm() > S(0)) {
+    const Vector<S> axis = pull / (a > S(0) ? pull.norm() : -pull.norm());
+    const Vector<S> image = data.X() * axis;
+    const S off = (data.X().transpose() * image - image.squaredNorm() * axis).norm();
+    require((w + w.norm() * axis).norm() > rounding * w.norm() || off > rounding * data.X().squaredNorm(),
+            "from a = ", a,
+            " the flow ends at the saddle a = 0, w = 0: delta = 0, and w points away from y, along an "
+            "eigenvector of X^T X");
+  }
   const S b = limit.delta + outside.squaredNorm();
   const S square = (b + hypot(b, S(2) * u.norm())) / S(2);
   limit.a = (a > S(0) ? S(1) : S(-1)) * sqrt(square);
@@ -460,7 +521,8 @@ SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vect
   limit.beta = limit.a * limit.w;
   limit.residual = data.residual_norm(limit.beta) / (y_norm > S(0) ? y_norm : S(1));
   const Vector<S> moved = limit.w - w;
-  limit.null_part = (moved - basis.transpose() * (basis * moved)).norm() / std::max<S>(limit.w.norm(), w.norm());
+  limit.null_part = (moved - basis.transpose() * (basis * moved)).norm();
+  if (limit.null_part > S(0)) limit.null_part /= std::max<S>(limit.w.norm(), w.norm());
   const S conserved = abs(limit.a * limit.a - limit.w.squaredNorm() - limit.delta) / (size + square);
   const bool is_certain = limit.residual <= S(1e2) * detail::interpolation_tolerance<S> &&
                           limit.null_part <= detail::interpolation_tolerance<S> &&

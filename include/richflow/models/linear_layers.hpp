@@ -216,6 +216,7 @@ template <class S>
 std::vector<Matrix<S>> lambda_balanced_start(RandomStream& random, Index d_in, Index h, Index d_out, S lambda,
                                              Scale<S> scale) {
   using std::abs;
+  using std::hypot;
   using std::isfinite;
   using std::sqrt;
   require(isfinite(lambda), "lambda must be finite, got ", lambda);
@@ -233,7 +234,7 @@ std::vector<Matrix<S>> lambda_balanced_start(RandomStream& random, Index d_in, I
   detail::compute_svd(first, Eigen::ComputeFullU, svd);
   Vector<S> values = Vector<S>::Zero(h);
   values.head(svd.singularValues().size()) = svd.singularValues();
-  for (Index i = 0; i < h; ++i) values[i] = sqrt(values[i] * values[i] + abs(lambda));
+  for (Index i = 0; i < h; ++i) values[i] = hypot(values[i], sqrt(abs(lambda)));
   const Matrix<S> second =
       detail::orthonormal_columns<S>(random, large, h) * values.asDiagonal() * svd.matrixU().transpose();
   if (is_second_large) return {first, second};
