@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "richflow/bias/factorization.hpp"
@@ -171,6 +172,11 @@ TEST_CASE("a completion whose unseen entry runs away while the loss falls") {
 }
 
 TEST_CASE("what is no start of a symmetric factorization is refused") {
+  // A dataset that would be gone.
+  using Change = SymmetricChangeFlow<double>;
+  STATIC_REQUIRE(std::is_constructible_v<Change, const Dataset<>&, Matrix<double>, ZeroStart>);
+  STATIC_REQUIRE(!std::is_constructible_v<Change, Dataset<>&&, Matrix<double>, ZeroStart>);
+  STATIC_REQUIRE(!std::is_constructible_v<Change, Dataset<>&&, Matrix<double>>);
   RandomStream random(2614);
   const Dataset<> data = symmetric_problem(random, true);
   const Scale<> scale = Scale<>::from_log(0);

@@ -50,6 +50,7 @@ class SymmetricChangeFlow {
   SymmetricChangeFlow(const Dataset<S>& dataset, const Matrix<S>& W0, ZeroStart start = ZeroStart::subtracted)
       : SymmetricChangeFlow(dataset, W0, S(0), start) {}
   SymmetricChangeFlow(const Dataset<S>&&, const Matrix<S>&, Scale<S>, ZeroStart) = delete;
+  SymmetricChangeFlow(const Dataset<S>&&, const Matrix<S>&, ZeroStart = ZeroStart::subtracted) = delete;
 
   /// d^2, twice that for a doubled start.
   [[nodiscard]] Index dimension() const { return (is_doubled_ ? 2 : 1) * size_ * size_; }
