@@ -24,8 +24,6 @@ class ContinuedPath {
   [[nodiscard]] virtual S log_scale() const = 0;
   /// Of the present point, relative.
   [[nodiscard]] virtual S residual() const = 0;
-  /// The residual to which Newton's method brings a point before the next jump.
-  [[nodiscard]] virtual S corrected() const { return S(2e-2); }
   /// Newton steps at the present scale until the residual is at most `goal`.
   virtual Status correct(S goal) = 0;
   /// Whether as many factorizations were made as are allowed.
@@ -54,9 +52,11 @@ class ContinuedPath {
 template <class S>
 class Continuation {
  public:
-  // A jump may end where the relative residual is `neighbourhood`. A jump is at most `reach` times the one before.
-  // Measured on Gaussian problems with d = 1000 and N = 100; the counts change little within a factor 2 of each.
+  // A jump may end where the relative residual is `neighbourhood`; before the next one Newton brings it to
+  // `corrected`. A jump is at most `reach` times the one before. Measured on Gaussian problems with d = 1000 and
+  // N = 100; the counts change little within a factor 2 of each.
   static constexpr double neighbourhood = 0.8;
+  static constexpr double corrected = 2e-2;
   static constexpr double reach = 6;
   // After a jump that ended at a residual of e^s its part `shorter`, or, for large s, `excess / (excess + s)` is tried:
   // the logarithm of the residual grows linearly far beyond the neighbourhood.
@@ -88,7 +88,7 @@ Status Continuation<S>::follow(ContinuedPath<S>& path, S target, S tolerance) {
   S last_jump = std::numeric_limits<S>::infinity();
   while (true) {
     const bool is_there = path.log_scale() == target;
-    const Status status = path.correct(is_there ? tolerance : path.corrected());
+    const Status status = path.correct(is_there ? tolerance : S(corrected));
     if (const S jump = path.retreat(); jump > S(0)) {
       last_jump = S(0.3) / S(reach) * jump;
       continue;
@@ -98,7 +98,7 @@ Status Continuation<S>::follow(ContinuedPath<S>& path, S target, S tolerance) {
     while (!jump_towards(path, target, last_jump)) {
       // Small entries of the solution may be far from the path although the residual is small: correct them first.
       if (path.residual() <= tolerance) return Status::stalled;
-      const Status closer = path.correct(std::max(tolerance, S(path.corrected() * path.residual())));
+      const Status closer = path.correct(std::max(tolerance, S(S(corrected) * path.residual())));
       if (!is_success(closer)) return closer;
     }
   }

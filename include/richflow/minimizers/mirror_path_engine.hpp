@@ -51,18 +51,8 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   static constexpr Index max_inner = 16;
   static constexpr double patience = 5;
   static constexpr double graded_below = 1e-3;
-  // An old factorization may aim a jump if it does so to this relative accuracy; more is worth something only where the
-  // point is that accurate, or next to bounds.
+  // An old factorization may aim a jump if it does so to this relative accuracy.
   static constexpr double aimed = 1e-4;
-  static constexpr double aimed_from_solution = 1e-6;
-  static constexpr double aimed_near_bounds = 1e-7;
-  // Before jumps. Measured on Gaussian problems with d = 1000 and N = 100, four draws each: at depth 3 and 4, where
-  // beta grows like the powers -3 and -2 of the distance from a bound, jumps from nearer the path are longer and save
-  // half of the time at some scales; at depth 5 and 10 they are not.
-  static constexpr double corrected_unbounded = 1e-2;
-  static constexpr double corrected_steep = 5e-3;
-  static constexpr double corrected_flat = 4e-2;
-  static constexpr double flat_above = 4.5;
   // Above this residual Newton steps are primal-dual ones; below it both converge alike.
   static constexpr double primal_dual_above = 1e-3;
   // A jump after which a Newton step fits less often than this between the bounds, or after which nothing reaches that
@@ -126,10 +116,6 @@ class MirrorPathEngine final : private ContinuedPath<S> {
 
   [[nodiscard]] S log_scale() const override { return log_alpha_; }
   [[nodiscard]] S residual() const override { return residual_; }
-  [[nodiscard]] S corrected() const override {
-    if (!is_bounded_) return S(corrected_unbounded);
-    return homogeneity_ < S(flat_above) ? S(corrected_steep) : S(corrected_flat);
-  }
   [[nodiscard]] bool is_budget_spent() const override { return factorizations_ >= options_.max_factorizations; }
   Status correct(S goal) override;
 
@@ -140,10 +126,6 @@ class MirrorPathEngine final : private ContinuedPath<S> {
   Status follow_to(Scale<S> scale);
 
   void prepare_jumps() override { is_jump_graded_ = is_bounded_ && hessian_.is_lift_felt(); }
-
-  [[nodiscard]] S aim_accuracy() const {
-    return is_bounded_ ? S(aimed_near_bounds) : std::clamp(residual_, S(aimed_from_solution), S(aimed));
-  }
 
   /// The factorization that served the last Newton steps may aim the jump too, if it does so accurately.
   S try_jump(S end, S neighbourhood) override;
@@ -526,7 +508,7 @@ Status MirrorPathEngine<S>::follow_to(Scale<S> scale) {
 template <class S>
 S MirrorPathEngine<S>::try_jump(S end, S neighbourhood) {
   map_there_->set_scale(Scale<S>::from_log(end));
-  if (!is_jump_graded_ && is_factor_old(aim_accuracy())) {
+  if (!is_jump_graded_ && is_factor_old(S(aimed))) {
     factorize();
     prepare_jumps();
   }
@@ -617,8 +599,8 @@ void MirrorPathEngine<S>::take_aim(S accuracy) {
     sum_with_multiple(aim_beta_, S(-1), scratch_, scratch_);
     subtract_product(X(), scratch_, rhs_);
     is_factor_good_ = is_fresh_ ? solve_hessian(here_.curvature, rhs_, accuracy, max_inner, tangent_, tangent_z_)
-                                : solve_hessian(here_.curvature, rhs_, std::min(accuracy, aim_accuracy()),
-                                                max_inner / 2, tangent_, tangent_z_);
+                                : solve_hessian(here_.curvature, rhs_, std::min(accuracy, S(aimed)), max_inner / 2,
+                                                tangent_, tangent_z_);
   }
 }
 
