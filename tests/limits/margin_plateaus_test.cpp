@@ -141,6 +141,9 @@ TEST_CASE("plateaus of tied data end at the best l1 margin", "[limits]") {
                                           {1, -1, 1, -1, 1, -1, 1, -1}},
                            Vector<double>{{-1, 1, -1, -1, 1, 1}});
   CHECK(margin_plateaus(smallest).require_ok().is_l1_margin);
+  // One that came in at 0 has to come in again with the other sign.
+  const Dataset<> crossing(Matrix<double>{{2, 1, -2}, {2, 2, 2}, {-2, 1, -1}}, Vector<double>::Ones(3));
+  CHECK(margin_plateaus(crossing).require_ok().is_l1_margin);
   for (unsigned trial = 0; trial < 60; ++trial) {
     const Dataset<> data = trial == 59  ? sign_classes(40055, 40, 80)
                            : trial < 40 ? sign_classes(6000 + trial, 6, 8)

@@ -355,7 +355,15 @@ MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
     const bool is_new = path.plateaus.empty() || cheapest.cost < last * (S(1) - rounding);
     if (separates && !is_new) {
       // What came in at 0 changes the multipliers alone. It stays at its threshold until the plateau ends, or two of
-      // them could take turns without end.
+      // them could take turns without end; only what is on its way to the other threshold leaves.
+      std::vector<Index> held;
+      for (std::size_t j = 0; j < active_.size(); ++j) {
+        const Index i = active_[j];
+        const S outwards = (s_[i] < S(0) ? -unit : unit) * slopes_[i];
+        if (c[static_cast<Index>(j)] > S(0) || outwards >= -growth * costs_[i] - negligible(i, unit, growth))
+          held.push_back(i);
+      }
+      active_ = held;
       path.plateaus.back().in_play = active_;
     } else {
       // What is at its threshold and slower than that moves inwards from here.
