@@ -155,6 +155,19 @@ TEST_CASE("predictions of samples and features that are equal or tied", "[verbs]
   CHECK(compare(Matrix<double>{{1, 0}, {0, 1}, {.5, .5}}, three, 1, -300) <= 2.0 / (300 * 300));
   // Equal features have equal entries.
   CHECK(compare(Matrix<double>{{1, .2, 1}, {-.1, 1, -.1}}, two, -10, -100) <= 2.0 / (100 * 100));
+  // A path that is lost at a saddle.
+  const Dataset<> lost(Matrix<double>{{-2, 2, 1, 2, -1},
+                                      {2, 2, -1, 0, 0},
+                                      {1, -2, -2, 0, 1},
+                                      {0, 1, -1, -2, -2},
+                                      {0, 2, 2, -1, 0},
+                                      {2, -2, 2, -2, 1}},
+                       Vector<double>::Ones(6));
+  REQUIRE_FALSE(margin_plateaus(lost).ok());
+  const auto unknown =
+      predicted_classification(DiagonalNet<double>(2, 5), lost, Start<>::uniform(Scale<>::from_log(-20)), -1e4);
+  CHECK(unknown.status == Status::stalled);
+  CHECK(unknown.message.find("grow without end") != std::string::npos);
   // Ties on the path of plateaus, with samples that have slack: the bound of such rows above.
   const Matrix<double> tied{{-1, -1, -1, 1, 1, -1, 1, -1}, {1, 1, -1, 1, 1, 1, 1, 1},   {1, -1, -1, -1, 1, -1, -1, -1},
                             {1, -1, -1, -1, -1, -1, 1, 1}, {-1, 1, 1, 1, 1, 1, -1, -1}, {1, -1, 1, -1, 1, -1, 1, -1}};
