@@ -47,7 +47,7 @@ TEST_CASE("deep factorizations pass the model battery and have the predictor of 
     const Vector<double> invariant = model.invariant(w);
     Index first = 0;
     for (const Matrix<double>& matrix : conserved) {
-      CHECK((invariant.segment(first, matrix.size()) + matrix.reshaped()).norm() <= 64 * eps * w.squaredNorm());
+      CHECK((invariant.segment(first, matrix.size()) - matrix.reshaped()).norm() <= 64 * eps * w.squaredNorm());
       first += matrix.size();
     }
     CHECK(first == invariant.size());

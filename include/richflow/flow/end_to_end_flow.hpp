@@ -52,7 +52,7 @@ class EndToEndFlow {
  private:
   void measure(const ConstVectorRef<S>& state) const;
 
-  S depth_;
+  Index depth_;
   const Dataset<S>* dataset_;
   mutable Matrix<S> matrix_;
   mutable Matrix<S> gradient_;
@@ -63,7 +63,7 @@ class EndToEndFlow {
 
 template <class S>
 EndToEndFlow<S>::EndToEndFlow(Index depth, const Dataset<S>& dataset)
-    : depth_(static_cast<S>(depth)),
+    : depth_(depth),
       dataset_(&dataset),
       matrix_(dataset.measurements().rows(), dataset.measurements().cols()),
       gradient_(matrix_.rows(), matrix_.cols()),
@@ -93,15 +93,15 @@ void EndToEndFlow<S>::operator()(S /*t*/, ConstVectorRef<S> state, VectorRef<S> 
   detail::product_of_transposed<S>(svd_.matrixU(), gradient_, product_);
   detail::matrix_product<S>(product_, svd_.matrixV(), gradient_);
   // Between directions of sizes a and b the sum is of a^{2 (L-j)/L} b^{2 (j-1)/L}.
-  const auto L = static_cast<Index>(depth_);
-  const auto root = [&](Index i) { return i < values.size() ? S(pow(values[i], S(2) / depth_)) : S(0); };
+  const S exponent = S(2) / static_cast<S>(depth_);
+  const auto root = [&](Index i) { return i < values.size() ? S(pow(values[i], exponent)) : S(0); };
   for (Index j = 0; j < gradient_.cols(); ++j)
     for (Index i = 0; i < gradient_.rows(); ++i) {
       const S a = root(i);
       const S b = root(j);
       S sum(1);
       S power(1);
-      for (Index l = 1; l < L; ++l) {
+      for (Index l = 1; l < depth_; ++l) {
         power *= a;
         sum = sum * b + power;
       }

@@ -28,7 +28,7 @@ namespace richflow {
 ///     simulate(model, data, w0, {.loss = 1e-8});
 ///
 /// The parameters are the layers as `pack_layers` stores them: those of the DeepLinearNetwork of the same widths, whose
-/// evaluation on the d2 unit vectors makes M and its derivatives. The flow conserves `W_l W_l^T - W_{l+1}^T W_{l+1}`
+/// evaluation on the d2 unit vectors makes M and its derivatives. The flow conserves `W_{l+1}^T W_{l+1} - W_l W_l^T`
 /// (`invariant`); from a balanced start M has a flow of its own, whatever the widths (EndToEndFlow).
 ///
 /// A Model with its own evaluation, HasJvp, HasUnits (the hidden neurons), HasInvariant, a LinearPredictor of
@@ -75,8 +75,9 @@ class DeepFactorization : public detail::ByEvaluation<DeepFactorization<S>, S, c
   [[nodiscard]] Index num_units() const { return net_.num_units(); }
   /// Per hidden neuron the squared norm of the entries of v at its incoming and outgoing weights.
   void unit_square_norms(ConstVectorRef<S> v, VectorRef<S> out) const { net_.unit_square_norms(v, out); }
-  /// All entries of `W_l W_l^T - W_{l+1}^T W_{l+1}`, l = 1 ... L - 1.
-  [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const { return net_.invariant(w); }
+  /// All entries of `W_{l+1}^T W_{l+1} - W_l W_l^T`, l = 1 ... L - 1, as `conserved_matrices` has them: lambda I for a
+  /// lambda-balanced start. (The invariant of the network has the other sign.)
+  [[nodiscard]] Vector<S> invariant(ConstVectorRef<S> w) const { return -net_.invariant(w); }
 
   /// Memory for at most `max_batch` measurements.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
