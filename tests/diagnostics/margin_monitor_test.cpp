@@ -198,3 +198,18 @@ TEST_CASE("margin states of what has none are refused") {
   REQUIRE_THROWS_AS(margin_state(biased, data, Vector<double>(Vector<double>::Ones(biased.num_parameters()))),
                     ArgumentError);
 }
+
+TEST_CASE("the flow of the logarithm of a loss runs as its documentation says") {
+  const Dataset<> data(Matrix<double>::Identity(2, 2), Vector<double>::Ones(2));
+  const DiagonalNet<double> net(2, 2);
+  const Vector<double> w0 = Vector<double>{{0.2, 0.2, 0.1, 0.1}};
+  const PiController<> controller{.tolerance = {.relative = 1e-3, .absolute = 0}};
+  const GradientFlow flow(net, data, LogMarginLoss<>{MarginLoss::logistic});
+  const auto is_accurate = [&](double, const Vector<double>& w) { return flow.loss(w) <= -2303; };
+  const TimeSpan<> forever{0, std::numeric_limits<double>::infinity()};
+  const auto end = integrate(flow, w0, forever, Ros2{}, controller, {.events = {condition("L", is_accurate)}});
+  CAPTURE(end.message);
+  REQUIRE(end.ok());
+  // The event is found to rounding in time, in which the logarithm falls like its own square.
+  CHECK_THAT(flow.loss(end.w), near(-2303, 1e-9, 0));
+}

@@ -143,9 +143,9 @@ struct ExponentialLoss {
 /// = L dt`, in which margins do not slow down: the flow of a homogeneous model down to losses of 1e-1000 and beyond.
 ///
 ///     const GradientFlow flow(net, data, LogMarginLoss<>{MarginLoss::logistic});
-///     integrate(flow, w0, TimeSpan<>{0, forever}, Ros2{}, controller,
-///               {.events = {condition<>("accuracy", [&](double, const Vector<>& w) { return flow.loss(w) <= -2303;
-///               })}})
+///     const auto is_accurate = [&](double, const Vector<double>& w) { return flow.loss(w) <= -2303; };
+///     const TimeSpan<> forever{0, std::numeric_limits<double>::infinity()};
+///     const auto end = integrate(flow, w0, forever, Ros2{}, controller, {.events = {condition("L", is_accurate)}});
 ///
 /// Its second derivative, `diag(p) - p p^T` of the margins (that of the logistic loss where margins are large), is what
 /// Ros2 and Ros34Pw2 work with; explicit steppers run it, too, in more steps.
