@@ -59,8 +59,8 @@ struct [[nodiscard]] StationaryMargin : Result<StationaryMargin<S>> {
 /// values, with `y_n <x_n, from> > 0` for all n. Each round solves the linear program `min sum |from_i|^(2/D-1) |b_i|`
 /// over the orthant and the nonzero coordinates of the last beta, which lowers `sum |b_i|^(2/D)` (a concave function is
 /// below its tangent) and ends at a vertex. Labels are -1 and +1, X is N x d. Throws ArgumentError unless D >= 3, for
-/// other labels and a `from` that does not separate, DimensionError for its length. Cost: some linear programs of the
-/// nonzero coordinates.
+/// other labels and a `from` that does not separate, DimensionError for its length. Cost: some linear programs of the k
+/// nonzero coordinates, in tableaus of N x k numbers; beyond ten million of them the status is stalled.
 template <class S>
 [[nodiscard]] StationaryMargin<S> stationary_margin(const Dataset<S>& data, Index depth, const Vector<S>& from);
 
@@ -68,7 +68,8 @@ template <class S>
 /// `log alpha` 0, -1, -2, ..., -8 for data of unit size, and the l1 margin, which is its end. The best stationary point
 /// below them, and below the l1 margins without one of its coordinates, as long as that helps: a local one, as the name
 /// of its result says (on 48 random problems of 2 to 4 samples and 3 to 6 features it was the global one 34 times).
-/// Cost: that of the margin problems, and a linear program of 2 d columns for each coordinate.
+/// Cost: that of the margin problems, and a linear program of 2 d columns for each coordinate
+/// (left out where N d is above five million).
 template <class S>
 [[nodiscard]] StationaryMargin<S> stationary_margin(const Dataset<S>& data, Index depth);
 
