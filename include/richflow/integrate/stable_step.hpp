@@ -66,7 +66,7 @@ template <class S>
 bool StableStepSearch<S>::descend(Index reserve) {
   using std::abs;
   using std::isfinite;
-  constexpr S difference = static_cast<S>(1e-3), near = static_cast<S>(1e-2), enough = static_cast<S>(1e-6);
+  const S difference = static_cast<S>(1e-3), near = static_cast<S>(1e-2), enough = static_cast<S>(1e-6);
   const S loss_at_start = field_.loss(y_);
   evaluate(y_, dy_);
   S square = inner_product(dy_, dy_);
