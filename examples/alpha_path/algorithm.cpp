@@ -88,6 +88,8 @@ void check(const AlgorithmOptions& options, const Dataset<>& data) {
   require(!options.step || (std::isfinite(*options.step) && *options.step > 0.0), "--step must be positive, got ",
           options.step.value_or(0.0));
   require(options.steps >= 1, "--steps must be at least 1, got ", options.steps);
+  require(options.kind != AlgorithmKind::sgd || N > 1, "--algorithm sgd chooses among the samples, got N = ", N,
+          ": take --algorithm descent");
   require(!options.batch || (*options.batch >= 1 && *options.batch <= N), "--batch must be in 1 .. N = ", N,
           ": samples are drawn without replacement, got ", options.batch.value_or(0));
   require(!options.noise || (std::isfinite(*options.noise) && *options.noise > 0.0), "--noise must be positive, got ",

@@ -483,6 +483,9 @@ TEST_CASE("alpha_path with an algorithm that goes wrong says so") {
   SECTION("batches of the only sample") {
     const AlphaPathProblem one{"one", Dataset(regression.dataset.X().topRows(1), regression.dataset.y().head(1))};
     options.algorithm = AlgorithmOptions{.kind = AlgorithmKind::sgd, .steps = 200};
+    CHECK_THROWS_MATCHES(alpha_path(one, options), richflow::ArgumentError,
+                         message_contains("--algorithm sgd chooses among the samples, got N = 1"));
+    options.algorithm = AlgorithmOptions{.steps = 200};
     CHECK(all_hold(alpha_path(one, options).claims));
   }
 }
