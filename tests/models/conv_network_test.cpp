@@ -271,6 +271,54 @@ TEST_CASE("each image's output is independent of the rest of the batch, also in 
   }
 }
 
+TEST_CASE("a batch that is cut into parts has the same results for any number of threads, those of its images") {
+  RandomStream random(16);
+  // One part, some that are full, and a last one of a single image.
+  for (const Index batch : {32, 97, 140}) {
+    for (const char* layers : {"3-M-2-FC", "M-5-3-M-FC", "M-M-FC"}) {
+      const Case c = {{2, 4, 4}, layers, 3, batch};
+      Problem<double> p(c, random);
+      const Matrix<double> G = random_matrix(random, batch, c.outputs);
+      const Vector<double> v = random_vector(random, p.w.size());
+      p.forward(p.w);
+      const Vector<double> gradient = p.pullback(G);
+      const Matrix<double> tangent = p.jvp(v);
+      for (const int threads : {2, 3, 8}) {
+        CAPTURE(layers, batch, threads);
+        Evaluation<double> shared = p.net.make_evaluation(batch + 7, ParallelOptions{threads});
+        for (Evaluation<double> at : {shared, Evaluation<double>(shared)}) {
+          Matrix<double> F(batch, c.outputs);
+          Vector<double> g = Vector<double>::Zero(p.w.size());
+          Matrix<double> dF(batch, c.outputs);
+          at.forward(p.w, p.X, F);
+          at.add_pullback(G, 1.0, g);
+          at.jvp(v, dF);
+          CHECK(F == p.F);
+          CHECK(g == gradient);
+          CHECK(dF == tangent);
+        }
+      }
+      // Image by image, in another memory; sums of up to 140 terms in another order.
+      Vector<double> sum = Vector<double>::Zero(p.w.size());
+      auto one_at_a_time = p.net.make_evaluation(1);
+      const Matrix<double> features = p.net.last_features(p.w, p.X);
+      for (Index n = 0; n < batch; ++n) {
+        Matrix<double> F(1, c.outputs);
+        Matrix<double> dF(1, c.outputs);
+        const Matrix<double> image = p.X.row(n);
+        one_at_a_time.forward(p.w, image, F);
+        one_at_a_time.add_pullback(G.row(n), 1.0, sum);
+        one_at_a_time.jvp(v, dF);
+        CAPTURE(layers, batch, n);
+        CHECK((F - p.F.row(n)).norm() <= 1e-13 * (1.0 + p.F.norm()));
+        CHECK((dF - tangent.row(n)).norm() <= 1e-13 * (1.0 + tangent.norm()));
+        CHECK((p.net.last_features(p.w, image) - features.row(n)).norm() <= 1e-13 * (1.0 + features.norm()));
+      }
+      CHECK((sum - gradient).norm() <= 1e-12 * gradient.norm());
+    }
+  }
+}
+
 TEST_CASE("a step of descent may be taken in the memory of the parameters") {
   RandomStream random(7);
   for (const Case& c : cases()) {
@@ -389,6 +437,7 @@ TEST_CASE("the convolutional network refuses bad shapes by name") {
   const Case c = {{1, 2, 2}, "2-M-FC", 2, 3};
   Problem<double> p(c, random);
   CHECK_THROWS_MATCHES(p.net.make_evaluation(0), DimensionError, message_contains("got 0"));
+  CHECK_THROWS_MATCHES(p.net.make_evaluation(1, ParallelOptions{-1}), ArgumentError, message_contains("got -1"));
   Vector<double> target = p.w;
   CHECK_THROWS_MATCHES(p.at.add_pullback(p.F, 1.0, target), ArgumentError, message_contains("at no point: forward"));
   const Matrix<double> too_wide = Matrix<double>::Zero(3, 5);

@@ -94,6 +94,100 @@ struct ConvLayer {
   return layers;
 }
 
+namespace detail {
+
+/// A layer of a ConvNetwork before the last, with its place in w.
+template <class S>
+struct PlacedConvLayer {
+  bool is_pool;
+  ImageShape output;
+  Convolution3x3<S> convolution;  // unused in a pooling
+  Index weights;                  // position in w
+};
+
+/// Some images of a batch on their way through the layers of a ConvNetwork before the last: what one thread works on.
+/// Each layer's weights are given transformed, since all parts of a batch need them.
+template <class S>
+class ConvBatchPart {
+ public:
+  using Layers = std::vector<PlacedConvLayer<S>>;
+
+  /// For up to `max_batch` images.
+  ConvBatchPart(const Layers& layers, Index num_inputs, Index max_batch);
+
+  void forward(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstMatrixRef<S> X);
+
+  /// What the last of the layers made of the images of the last `forward`, B x features.
+  [[nodiscard]] auto features() { return samples(values_.back(), num_features_).topRows(batch_); }
+
+  /// The gradient by the features, where the way back begins: all samples and those that are padding.
+  [[nodiscard]] Eigen::Map<Matrix<S>> begin_backward() {
+    at_ = 0;
+    return samples(tangents_[at_], num_features_);
+  }
+
+  /// From the gradient by the output of layer l that by its input, unless it is the first with weights. A convolution
+  /// leaves its own in `weight_gradient()`.
+  void backward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t l, bool is_first);
+
+  /// Of the convolution that `backward` was called for, transformed.
+  [[nodiscard]] S* weight_gradient() { return scratch_.weights.data(); }
+
+  /// The derivative of the features along `v`, from that of layer `first` on.
+  void tangent(const Layers& layers, const std::vector<Vector<S>>& transformed,
+               const std::vector<Vector<S>>& directions, std::size_t first);
+
+  /// What `tangent` computed, B x features.
+  [[nodiscard]] auto feature_tangents() { return samples(tangents_[at_], num_features_).topRows(batch_); }
+
+ private:
+  /// Values of a layer as a matrix of padded samples x features.
+  [[nodiscard]] Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features) const {
+    return {values.data(), Convolution3x3<S>::padded(batch_), features};
+  }
+
+  [[nodiscard]] const S* input(std::size_t l) const { return l == 0 ? input_.data() : values_[l - 1].data(); }
+
+  /// `body(place, corner, row)` for each pixel of the output: where its `batch` values are in the output, and
+  /// those of the square in the input: at corner, corner + batch, row, row + batch.
+  template <class Body>
+  static void for_squares(const ImageShape& output, Index batch, Body body) {
+    const Index line = 2 * output.width * batch;
+    for (Index y = 0; y < output.channels * output.height; ++y)
+      for (Index x = 0; x < output.width; ++x) {
+        const Index corner = 2 * (y * line + x * batch);
+        body((y * output.width + x) * batch, corner, corner + line);
+      }
+  }
+
+  // Loops over plain numbers that compilers turn into vector instructions, since nothing overlaps.
+
+  static void pool(const ImageShape& output, Index batch, const S* in, S* out);
+
+  /// `out` is what `pool` made of `in`.
+  static void pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
+                        S* of_input);
+
+  /// The gradients g of `batch` squares to the first of the values a, b, c, d that is the largest, m.
+  static void give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
+                            S* __restrict to_b, S* __restrict to_c, S* __restrict to_d);
+
+  /// `out` is what `pool` made of `in`.
+  static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
+                           S* of_output);
+
+  Index num_inputs_;
+  Index num_features_;
+  Index batch_ = 0;                         // B of the last forward
+  Vector<S> input_ = {};                    // X, padded
+  std::vector<Vector<S>> values_ = {};      // per layer its output
+  std::array<Vector<S>, 2> tangents_ = {};  // derivatives of one layer and the next
+  std::size_t at_ = 0;                      // which of them is the last
+  ConvolutionScratch<S> scratch_ = {};
+};
+
+}  // namespace detail
+
 template <class S>
 class ConvNetworkEvaluation;
 
@@ -107,9 +201,11 @@ class ConvNetworkEvaluation;
 /// max-pooling belongs to the first of several equal maxima, row by row.
 ///
 /// A Model with its own evaluation and HasJvp. Immutable; an evaluation holds the outputs of all layers, twice the
-/// largest of them (4 B numbers per value) and the transformed weights (16/9 P), and allocates nothing but in Eigen's
-/// matrix products. Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's
-/// algorithm), `add_pullback` twice, `jvp` twice.
+/// largest of them, the transformed weights (16/9 P) and for each quarter of a batch the transformed gradient of the
+/// largest layer, and allocates nothing but in Eigen's matrix products and for threads. A batch is cut into at most
+/// four parts of 32 images or more, in the same way for any number of threads, so that results do not depend on it.
+/// Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's algorithm),
+/// `add_pullback` twice, `jvp` twice.
 template <class S = double>
 class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
  public:
@@ -146,8 +242,8 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
   [[nodiscard]] Vector<S> initial_parameters(RandomStream& random, Scale<S> scale,
                                              HeInitialization rule = HeInitialization::uniform) const;
 
-  /// Memory for batches of up to `max_batch` images; one thread works on them. Throws DimensionError unless max_batch >
-  /// 0.
+  /// Memory for batches of up to `max_batch` images, and the threads that share the work on one: at most four, and one
+  /// for every 32 images. Throws DimensionError unless max_batch > 0, ArgumentError for a negative number of threads.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
 
   /// Features of the dense layer.
@@ -157,12 +253,7 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
   [[nodiscard]] Matrix<S> last_features(ConstVectorRef<S> w, ConstMatrixRef<S> X) const;
 
  private:
-  struct Layer {
-    bool is_pool;
-    ImageShape output;
-    Convolution3x3<S> convolution;  // unused in a pooling
-    Index weights;                  // position in w
-  };
+  using Layer = detail::PlacedConvLayer<S>;
 
   struct Dense {
     Index inputs = 0;
@@ -184,7 +275,7 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
 template <class S>
 class ConvNetworkEvaluation final : public AnyEvaluation<S> {
  public:
-  ConvNetworkEvaluation(const ConvNetwork<S>& net, Index max_batch);
+  ConvNetworkEvaluation(const ConvNetwork<S>& net, Index max_batch, ParallelOptions parallel);
 
   [[nodiscard]] std::unique_ptr<AnyEvaluation<S>> clone() const override {
     return std::make_unique<ConvNetworkEvaluation>(*this);
@@ -194,57 +285,51 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
   void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override;
   void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) override;
 
-  /// What the dense layer saw in the last `forward`, B x features.
-  [[nodiscard]] auto last_features() { return samples(values_.back(), dense().inputs).topRows(batch_); }
+  /// What the dense layer saw in the last `forward`, into `features`, B x features.
+  void copy_last_features(MatrixRef<S> features);
 
  private:
-  using Layer = typename ConvNetwork<S>::Layer;
+  using Layer = detail::PlacedConvLayer<S>;
 
-  /// Values of a layer as a matrix of padded samples x features.
-  [[nodiscard]] Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features) const;
+  // Matrix products of fewer rows than images in a part are slow in the layers of few pixels.
+  static constexpr Index least_images = 32;
+  static constexpr Index most_parts = 4;
 
-  [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const;
-
-  [[nodiscard]] const S* input(std::size_t l) const;
-
-  /// `body(place, corner, row)` for each pixel of the output: where its `batch` values are in the output, and
-  /// those of the square in the input: at corner, corner + batch, row, row + batch.
-  template <class Body>
-  static void for_squares(const ImageShape& output, Index batch, Body body) {
-    const Index line = 2 * output.width * batch;
-    for (Index y = 0; y < output.channels * output.height; ++y)
-      for (Index x = 0; x < output.width; ++x) {
-        const Index corner = 2 * (y * line + x * batch);
-        body((y * output.width + x) * batch, corner, corner + line);
-      }
+  /// Images of a part of a batch, the last one excepted.
+  [[nodiscard]] static Index images_of_part(Index batch) {
+    return Convolution3x3<S>::padded(std::max(least_images, (batch + most_parts - 1) / most_parts));
   }
 
-  // Loops over plain numbers that compilers turn into vector instructions, since nothing overlaps.
+  /// `action(part, first, count)` for the parts of the last batch and the images of each, on all threads.
+  template <class Action>
+  void for_parts(const Action& action) {
+    const Index images = images_of_part(batch_);
+    parallel_for((batch_ + images - 1) / images,
+                 [&](Index p) {
+                   action(parts_[static_cast<std::size_t>(p)], p * images, std::min(images, batch_ - p * images));
+                 },
+                 parallel_);
+  }
 
-  static void pool(const ImageShape& output, Index batch, const S* in, S* out);
+  /// The weights of all convolutions, transformed.
+  void transform(ConstVectorRef<S> w, std::vector<Vector<S>>& transformed);
 
-  /// `out` is what `pool` made of `in`.
-  static void pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
-                        S* of_input);
+  /// `target += scale` times the sum of what the parts have as gradient of the convolution l.
+  void add_weight_gradients(std::size_t l, S scale, VectorRef<S> target);
 
-  /// The gradients g of `batch` squares to the first of the values a, b, c, d that is the largest, m.
-  static void give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
-                            S* __restrict to_b, S* __restrict to_c, S* __restrict to_d);
-
-  /// `out` is what `pool` made of `in`.
-  static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
-                           S* of_output);
+  [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const {
+    return {w.data() + dense().weights, dense().inputs, dense().outputs};
+  }
 
   [[nodiscard]] const std::vector<Layer>& layers() const { return net_.layers_; }
   [[nodiscard]] const typename ConvNetwork<S>::Dense& dense() const { return net_.dense_; }
 
   ConvNetwork<S> net_;
-  Index batch_ = 0;                          // B of the last forward
-  Vector<S> input_ = {};                     // X, padded
-  std::vector<Vector<S>> values_ = {};       // per layer its output
+  ParallelOptions parallel_;
+  Index batch_ = 0;  // B of the last forward
+  std::vector<detail::ConvBatchPart<S>> parts_ = {};
   std::vector<Vector<S>> transformed_ = {};  // per layer its weights, of the last forward
-  std::array<Vector<S>, 2> tangents_ = {};   // derivatives of one layer and the next
-  ConvolutionScratch<S> scratch_ = {};
+  std::vector<Vector<S>> directions_ = {};   // those of v, made where a `jvp` needs them first
 };
 
 template <class S>
@@ -305,8 +390,8 @@ Vector<S> ConvNetwork<S>::initial_parameters(RandomStream& random, Scale<S> scal
 }
 
 template <class S>
-Evaluation<S> ConvNetwork<S>::make_evaluation(Index max_batch, ParallelOptions /*parallel*/) const {
-  return Evaluation<S>(std::make_unique<ConvNetworkEvaluation<S>>(*this, max_batch));
+Evaluation<S> ConvNetwork<S>::make_evaluation(Index max_batch, ParallelOptions parallel) const {
+  return Evaluation<S>(std::make_unique<ConvNetworkEvaluation<S>>(*this, max_batch, parallel));
 }
 
 template <class S>
@@ -315,26 +400,125 @@ Matrix<S> ConvNetwork<S>::last_features(ConstVectorRef<S> w, ConstMatrixRef<S> X
   require_size("w", w.size(), num_parameters_);
   require<DimensionError>(X.cols() == num_inputs() && X.rows() > 0, "X is ", X.rows(), " x ", X.cols(),
                           " where images of d = ", num_inputs(), " features are needed");
-  ConvNetworkEvaluation<S> at(*this, std::min(at_once, X.rows()));
+  ConvNetworkEvaluation<S> at(*this, std::min(at_once, X.rows()), ParallelOptions{1});
   Matrix<S> features(X.rows(), num_last_features());
   Matrix<S> ignored(std::min(at_once, X.rows()), num_outputs());
   for (Index first = 0; first < X.rows(); first += at_once) {
     const Index count = std::min(at_once, X.rows() - first);
     at.forward(w, X.middleRows(first, count), ignored.topRows(count));
-    features.middleRows(first, count) = at.last_features();
+    at.copy_last_features(features.middleRows(first, count));
   }
   return features;
 }
 
 template <class S>
-ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index max_batch)
-    : AnyEvaluation<S>({net.num_parameters(), net.num_outputs(), max_batch, net.num_inputs()}), net_(net) {
-  const Index batch = Convolution3x3<S>::padded(max_batch);
-  input_.setZero(batch * net.num_inputs());
-  Index largest = net.num_inputs();
-  for (const Layer& layer : layers()) {
-    values_.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
+ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index max_batch, ParallelOptions parallel)
+    : AnyEvaluation<S>({net.num_parameters(), net.num_outputs(), max_batch, net.num_inputs()}),
+      net_(net),
+      parallel_{num_threads(parallel)} {
+  const Index images = images_of_part(max_batch);
+  for (Index first = 0; first < max_batch; first += images)
+    parts_.emplace_back(layers(), net.num_inputs(), std::min(images, max_batch));
+  for (const Layer& layer : layers())
     transformed_.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
+}
+
+template <class S>
+void ConvNetworkEvaluation<S>::transform(ConstVectorRef<S> w, std::vector<Vector<S>>& transformed) {
+  for (std::size_t l = 0; l < layers().size(); ++l) {
+    const Layer& layer = layers()[l];
+    if (!layer.is_pool) layer.convolution.transform_weights(w.data() + layer.weights, transformed[l].data());
+  }
+}
+
+template <class S>
+void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
+  const ConstMatrixRef<S> X = points.matrix();
+  batch_ = X.rows();
+  transform(w, transformed_);
+  for_parts([&](auto& part, Index first, Index count) {
+    part.forward(layers(), transformed_, X.middleRows(first, count));
+    detail::matrix_product<S>(part.features(), dense_weights(w), F.middleRows(first, count));
+  });
+}
+
+template <class S>
+void ConvNetworkEvaluation<S>::add_pullback(ConstVectorRef<S> w, Samples<S> /*X*/, ConstMatrixRef<S> G, S scale,
+                                            VectorRef<S> target) {
+  for_parts([&](auto& part, Index first, Index count) {
+    auto of_features = part.begin_backward();
+    detail::product_with_transposed<S>(G.middleRows(first, count), dense_weights(w), of_features.topRows(count));
+    of_features.bottomRows(of_features.rows() - count).setZero();
+  });
+  Eigen::Map<Matrix<S>> dense_target(target.data() + dense().weights, dense().inputs, dense().outputs);
+  Index first = 0;
+  for (auto& part : parts_) {
+    if (first >= batch_) break;
+    const auto features = part.features();
+    dense_target.noalias() += scale * features.transpose() * G.middleRows(first, features.rows());
+    first += features.rows();
+  }
+  // Poolings with the convolution below them, so that threads meet as rarely as can be.
+  for (std::size_t above = layers().size(); above > net_.first_convolution_;) {
+    std::size_t l = above - 1;
+    while (layers()[l].is_pool) --l;
+    for_parts([&](auto& part, Index, Index) {
+      for (std::size_t k = above; k-- > l;) part.backward(layers(), transformed_, k, k == net_.first_convolution_);
+    });
+    add_weight_gradients(l, scale, target);
+    above = l;
+  }
+}
+
+template <class S>
+void ConvNetworkEvaluation<S>::add_weight_gradients(std::size_t l, S scale, VectorRef<S> target) {
+  const Convolution3x3<S>& convolution = layers()[l].convolution;
+  const Index images = images_of_part(batch_);
+  const auto num_parts = static_cast<std::size_t>((batch_ + images - 1) / images);
+  const Index channels_at_once = std::max<Index>(1, (convolution.outputs() + most_parts - 1) / most_parts);
+  S* const sum = parts_.front().weight_gradient();
+  const auto add_channels = [&](Index begin) {
+    const Index end = std::min(convolution.outputs(), begin + channels_at_once);
+    const Index count = (end - begin) * convolution.inputs();
+    for (std::size_t p = 1; p < num_parts; ++p)
+      for (Index k = 0; k < 16; ++k) {
+        const Index place = (k * convolution.outputs() + begin) * convolution.inputs();
+        Vector<S>::Map(sum + place, count) += Vector<S>::Map(parts_[p].weight_gradient() + place, count);
+      }
+    convolution.add_weight_gradient(sum, begin, end, scale, target.data() + layers()[l].weights);
+  };
+  parallel_for((convolution.outputs() + channels_at_once - 1) / channels_at_once,
+               [&](Index i) { add_channels(i * channels_at_once); }, num_parts > 1 ? parallel_ : ParallelOptions{1});
+}
+
+template <class S>
+void ConvNetworkEvaluation<S>::jvp(ConstVectorRef<S> w, Samples<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) {
+  if (directions_.empty()) directions_ = transformed_;
+  transform(v, directions_);
+  for_parts([&](auto& part, Index first, Index count) {
+    auto of_part = dF.middleRows(first, count);
+    detail::matrix_product<S>(part.features(), dense_weights(v), of_part);
+    if (net_.first_convolution_ == layers().size()) return;
+    part.tangent(layers(), transformed_, directions_, net_.first_convolution_);
+    detail::add_matrix_product<S>(part.feature_tangents(), dense_weights(w), of_part);
+  });
+}
+
+template <class S>
+void ConvNetworkEvaluation<S>::copy_last_features(MatrixRef<S> features) {
+  for_parts([&](auto& part, Index first, Index count) { features.middleRows(first, count) = part.features(); });
+}
+
+namespace detail {
+
+template <class S>
+ConvBatchPart<S>::ConvBatchPart(const Layers& layers, Index num_inputs, Index max_batch)
+    : num_inputs_(num_inputs), num_features_(layers.back().output.size()) {
+  const Index batch = Convolution3x3<S>::padded(max_batch);
+  input_.setZero(batch * num_inputs);
+  Index largest = num_inputs;
+  for (const auto& layer : layers) {
+    values_.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
     if (!layer.is_pool) layer.convolution.reserve(scratch_, batch);
     largest = std::max(largest, layer.output.size());
   }
@@ -342,89 +526,57 @@ ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
-  const ConstMatrixRef<S> X = points.matrix();
+void ConvBatchPart<S>::forward(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstMatrixRef<S> X) {
   batch_ = X.rows();
-  auto padded_input = samples(input_, net_.num_inputs());
+  auto padded_input = samples(input_, num_inputs_);
   padded_input.topRows(batch_) = X;
   padded_input.bottomRows(padded_input.rows() - batch_).setZero();
   const Index batch = padded_input.rows();
-  for (std::size_t l = 0; l < layers().size(); ++l) {
-    const Layer& layer = layers()[l];
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    const auto& layer = layers[l];
     S* const out = values_[l].data();
-    if (layer.is_pool) {
-      pool(layer.output, batch, input(l), out);
-    } else {
-      layer.convolution.transform_weights(w.data() + layer.weights, transformed_[l].data());
-      layer.convolution.forward_relu(batch, input(l), transformed_[l].data(), out, scratch_);
-    }
-  }
-  detail::matrix_product<S>(last_features(), dense_weights(w), F);
-}
-
-template <class S>
-void ConvNetworkEvaluation<S>::add_pullback(ConstVectorRef<S> w, Samples<S> /*X*/, ConstMatrixRef<S> G, S scale,
-                                            VectorRef<S> target) {
-  std::size_t at = 0;
-  auto last = samples(tangents_[at], dense().inputs);
-  detail::product_with_transposed<S>(G, dense_weights(w), last.topRows(batch_));
-  last.bottomRows(last.rows() - batch_).setZero();
-  Eigen::Map<Matrix<S>>(target.data() + dense().weights, dense().inputs, dense().outputs).noalias() +=
-      scale * last_features().transpose() * G;
-  const Index batch = last.rows();
-  for (std::size_t l = layers().size(); l-- > net_.first_convolution_;) {
-    const Layer& layer = layers()[l];
-    const S* const of_output = tangents_[at].data();
-    S* const of_input = l == net_.first_convolution_ ? nullptr : tangents_[1 - at].data();
     if (layer.is_pool)
-      pool_back(layer.output, batch, input(l), values_[l].data(), of_output, of_input);
+      pool(layer.output, batch, input(l), out);
     else
-      layer.convolution.backward_relu(batch, input(l), transformed_[l].data(), values_[l].data(), of_output, scale,
-                                      target.data() + layer.weights, of_input, scratch_);
-    at = 1 - at;
+      layer.convolution.forward_relu(batch, input(l), transformed[l].data(), out, scratch_);
   }
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::jvp(ConstVectorRef<S> w, Samples<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) {
+void ConvBatchPart<S>::backward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t l,
+                                bool is_first) {
   const Index batch = Convolution3x3<S>::padded(batch_);
-  std::size_t at = 0;
-  for (std::size_t l = net_.first_convolution_; l < layers().size(); ++l) {
-    const Layer& layer = layers()[l];
-    const S* const of_input = l == net_.first_convolution_ ? nullptr : tangents_[at].data();
-    S* const of_output = tangents_[1 - at].data();
-    if (layer.is_pool) {
+  const auto& layer = layers[l];
+  const S* const of_output = tangents_[at_].data();
+  S* const of_input = is_first ? nullptr : tangents_[1 - at_].data();
+  if (layer.is_pool)
+    pool_back(layer.output, batch, input(l), values_[l].data(), of_output, of_input);
+  else
+    layer.convolution.backward_relu(batch, input(l), transformed[l].data(), values_[l].data(), of_output, of_input,
+                                    scratch_);
+  at_ = 1 - at_;
+}
+
+template <class S>
+void ConvBatchPart<S>::tangent(const Layers& layers, const std::vector<Vector<S>>& transformed,
+                               const std::vector<Vector<S>>& directions, std::size_t first) {
+  const Index batch = Convolution3x3<S>::padded(batch_);
+  at_ = 0;
+  for (std::size_t l = first; l < layers.size(); ++l) {
+    const auto& layer = layers[l];
+    const S* const of_input = l == first ? nullptr : tangents_[at_].data();
+    S* const of_output = tangents_[1 - at_].data();
+    if (layer.is_pool)
       pool_tangent(layer.output, batch, input(l), values_[l].data(), of_input, of_output);
-    } else {
-      S* const direction = scratch_.weights.data();
-      layer.convolution.transform_weights(v.data() + layer.weights, direction);
-      layer.convolution.forward_tangent(batch, input(l), of_input, transformed_[l].data(), direction, values_[l].data(),
-                                        of_output, scratch_);
-    }
-    at = 1 - at;
+    else
+      layer.convolution.forward_tangent(batch, input(l), of_input, transformed[l].data(), directions[l].data(),
+                                        values_[l].data(), of_output, scratch_);
+    at_ = 1 - at_;
   }
-  detail::matrix_product<S>(last_features(), dense_weights(v), dF);
-  if (net_.first_convolution_ < layers().size())
-    detail::add_matrix_product<S>(samples(tangents_[at], dense().inputs).topRows(batch_), dense_weights(w), dF);
 }
 
 template <class S>
-Eigen::Map<Matrix<S>> ConvNetworkEvaluation<S>::samples(Vector<S>& values, Index features) const {
-  return {values.data(), Convolution3x3<S>::padded(batch_), features};
-}
-
-template <class S>
-Eigen::Map<const Matrix<S>> ConvNetworkEvaluation<S>::dense_weights(ConstVectorRef<S> w) const {
-  return {w.data() + dense().weights, dense().inputs, dense().outputs};
-}
-
-template <class S>
-const S* ConvNetworkEvaluation<S>::input(std::size_t l) const {
-  return l == 0 ? input_.data() : values_[l - 1].data();
-}
-
-template <class S>
-void ConvNetworkEvaluation<S>::pool(const ImageShape& output, Index batch, const S* in, S* out) {
+void ConvBatchPart<S>::pool(const ImageShape& output, Index batch, const S* in, S* out) {
   const auto larger = [](S v, S u) { return v < u || u != u ? u : v; };  // NaN where one of them is
   for_squares(output, batch, [&](Index place, Index corner, Index row) {
     const S* const a = in + corner;
@@ -437,8 +589,8 @@ void ConvNetworkEvaluation<S>::pool(const ImageShape& output, Index batch, const
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::pool_back(const ImageShape& output, Index batch, const S* in, const S* out,
-                                         const S* of_output, S* of_input) {
+void ConvBatchPart<S>::pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
+                                 S* of_input) {
   for_squares(output, batch, [&](Index place, Index corner, Index row) {
     give_to_first(batch, in + corner, in + row, out + place, of_output + place, of_input + corner,
                   of_input + corner + batch, of_input + row, of_input + row + batch);
@@ -446,9 +598,8 @@ void ConvNetworkEvaluation<S>::pool_back(const ImageShape& output, Index batch, 
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g,
-                                             S* __restrict to_a, S* __restrict to_b, S* __restrict to_c,
-                                             S* __restrict to_d) {
+void ConvBatchPart<S>::give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
+                                     S* __restrict to_b, S* __restrict to_c, S* __restrict to_d) {
   for (Index n = 0; n < batch; ++n) {
     const S all = g[n];
     const S after_a = ab[n] == m[n] ? S(0) : all;
@@ -462,8 +613,8 @@ void ConvNetworkEvaluation<S>::give_to_first(Index batch, const S* ab, const S* 
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out,
-                                            const S* of_input, S* of_output) {
+void ConvBatchPart<S>::pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
+                                    S* of_output) {
   for_squares(output, batch, [&](Index place, Index corner, Index row) {
     S* __restrict const to = of_output + place;
     for (Index n = 0; n < batch; ++n) {
@@ -476,9 +627,12 @@ void ConvNetworkEvaluation<S>::pool_tangent(const ImageShape& output, Index batc
   });
 }
 
+}  // namespace detail
+
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_CONV_NETWORK(prefix, S) \
+  prefix template class detail::ConvBatchPart<S>;    \
   prefix template class ConvNetwork<S>;              \
   prefix template class ConvNetworkEvaluation<S>;
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_CONV_NETWORK)

@@ -82,10 +82,14 @@ class Convolution3x3 {
   void forward_tangent(Index batch, const S* A, const S* dA, const S* transformed, const S* direction, const S* Z,
                        S* dZ, ConvolutionScratch<S>& scratch) const;
 
-  /// With `G = [Z > 0] dZ`: `target += scale * (gradient of <G, A * W> by W)`, and `dA = (gradient by A)` unless dA is
-  /// null. W is given transformed.
-  void backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S scale, S* target, S* dA,
+  /// With `G = [Z > 0] dZ`: leaves the gradient of <G, A * W> by W, transformed, in `scratch.weights`, and `dA =
+  /// (gradient by A)` unless dA is null. W is given transformed.
+  void backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S* dA,
                      ConvolutionScratch<S>& scratch) const;
+
+  /// `target += scale * (gradient by W)` for the output channels `first ... last - 1`, from the transformed gradient
+  /// that `backward_relu` left; overwrites that of these channels.
+  void add_weight_gradient(S* transformed, Index first, Index last, S scale, S* target) const;
 
  private:
   using Channels = Eigen::Map<Eigen::Array<S, Eigen::Dynamic, 1>>;
@@ -174,9 +178,6 @@ class Convolution3x3 {
   void spread_outputs(Index batch, Index first, Index last, const S* Z, const S* dZ,
                       ConvolutionScratch<S>& scratch) const;
 
-  /// `target += scale * (the transpose of transform_weights)`. Works in place.
-  void add_weight_gradient(S* transformed, S scale, S* target) const;
-
   Index height_;
   Index width_;
   Index inputs_;
@@ -256,8 +257,8 @@ void Convolution3x3<S>::forward_tangent(Index batch, const S* A, const S* dA, co
 }
 
 template <class S>
-void Convolution3x3<S>::backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S scale,
-                                      S* target, S* dA, ConvolutionScratch<S>& scratch) const {
+void Convolution3x3<S>::backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S* dA,
+                                      ConvolutionScratch<S>& scratch) const {
   scratch.weights.head(num_transformed()).setZero();
   if (dA != nullptr) Vector<S>::Map(dA, batch * height_ * width_ * inputs_).setZero();
   for_blocks(batch, [&](Index first, Index last) {
@@ -272,7 +273,6 @@ void Convolution3x3<S>::backward_relu(Index batch, const S* A, const S* transfor
     }
     if (dA != nullptr) spread_inputs(batch, first, last, dA, scratch);
   });
-  add_weight_gradient(scratch.weights.data(), scale, target);
 }
 
 template <class S>
@@ -394,9 +394,9 @@ void Convolution3x3<S>::spread_outputs(Index batch, Index first, Index last, con
 }
 
 template <class S>
-void Convolution3x3<S>::add_weight_gradient(S* transformed, S scale, S* target) const {
+void Convolution3x3<S>::add_weight_gradient(S* transformed, Index first, Index last, S scale, S* target) const {
   const auto half = S(0.5);
-  for (Index o = 0; o < outputs_; ++o) {
+  for (Index o = first; o < last; ++o) {
     const auto in = [&](Index i, Index j) {
       return Channels(transformed + ((4 * i + j) * outputs_ + o) * inputs_, inputs_);
     };
