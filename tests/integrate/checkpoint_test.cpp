@@ -133,6 +133,78 @@ TEST_CASE("every changed character is noticed") {
   }
 }
 
+TEST_CASE("long vectors are bytes in a checkpoint, the same on every machine") {
+  IntegrationState<double> state = difficult_state<double>();
+  state.y = Vector<double>::Constant(300, 0.0);
+  state.y.head(4) << 1.0, -2.5, std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity();
+  const std::string text = text_of(state);
+  // 1 and -2.5 by IEEE 754, the lowest byte first.
+  const std::string expected("y 300 binary64\n\0\0\0\0\0\0\xf0\x3f\0\0\0\0\0\0\x04\xc0", 31);
+  CHECK(text.find(expected) != std::string::npos);
+  const Vector<double> back = read(text).y;
+  REQUIRE(back.size() == 300);
+  CHECK(std::isnan(back[2]));
+  CHECK(back.head(2) == state.y.head(2));
+  CHECK(same_bits(Vector<double>(back.tail(297)), Vector<double>(state.y.tail(297))));
+
+  IntegrationState<float> single = difficult_state<float>();
+  single.y = state.y.cast<float>().head(256);
+  single.y[2] = 0.1F;
+  std::stringstream stream;
+  save_checkpoint(stream, single);
+  const std::string floats("y 256 binary32\n\0\0\x80\x3f\0\0\x20\xc0", 23);
+  CHECK(stream.str().find(floats) != std::string::npos);
+  CHECK(same(load_checkpoint<float>(stream).y, single.y));
+
+  // Numbers of other types have no layout that all machines share, and stay lines.
+  IntegrationState<long double> wide = difficult_state<long double>();
+  wide.y = Vector<long double>::Constant(1000, 1.0L / 3.0L);
+  std::stringstream lines;
+  save_checkpoint(lines, wide);
+  CHECK(lines.str().find("y 1000\n") != std::string::npos);
+  CHECK(same(load_checkpoint<long double>(lines).y, wide.y));
+}
+
+TEST_CASE("damage in the bytes of a checkpoint is noticed, and what it claims is not believed") {
+  RandomStream random(22, 0);
+  IntegrationState<double> state = difficult_state<double>();
+  state.y = random_vector(random, 500);
+  const std::string text = text_of(state);
+  for (int k = 0; k < 200; ++k) {
+    const auto place = static_cast<std::size_t>(random.uniform_integer(text.size()));
+    CAPTURE(place);
+    CHECK_THROWS_AS(read(text.substr(0, place)), CheckpointError);
+    std::string changed = text;
+    changed[place] = static_cast<char>(changed[place] ^ static_cast<char>(1U << random.uniform_integer(8)));
+    CHECK_THROWS_AS(read(changed), CheckpointError);
+  }
+  // With a checksum that fits.
+  const std::string title = detail::checkpoint_title;
+  const auto sealed = [&](const std::string& from, const std::string& to) {
+    std::string lines = text.substr(title.size() + 1, text.rfind("checksum ") - title.size() - 1);
+    lines.replace(lines.find(from), from.size(), to);
+    return detail::sealed_checkpoint(title.c_str(), lines);
+  };
+  CHECK(same_bits(read(sealed("y 500 ", "y 500 ")).y, state.y));
+  for (const char* claim : {"y 499 ", "y 501 ", "y 999999999999 ", "y -1 "})
+    CHECK_THROWS_AS(read(sealed("y 500 ", claim)), CheckpointError);
+  CHECK_THROWS_MATCHES(read(sealed("binary64", "binary32")), CheckpointError,
+                       message_contains("are binary32, those of the run binary64"));
+}
+
+TEST_CASE("checkpoints whose long vectors are lines are still read") {
+  RandomStream random(23, 0);
+  const Vector<double> values = random_vector(random, 300);
+  std::ostringstream lines;
+  lines.precision(17);
+  lines << "y 300\n";
+  for (const double value : values) lines << value << '\n';
+  detail::CheckpointReader reader(lines.str());
+  Vector<double> back;
+  reader.field("y", back);
+  CHECK(same_bits(back, values));
+}
+
 TEST_CASE("foreign content, another number type and another version are refused, saying so") {
   CHECK_THROWS_MATCHES(read(""), CheckpointError, message_contains("not a checkpoint"));
   CHECK_THROWS_MATCHES(read("i,beta\n1,2\n"), CheckpointError, message_contains("not a checkpoint"));
