@@ -12,6 +12,7 @@
 #include "files.hpp"
 #include "idx.hpp"
 #include "list.hpp"
+#include "npy.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
 #include "richflow/core/parallel.hpp"
@@ -238,7 +239,7 @@ void add_algorithm(const AlphaPathProblem& problem, const AlphaPathOptions& opti
   path.algorithm = describe(algorithm, problem.train);
   std::vector<const AlphaPathRow*> solved;
   for (const AlphaPathRow& row : path.rows)
-    if (!row.simulated) solved.push_back(&row);
+    if (!row.simulated && row.beta.size() > 0) solved.push_back(&row);
   path.algorithm_rows.resize(solved.size());
   Progress progress(path.algorithm, static_cast<double>(solved.size()));
   parallel_for(static_cast<Index>(solved.size()),
@@ -318,11 +319,25 @@ AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<in
   return problem;
 }
 
-AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesystem::path& y,
-                             const std::filesystem::path& shape, const CsvFormat& format) {
-  AlphaPathProblem problem{x.filename().string(), Dataset(read_csv(x, format).values, read_csv_column(y, format))};
+namespace {
+
+Vector<double> read_column(const std::filesystem::path& path, const CsvFormat& format) {
+  return is_npy(path) ? read_npy_column(path) : read_csv_column(path, format);
+}
+
+}  // namespace
+
+AlphaPathProblem problem_of_files(const std::filesystem::path& x, const std::filesystem::path& y,
+                                  const std::filesystem::path& shape, const CsvFormat& format) {
+  const bool has_csv = !is_npy(x) || !is_npy(y) || (!shape.empty() && !is_npy(shape));
+  require(has_csv || format.header == CsvFormat::Header::certain,
+          "--header speaks of CSV files, and all files here are arrays of NumPy");
+  require(has_csv || format.index == CsvFormat::Index::certain,
+          "--index speaks of CSV files, and all files here are arrays of NumPy");
+  AlphaPathProblem problem{x.filename().string(),
+                           Dataset(is_npy(x) ? read_npy(x) : read_csv(x, format).values, read_column(y, format))};
   if (!shape.empty()) {
-    problem.shape = read_csv_column(shape, format);
+    problem.shape = read_column(shape, format);
     if (problem.shape->size() != problem.train.num_inputs())
       throw FileError(quoted(shape) + ": the shape has " + std::to_string(problem.shape->size()) + " entries but " +
                       quoted(x) + " has " + std::to_string(problem.train.num_inputs()) + " columns");
@@ -374,6 +389,18 @@ void write_coefficients(const AlphaPath& path, const std::filesystem::path& fold
     beta.write(folder / name);
   };
   write(false, "beta.csv");
+  std::vector<const AlphaPathRow*> solved;
+  for (const AlphaPathRow& row : path.rows)
+    if (!row.simulated && row.beta.size() > 0) solved.push_back(&row);
+  Matrix<double> betas(static_cast<Index>(solved.size()), path.rich_end.size());
+  Vector<double> log_alphas(betas.rows());
+  for (Index k = 0; k < betas.rows(); ++k) {
+    const AlphaPathRow& row = *solved[static_cast<std::size_t>(k)];
+    betas.row(k) = row.beta;
+    log_alphas[k] = row.scale.log();
+  }
+  write_npy(folder / "beta.npy", betas);
+  write_npy(folder / "log_alpha.npy", log_alphas);
   if (has_simulated(path)) write(true, "beta_simulated.csv");
 }
 

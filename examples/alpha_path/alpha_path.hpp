@@ -39,10 +39,11 @@ struct AlphaPathProblem {
 [[nodiscard]] AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<int, int> classes,
                                              Index per_class, std::uint64_t seed);
 
-/// Data from CSV files: `x` has N rows and d columns, `y` one column with N rows, `shape` (empty: none) one
-/// column with d rows. Throws FileError, or what Dataset throws.
-[[nodiscard]] AlphaPathProblem csv_problem(const std::filesystem::path& x, const std::filesystem::path& y,
-                                           const std::filesystem::path& shape, const CsvFormat& format = {});
+/// Data from files, each CSV or NPY, by its content: `x` has N rows and d columns, `y` one column with N rows, `shape`
+/// (empty: none) one column with d rows. Throws FileError, ArgumentError where `format` speaks of CSV files and there
+/// is none, or what Dataset throws.
+[[nodiscard]] AlphaPathProblem problem_of_files(const std::filesystem::path& x, const std::filesystem::path& y,
+                                                const std::filesystem::path& shape, const CsvFormat& format = {});
 
 /// Share of the test data whose label has the sign of `<x, beta>`; NaN without test data.
 [[nodiscard]] double test_accuracy(const AlphaPathProblem& problem, const Vector<double>& beta);
@@ -99,10 +100,11 @@ struct AlphaPath {
 
 /// Names of the tables that a user reads; the last ones are there when the flow was integrated, an algorithm run and
 /// the saddles followed.
-inline const std::vector<std::string> alpha_path_tables = {"beta.csv", "path.csv", "beta_simulated.csv",
-                                                           "algorithm.csv", "saddles.csv"};
+inline const std::vector<std::string> alpha_path_tables = {
+    "beta.csv", "beta.npy", "log_alpha.npy", "path.csv", "beta_simulated.csv", "algorithm.csv", "saddles.csv"};
 
-/// Writes `beta.csv` (the minimizers), `beta_simulated.csv` (where the flow was integrated), `algorithm.csv` (where the
+/// Writes `beta.csv` (the minimizers; as arrays for NumPy `beta.npy`, scales x d, and `log_alpha.npy`),
+/// `beta_simulated.csv` (where the flow was integrated), `algorithm.csv` (where the
 /// algorithm ended, the prediction and the effective start), `saddles.csv` (the nonzero coefficients and the loss after
 /// each jump, times in units of log(1/alpha) at depth 2 and of alpha^(2-D) beyond), `path.csv`, and what the picture
 /// draws: `alpha_path_curves.csv` and `alpha_path_saddles.csv`.

@@ -42,8 +42,10 @@ struct Arguments {
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
-  auto* x = app.add_option("--x", arguments.x, "Samples: CSV file, N rows, d columns, their names in line 1");
-  auto* y = app.add_option("--y", arguments.y, "Labels: CSV file, one column, its name in line 1, N rows");
+  auto* x = app.add_option("--x", arguments.x,
+                           "Samples: CSV file, N rows, d columns, their names in line 1; or an NPY file, N x d");
+  auto* y =
+      app.add_option("--y", arguments.y, "Labels: CSV file, one column, its name in line 1, N rows; or an NPY file, N");
   x->needs(y);
   y->needs(x);
   app.add_option("--header", arguments.header,
@@ -56,7 +58,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
          "like one is refused")
       ->check(CLI::IsMember({"drop", "keep"}))
       ->needs(x);
-  app.add_option("--shape", arguments.shape, "Shape w0 of the initialization: CSV file, one column, d rows")->needs(x);
+  app.add_option("--shape", arguments.shape,
+                 "Shape w0 of the initialization: CSV file, one column, d rows; or an NPY file, d")
+      ->needs(x);
   add_integer_option(app, "--depth", arguments.depth, 2, 1'000'000, "Depth D of the net, beta = w_+^D - w_-^D");
   auto* alpha = app.add_option("--alpha", arguments.alpha, "Initialization scales: a,b,c or from:to:count, log-spaced");
   app.add_option("--log-alpha", arguments.log_alpha, "Their natural logarithms: a,b,c or from:to:count, evenly spaced")
@@ -261,7 +265,7 @@ int main(int argc, char** argv) {
     const AlphaPathProblem problem =
         arguments.x.empty() ? image_problem(arguments.data, {arguments.classes.at(0), arguments.classes.at(1)},
                                             arguments.per_class, common.seed)
-                            : csv_problem(arguments.x, arguments.y, arguments.shape, format_of(arguments));
+                            : problem_of_files(arguments.x, arguments.y, arguments.shape, format_of(arguments));
     if (!arguments.loss.empty()) return classify(arguments, problem, common);
     const AlphaPath path = alpha_path(problem, options);
     print_table(problem, path);

@@ -125,7 +125,8 @@ class CsvParser {
     const auto starts_with = [&](std::string_view mark) { return text.substr(0, mark.size()) == mark; };
     if (starts_with("\xFF\xFE") || starts_with("\xFE\xFF")) fail("it is text in UTF-16: save it as UTF-8");
     if (starts_with("\x1F\x8B")) fail("it is compressed by gzip: unpack it first");
-    if (starts_with("PK\x03\x04")) fail("it is a ZIP archive or a spreadsheet: export it as CSV");
+    if (starts_with("PK\x03\x04"))
+      fail("it is a ZIP archive, a spreadsheet or an NPZ file: export it as CSV, or save one array with numpy.save");
     if (starts_with("version https://git-lfs"))
       fail("it is a pointer of Git LFS: fetch the file itself (git lfs pull)");
     if (text.find('\0') != std::string_view::npos) fail("not a text file (line 1 holds a zero byte)");
@@ -252,7 +253,8 @@ class CsvParser {
       if (!trimmed(text.substr(0, comma)).empty())
         fail_at(column, excerpt(text.substr(0, comma)) + " stands after a number in quotes");
       if (content.find(',') != std::string_view::npos)
-        fail_at(column, excerpt(content) + " holds a comma: thousands must not be separated, nor decimals by a comma");
+        fail_at(column, excerpt(content) +
+                            " holds a comma: a decimal comma must be a point, and thousands must not be separated");
       if (column < d) values_.push_back(cell(column, content.data(), content.data() + content.size()));
       ++column;
       if (comma == text.size()) break;

@@ -6,8 +6,10 @@
 
 #include "csv.hpp"
 #include "files.hpp"
+#include "npy.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/data/table.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
@@ -88,22 +90,22 @@ TEST_CASE("a file without names, or with an index of its rows, has the ends that
   };
   const auto x = folder.file("X.csv", "0,1,2\n1,0,0\n");
   const auto y = folder.file("y.csv", "1\n1\n");
-  CHECK_THROWS_MATCHES(csv_problem(x, y, {}), FileError, message_contains("--header no"));
+  CHECK_THROWS_MATCHES(problem_of_files(x, y, {}), FileError, message_contains("--header no"));
   CsvFormat format;
   format.header = CsvFormat::Header::none;
-  const AlphaPathProblem whole = csv_problem(x, y, {}, format);
+  const AlphaPathProblem whole = problem_of_files(x, y, {}, format);
   CHECK(whole.train.num_samples() == 2);
   check_ends(whole, Vector<double>{{1, .2, .4}}, Vector<double>{{1, 0, .5}});
   const auto floats = folder.file("F.csv", "1.0e+00,2.0e+00\n1.0e+00,0.0e+00\n");
-  check_ends(csv_problem(floats, folder.file("f.csv", "1.0e+00\n0.0e+00\n"), {}, format), Vector<double>{{0, .5}},
+  check_ends(problem_of_files(floats, folder.file("f.csv", "1.0e+00\n0.0e+00\n"), {}, format), Vector<double>{{0, .5}},
              Vector<double>{{0, .5}});
 
   const auto indexed = folder.file("I.csv", ",a,b,c\n0,1,0,2\n1,0,1,2\n");
   const auto named = folder.file("i.csv", "y\n1\n1\n");
-  CHECK_THROWS_MATCHES(csv_problem(indexed, named, {}), FileError, message_contains("--index drop"));
+  CHECK_THROWS_MATCHES(problem_of_files(indexed, named, {}), FileError, message_contains("--index drop"));
   format = {};
   format.index = CsvFormat::Index::drop;
-  check_ends(csv_problem(indexed, named, {}, format), Vector<double>{{1. / 9, 1. / 9, 4. / 9}},
+  check_ends(problem_of_files(indexed, named, {}, format), Vector<double>{{1. / 9, 1. / 9, 4. / 9}},
              Vector<double>{{0, 0, .5}});
 }
 
@@ -111,7 +113,7 @@ TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to 
   const TemporaryFolder folder;
   const auto regression = small_problem();
   const UserFiles files(folder, regression.dataset.X(), regression.dataset.y());
-  const AlphaPathProblem problem = csv_problem(files.x_path, files.y_path, {});
+  const AlphaPathProblem problem = problem_of_files(files.x_path, files.y_path, {});
   REQUIRE(problem.train.X() == regression.dataset.X());
   REQUIRE(problem.train.y() == regression.dataset.y());
 
@@ -182,8 +184,8 @@ TEST_CASE("a shape changes the kernel end and not the rich one") {
   const UserFiles files(folder, regression.dataset.X(), regression.dataset.y());
   std::string shape = "w0\n";
   for (int j = 0; j < 40; ++j) shape += std::to_string(0.5 + 0.05 * j) + "\n";
-  const AlphaPathProblem problem = csv_problem(files.x_path, files.y_path, folder.file("w0.csv", shape));
-  const AlphaPathProblem plain = csv_problem(files.x_path, files.y_path, {});
+  const AlphaPathProblem problem = problem_of_files(files.x_path, files.y_path, folder.file("w0.csv", shape));
+  const AlphaPathProblem plain = problem_of_files(files.x_path, files.y_path, {});
   AlphaPathOptions options;
   options.scales = {Scale<>::from_log(6.0), Scale<>::from_log(-20.0)};
   const AlphaPath shaped = alpha_path(problem, options);
@@ -331,27 +333,63 @@ TEST_CASE("alpha_path takes shapes whose powers are out of range, and says where
   CHECK_FALSE(alpha_path({"equal columns", Dataset(Matrix<double>::Ones(1, 2), label)}, options).has_unique_rich_end);
 }
 
+TEST_CASE("arrays of NumPy are data like CSV files, and the minimizers are one beside their table") {
+  const TemporaryFolder folder;
+  const auto regression = small_problem();
+  const Matrix<double> X = regression.dataset.X();
+  const Vector<double> y = regression.dataset.y();
+  const Vector<double> shape = Vector<double>::LinSpaced(X.cols(), 0.5, 1.5);
+  const auto file = [&](const char* name) { return folder.path() / name; };
+  richflow::write_npy(file("X.npy"), X);
+  richflow::write_npy(file("y.npy"), y);
+  richflow::write_npy(file("w0.npy"), shape);
+  const AlphaPathProblem problem = problem_of_files(file("X.npy"), file("y.npy"), file("w0.npy"));
+  CHECK(problem.train.X() == X);
+  CHECK(problem.train.y() == y);
+  CHECK(problem.shape == shape);
+  const UserFiles files(folder, X, y);
+  CHECK(problem_of_files(file("X.npy"), files.y_path, {}).train.y() == y);
+  CsvFormat format;
+  format.header = CsvFormat::Header::none;
+  CHECK_THROWS_MATCHES(problem_of_files(file("X.npy"), file("y.npy"), {}, format), richflow::ArgumentError,
+                       message_contains("--header"));
+  format = {};
+  format.index = CsvFormat::Index::drop;
+  CHECK_THROWS_MATCHES(problem_of_files(file("X.npy"), file("y.npy"), {}, format), richflow::ArgumentError,
+                       message_contains("--index"));
+
+  AlphaPathOptions options;
+  options.scales = {Scale<>::from_log(1.0), Scale<>::from_log(-3.0)};
+  const AlphaPath path = alpha_path(problem, options);
+  write_alpha_path_tables(problem, path, folder.path());
+  const Matrix<double> betas = read_npy(file("beta.npy"));
+  CHECK(read_npy_column(file("log_alpha.npy")) == Vector<double>{{1.0, -3.0}});
+  REQUIRE(betas.rows() == 2);
+  CHECK(Vector<double>(betas.row(0)) == path.rows[0].beta);
+  CHECK(Vector<double>(betas.row(1)) == path.rows[1].beta);
+}
+
 TEST_CASE("a user's data that do not fit together are refused") {
   const TemporaryFolder folder;
   const auto x = folder.file("X.csv", "a,b,c\n1,2,3\n4,5,6\n");
   const auto y = folder.file("y.csv", "y\n1\n2\n");
-  CHECK_THROWS_MATCHES(csv_problem(x, folder.file("long.csv", "y\n1\n2\n3\n"), {}), richflow::DimensionError,
+  CHECK_THROWS_MATCHES(problem_of_files(x, folder.file("long.csv", "y\n1\n2\n3\n"), {}), richflow::DimensionError,
                        message_contains("X is 2 x 3 but y has 3 entries"));
-  CHECK_THROWS_MATCHES(csv_problem(x, y, folder.file("w0.csv", "w\n1\n1\n")), FileError,
+  CHECK_THROWS_MATCHES(problem_of_files(x, y, folder.file("w0.csv", "w\n1\n1\n")), FileError,
                        message_contains("the shape has 2 entries but"));
   AlphaPathOptions options;
   options.scales = {Scale<>::from_log(0.0)};
   for (const char* shape : {"w\n1\n0\n1\n", "w\n1\n1\n-2\n"})
-    CHECK_THROWS_AS(alpha_path(csv_problem(x, y, folder.file("w0.csv", shape)), options), richflow::ArgumentError);
+    CHECK_THROWS_AS(alpha_path(problem_of_files(x, y, folder.file("w0.csv", shape)), options), richflow::ArgumentError);
   for (const Index depth : {Index{1}, Index{0}, Index{-3}}) {
     AlphaPathOptions shallow;
     shallow.depth = depth;
-    CHECK_THROWS_MATCHES(alpha_path(csv_problem(x, y, {}), shallow), richflow::ArgumentError,
+    CHECK_THROWS_MATCHES(alpha_path(problem_of_files(x, y, {}), shallow), richflow::ArgumentError,
                          message_contains("depth must be at least 2, got " + std::to_string(depth)));
   }
   const auto twice = folder.file("twice.csv", "a,b,c\n1,2,3\n1,2,3\n");
-  CHECK_THROWS_AS(alpha_path(csv_problem(twice, y, {}), options), richflow::InfeasibleError);
-  const AlphaPath path = alpha_path(csv_problem(twice, folder.file("same.csv", "y\n1\n1\n"), {}), options);
+  CHECK_THROWS_AS(alpha_path(problem_of_files(twice, y, {}), options), richflow::InfeasibleError);
+  const AlphaPath path = alpha_path(problem_of_files(twice, folder.file("same.csv", "y\n1\n1\n"), {}), options);
   CHECK(path.rows[0].ok);
 }
 

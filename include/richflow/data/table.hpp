@@ -104,6 +104,10 @@ void write_csv(const std::filesystem::path& path, const Table<S>& table);
 template <class S>
 void write_npy(const std::filesystem::path& path, const Matrix<S>& values);
 
+/// The same of a vector, as a one-dimensional array.
+template <class S>
+void write_npy(const std::filesystem::path& path, const Vector<S>& values);
+
 template <class S>
 std::size_t Table<S>::position(std::string_view name) const {
   const auto found = std::find(names_.begin(), names_.end(), name);
@@ -228,14 +232,16 @@ void write_csv(const std::filesystem::path& path, const Table<S>& table) {
   write_file(path, text.str());
 }
 
+namespace detail {
+
+/// An NPY file of numbers in Fortran order; `shape` as Python writes a tuple.
 template <class S>
-void write_npy(const std::filesystem::path& path, const Matrix<S>& values) {
+void write_npy(const std::filesystem::path& path, const S* values, Index count, const std::string& shape) {
   static_assert(std::numeric_limits<S>::is_iec559 && (sizeof(S) == 4 || sizeof(S) == 8),
                 "richflow: an NPY file holds float or double");
   constexpr char order = std::endian::native == std::endian::little ? '<' : '>';
   std::string header = std::string("{'descr': '") + order + "f" + std::to_string(sizeof(S)) +
-                       "', 'fortran_order': True, 'shape': (" + std::to_string(values.rows()) + ", " +
-                       std::to_string(values.cols()) + "), }";
+                       "', 'fortran_order': True, 'shape': " + shape + ", }";
   // Magic, version and length are 10 bytes; the data begin at a multiple of 64.
   header.append(63 - (10 + header.size()) % 64, ' ');
   header += '\n';
@@ -245,15 +251,29 @@ void write_npy(const std::filesystem::path& path, const Matrix<S>& values) {
   content += static_cast<char>(header.size() % 256);
   content += static_cast<char>(header.size() / 256);
   content += header;
-  content.append(reinterpret_cast<const char*>(values.data()), static_cast<std::size_t>(values.size()) * sizeof(S));
+  content.append(reinterpret_cast<const char*>(values), static_cast<std::size_t>(count) * sizeof(S));
   write_file(path, content);
+}
+
+}  // namespace detail
+
+template <class S>
+void write_npy(const std::filesystem::path& path, const Matrix<S>& values) {
+  detail::write_npy(path, values.data(), values.size(),
+                    "(" + std::to_string(values.rows()) + ", " + std::to_string(values.cols()) + ")");
+}
+
+template <class S>
+void write_npy(const std::filesystem::path& path, const Vector<S>& values) {
+  detail::write_npy(path, values.data(), values.size(), "(" + std::to_string(values.size()) + ",)");
 }
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_TABLE(prefix, S)                                    \
-  prefix template class Table<S>;                                                \
-  prefix template Table<S> quartiles(const std::vector<Table<S>>&);              \
-  prefix template void write_csv(const std::filesystem::path&, const Table<S>&); \
-  prefix template void write_npy(const std::filesystem::path&, const Matrix<S>&);
+#define RICHFLOW_INSTANTIATE_TABLE(prefix, S)                                     \
+  prefix template class Table<S>;                                                 \
+  prefix template Table<S> quartiles(const std::vector<Table<S>>&);               \
+  prefix template void write_csv(const std::filesystem::path&, const Table<S>&);  \
+  prefix template void write_npy(const std::filesystem::path&, const Matrix<S>&); \
+  prefix template void write_npy(const std::filesystem::path&, const Vector<S>&);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_TABLE)
