@@ -80,6 +80,12 @@ void print_claims(std::ostream& out, const std::vector<Claim>& claims) {
         << short_number(claim.measured) << " (expected " << claim.expected << ")\n";
 }
 
+std::string claims_json(const std::vector<Claim>& claims) {
+  Json list = Json::array();
+  for (const Claim& claim : claims) list.push_back(to_json(claim));
+  return list.dump(2);
+}
+
 std::vector<Claim> read_claims(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return {};
   std::ifstream in(path, std::ios::binary);
@@ -120,11 +126,11 @@ void write_claims(const std::filesystem::path& path, const std::vector<Claim>& c
                   const std::set<std::string>& figures) {
   // Programs that end at the same time must not overwrite each other's claims.
   const FileLock lock(path.parent_path() / ("." + path.filename().string() + ".lock"));
-  Json list = Json::array();
+  std::vector<Claim> all;
   for (const Claim& claim : read_claims(path))
-    if (!figures.contains(claim.figure)) list.push_back(to_json(claim));
-  for (const Claim& claim : claims) list.push_back(to_json(claim));
-  write_file(path, list.dump(2) + "\n");
+    if (!figures.contains(claim.figure)) all.push_back(claim);
+  all.insert(all.end(), claims.begin(), claims.end());
+  write_file(path, claims_json(all) + "\n");
 }
 
 }  // namespace richflow::examples

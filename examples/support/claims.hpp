@@ -56,6 +56,9 @@ class Worst {
 /// One line per claim: whether it holds, the claim, the measured number, what was expected.
 void print_claims(std::ostream& out, const std::vector<Claim>& claims);
 
+/// The claims as a JSON list of `{figure, claim, expected, measured, holds}`.
+[[nodiscard]] std::string claims_json(const std::vector<Claim>& claims);
+
 /// Claims in `path`, a file written by `write_claims`; empty when there is no such file. Throws
 /// FileError when the file cannot be read or is something else.
 [[nodiscard]] std::vector<Claim> read_claims(const std::filesystem::path& path);

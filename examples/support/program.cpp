@@ -1,8 +1,12 @@
 #include "program.hpp"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "files.hpp"
 #include "options.hpp"
@@ -23,6 +27,43 @@ std::string command_line(int argc, const char* const* argv) {
   for (int k = 1; k < argc; ++k) text += " " + shell_word(argv[k]);
   return text;
 }
+
+/// With `--json`, standard output is one JSON object and nothing else: while this lives, whatever is printed there goes
+/// to the standard error.
+class JsonOutput {
+ public:
+  explicit JsonOutput(bool is_asked) {
+    if (!is_asked) return;
+    flush();
+    output_ = ::dup(STDOUT_FILENO);
+    ::dup2(STDERR_FILENO, STDOUT_FILENO);
+  }
+  ~JsonOutput() { restore(); }
+  JsonOutput(const JsonOutput&) = delete;
+  JsonOutput& operator=(const JsonOutput&) = delete;
+
+  void print(const nlohmann::ordered_json& object) {
+    if (output_ < 0) return;
+    restore();
+    std::cout << object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
+  }
+
+ private:
+  static void flush() {
+    std::cout.flush();
+    std::fflush(stdout);
+  }
+
+  void restore() {
+    if (output_ < 0) return;
+    flush();
+    ::dup2(output_, STDOUT_FILENO);
+    ::close(output_);
+    output_ = -1;
+  }
+
+  int output_ = -1;
+};
 
 /// What the last digits of results depend on, besides the sources.
 #ifdef RICHFLOW_COMPILED_NATIVE
@@ -72,6 +113,8 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
   add_integer_option(app, "--threads", common.threads, 0, 4096, "Threads; 0 uses all cores");
   auto* quick_flag = app.add_flag("--quick", quick, "A reduced run of a few seconds");
   app.add_flag("--full", full, "The paper's protocol, where it is larger than the default")->excludes(quick_flag);
+  bool json = false;
+  app.add_flag("--json", json, "Print a summary as one JSON object on standard output, all else on standard error");
   SweepChoices sweep_choices;
   if (info.sweeps) add_sweep_options(app, sweep_choices);
   if (info.add_options) info.add_options(app);
@@ -87,6 +130,7 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
 #endif
 
   const MpiSession mpi;
+  JsonOutput output(json && mpi.is_root());
   try {
     const Stopwatch watch;
     const std::filesystem::path claims_path = common.out / "claims.json";
@@ -101,18 +145,25 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
     if (!mpi.is_root()) return 0;
     if (common.sweeps.is_partial()) {
       std::cout << info.name << ": " << common.sweeps.advice() << "\n";
+      output.print({{"name", info.name}, {"out", common.out.string()}, {"partial", common.sweeps.advice()}});
       return 0;
     }
     print_claims(std::cout, result.claims);
     write_claims(claims_path, result.claims, info.figures);
-    write_section(common.out, section_of(info, common, result, command_line(argc, argv), watch.seconds()));
+    const ReportSection section = section_of(info, common, result, command_line(argc, argv), watch.seconds());
+    write_section(common.out, section);
     for (const Picture& picture : result.pictures) draw_picture(picture, common.out);
     std::cout << info.name << ": results in " << quoted(common.out) << " after " << short_number(watch.seconds(), 3)
               << " s\n";
+    nlohmann::ordered_json summary = nlohmann::ordered_json::parse(section_json(section));
+    summary["out"] = common.out.string();
+    summary["claims"] = nlohmann::ordered_json::parse(claims_json(result.claims));
+    output.print(summary);
     return all_hold(result.claims) ? 0 : 1;
   } catch (const std::exception& error) {
     if (mpi.is_root()) {
       std::cerr << info.name << ": " << error.what() << "\n";
+      output.print({{"name", info.name}, {"error", error.what()}});
       mpi.abort_others(2);
     }
     return 2;

@@ -241,7 +241,7 @@ std::optional<ReportSection> section_named(const std::filesystem::path& folder, 
 
 }  // namespace
 
-void write_section(const std::filesystem::path& folder, const ReportSection& section) {
+std::string section_json(const ReportSection& section) {
   Json entry;
   entry["kind"] = kind;
   entry["name"] = section.name;
@@ -256,7 +256,11 @@ void write_section(const std::filesystem::path& folder, const ReportSection& sec
   entry["pictures"] = Json::array();
   for (const auto& [name, alt] : section.pictures) entry["pictures"].push_back({{"name", name}, {"alt", alt}});
   entry["tables"] = section.tables;
-  write_file(folder / (section.name + ".json"), entry.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  return entry.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+void write_section(const std::filesystem::path& folder, const ReportSection& section) {
+  write_file(folder / (section.name + ".json"), section_json(section) + "\n");
 }
 
 std::vector<ReportSection> read_sections(const std::filesystem::path& folder) {

@@ -32,6 +32,9 @@ struct ReportSection {
   std::vector<std::string> tables = {};  ///< names of CSV files
 };
 
+/// The section as a JSON object.
+[[nodiscard]] std::string section_json(const ReportSection& section);
+
 /// Writes `folder/<name>.json`. Throws FileError.
 void write_section(const std::filesystem::path& folder, const ReportSection& section);
 

@@ -1,10 +1,16 @@
 #include "program.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <iostream>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -65,6 +71,45 @@ TEST_CASE("the exit code tells claims that hold, claims that do not, and errors 
   CHECK(run({"--out", (folder.file("occupied", "") / "below").string()}, body) == 2);
   CHECK(run({"--help"}, body) == 0);
   CHECK_FALSE(ran);
+}
+
+TEST_CASE("with --json standard output is one object, whatever the program prints") {
+  const TemporaryFolder folder;
+  const auto printed = folder.path() / "printed";
+  const std::string out = (folder.path() / "out").string();
+  const auto object_of = [&](const std::vector<std::string>& arguments, auto body, int expected) {
+    std::fflush(stdout);
+    const int before = ::dup(STDOUT_FILENO);
+    const int file = ::open(printed.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ::dup2(file, STDOUT_FILENO);
+    ::close(file);
+    const int code = run(arguments, body);
+    std::cout.flush();
+    ::dup2(before, STDOUT_FILENO);
+    ::close(before);
+    CHECK(code == expected);
+    return nlohmann::json::parse(content_of(printed));
+  };
+  const auto body = [](double measured) {
+    return [measured](const CommonOptions&) {
+      std::printf("a table\n");
+      std::cout << "for people\n";
+      ProgramResult result{{claim_at_most("f", "a claim", measured, 1.0)}, {}};
+      result.tables = {"table.csv"};
+      return result;
+    };
+  };
+  const auto good = object_of({"--out", out, "--json"}, body(0.5), 0);
+  CHECK(good.at("name") == "program");
+  CHECK(good.at("out") == out);
+  CHECK(good.at("tables").at(0) == "table.csv");
+  CHECK(good.at("claims").size() == 1);
+  CHECK(good.at("claims").at(0).at("measured") == 0.5);
+  CHECK(good.at("claims").at(0).at("holds") == true);
+  CHECK(object_of({"--out", out, "--json"}, body(2.0), 1).at("claims").at(0).at("holds") == false);
+  const auto broken = object_of(
+      {"--out", out, "--json"}, [](const CommonOptions&) -> ProgramResult { throw std::runtime_error("a reason"); }, 2);
+  CHECK(broken.at("error") == "a reason");
 }
 
 TEST_CASE("a claims file that is none stops the program before its work") {
