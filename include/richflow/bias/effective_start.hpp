@@ -43,7 +43,8 @@ namespace richflow {
 /// X: the condition of optimality over `X beta = X beta(T)`. It holds at every step, through sign changes and at the
 /// edge of stability, and the two-layer net is the squared net of `p = (u + v) / 2`, `m = (u - v) / 2` with half the x.
 /// At depth D >= 3, with p = D - 2, `A_+-^-p = |w_+-(T)|^-p -+ Z`, Z the sum of the `2 D p h g`, a decay multiplying
-/// what came before by c^-p. (Even, Pesme, Gunasekar and Flammarion 2023 for depth 2.)
+/// what came before by c^-p. (docs/theory.md, sections 7.1 and 7.2; Even, Pesme, Gunasekar and Flammarion 2023 for
+/// depth 2.)
 ///
 /// S is added up from the residuals of the steps, N numbers in compensated sums: a start fitted to the final weights
 /// would predict them whatever the algorithm. That the start differs little from the run's own, by `sum x_t^2`, is what

@@ -108,14 +108,15 @@ class ClassificationPredictor {
 ///
 /// beta minimizes the regularizer Q of `regularizer(net, start)` subject to `y_n <x_n, beta> >= -log L - log p_n`, with
 /// the weights p that are themselves how the multipliers of that problem grow with the margin (the loss of a sample is
-/// `p_n L`): the margin problem (Moroshko et al. 2020) with its first correction. Samples of least margin that
-/// depend on others share p as the softmax of their margins does. Where every sample has least margin the error is of
-/// the order `1 / (log L)^2`. Multipliers never fall along the flow, so a sample with slack keeps what it got early,
-/// and at a small scale coordinates enter one after another (`margin_plateaus`, with thresholds where beta is of the
-/// size of the l1 margin's): until the last has come the problem is that of the coordinates in play. Near such a jump,
-/// and at scales between, the direction is qualitative; `simulate_classification` decides. (On 30 random problems of 4
-/// to 9 samples at log L = -1e4 the median error of beta was 2e-4, 1e-1, 3e-2 and 5e-6 at log alpha = 3, -3, -10 and
-/// -50, the largest 2e-2, 0.4, 0.7 and 1.1; that of the margin was below 2e-4 everywhere.)
+/// `p_n L`): the margin problem (Moroshko et al. 2020; docs/theory.md, section 9.2) with its first correction. Samples
+/// of least margin that depend on others share p as the softmax of their margins does. Where every sample has least
+/// margin the error is of the order `1 / (log L)^2`. Multipliers never fall along the flow, so a sample with slack
+/// keeps what it got early, and at a small scale coordinates enter one after another (`margin_plateaus`, with
+/// thresholds where beta is of the size of the l1 margin's): until the last has come the problem is that of the
+/// coordinates in play. Near such a jump, and at scales between, the direction is qualitative;
+/// `simulate_classification` decides. (On 30 random problems of 4 to 9 samples at log L = -1e4 the median error of beta
+/// was 2e-4, 1e-1, 3e-2 and 5e-6 at log alpha = 3, -3, -10 and -50, the largest 2e-2, 0.4, 0.7 and 1.1; that of the
+/// margin was below 2e-4 everywhere.)
 ///
 /// Throws DimensionError or ArgumentError where net, start and data do not fit, and unless `log_loss < 0` is finite.
 /// Data that are not separable are in the status, and a path of plateaus that was lost before this accuracy. Cost:

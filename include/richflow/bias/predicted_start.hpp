@@ -100,8 +100,9 @@ template <class S>
 }  // namespace detail
 
 /// The effective start of a run of descent on a diagonal net, *without the run*: to first order in the step h, from
-/// integrals along the dual flow. `EffectiveStart` is what it predicts, exact for the run once it is made. With
-/// `g = X^T r` of the flow of `L = |X beta - y|^2`, `log k = log(A_+ A_-)` of each coordinate falls by
+/// integrals along the dual flow (docs/theory.md, section 7.3). `EffectiveStart` is what it predicts, exact for the run
+/// once it is made. With `g = X^T r` of the flow of `L = |X beta - y|^2`, `log k = log(A_+ A_-)` of each coordinate
+/// falls by
 ///
 /// - descent: `16 h` times the integral of `g_i^2`;
 /// - momentum m: `16 h (1 + m) / (1 - m)^2` times the same, twice the matched lambda of `lambda w'' + w' + grad L = 0`;

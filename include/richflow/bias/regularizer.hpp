@@ -209,16 +209,16 @@ inline constexpr bool is_diagonal_net<TwoLayerDiagonalNet<S>> = true;
 
 /// The regularizer Q of the depth-D diagonal net from a uniform, shaped or biased start: gradient flow under the
 /// plain-sum squared loss that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et al. 2020,
-/// Theorem 1 for D = 2, Theorem 3 for D >= 3; with a bias, the Bregman divergence of Q from beta(0)). Throws
-/// DimensionError where the start does not fit d, ArgumentError for an unbalanced start, and where (alpha w0)^D
-/// overflows. Cost O(d).
+/// Theorem 1 for D = 2, Theorem 3 for D >= 3; docs/theory.md, sections 2.2 and 3.2; with a bias, the Bregman divergence
+/// of Q from beta(0)). Throws DimensionError where the start does not fit d, ArgumentError for an unbalanced start, and
+/// where (alpha w0)^D overflows. Cost O(d).
 template <class S, int depth>
 [[nodiscard]] ImplicitRegularizer<S> regularizer(const DiagonalNet<S, depth>& net, const Start<S>& start) {
   return detail::diagonal_regularizer<S, depth != 2>(net.homogeneity(), net.num_inputs(), start);
 }
 
-/// That of the two-layer diagonal net, from any start (Azulay et al. 2021): the hypentropy with `w0^2 = (u^2 + v^2) /
-/// 2`; from equal layers that of the squared net. Throws as above.
+/// That of the two-layer diagonal net, from any start (Azulay et al. 2021; docs/theory.md, section 2.6): the hypentropy
+/// with `w0^2 = (u^2 + v^2) / 2`; from equal layers that of the squared net. Throws as above.
 template <class S>
 [[nodiscard]] ImplicitRegularizer<S> regularizer(const TwoLayerDiagonalNet<S>& net, const Start<S>& start) {
   return detail::two_layer_regularizer<S>(net.num_inputs(), start);

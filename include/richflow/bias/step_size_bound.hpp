@@ -104,10 +104,11 @@ struct StepSizeBound {
   [[nodiscard]] bool holds() const { return spectral <= spectral_bound; }
 };
 
-/// The bound on beta that a step h implies. Gradient descent with steps h on `|X beta(w) - y|^2` converges to weights
-/// that fit the data only where `h lambda_max(Hessian) <= 2` there (from all starts but those of a set of measure zero,
-/// which run into an unstable point). Of all weights with one and the same beta, none has `c >= |beta|^q` undercut, `q
-/// = 2 - 2 / D` (see `interpolator_sharpness`: `w_+^2 + w_-^2 >= |w_+^2 - w_-^2|`), whatever the scale of the start; so
+/// The bound on beta that a step h implies (docs/theory.md, section 3.4). Gradient descent with steps h on
+/// `|X beta(w) - y|^2` converges to weights that fit the data only where `h lambda_max(Hessian) <= 2` there (from all
+/// starts but those of a set of measure zero, which run into an unstable point). Of all weights with one and the same
+/// beta, none has `c >= |beta|^q` undercut, `q = 2 - 2 / D` (see `interpolator_sharpness`:
+/// `w_+^2 + w_-^2 >= |w_+^2 - w_-^2|`), whatever the scale of the start; so
 ///
 ///     lambda_max(X diag(|beta|^q) X^T) <= 1 / (D^2 h),         1 / (4 h) of X diag(|beta|) X^T at depth 2,
 ///     sum_i |X_i|^2 |beta_i|^q <= min(N, d) / (D^2 h),

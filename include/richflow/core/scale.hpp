@@ -6,8 +6,8 @@
 
 namespace richflow {
 
-/// The initialization scale `alpha > 0`, carried as `log alpha`, so that alpha = e^-500 is an ordinary
-/// value and nothing ever forms an `alpha^2` that underflows (theory: squared model, log form).
+/// The initialization scale `alpha > 0`, carried as `log alpha`, so that alpha = e^-500 is an ordinary value and
+/// nothing ever forms an `alpha^2` that underflows (docs/theory.md, section 2.2).
 template <class Scalar = double>
 class Scale {
  public:

@@ -72,9 +72,9 @@ struct DecayingDualSolver {
 /// the flow without decay but for its scale, `alpha e^(-2 Lambda)`, Lambda(t) the integral of lambda, which is a number
 /// or changes with time (DecaySchedule): at every t beta is what the start at that scale goes to under
 /// `X beta = X beta(t)`. Decay until some time and none after it ends exactly at the interpolator of that scale. (4
-/// instead of 8 in two layers.) L is the plain sum `|X beta - y|^2`, and may be
-/// asked for by `loss_below`. With a decay of its own for each coordinate it is also what descent with label noise of
-/// standard deviation delta does on average, `lambda_i = 4 h delta^2 |X_i|^2` (HaoChen et al. 2020).
+/// instead of 8 in two layers.) L is the plain sum `|X beta - y|^2`, and may be asked for by `loss_below`. With a decay
+/// of its own for each coordinate it is also what descent with label noise of standard deviation delta does on average,
+/// `lambda_i = 4 h delta^2 |X_i|^2` (HaoChen et al. 2020; docs/theory.md, sections 7.4 and 7.6).
 ///
 ///     const DecayingDualFlow<double> flow(net, data, start, lambda);
 ///     integrate(flow, flow.initial_state(), TimeSpan{0, 1e4}, Rodas4{},

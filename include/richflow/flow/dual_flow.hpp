@@ -11,7 +11,7 @@
 
 namespace richflow {
 
-/// The gradient flow of a diagonal net, seen from its N dual variables. Along the flow
+/// The gradient flow of a diagonal net, seen from its N dual variables (docs/theory.md, section 1.3). Along the flow
 /// `grad Q(beta(t)) = X^T nu(t)` for the mirror map Q of the net and its initialization, hence
 ///
 ///     nu' = -c (X beta(X^T nu) - y),     nu(0) = 0,     beta(z) = (grad Q)^{-1}(z)

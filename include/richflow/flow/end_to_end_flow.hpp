@@ -13,8 +13,8 @@
 
 namespace richflow {
 
-/// The gradient flow of a deep factorization from a balanced start, in its product alone (Arora et al. 2018, 2019):
-/// with `G = sum_n 2 r_n X_n`, the gradient of the loss by M,
+/// The gradient flow of a deep factorization from a balanced start, in its product alone (Arora et al. 2018, 2019;
+/// docs/theory.md, section 5.5): with `G = sum_n 2 r_n X_n`, the gradient of the loss by M,
 ///
 ///     M' = -sum_{j=1}^{L} (M M^T)^{(L-j)/L} G (M^T M)^{(j-1)/L}
 ///

@@ -89,7 +89,7 @@ class EvaluationFlow {
 /// the unit at the start of the step, and that of the whole vector relative to |w|. Deep in the rich regime everything
 /// waits for units that grow exponentially from almost nothing; a norm over all parameters, a mean over units or even a
 /// high quantile of them does not notice that a step destroyed the few that grow fastest, and the run rests on a saddle
-/// forever. No step may change a unit by more than half its norm, either.
+/// forever. No step may change a unit by more than half its norm, either (docs/theory.md, section 10.3).
 template <class M, class L = SquaredLoss<typename M::Scalar>>
 requires(explain_model<M>()) class GradientFlow {
  public:

@@ -33,7 +33,8 @@ struct LiftedSolver {
   detail::Cholesky<S> kernel_factor = {};   ///< of the kernel
 };
 
-/// The gradient flow of a matrix factorization at a cost that does not depend on the width it stands for.
+/// The gradient flow of a matrix factorization at a cost that does not depend on the width it stands for
+/// (docs/theory.md, section 5.1).
 ///
 /// With the stack F (`[U; V]` or `U`) and `B = 2 sum_n r_n B_n` (see data/measurements.hpp: `[0 A; A^T 0]` or
 /// `A + A^T`, `A = 2 sum_n r_n X_n`) the flow is `F' = -B F`, so that the lifted matrix `W = F F^T` obeys

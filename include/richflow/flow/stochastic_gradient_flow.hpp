@@ -110,7 +110,8 @@ StepResiduals<S> StochasticFlowSource<S>::residuals() {
 
 }  // namespace detail
 
-/// The stochastic gradient flow of a model under the plain-sum squared loss, in the time of the flow of L:
+/// The stochastic gradient flow of a model under the plain-sum squared loss, in the time of the flow of L
+/// (docs/theory.md, section 7.5):
 ///
 ///     dw = -grad L(w) dt + sqrt(eta) noise(w) dW
 ///

@@ -29,9 +29,9 @@ enum class ZeroStart {
 ///
 /// (measurements that are not symmetric count as `(A + A^T) / 2`), whose numbers have one size for every alpha; at
 /// alpha = infinity it is the linear flow of the tangent kernel, and ends at the predictor of least norm in its space,
-/// which does not depend on alpha: `kernel_limit`. (Woodworth et al. 2020, appendix E.) The flow's own limit nears it
-/// like alpha^-2 with the start subtracted, and like alpha^-4 with the doubled one, in which the first-order changes of
-/// the two kernels cancel.
+/// which does not depend on alpha: `kernel_limit`. (Woodworth et al. 2020, appendix E; docs/theory.md, section 5.4.)
+/// The flow's own limit nears it like alpha^-2 with the start subtracted, and like alpha^-4 with the doubled one, in
+/// which the first-order changes of the two kernels cancel.
 ///
 /// A vector field with a loss, on the d x d matrix M, column after column; of a doubled start on `U U^T` and `V V^T`
 /// less their starts, one behind the other. Not stiff beyond the condition of the kernel: DormandPrince runs it. Refers

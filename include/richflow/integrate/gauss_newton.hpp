@@ -118,8 +118,9 @@ template <class S>
   return largest;
 }
 
-/// Solves `(s I + J^T H J) u = v` through the tangent kernel: `u = (v - J^T R (s I + R^T K R)^-1 R^T J v) / s`, and
-/// with `H = c I`, `u = (v - J^T (s / c I + K)^-1 J v) / s`. Weight decay adds its rate to s.
+/// Solves `(s I + J^T H J) u = v` through the tangent kernel (docs/theory.md, section 10.2):
+/// `u = (v - J^T R (s I + R^T K R)^-1 R^T J v) / s`, and with `H = c I`, `u = (v - J^T (s / c I + K)^-1 J v) / s`.
+/// Weight decay adds its rate to s.
 template <class S>
 class TangentStiffness {
  public:

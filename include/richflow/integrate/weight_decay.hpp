@@ -95,8 +95,9 @@ struct DecaySolver<P> {
 /// over a small part of the step.
 ///
 /// `loss` is L, without the decay: what events look at is the fit. On the diagonal nets the flow's effective scale at
-/// time t is `alpha exp(-2 integral of lambda)`. A decay so large that nothing of a net is left ends a run like any
-/// other, at its end: `loss` is then that of f = 0, and EffectiveStart and predicted_start say it.
+/// time t is `alpha exp(-2 integral of lambda)` (docs/theory.md, section 7.6). A decay so large that nothing of a net
+/// is left ends a run like any other, at its end: `loss` is then that of f = 0, and EffectiveStart and predicted_start
+/// say it.
 template <VectorField P>
 class WithWeightDecay {
  public:

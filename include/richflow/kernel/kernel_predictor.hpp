@@ -42,7 +42,7 @@ template <class S, class M>
 }  // namespace detail
 
 /// The kernel regime in closed form: the whole gradient flow of the tangent model at w0 (Linearized) for the plain-sum
-/// squared loss, at any time, infinity included. The limit is the kernel predictor
+/// squared loss, at any time, infinity included (docs/theory.md, section 1.4). The limit is the kernel predictor
 ///
 ///     f(x) = f_0(x) + K(x, X) K(X, X)^{-1} (y - f_0(X)),    K = J(w0) J(w0)^T,
 ///

@@ -197,7 +197,7 @@ class KernelDistanceFrom {
 
 /// The distance of parameters from a reference point in the tangent kernel: the cosine distance of the Jacobians on X,
 /// `1 - <J_a, J_b> / (|J_a| |J_b|)` in the Frobenius inner product (the "grad distance" of Woodworth et al. 2020,
-/// Figure 6 b), over all samples and outputs. 0 in the kernel regime; never negative.
+/// Figure 6 b; docs/theory.md, section 1.5), over all samples and outputs. 0 in the kernel regime; never negative.
 ///
 ///     KernelDistance distance(net, w0, X);
 ///     distance(w);

@@ -38,9 +38,9 @@ struct ClassificationSolver {
 };
 
 /// The gradient flow of a diagonal net under the exponential or the logistic loss, seen from its N dual variables, in a
-/// time in which no loss is too small. Along the flow `grad Q(beta(t)) = sum_n nu_n y_n x_n` for the mirror map Q of
-/// the net and its start, and `nu_n' = (c / 2) e_n`, `e_n = -dL/dm_n`, `c = mirror.dual_rate()`: nu grows. In the time
-/// `tau = |nu|_1`
+/// time in which no loss is too small (docs/theory.md, section 9.1). Along the flow
+/// `grad Q(beta(t)) = sum_n nu_n y_n x_n` for the mirror map Q of the net and its start, and `nu_n' = (c / 2) e_n`,
+/// `e_n = -dL/dm_n`, `c = mirror.dual_rate()`: nu grows. In the time `tau = |nu|_1`
 ///
 ///     d nu / d tau = p = e / sum_n e_n,     d t / d tau = 2 / (c sum_n e_n),     nu(0) = 0
 ///

@@ -45,9 +45,9 @@ struct [[nodiscard]] L1Rate : Result<L1Rate<S>> {
 };
 
 /// The rate at which the limit of gradient flow on the depth-2 diagonal net nears the minimum-l1 interpolator, from any
-/// shape: `|beta_alpha - beta| ~ alpha^(2 (1 - rho))`. rho is computed from the data by two linear programs, both by
-/// the lasso's homotopy and each with its certificate: minimum l1, and over the null space of X
-/// `1 / rho = min |h off the support|_1` subject to `X h = 0` and `sum sign(beta_i) h_i = -1` on it.
+/// shape: `|beta_alpha - beta| ~ alpha^(2 (1 - rho))` (docs/theory.md, section 8.3). rho is computed from the data by
+/// two linear programs, both by the lasso's homotopy and each with its certificate: minimum l1, and over the null space
+/// of X `1 / rho = min |h off the support|_1` subject to `X h = 0` and `sum sign(beta_i) h_i = -1` on it.
 ///
 /// Throws InfeasibleError where nothing fits y. Where rho >= 1 (minimum l1 has several solutions, or a degenerate one)
 /// there is no power law, and the message says so. X is N x d. Cost: that of two lasso paths.

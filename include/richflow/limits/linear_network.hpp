@@ -29,8 +29,8 @@
 /// @file
 /// Gradient flow of linear networks in closed form: two layers on whitened inputs from any lambda-balanced start, lazy
 /// to rich (Saxe et al. 2014; Braun et al. 2022; Domine et al. 2024), the modes of balanced networks of any depth
-/// (Arora et al. 2019), and where a single hidden neuron ends on any data (Azulay et al. 2021). The loss is the plain
-/// sum of squares.
+/// (Arora et al. 2019), and where a single hidden neuron ends on any data (Azulay et al. 2021; docs/theory.md, section
+/// 6). The loss is the plain sum of squares.
 
 namespace richflow {
 

@@ -64,14 +64,14 @@ struct [[nodiscard]] MarginPlateaus : Result<MarginPlateaus<S>> {
   }
 };
 
-/// The path of diagonal nets under the exponential or the logistic loss as alpha -> 0, with labels -1 and +1: with `s =
-/// Z^T nu` in the unit log(1/alpha) (Z has the rows y_n x_n) coordinate i is in play where `|s_i|` reaches a threshold,
-/// 2 at depth 2. First the flow rests at saddles, the minimizers of the loss over the coordinates in play, while the
-/// others move as `Z^T p`. Once those in play separate the data, margins grow without end, and the unit of progress is
-/// `kappa = log margin / log(1/alpha)`: beta has the best l1 margin over the coordinates in play, p are its
-/// multipliers, thresholds move as 2 + kappa and the others as `ds_i/dkappa = (Z^T p)_i |beta|_1`. What catches up
-/// enters: a simplex method run by the flow, that ends at the best l1 margin. Each plateau lasts from its kappa to the
-/// next.
+/// The path of diagonal nets under the exponential or the logistic loss as alpha -> 0, with labels -1 and +1: with
+/// `s = Z^T nu` in the unit log(1/alpha) (Z has the rows y_n x_n) coordinate i is in play where `|s_i|` reaches a
+/// threshold, 2 at depth 2. First the flow rests at saddles, the minimizers of the loss over the coordinates in play,
+/// while the others move as `Z^T p`. Once those in play separate the data (docs/theory.md, section 9.3), margins grow
+/// without end, and the unit of progress is `kappa = log margin / log(1/alpha)`: beta has the best l1 margin over the
+/// coordinates in play, p are its multipliers, thresholds move as 2 + kappa and the others as
+/// `ds_i/dkappa = (Z^T p)_i |beta|_1`. What catches up enters: a simplex method run by the flow, that ends at the best
+/// l1 margin. Each plateau lasts from its kappa to the next.
 ///
 /// At depth D >= 3 thresholds are `theta = w0^(2-D)` and do not move, and so the first plateau is the last.
 /// `thresholds` gives them (positive, d, in the unit of s); empty: 2 everywhere.

@@ -184,8 +184,8 @@ template <class S>
 
 /// Margin problems of a mirror map's regularizer Q for many scales, `min Q(beta)` subject to `y_n <x_n, beta> >= 1`:
 /// what the flow of the net under the exponential or the logistic loss minimizes at a finite accuracy (Moroshko et al.
-/// 2020; with margin gamma instead of 1 at the scale `alpha gamma^(1/D)`: Q is homogeneous). X is N x d, y has N labels
-/// -1 and +1; N may exceed d, samples may be equal.
+/// 2020; with margin gamma instead of 1 at the scale `alpha gamma^(1/D)`: Q is homogeneous; docs/theory.md, section
+/// 9.2). X is N x d, y has N labels -1 and +1; N may exceed d, samples may be equal.
 ///
 /// Unknowns are the N multipliers: an active set around the problems with equality on it, each of which is solved by
 /// MirrorPath's engine, so that any `log alpha` works that works there. Begins from the hard margin's support, later

@@ -55,12 +55,13 @@ struct [[nodiscard]] StationaryMargin : Result<StationaryMargin<S>> {
 };
 
 /// The stationary point of the l_{2/D} margin (D >= 3; where gradient flow on a diagonal net of depth D goes as t ->
-/// infinity under the exponential or the logistic loss, Lyu and Li 2020) that lies below a given separator: `from`, d
-/// values, with `y_n <x_n, from> > 0` for all n. Each round solves the linear program `min sum |from_i|^(2/D-1) |b_i|`
-/// over the orthant and the nonzero coordinates of the last beta, which lowers `sum |b_i|^(2/D)` (a concave function is
-/// below its tangent) and ends at a vertex. Labels are -1 and +1, X is N x d. Throws ArgumentError unless D >= 3, for
-/// other labels and a `from` that does not separate, DimensionError for its length. Cost: some linear programs of the k
-/// nonzero coordinates, in tableaus of N x k numbers; beyond ten million of them the status is stalled.
+/// infinity under the exponential or the logistic loss, Lyu and Li 2020; docs/theory.md, section 9.4) that lies below a
+/// given separator: `from`, d values, with `y_n <x_n, from> > 0` for all n. Each round solves the linear program
+/// `min sum |from_i|^(2/D-1) |b_i|` over the orthant and the nonzero coordinates of the last beta, which lowers
+/// `sum |b_i|^(2/D)` (a concave function is below its tangent) and ends at a vertex. Labels are -1 and +1, X is N x d.
+/// Throws ArgumentError unless D >= 3, for other labels and a `from` that does not separate, DimensionError for its
+/// length. Cost: some linear programs of the k nonzero coordinates, in tableaus of N x k numbers; beyond ten million of
+/// them the status is stalled.
 template <class S>
 [[nodiscard]] StationaryMargin<S> stationary_margin(const Dataset<S>& data, Index depth, const Vector<S>& from);
 

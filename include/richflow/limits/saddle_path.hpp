@@ -55,8 +55,8 @@ template <class S>
 
 /// The saddle-to-saddle path of the depth-D diagonal net under `L = |X beta - y|^2` as the scale of `start` falls (the
 /// scale that it has does not matter). It solves `s' = c X^T (y - X beta)`, `s_i = theta_i sign(beta_i)` where beta_i
-/// is not 0 and `|s_i| <= theta_i` elsewhere (Berthier 2022; Pesme and Flammarion 2023), exactly, from jump to jump.
-/// X is N x d.
+/// is not 0 and `|s_i| <= theta_i` elsewhere (Berthier 2022; Pesme and Flammarion 2023; docs/theory.md, section 8.1),
+/// exactly, from jump to jump. X is N x d.
 ///
 /// At D = 2, `c = 8` and `theta = 2` from any start; at D >= 3, `c = 2 D (D-2)` and `theta = w0^(2-D)`, from a biased
 /// start `a^(2-D)` for positive and `b^(2-D)` for negative entries. The end minimizes `sum theta_i |beta_i|` over

@@ -659,8 +659,8 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
 
 /// An interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex. Where it is the
 /// only one (`is_unique`), it is the alpha -> 0 limit of the squared net, whatever its shape (Woodworth et al. 2020,
-/// Theorem 1). Where there are several, the limit is one of them that depends on the shape, in general not a vertex:
-/// with X = (1, 1) and w0 = (1, 2) it is (.2, .8) y.
+/// Theorem 1; docs/theory.md, section 2.3). Where there are several, the limit is one of them that depends on the
+/// shape, in general not a vertex: with X = (1, 1) and w0 = (1, 2) it is (.2, .8) y.
 ///
 /// It is the end of the lasso path, if that is proved: see `lasso_path`. Where it is not (rows that are nearly
 /// dependent, say), or where the simplex is asked for, the rich end of the hypentropy path tells the support and a few

@@ -135,14 +135,14 @@ class DiagonalEvaluation final : public AnyEvaluation<S> {
 
 }  // namespace detail
 
-/// The depth-D diagonal net, `f(w, x) = <beta(w), x>` with `beta(w) = w_+^D - w_-^D` elementwise, D >= 2
-/// (Woodworth et al. 2020, equations (3) and (9)).
+/// The depth-D diagonal net, `f(w, x) = <beta(w), x>` with `beta(w) = w_+^D - w_-^D` elementwise, D >= 2 (Woodworth et
+/// al. 2020, equations (3) and (9); docs/theory.md, sections 2.1 and 3.1).
 ///
-/// The parameters are one vector of P = 2d entries, `w = (w_+, w_-)`. `X` is N x d; the loss is the plain
-/// sum of squares, so the gradient flow is `w_+' = -2 D w_+^(D-1) * X^T r`, `w_-' = +2 D w_-^(D-1) * X^T r`. Along
-/// it `w_+ * w_-` is constant at D = 2 and `w_+^(2-D) + w_-^(2-D)` beyond. Started at `w(0) = alpha w0`, a limit that
-/// fits the data is the minimizer over `X beta = y` of the hypentropy (D = 2) or the depth hypentropy (D >= 3) of that
-/// scale and shape (Theorems 1 and 3).
+/// The parameters are one vector of P = 2d entries, `w = (w_+, w_-)`. `X` is N x d; the loss is the plain sum of
+/// squares, so the gradient flow is `w_+' = -2 D w_+^(D-1) * X^T r`, `w_-' = +2 D w_-^(D-1) * X^T r`. Along it
+/// `w_+ * w_-` is constant at D = 2 and `w_+^(2-D) + w_-^(2-D)` beyond. Started at `w(0) = alpha w0`, a limit that fits
+/// the data is the minimizer over `X beta = y` of the hypentropy (D = 2) or the depth hypentropy (D >= 3) of that scale
+/// and shape (docs/theory.md, sections 2.2 and 3.2).
 ///
 /// `Depth` fixes D at compile time; with `Eigen::Dynamic`, the default, the constructor takes it.
 ///

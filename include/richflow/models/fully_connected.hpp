@@ -50,8 +50,8 @@ struct FullyConnectedOptions {
   A activation = A();
 };
 
-/// The fully connected network of depth D >= 2 with K outputs, one by default (Woodworth et al. 2020, section 6,
-/// Figure 6),
+/// The fully connected network of depth D >= 2 with K outputs, one by default (Woodworth et al. 2020, section 6, Figure
+/// 6; docs/theory.md, section 10.1),
 ///
 ///     A_0 = X,   Z_l = m_l A_{l-1} W_l (+ 1 b_l^T),   A_l = sigma(Z_l) for l < D,   f(w, X) = Z_D
 ///

@@ -34,8 +34,8 @@ template <class S>
 }
 
 /// Matrix factorization: `f(w, X_n) = <M(w), X_n>` with `M = U V^T` (d1 x d2), or `M = U U^T` (d x d) when `symmetric`,
-/// factors of width k (Woodworth et al. 2020, Section 6). Its samples are MatrixMeasurements of M, of any kind:
-/// observed entries (matrix completion), general or diagonal ones, or your own.
+/// factors of width k (Woodworth et al. 2020, Section 6; docs/theory.md, section 5.1). Its samples are
+/// MatrixMeasurements of M, of any kind: observed entries (matrix completion), general or diagonal ones, or your own.
 ///
 ///     const MatrixMeasurements<double> X = MatrixMeasurements<double>::entries(10, 10, {{0, 3}, {7, 7}});
 ///     const Dataset data(X, y);

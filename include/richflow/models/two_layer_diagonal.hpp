@@ -10,7 +10,7 @@
 namespace richflow {
 
 /// The two-layer diagonal net with untied layers, `f(w, x) = <beta(w), x>` with `beta(w) = u_+ v_+ - u_- v_-`
-/// elementwise (Azulay et al. 2021).
+/// elementwise (Azulay et al. 2021; docs/theory.md, section 2.6).
 ///
 /// The parameters are one vector of P = 4d entries, `w = (u_+, v_+, u_-, v_-)`. `X` is N x d; the loss is the plain sum
 /// of squares, so the gradient flow is `u_+' = -2 v_+ * X^T r`, `v_+' = -2 u_+ * X^T r`, and with the other sign for

@@ -15,7 +15,8 @@
 
 namespace richflow {
 
-/// The wide two-layer ReLU network on the line (Woodworth et al. 2020, section 6, Figure 7),
+/// The wide two-layer ReLU network on the line (Woodworth et al. 2020, section 6, Figure 7; docs/theory.md, section
+/// 10.1),
 ///
 ///     f(w, x) = sum_i a_i [u_i x + b_i]_+ + c,     w = (a, u, b, c),   P = 3 k + 1
 ///

@@ -126,9 +126,9 @@ class DepthFunctions {
 
 }  // namespace detail
 
-/// `h_D(u) = (1 - u)^(-D/(D-2)) - (1 + u)^(-D/(D-2))` on (-1, 1), D >= 3: the predictor of the depth-D
-/// diagonal net, `beta = alpha^D h_D(X^T nu)` (Woodworth et al. 2020, Theorem 3); infinite beyond the ends. A few ulp
-/// for every u. Throws ArgumentError for D < 3.
+/// `h_D(u) = (1 - u)^(-D/(D-2)) - (1 + u)^(-D/(D-2))` on (-1, 1), D >= 3: the predictor of the depth-D diagonal net,
+/// `beta = alpha^D h_D(X^T nu)` (Woodworth et al. 2020, Theorem 3; docs/theory.md, section 3.2); infinite beyond the
+/// ends. A few ulp for every u. Throws ArgumentError for D < 3.
 template <class Scalar>
 [[nodiscard]] Scalar depth_hypentropy_mirror(Index depth, Scalar u) {
   using std::abs;
@@ -150,8 +150,9 @@ template <class Scalar>
 }
 
 /// `q_D(z)` with `q_D' = h_D^{-1}`, `q_D(0) = 0`: z^2 (D-2)/(4D) near 0, |z| far away (Woodworth et al. 2020, Theorem
-/// 3). Evaluated in its Legendre form `z u - H_D(u)`, `H_D(u) = (D-2)/2 [(1-u)^(-2/(D-2)) + (1+u)^(-2/(D-2)) - 2]`,
-/// without cancellation, to a few ulp for every z. Throws ArgumentError for D < 3.
+/// 3; docs/theory.md, section 3.2). Evaluated in its Legendre form `z u - H_D(u)`,
+/// `H_D(u) = (D-2)/2 [(1-u)^(-2/(D-2)) + (1+u)^(-2/(D-2)) - 2]`, without cancellation, to a few ulp for every z. Throws
+/// ArgumentError for D < 3.
 template <class Scalar>
 [[nodiscard]] Scalar depth_hypentropy(Index depth, Scalar z) {
   using std::abs;
@@ -164,8 +165,8 @@ template <class Scalar>
 }
 
 /// The regularizer `Q^D_alpha` of the depth-D diagonal net `beta = w_+^D - w_-^D`, D >= 3: gradient flow from
-/// `w(0) = alpha (a, b)` that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et
-/// al. 2020, Theorem 3, for a = b = 1).
+/// `w(0) = alpha (a, b)` that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et al. 2020,
+/// Theorem 3, for a = b = 1; docs/theory.md, section 3.2).
 ///
 /// For `a = b = w0`:
 ///

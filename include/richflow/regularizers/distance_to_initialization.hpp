@@ -56,10 +56,10 @@ template <class Scalar>
   return z < Scalar(0) ? Scalar(-s) : s;
 }
 
-/// `r(z) = min (w_+ - 1)^2 + (w_- - 1)^2` subject to `w_+^2 - w_-^2 = z`: the squared distance from
-/// initialization that one coordinate of the squared diagonal net needs at alpha = 1. Near 0 it is z^2/8,
-/// far away |z| - 2 sqrt|z| + 3/2 + ... (Woodworth et al. 2020, Section 4, where it is a root of a quartic;
-/// the quartic has two real roots, and r is the smaller). To a few ulp for every z.
+/// `r(z) = min (w_+ - 1)^2 + (w_- - 1)^2` subject to `w_+^2 - w_-^2 = z`: the squared distance from initialization that
+/// one coordinate of the squared diagonal net needs at alpha = 1. Near 0 it is z^2/8, far away |z| - 2 sqrt|z| + 3/2 +
+/// ... (Woodworth et al. 2020, Section 4, where it is a root of a quartic; the quartic has two real roots, and r is the
+/// smaller; docs/theory.md, section 4). To a few ulp for every z.
 template <class Scalar>
 [[nodiscard]] Scalar distance_to_initialization(Scalar z) {
   using std::abs;
@@ -81,8 +81,9 @@ struct NearestWeights {
 ///
 ///     R_alpha(beta) = min |w - alpha 1|_2^2  subject to  w_+^2 - w_-^2 = beta   =   sum_i alpha^2 r(beta_i / alpha^2),
 ///
-/// of the squared diagonal net (Woodworth et al. 2020, Section 4). It is *not* what gradient flow minimizes: that
-/// is the hypentropy Q. R nears |beta|_1 polynomially as alpha -> 0 where Q nears it logarithmically.
+/// of the squared diagonal net (Woodworth et al. 2020, Section 4; docs/theory.md, section 4). It is *not* what gradient
+/// flow minimizes: that is the hypentropy Q. R nears |beta|_1 polynomially as alpha -> 0 where Q nears it
+/// logarithmically.
 ///
 /// A Regularizer. Works from `log alpha`: any log alpha from -infinity to about 700 (beyond, R underflows). Each call
 /// is O(d).

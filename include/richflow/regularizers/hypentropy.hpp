@@ -15,8 +15,8 @@
 
 namespace richflow {
 
-/// `q(z) = integral_0^z arcsinh(u/2) du = 2 - sqrt(4 + z^2) + z arcsinh(z/2)`, the hypentropy of one
-/// coordinate: z^2/4 near 0, |z| log|z| - |z| + 2 far away (Woodworth et al. 2020, Theorem 1). Evaluated
+/// `q(z) = integral_0^z arcsinh(u/2) du = 2 - sqrt(4 + z^2) + z arcsinh(z/2)`, the hypentropy of one coordinate: z^2/4
+/// near 0, |z| log|z| - |z| + 2 far away (Woodworth et al. 2020, Theorem 1; docs/theory.md, section 2.2). Evaluated
 /// without the cancellation of the textbook form, to a few ulp for every z.
 template <class Scalar>
 [[nodiscard]] Scalar hypentropy(Scalar z) {
@@ -124,8 +124,8 @@ struct HypentropyCoordinate {
 }  // namespace detail
 
 /// The regularizer `Q_alpha` of the squared diagonal net `beta = w_+^2 - w_-^2`: gradient flow from
-/// `w(0) = alpha (a, b)` that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et
-/// al. 2020, Theorem 1).
+/// `w(0) = alpha (a, b)` that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et al. 2020,
+/// Theorem 1; docs/theory.md, sections 2.2 and 2.4).
 ///
 /// For `a = b = w0`, with c_i = alpha^2 w0_i^2:
 ///
@@ -166,9 +166,9 @@ class Hypentropy {
   [[nodiscard]] Hypentropy of_two_layers() const;
 
   /// The two-layer net `beta = u_+ v_+ - u_- v_-` with both pairs started at `alpha (u, v)`: the regularizer of its
-  /// limit is the hypentropy with `w0^2 = (u^2 + v^2) / 2` (Azulay et al. 2021), its dual flow runs at half the rate
-  /// of the squared net's. Throws ArgumentError where an entry is not finite or u_i = v_i = 0, DimensionError where
-  /// the lengths differ.
+  /// limit is the hypentropy with `w0^2 = (u^2 + v^2) / 2` (Azulay et al. 2021; docs/theory.md, section 2.6), its dual
+  /// flow runs at half the rate of the squared net's. Throws ArgumentError where an entry is not finite or u_i = v_i =
+  /// 0, DimensionError where the lengths differ.
   [[nodiscard]] static Hypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale);
 
   /// The logarithms of the smallest and of the largest weight of the start, `alpha a` and `alpha b`.

@@ -125,7 +125,8 @@ class L2Norm {
 };
 
 /// How small alpha must be for the flow's limit beta to have `|beta|_1 <= (1 + epsilon) |b1|_1`, where `l1` = |b1|_1 is
-/// the norm of the minimum-l1 interpolator (Woodworth et al. 2020, Theorem 2, uniform initialization):
+/// the norm of the minimum-l1 interpolator (Woodworth et al. 2020, Theorem 2, uniform initialization; docs/theory.md,
+/// section 2.5):
 ///
 ///     alpha <= min{ (2 (1 + epsilon) l1)^(-(2 + epsilon)/(2 epsilon)),  exp(-d / (epsilon l1)) }
 ///
@@ -144,7 +145,8 @@ template <class S>
 }
 
 /// How large alpha must be for the flow's limit beta to have `|beta|_2^2 <= (1 + epsilon) |b2|_2^2`, where `l2` =
-/// |b2|_2 is the norm of the minimum-l2 interpolator (Woodworth et al. 2020, Theorem 2, uniform initialization):
+/// |b2|_2 is the norm of the minimum-l2 interpolator (Woodworth et al. 2020, Theorem 2, uniform initialization;
+/// docs/theory.md, section 2.5):
 ///
 ///     alpha >= sqrt(2 (1 + epsilon) (1 + 2/epsilon) l2)
 ///

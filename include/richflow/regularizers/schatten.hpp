@@ -44,7 +44,8 @@ template <class Derived>
   return M.stableNorm();
 }
 
-/// Schatten-Q_mu, the hypentropy of the singular values (Woodworth et al. 2020, Section 6):
+/// Schatten-Q_mu, the hypentropy of the singular values (Woodworth et al. 2020, Section 6; docs/theory.md, section
+/// 5.3):
 ///
 ///     M = P diag(s) Q^T,     Q_mu(M) = sum_i mu^2 q(s_i / mu^2),     grad Q_mu(M) = P diag(arcsinh(s_i / (2 mu^2)))
 ///     Q^T
