@@ -5,7 +5,7 @@ file(READ ${PAGE} text)
 string(APPEND text "\n")
 file(GLOB names RELATIVE ${SOURCE}/examples ${SOURCE}/examples/*/main.cpp)
 list(TRANSFORM names REPLACE "/main\\.cpp$" "")
-set(scripts examples/reproduce.sh tests/run.sh)
+set(scripts examples/reproduce.sh tests/run.sh tests/format.sh)
 
 # All `--options` of the command must be in what `--help` prints.
 function(check_options command help)

@@ -51,7 +51,7 @@ class Event {
   /// The same event for another number type, so that `loss_below(1e-4)` serves a problem in float. Throws ArgumentError
   /// for an event with a function, which looks at numbers of its own type.
   template <class Other>
-  Event(const Event<Other>& other)
+  Event(const Event<Other>& other)  // NOLINT(google-explicit-constructor): an event is written in any number type
       : kind_(static_cast<Kind>(static_cast<int>(other.kind()))),
         name_(other.name()),
         threshold_(static_cast<Scalar>(other.threshold())),

@@ -120,10 +120,13 @@ class TwoLayerExact {
 };
 
 /// The product p(t) = w_2 w_1 of one mode of a lambda-balanced network of two layers, `w_2^2 - w_1^2 = lambda`, on
-/// `(p - target)^2`: the solution of `p' = -2 (p - target) sqrt(lambda^2 + 4 p^2)` at time t >= 0, in closed form. At
-/// lambda = 0 a sigmoid of rate `4 target`; for large |lambda| exponential decay of rate `2 |lambda|`. Accurate to
-/// rounding of the larger of |p(0)| and |target|, and relatively where p keeps its sign. Throws ArgumentError unless
-/// all are finite and t >= 0.
+/// `(p - target)^2`, at time t >= 0 in closed form (docs/theory.md, section 6.2): the solution of
+///
+///     p' = -2 (p - target) sqrt(lambda^2 + 4 p^2)
+///
+/// At lambda = 0 it is a sigmoid of rate `4 target`, for large |lambda| exponential decay of rate `2 |lambda|`.
+/// Accurate to rounding of the larger of |p(0)| and |target|, and relatively where p keeps its sign. Throws
+/// ArgumentError unless all are finite and t >= 0.
 template <class S>
 [[nodiscard]] S two_layer_mode(S start, S target, S lambda, S t);
 
