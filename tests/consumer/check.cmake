@@ -2,7 +2,7 @@
 #
 #   cmake -D CASE=... -D BUILD_TREE=build/release -D SCRATCH=folder -D COMPILER=c++ -D GENERATOR=Ninja -P check.cmake
 #
-# CASE: twice, found_first, found_last, exported, other_version, eigen
+# CASE: twice, found_first, found_last, exported, other_version, wanted_version, eigen
 
 file(REMOVE_RECURSE "${SCRATCH}")
 file(MAKE_DIRECTORY "${SCRATCH}")
@@ -52,6 +52,17 @@ elseif(CASE STREQUAL "other_version")
   file(WRITE "${SCRATCH}/other/include/richflow/version.hpp" "${text}")
   must_refuse("another part of this build has brought version" ${configure} -S "${source}/parts" -B "${SCRATCH}/build"
               -DFIND_PACKAGE=first "-Drichflow_DIR=${BUILD_TREE}" "-DRICHFLOW_SOURCE=${SCRATCH}/other")
+elseif(CASE STREQUAL "wanted_version")
+  file(STRINGS "${library}/include/richflow/version.hpp" numbers REGEX "_(MAJOR|MINOR) [0-9]+$")
+  list(TRANSFORM numbers REPLACE "^.* " "")
+  list(GET numbers 0 major)
+  list(GET numbers 1 minor)
+  set(command ${configure} -S "${source}/parts" -B "${SCRATCH}/build" -DFIND_PACKAGE=first "-Drichflow_DIR=${BUILD_TREE}")
+  must_run(${command} -DWANTED_VERSION=${major}.${minor})
+  foreach(difference IN ITEMS -1 1)
+    math(EXPR other "${minor} + ${difference}")
+    must_refuse("compatible with requested version" ${command} -DWANTED_VERSION=${major}.${other})
+  endforeach()
 elseif(CASE STREQUAL "eigen")
   foreach(version IN ITEMS 3.3.9 3.4.0 5.0.1 6.0.0)
     # A package whose version file is as strict as that of Eigen 5.
