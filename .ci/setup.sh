@@ -28,6 +28,7 @@ package_of() {
     clang) say clang ;;
     clang-format) say clang-format ;;
     clang-tidy) say clang-tidy ;;
+    pkg-config) say pkg-config ;;
     multiprecision | odeint) say libboost-dev ;;
     sundials) say libsundials-dev ;;
     clp) say coinor-libclp-dev ;;
@@ -103,7 +104,7 @@ has() {
     build_tool) has_command ninja || has_command make ;;
     Eigen3 | Catch2 | benchmark | CLI11 | nlohmann_json | ZLIB) has_cmake_package "$1" ;;
     clang) has_command clang++ ;;
-    gnuplot | clang-format | clang-tidy) has_command "$1" ;;
+    gnuplot | clang-format | clang-tidy | pkg-config) has_command "$1" ;;
     fashion_mnist) [ -f /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] ;;
     multiprecision) compiles_include boost/multiprecision/cpp_bin_float.hpp ;;
     odeint) compiles_include boost/numeric/odeint.hpp ;;
