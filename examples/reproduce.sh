@@ -19,7 +19,7 @@
 set -eu
 called_from=$(pwd)
 cd "$(dirname "$0")/.."
-. .ci/setup.sh
+. tests/setup.sh
 
 from_caller() {
   case $1 in

@@ -4,7 +4,7 @@
 #   sh tests/run.sh [--preset NAME] [CMAKE_OPTION...]     NAME: release (default), dev, asan, tsan, ci
 set -eu
 cd "$(dirname "$0")/.."
-. .ci/setup.sh
+. tests/setup.sh
 
 preset=release
 case ${1:-} in

@@ -36,7 +36,7 @@ path_without() {
 finds_packages() {
   unset CMAKE_GENERATOR
   cd "$source"
-  . .ci/setup.sh
+  . tests/setup.sh
   has build_tool || fail_check "no build tool in $PATH"
   has Eigen3 || fail_check "the probe does not find Eigen, with which this project was configured"
   if has_cmake_package NoSuchPackage; then fail_check "the probe finds a package that does not exist"; fi
@@ -79,8 +79,8 @@ case $1 in
     printf '#!/bin/sh\nexit 1\n' >"$scratch/bin/apt-get"
     chmod +x "$scratch/bin/cmake" "$scratch/bin/apt-get"
     PATH=$scratch/bin:$PATH
-    mkdir -p "$scratch/copy/build/native/examples"
-    cp -R "$source/.ci" "$scratch/copy"
+    mkdir -p "$scratch/copy/build/native/examples" "$scratch/copy/tests"
+    cp "$source/tests/setup.sh" "$scratch/copy/tests"
     cp -R "$source/examples" "$scratch/copy"
     for program in fig2_distance_vs_bias fig6c_mnist report; do
       cat >"$scratch/copy/build/native/examples/$program" <<'PROGRAM'
@@ -127,7 +127,7 @@ APT
     chmod +x "$scratch/bin/apt-get"
     export APT_CALLS="$scratch/calls" APT_LOCK_POLL_SECONDS=0
     PATH=$scratch/bin:$PATH
-    . "$source/.ci/setup.sh"
+    . "$source/tests/setup.sh"
     said=$(apt_get "" install package) || fail_check "apt_get gave up: $said"
     case $said in *"holds the lock of apt: waiting"*"install package"*) ;; *) fail_check "said: $said" ;; esac
     [ "$(printf '%s\n' "$said" | grep -c waiting)" -eq 1 ] || fail_check "said more than once that it waits"
@@ -139,12 +139,13 @@ APT
     odd="$scratch/it's a new (folder) & more"
     mkdir "$odd"
     cd "$source"
-    cp -R .ci .clang-format CMakeLists.txt CMakePresets.json LICENSE README.md benchmarks docs examples include tests "$odd"
+    cp -R .clang-format CHANGELOG.md CITATION.cff CMakeLists.txt CMakePresets.json LICENSE README.md benchmarks docs examples include tests "$odd"
     cd "$odd"
     sh tests/run.sh --help | grep -q 'run.sh' || fail_check "tests/run.sh --help"
+    sh tests/format.sh --help | grep -q -e --check || fail_check "tests/format.sh --help"
     sh examples/reproduce.sh --help | grep -q -e --portable || fail_check "examples/reproduce.sh --help"
     if sh examples/reproduce.sh --portable --preset ci >/dev/null 2>&1; then fail_check "--portable --preset was taken"; fi
-    . .ci/setup.sh
+    . tests/setup.sh
     configure release -DRICHFLOW_BUILD_EXAMPLES=OFF >"$scratch/log" 2>&1 || fail_check "$(cat "$scratch/log")"
     cmake --build build/release --target richflow_linkage >"$scratch/log" 2>&1 ||
       fail_check "$(tail -n 20 "$scratch/log")"
@@ -158,7 +159,7 @@ APT
     build/release/tests/richflow_linkage || fail_check "the program ended with $?"
     ;;
   without_boost)
-    . "$source/.ci/setup.sh"
+    . "$source/tests/setup.sh"
     choose_generator
     cmake -S "$source" -B "$scratch/build" -DRICHFLOW_BUILD_EXAMPLES=OFF -DRICHFLOW_BUILD_BENCHMARKS=OFF \
       -DRICHFLOW_TEST_DOCUMENTATION=OFF -DRICHFLOW_HAS_MULTIPRECISION=OFF >"$scratch/log" 2>&1 || fail_check "$(cat "$scratch/log")"
