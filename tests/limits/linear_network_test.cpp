@@ -218,6 +218,15 @@ TEST_CASE("linear networks say in one sentence what does not fit") {
   const Dataset<> data = Dataset<>::with_outputs(random_matrix(random, 6, 4), random_matrix(random, 6, 3));
   CHECK_THROWS_MATCHES(TwoLayerExact<>(data, start[0], start[1]), ArgumentError,
                        message_contains("not whitened: X^T X is off c I by "));
+  // By hand: W_2^T W_2 - W_1 W_1^T = diag(0, 1), sqrt(1 / 2) from I / 2, of 5; X^T X = diag(1, 4), sqrt(4.5) from 2.5
+  // I.
+  const Matrix<double> unit = Matrix<double>::Identity(2, 2);
+  const Matrix<double> stretched = Vector<double>{{1, std::sqrt(2.0)}}.asDiagonal();
+  CHECK_THROWS_MATCHES(TwoLayerExact<>(unit, stretched, unit), ArgumentError,
+                       message_contains("off lambda I by 0.14142") && message_contains("best lambda = 0.5"));
+  const Matrix<double> uneven = Vector<double>{{1, 2}}.asDiagonal();
+  CHECK_THROWS_MATCHES(TwoLayerExact<>(Dataset<>::with_outputs(uneven, unit), unit, unit), ArgumentError,
+                       message_contains("off c I by 0.84852") && message_contains("best c = 2.5"));
   CHECK_THROWS_AS(TwoLayerExact<>(start[0], start[1], target.transpose()), DimensionError);
   CHECK_THROWS_AS(TwoLayerExact<>(start[1], start[1], target), DimensionError);
   CHECK_THROWS_AS(TwoLayerExact<>(start[0], start[1], target, 0.0), ArgumentError);

@@ -17,6 +17,7 @@
 ///
 /// - `static constexpr bool is_homogeneous = true`, if `value(c z) = c value(z)` for c > 0: a network without biases is
 ///   homogeneous then, and its flow conserves the balance of every neuron
+/// - `static constexpr bool is_smooth = true`, if it has no kinks: see HasSmoothUnits
 /// - `gain()`: the variance of a layer's weights times its inputs that preserves sizes, 1 by default
 /// - `pull_back(a, b)`: `slope_from_value(a) * b` in a better way
 
@@ -46,6 +47,7 @@ struct Relu {
 struct Linear {
   static constexpr bool is_homogeneous = true;
   static constexpr bool is_linear = true;
+  static constexpr bool is_smooth = true;
   template <class S>
   [[nodiscard]] static S value(S z) {
     return z;
@@ -84,6 +86,7 @@ class LeakyRelu {
 
 /// `tanh z`.
 struct Tanh {
+  static constexpr bool is_smooth = true;
   template <class S>
   [[nodiscard]] static S value(S z) {
     using std::tanh;
@@ -97,6 +100,7 @@ struct Tanh {
 
 /// `log(1 + exp z)`, to full relative accuracy.
 struct Softplus {
+  static constexpr bool is_smooth = true;
   template <class S>
   [[nodiscard]] static S value(S z) {
     using std::abs;
@@ -123,6 +127,11 @@ concept HasSlopeFromValue = requires(const A& activation, S a) {
 template <class A>
 inline constexpr bool is_homogeneous = requires {
   requires A::is_homogeneous;
+};
+
+template <class A>
+inline constexpr bool is_smooth = requires {
+  requires A::is_smooth;
 };
 
 template <class A>

@@ -40,6 +40,8 @@ class DeepFactorization : public detail::ByEvaluation<DeepFactorization<S>, S, c
   using Scalar = S;
   /// What it is evaluated on.
   using Samples = MatrixMeasurements<S>;
+  /// See HasSmoothUnits.
+  static constexpr bool is_smooth = true;
 
   /// Of widths n_0, ..., n_L, first to last: M is n_L x n_0. Throws DimensionError unless there are three or more, all
   /// positive.

@@ -92,6 +92,8 @@ class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
   using Scalar = S;
   /// `invariant` depends on the activation.
   static constexpr bool has_conditional_members = true;
+  /// See HasSmoothUnits.
+  static constexpr bool is_smooth = detail::is_smooth<A>;
 
   /// A net on d inputs with the given widths of its hidden layers, `{30, 30}` for depth 3. Throws DimensionError
   /// unless there is a hidden layer (depth >= 2) and d, all widths and the number of outputs are positive.

@@ -57,6 +57,8 @@ template <class M>
 requires(explain_model<M>()) class Linearized : public detail::WrappedModel<Linearized<M>, M> {
  public:
   using Scalar = typename M::Scalar;
+  /// See HasSmoothUnits.
+  static constexpr bool is_smooth = true;
 
   /// The tangent of `model` at `w0`. Throws DimensionError unless w0 has P entries, NonFiniteError if one is not
   /// finite.

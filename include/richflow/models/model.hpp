@@ -45,6 +45,7 @@
 /// |                                       |                         | J, fused steps of descent (AnyEvaluation)      |
 /// | `num_inputs()`                   | d                       | data of another shape is refused               |
 /// | `num_units()`, `unit_square_norms`    | see HasUnits            | correct flows deep in the rich regime          |
+/// | `is_smooth`                           | see HasSmoothUnits      | fewer steps of `simulate` at fine tolerances   |
 /// | `beta(w, out)`                        | see LinearPredictor     | the predictor as a vector of d values          |
 /// | `invariant(w)`                        | see HasInvariant        | InvariantMonitor                               |
 ///
@@ -173,6 +174,13 @@ concept HasUnits = Model<M> &&
     requires(const M& model, ConstVectorRef<typename M::Scalar> v, VectorRef<typename M::Scalar> out) {
   { model.num_units() } -> std::convertible_to<Index>;
   model.unit_square_norms(v, out);
+};
+
+/// A model made of units whose function has no kinks in w, as it says by `static constexpr bool is_smooth = true`:
+/// steppers of higher order gain on it.
+template <class M>
+concept HasSmoothUnits = HasUnits<M> && requires {
+  requires M::is_smooth;
 };
 
 namespace detail {

@@ -17,6 +17,8 @@ class WrappedModel : public ByEvaluation<Self, typename M::Scalar, SamplesArgume
   using Samples = SamplesOf<M>;
   /// Optional members of what is inside are its own.
   static constexpr bool has_conditional_members = true;
+  /// Smooth where what is inside is.
+  static constexpr bool is_smooth = HasSmoothUnits<M>;
 
   /// The model inside, f.
   [[nodiscard]] const M& model() const { return model_; }

@@ -1,0 +1,121 @@
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "richflow/bias/simulate.hpp"
+#include "richflow/core/random.hpp"
+#include "richflow/data/measurements.hpp"
+#include "richflow/limits/linear_network.hpp"
+#include "richflow/models/deep_factorization.hpp"
+#include "richflow/models/fully_connected.hpp"
+#include "richflow/models/linear_layers.hpp"
+#include "richflow/models/unbiased.hpp"
+#include "support/catch.hpp"
+#include "support/numbers.hpp"
+#include "support/random_inputs.hpp"
+
+using namespace richflow;
+using namespace test_support;
+
+namespace {
+
+/// Steps of 1e-10 leave 1e-8 to hundred of their errors.
+SimulateOptions<> accurate_to(std::vector<double> times) {
+  SimulateOptions<> options;
+  options.tolerance = 1e-10;
+  options.times = std::move(times);
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("simulate meets the exact solution of two layers to 1e-8, lazy to rich", "[verbs]") {
+  RandomStream random(2631);
+  const Index d_in = 4, h = 3, d_out = 3;
+  const DeepLinearNetwork<double> net(d_in, {h}, false, d_out);
+  const Matrix<double> X = std::sqrt(1.5) * detail::orthonormal_columns<double>(random, 6, d_in);
+  const Dataset<> data = Dataset<>::with_outputs(X, random_matrix(random, 6, d_out));
+  for (const double lambda : {-1.0, 0.0, 0.5, 20.0}) {
+    const auto start = lambda_balanced_start<double>(random, d_in, h, d_out, lambda, Scale<>::from_value(0.05));
+    const TwoLayerExact<> exact(data, start[0], start[1]);
+    const double end = lambda > 1 ? 0.1 : 1.0;
+    const auto run = simulate(net, data, pack_layers(start), accurate_to({end / 4, end / 2, end}));
+    CAPTURE(lambda, run.method, run.message);
+    REQUIRE(run.ok());
+    REQUIRE(run.values.size() == 3);
+    for (std::size_t k = 0; k < 3; ++k) {
+      const TwoLayerState<> state = exact.at(run.times[k]).require_ok();
+      const auto layers = unpack_layers<double>({d_in, h, d_out}, run.values[k]);
+      CHECK((layers_product(layers) - state.product).norm() <= 1e-8 * state.product.norm());
+      CHECK((layers[0].transpose() * layers[0] - state.W1.transpose() * state.W1).norm() <=
+            1e-8 * state.W1.squaredNorm());
+    }
+    CHECK_THAT(run.method, text_contains("Ros34Pw2"));
+  }
+}
+
+TEST_CASE("simulate meets the modes of balanced layers of depth 2, 3 and 4 to 1e-8", "[verbs]") {
+  RandomStream random(2632);
+  const Index d = 3;
+  const Matrix<double> U = detail::orthonormal_columns<double>(random, d, d);
+  const Matrix<double> V = detail::orthonormal_columns<double>(random, d, d);
+  const Vector<double> start{{0.2, 0.1, 0.05}};
+  const Vector<double> target{{2, 1, 0.5}};
+  // All entries are seen: the loss is |M - target|^2.
+  std::vector<MatrixEntry> all;
+  for (Index j = 0; j < d; ++j)
+    for (Index i = 0; i < d; ++i) all.push_back({i, j});
+  const Matrix<double> aim = U * target.asDiagonal() * V.transpose();
+  const Dataset<> data(MatrixMeasurements<double>::entries(d, d, all), aim.reshaped());
+  const std::vector<double> times = {0.3, 0.8, 2.0};
+  for (const Index depth : {Index{2}, Index{3}, Index{4}}) {
+    std::vector<Index> widths(static_cast<std::size_t>(depth + 1), 4);
+    widths.front() = widths.back() = d;
+    const DeepFactorization<double> model(widths);
+    const auto layers = balanced_layers<double>(random, U * start.asDiagonal() * V.transpose(),
+                                                std::vector<Index>(static_cast<std::size_t>(depth - 1), 4));
+    const BalancedModes<> modes = balanced_modes(start, target, depth, times).require_ok();
+    const auto run = simulate(model, data, pack_layers(layers), accurate_to(times));
+    CAPTURE(depth, run.method, run.message);
+    REQUIRE(run.ok());
+    for (std::size_t k = 0; k < times.size(); ++k) {
+      const Matrix<double> seen = U.transpose() * model.product(run.values[k]) * V;
+      CHECK((seen - Matrix<double>(modes.values.col(static_cast<Index>(k)).asDiagonal())).norm() <= 1e-8);
+    }
+  }
+}
+
+TEST_CASE("simulate meets the limit of a single hidden neuron to 1e-8", "[verbs]") {
+  RandomStream random(2633);
+  const Index d = 5;
+  const DeepLinearNetwork<double> net(d, {1});
+  for (const double delta : {0.0, 0.3, 2.0}) {
+    const Dataset<> data = gaussian_data(random, 3, d);
+    const Vector<double> w = 0.4 * random_vector(random, d);
+    const double a = -std::sqrt(delta + w.squaredNorm());
+    const SingleNeuronLimit<> limit = single_neuron_limit(data, a, w).require_ok();
+    Vector<double> w0(d + 1);
+    w0 << w, a;
+    SimulateOptions<> options = accurate_to({});
+    options.loss = 1e-20 * data.y().squaredNorm();
+    const auto run = simulate(net, data, w0, options);
+    CAPTURE(delta, run.method, run.message);
+    REQUIRE(run.ok());
+    CHECK((run.w.head(d) - limit.w).norm() <= 1e-8 * limit.w.norm());
+    CHECK_THAT(run.w[d], near(limit.a, 1e-8, 0));
+  }
+}
+
+TEST_CASE("at fine tolerances a smooth network of units takes steps of higher order, one with kinks does not",
+          "[verbs]") {
+  RandomStream random(2634);
+  const Dataset<> data = gaussian_data(random, 4, 3);
+  const FullyConnected<double, activation::Tanh> smooth(3, {6});
+  const FullyConnected<double, activation::LeakyRelu> kinked(3, {6});
+  const Unbiased<FullyConnected<double, activation::Tanh>> unbiased(
+      smooth, smooth.initial_parameters(random, Scale<>::from_value(1.0)));
+  const SimulateOptions<> options{.tolerance = 1e-7, .max_time = 0.01};
+  CHECK_THAT(simulate(unbiased, data, unbiased.start(), options).method, text_contains("Ros34Pw2"));
+  CHECK_THAT(simulate(unbiased, data, unbiased.start(), {.max_time = 0.01}).method, text_contains("Ros2"));
+  CHECK_THAT(simulate(kinked, data, unbiased.start(), options).method, text_contains("Ros2"));
+}
