@@ -89,11 +89,13 @@ TEST_CASE("simulate meets the limit of a single hidden neuron to 1e-8", "[verbs]
   RandomStream random(2633);
   const Index d = 5;
   const DeepLinearNetwork<double> net(d, {1});
-  for (const double delta : {0.0, 0.3, 2.0}) {
+  for (const double delta : {0.0, 0.3, 2.0, -0.9, -0.99}) {
     const Dataset<> data = gaussian_data(random, 3, d);
-    const Vector<double> w = 0.4 * random_vector(random, d);
-    const double a = -std::sqrt(delta + w.squaredNorm());
+    // Against X^T y: the last two change the sign of a.
+    const Vector<double> w = (random_vector(random, d) + data.X().transpose() * data.y()).normalized();
+    const double a = -std::sqrt(delta + 1);
     const SingleNeuronLimit<> limit = single_neuron_limit(data, a, w).require_ok();
+    CHECK(std::isfinite(limit.crossing_time) == (delta < 0));
     Vector<double> w0(d + 1);
     w0 << w, a;
     SimulateOptions<> options = accurate_to({});

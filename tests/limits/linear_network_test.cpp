@@ -244,9 +244,16 @@ TEST_CASE("linear networks say in one sentence what does not fit") {
   CHECK_THROWS_AS(balanced_modes(one, one, 0, {1.0}), ArgumentError);
   CHECK_THROWS_AS(balanced_modes(one, one, 3, {1.0, 0.5}), ArgumentError);
   CHECK_THROWS_AS(two_layer_mode(1.0, 1.0, 1.0, -1.0), ArgumentError);
+  // At rest: a = 0, and w orthogonal to x. In the row space |w| = |a|, away from y. To a = 0, where nothing is
+  // labelled.
   const Dataset<> line(Matrix<double>::Ones(1, 2), Vector<double>::Ones(1));
-  CHECK_THROWS_MATCHES((single_neuron_limit(line, 0.1, Vector<double>::Ones(2).eval())), ArgumentError,
-                       message_contains("delta = a^2 - |w|^2 must be at least 0, got -1.99"));
+  CHECK_THROWS_MATCHES(single_neuron_limit(line, 0.0, Vector<double>{{1, -1}}), ArgumentError,
+                       message_contains("a = 0 stays where it is"));
+  CHECK_THROWS_MATCHES(single_neuron_limit(line, std::sqrt(2.0), Vector<double>{{0.5, -2.5}}), ArgumentError,
+                       message_contains("ends at the saddle a = 0, w = 0"));
+  CHECK_THROWS_MATCHES(
+      single_neuron_limit(Dataset<>(Matrix<double>::Ones(1, 1), Vector<double>::Zero(1)), 1.0, Vector<double>{{2}}),
+      ArgumentError, message_contains("by b = -3"));
   CHECK_THROWS_AS(
       single_neuron_limit(Dataset<>(Matrix<double>::Ones(1, 1), Vector<double>(one)), 1.0, Vector<double>(-one)),
       ArgumentError);
@@ -351,4 +358,69 @@ TEST_CASE("the exact solution of two layers stops where it is at rest") {
   CHECK(exact.at(1.0).steps >= 1);
   const Layers tiny = lambda_balanced_start<double>(random, 3, 2, 3, 0.0, Scale<>::from_value(1e-60));
   CHECK((TwoLayerExact<>(tiny[0], tiny[1], target).at(1e6).product - best).norm() <= 1e-12 * best.norm());
+}
+
+TEST_CASE("a single neuron with small outer weight: whether it changes its sign, when, and where it ends") {
+  RandomStream random(2610);
+  const Index d = 5;
+  int crossed = 0, kept = 0;
+  for (int trial = 0; trial < 24; ++trial) {
+    const Dataset<> data = gaussian_data(random, 3, d);
+    const Vector<double> w = random_vector(random, d);
+    const double a = random.uniform(-0.5, 0.5);
+    const SingleNeuronLimit<> limit = single_neuron_limit(data, a, w);
+    CAPTURE(trial, a, limit.message, limit.crossing_time);
+    REQUIRE(limit.ok());
+    CHECK_THAT(limit.delta, near(a * a - w.squaredNorm(), 1e-14, 0));
+    const Layers start = {w.transpose(), Matrix<double>::Constant(1, 1, a)};
+    const Layers end = integrated_layers(start, data, 1000);
+    // What is left of the loss by then is below the errors of the steps.
+    CHECK((end[1](0, 0) * end[0].transpose() - limit.beta).norm() <= 1e-8 * limit.beta.norm());
+    CHECK_THAT(end[1](0, 0), near(limit.a, 1e-8, 0));
+    if (std::isfinite(limit.crossing_time)) {
+      ++crossed;
+      CHECK(limit.a * a < 0);
+      const double there = integrated_layers(start, data, limit.crossing_time)[1](0, 0);
+      CHECK(std::abs(there) <= 1e-10);
+    } else {
+      ++kept;
+      CHECK(limit.a * a > 0);
+    }
+  }
+  CHECK(crossed >= 5);
+  CHECK(kept >= 5);
+
+  // By hand: a = m sinh q, w = -m cosh q on x = y = 1 has q' = -2 - m^2 sinh(2 q), and z = e^{2 q} the time
+  // integral dz / (m^2 z^2 + 4 z - m^2) from 1 on.
+  const Dataset<> one(Matrix<double>::Ones(1, 1), Vector<double>::Ones(1));
+  const SingleNeuronLimit<> far = single_neuron_limit(one, 1.0, Vector<double>{{-2}}).require_ok();
+  const double z = std::exp(2 * std::asinh(1 / std::sqrt(3.0)));
+  const double root = std::sqrt(4 + 9.0), high = (-2 + root) / 3, low = (-2 - root) / 3;
+  const double time = std::log((z - high) / (z - low) * (1 - low) / (1 - high)) / (2 * root);
+  // Steps of 1e3 epsilon.
+  CHECK_THAT(far.crossing_time, near(time, 1e-11, 0));
+  CHECK(far.a < 0);
+  CHECK_THAT(far.beta[0], near(1, 1e-14, 0));
+  // Out of a = 0 to the side of X^T y; with more of w outside the row space than in it nothing can cross.
+  CHECK(single_neuron_limit(one, 0.0, Vector<double>{{-0.5}}).require_ok().a < 0);
+  const Dataset<> line(Vector<double>{{1, 0}}.transpose(), Vector<double>::Ones(1));
+  const SingleNeuronLimit<> aside = single_neuron_limit(line, 0.1, Vector<double>{{-0.05, 3}}).require_ok();
+  CHECK(aside.crossing_time == infinity);
+  CHECK(aside.a > 0);
+
+  // Between starts that cross and starts that do not is one that ends at a saddle: there the sign is rounding.
+  const Dataset<> plane(Matrix<double>::Identity(2, 2), Vector<double>{{1, 0}});
+  const auto limit_from = [&](double x) { return single_neuron_limit(plane, 0.5, Vector<double>{{x, 1.5}}); };
+  double low_x = -1.2, high_x = 0.5;
+  REQUIRE(std::isfinite(limit_from(low_x).require_ok().crossing_time));
+  REQUIRE(limit_from(high_x).require_ok().crossing_time == infinity);
+  SingleNeuronLimit<> between = limit_from(high_x);
+  for (int k = 0; k < 60 && between.ok(); ++k) {
+    const double x = (low_x + high_x) / 2;
+    between = limit_from(x);
+    (std::isfinite(between.crossing_time) ? low_x : high_x) = x;
+  }
+  CHECK(between.status == Status::stalled);
+  CHECK_THAT(between.message, text_contains("a comes to 0 at a saddle"));
+  CHECK(between.beta.hasNaN());
 }

@@ -161,23 +161,30 @@ struct [[nodiscard]] SingleNeuronLimit : Result<SingleNeuronLimit<S>> {
   S residual = S(0);    ///< `|X beta - y| / |y|`.
   /// `|w - w(0)|` outside the row space of X, relative to |w|: rounding.
   S null_part = S(0);
-  Status status = Status::stalled;  ///< tolerance_reached, or stalled where a certificate is not rounding.
-  std::string message = {};         ///< How it ended, with these numbers.
+  /// When a changed its sign, which it does at most once: infinity where it never does.
+  S crossing_time = std::numeric_limits<S>::infinity();
+  /// tolerance_reached, or stalled where a certificate is not rounding, or how the search for the crossing failed.
+  Status status = Status::stalled;
+  std::string message = {};  ///< How it ended, with these numbers.
 
   /// Whether the certificate holds.
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
 
-/// The limit of gradient flow on `|X (a w) - y|^2` from (a, w), in closed form on any data that can be fitted: the flow
-/// conserves `delta = a^2 - |w|^2` and moves w in the row space of X, so that `w = w_n + u / a` with w_n the part of
-/// w(0) in the null space of X, u the least-norm interpolator, and `a^4 - (delta + |w_n|^2) a^2 - |u|^2 = 0`. The sign
-/// of a is that of the start: for delta >= 0 it never changes.
+/// The limit of gradient flow on `|X (a w) - y|^2` from (a, w), on any data that can be fitted: the flow conserves
+/// `delta = a^2 - |w|^2` and moves w in the row space of X, so that `w = w_n + u / a` with w_n the part of w(0) in the
+/// null space of X, u the least-norm interpolator, and `a^4 - b a^2 - |u|^2 = 0`, `b = delta + |w_n|^2`: in closed form
+/// but for the sign of a. That of the start it is where b >= 0, and wherever the loss of the start is at most `|y|^2`,
+/// its value at a = 0, as it only falls. It is known for a = 0, too. From other starts (b < 0: most of w is in the row
+/// space, and larger than a) the flow of a and of w in the row space is integrated, by DormandPrince with relative
+/// errors of `1e3 epsilon`, until a has changed its sign or the loss is below `|y|^2`: it can do so once.
 ///
-/// X is N x d. Throws DimensionError, NonFiniteError, InfeasibleError where nothing fits y, and ArgumentError for a = 0
-/// or delta < 0, where a may cross zero and the limit depends on more than what is conserved: integrate (a, w) there,
-/// a DeepLinearNetwork of width 1. So it does where the flow runs straight into the saddle a = 0, w = 0: delta = 0, and
-/// `a w` points against `X^T y`, an eigenvector of X^T X. From all other starts it is assumed to fit y. Cost: that of a
-/// least-norm solution.
+/// X is N x d. Throws DimensionError, NonFiniteError, InfeasibleError where nothing fits y, and ArgumentError where the
+/// flow runs straight into a saddle at a = 0 (b = 0, and `a w` points against `X^T y`, an eigenvector of X^T X), rests
+/// at one (a = 0 and no w in the row space, or one orthogonal to `X^T y`), or ends at a = 0 as y = 0 and b < 0. Where b
+/// < 0 and the flow comes so near a saddle that the sign is a matter of rounding, there is no limit, and the status
+/// says so. From all other starts it is assumed to fit y. Cost: that of a least-norm solution, and r^2 for each step
+/// that is integrated, r the rank of X.
 template <class S>
 [[nodiscard]] SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vector<S>& w);
 
@@ -217,6 +224,78 @@ struct DeepMode {
     dz[0] = !(target > S(0)) ? rate * (target - s) : is_below ? rate * target : -rate * s;
   }
 };
+
+/// The flow of a single neuron in the row space of its data: the state is (a, v), w = v in an orthonormal basis.
+template <class S>
+struct NeuronFlow {
+  using Scalar = S;
+  Matrix<S> gram;  // of the inputs in that basis
+  Vector<S> pull;  // X^T y in it
+  mutable Vector<S> product = Vector<S>(pull.size());
+
+  [[nodiscard]] Index dimension() const { return pull.size() + 1; }
+  void operator()(S /*t*/, ConstVectorRef<S> state, VectorRef<S> out) const {
+    const auto v = state.tail(pull.size());
+    const S a = state[0];
+    product.noalias() = gram * v;
+    out[0] = S(2) * (v.dot(pull) - a * v.dot(product));
+    out.tail(pull.size()) = S(2) * a * (pull - a * product);
+  }
+  /// `(L - |y|^2) / a`: of the sign of -a where the loss is below that of a = 0.
+  [[nodiscard]] S excess(const Vector<S>& state) const {
+    const auto v = state.tail(pull.size());
+    product.noalias() = gram * v;
+    return state[0] * v.dot(product) - S(2) * v.dot(pull);
+  }
+};
+
+/// What becomes of the sign of a single neuron that may change it.
+template <class S>
+struct NeuronSign {
+  S crossing_time = std::numeric_limits<S>::infinity();
+  Status status = Status::event;
+  std::string message = {};
+};
+
+/// From a state with a != 0 and `a^2 - |v|^2 = b < 0`.
+template <class S>
+[[nodiscard]] NeuronSign<S> neuron_sign(const NeuronFlow<S>& flow, const Vector<S>& start, S b) {
+  using std::abs;
+  using std::sqrt;
+  NeuronSign<S> sign;
+  const bool is_positive = start[0] > S(0);
+  const auto is_below = [&](S /*t*/, const Vector<S>& state) {
+    const S excess = flow.excess(state);
+    return is_positive ? excess <= S(0) : excess >= S(0);
+  };
+  if (is_below(S(0), start)) return sign;
+  constexpr S tolerance = S(1e3) * std::numeric_limits<S>::epsilon();
+  // |v| at the saddles and where a crosses zero.
+  const S size = sqrt(-b);
+  const S pull_norm = flow.pull.norm();
+  // Errors of the steps grow from there on.
+  const auto is_near_saddle = [&](S /*t*/, const Vector<S>& state) {
+    const auto v = state.tail(flow.pull.size());
+    return abs(state[0]) + abs(v.dot(flow.pull)) / pull_norm <= sqrt(tolerance) * size;
+  };
+  PiController<S> controller;
+  controller.tolerance = {tolerance, tolerance * size};
+  const auto solution =
+      integrate(flow, start, TimeSpan<S>{S(0), std::numeric_limits<S>::infinity()}, DormandPrince{}, controller,
+                {.events = {condition<S>("near a saddle", is_near_saddle),
+                            zero_crossing<S>("a crosses 0", [](S /*t*/, const Vector<S>& state) { return state[0]; }),
+                            condition<S>("below", is_below)}});
+  sign.status = solution.status;
+  if (is_near_saddle(solution.t, solution.w)) {
+    sign.status = Status::stalled;
+    sign.message = concat("a comes to 0 at a saddle, or past it nearer than rounding, at t = ", solution.t);
+  } else if (!solution.ok()) {
+    sign.message = concat("whether a changes its sign is open: ", solution.message);
+  } else if (*solution.event == 1) {
+    sign.crossing_time = solution.t;
+  }
+  return sign;
+}
 
 /// `s' = 4 s (target - s)`.
 template <class S>
@@ -487,14 +566,11 @@ SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vect
   using std::sqrt;
   require_size("w", w.size(), data.num_inputs());
   require_finite("w", w);
-  require(a != S(0) && isfinite(a), "a must be finite and not 0, got ", a);
+  require(isfinite(a), "a must be finite, got ", a);
   SingleNeuronLimit<S> limit;
   limit.delta = a * a - w.squaredNorm();
   const S size = a * a + w.squaredNorm();
   const S rounding = S(16) * std::numeric_limits<S>::epsilon() * static_cast<S>(w.size());
-  require(limit.delta >= -rounding * size, "delta = a^2 - |w|^2 must be at least 0, got ", limit.delta,
-          ": below, a may change its sign on the way, and the limit follows from the whole flow only");
-  limit.delta = std::max<S>(limit.delta, S(0));
   const detail::LeastNorm<S> rows(data.X());
   const Matrix<S>& basis = rows.X();
   const Vector<S> u = rows.solve(data.y());
@@ -502,25 +578,52 @@ SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vect
   require<InfeasibleError>(data.residual_norm(u) <= S(1e2) * detail::interpolation_tolerance<S> * y_norm,
                            "no beta satisfies X beta = y: what fits best leaves ", data.residual_norm(u) / y_norm,
                            " of |y|");
-  const Vector<S> outside = w - basis.transpose() * (basis * w);
-  // Where all stays on one eigenvector of X^T X and points away from y.
-  const Vector<S> pull = data.X().transpose() * data.y();
-  if (limit.delta <= rounding * size && pull.norm() > S(0)) {
-    const Vector<S> axis = pull / (a > S(0) ? pull.norm() : -pull.norm());
-    const Vector<S> image = data.X() * axis;
-    const S off = (data.X().transpose() * image - image.squaredNorm() * axis).norm();
-    require((w + w.norm() * axis).norm() > rounding * w.norm() || off > rounding * data.X().squaredNorm(),
-            "from a = ", a,
-            " the flow ends at the saddle a = 0, w = 0: delta = 0, and w points away from y, along an "
-            "eigenvector of X^T X");
+  // The rest of w stands still.
+  Vector<S> start(rows.rank() + 1);
+  start << a, basis * w;
+  const auto v = start.tail(rows.rank());
+  const Vector<S> outside = w - basis.transpose() * v;
+  const Matrix<S> inputs = data.X() * basis.transpose();
+  const detail::NeuronFlow<S> flow{inputs.transpose() * inputs, inputs.transpose() * data.y()};
+  const S pull_norm = flow.pull.norm();
+  // What v has of roundings of w.
+  const S slack = rounding * (a * a + w.norm() * v.norm());
+  S b = a * a - v.squaredNorm();
+  if (b >= -slack) b = std::max<S>(b, S(0));
+  S sign = a > S(0) ? S(1) : S(-1);
+  if (a == S(0)) {
+    const S slope = v.dot(flow.pull);
+    require(abs(slope) > rounding * w.norm() * pull_norm,
+            "a = 0 stays where it is: the part of w in the row space of X is 0, or orthogonal to X^T y");
+    sign = slope > S(0) ? S(1) : S(-1);
+  } else if (b < S(0)) {
+    require(pull_norm > S(0), "y = 0 and |w| > |a| in the row space of X, by b = ", b,
+            ": the flow ends at a = 0, and w follows from the whole of it only");
+    detail::NeuronSign<S> found = detail::neuron_sign(flow, start, b);
+    if (!is_success(found.status)) {
+      limit.status = found.status;
+      limit.message = std::move(found.message);
+      limit.a = limit.residual = limit.null_part = std::numeric_limits<S>::quiet_NaN();
+      limit.w = limit.beta = Vector<S>::Constant(w.size(), limit.a);
+      return limit;
+    }
+    limit.crossing_time = found.crossing_time;
+    if (isfinite(found.crossing_time)) sign = -sign;
+  } else if (b <= slack && pull_norm > S(0)) {
+    // All may stay on one eigenvector of X^T X and point away from y.
+    const Vector<S> axis = sign / pull_norm * flow.pull;
+    const Vector<S> image = flow.gram * axis;
+    const S off = (image - axis.dot(image) * axis).norm();
+    require(
+        (v + v.norm() * axis).norm() > rounding * w.norm() || off > rounding * flow.gram.norm(), "from a = ", a,
+        " the flow ends at the saddle a = 0, w = 0 in the row space of X: there |w| = |a|, and w points away from y, "
+        "along an eigenvector of X^T X");
   }
-  const S b = limit.delta + outside.squaredNorm();
-  const S square = (b + hypot(b, S(2) * u.norm())) / S(2);
-  limit.a = (a > S(0) ? S(1) : S(-1)) * sqrt(square);
-  if (square > S(0))
-    limit.w = outside + u / limit.a;
-  else
-    limit.w = outside;
+  const S root = hypot(b, S(2) * u.norm());
+  const S square = b >= S(0) ? S((b + root) / S(2)) : S(S(2) * u.squaredNorm() / (root - b));
+  limit.a = sign * sqrt(square);
+  limit.w = outside;
+  if (square > S(0)) limit.w += u / limit.a;
   limit.beta = limit.a * limit.w;
   limit.residual = data.residual_norm(limit.beta) / (y_norm > S(0) ? y_norm : S(1));
   const Vector<S> moved = limit.w - w;
