@@ -364,7 +364,7 @@ TEST_CASE("a single neuron with small outer weight: whether it changes its sign,
   RandomStream random(2610);
   const Index d = 5;
   int crossed = 0, kept = 0;
-  for (int trial = 0; trial < 24; ++trial) {
+  for (int trial = 0; trial < 16; ++trial) {
     const Dataset<> data = gaussian_data(random, 3, d);
     const Vector<double> w = random_vector(random, d);
     const double a = random.uniform(-0.5, 0.5);
@@ -373,8 +373,9 @@ TEST_CASE("a single neuron with small outer weight: whether it changes its sign,
     REQUIRE(limit.ok());
     CHECK_THAT(limit.delta, near(a * a - w.squaredNorm(), 1e-14, 0));
     const Layers start = {w.transpose(), Matrix<double>::Constant(1, 1, a)};
-    const Layers end = integrated_layers(start, data, 1000);
-    // What is left of the loss by then is below the errors of the steps.
+    // Near the end residuals fall at rates from 2 a^2 times the smallest eigenvalue of X X^T on: by e^-26 or so.
+    const double slowest = std::pow(detail::svd_values(data.X())[2] * limit.a, 2);
+    const Layers end = integrated_layers(start, data, 1 + 13 / slowest);
     CHECK((end[1](0, 0) * end[0].transpose() - limit.beta).norm() <= 1e-8 * limit.beta.norm());
     CHECK_THAT(end[1](0, 0), near(limit.a, 1e-8, 0));
     if (std::isfinite(limit.crossing_time)) {
@@ -387,8 +388,8 @@ TEST_CASE("a single neuron with small outer weight: whether it changes its sign,
       CHECK(limit.a * a > 0);
     }
   }
-  CHECK(crossed >= 5);
-  CHECK(kept >= 5);
+  CHECK(crossed >= 4);
+  CHECK(kept >= 4);
 
   // By hand: a = m sinh q, w = -m cosh q on x = y = 1 has q' = -2 - m^2 sinh(2 q), and z = e^{2 q} the time
   // integral dz / (m^2 z^2 + 4 z - m^2) from 1 on.
@@ -415,7 +416,7 @@ TEST_CASE("a single neuron with small outer weight: whether it changes its sign,
   REQUIRE(std::isfinite(limit_from(low_x).require_ok().crossing_time));
   REQUIRE(limit_from(high_x).require_ok().crossing_time == infinity);
   SingleNeuronLimit<> between = limit_from(high_x);
-  for (int k = 0; k < 60 && between.ok(); ++k) {
+  for (int k = 0; k < 30 && between.ok(); ++k) {
     const double x = (low_x + high_x) / 2;
     between = limit_from(x);
     (std::isfinite(between.crossing_time) ? low_x : high_x) = x;
