@@ -153,7 +153,7 @@ void add_modes(const BeyondLinearNetworksOptions& options, BeyondLinearNetworks&
     }
     const double ratio = half_times[2] / half_times[0];
     if (lambda == 0.0) {
-      // The design's numbers.
+      // log(s / p - 1) / (4 s), to four digits.
       const std::array<double, 3> expected = {0.9501, 1.7267, 3.1063};
       for (std::size_t i = 0; i < 3; ++i)
         figure.claims.push_back(claim_between(
