@@ -57,6 +57,7 @@
 #include "richflow/integrate/gauss_newton.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/observer.hpp"
+#include "richflow/integrate/relaxed_euler.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/integrate/rosenbrock_tableau.hpp"
 #include "richflow/integrate/rule.hpp"

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -169,6 +170,49 @@ TEST_CASE("a completion whose unseen entry runs away while the loss falls") {
   CHECK(M(0, 0) < 10);
   // Entries fit to 1e-7.
   CHECK_THAT(M(0, 0) * M(1, 1) - M(0, 1) * M(1, 0), near(-1, 2e-6, 0));
+}
+
+TEST_CASE("simulate follows the runaway completion as far as is asked, with its factorization's own flow or without") {
+  using Symmetric = SymmetricFactorization<double>;
+  const Dataset<> data(MatrixMeasurements<double>::entries(2, 2, {{0, 1}, {1, 1}}), Vector<double>{{1, 0}});
+  const Symmetric model(2, 2);
+  const Vector<double> w0 = model.pack(0.1 * Matrix<double>::Identity(2, 2));
+  const auto of_any_model = [&](const SimulateOptions<>& options) {
+    return simulate<Symmetric, SquaredLoss<double>>(model, data, w0, options);
+  };
+  for (const double loss : {0.0, 1e-6, 1e-14, 1e-20, 1e-28})
+    for (const bool is_own : {true, false}) {
+      const SimulateOptions<> options{.loss = loss, .max_steps = 5'000};
+      const auto run = is_own ? simulate(model, data, w0, options) : of_any_model(options);
+      CAPTURE(loss, is_own, run.method, run.message);
+      CHECK(run.status == Status::event);
+      CHECK(run.loss <= (loss > 0 ? loss : 4 * eps));
+      const double unseen = model.product(run.w)(0, 0);
+      // The entry seen as 1 is good to rounding, 1e-16; below a loss of 1e-28 that is in its root, too.
+      CHECK_THAT(unseen * std::sqrt(run.loss), near(1, 1e-3, 0));
+      // Steps of 1e-3, and 2e-3 by the lifted flow at 1e-6.
+      CHECK_THAT(24 * run.t, near(unseen * unseen * unseen, 3e-3, 0));
+    }
+  // With few steps it is said how far it came.
+  for (const bool is_own : {true, false}) {
+    const SimulateOptions<> few{.loss = 1e-20, .max_steps = 50};
+    const auto run = is_own ? simulate(model, data, w0, few) : of_any_model(few);
+    CHECK(run.status == Status::max_steps);
+    CHECK_THAT(run.message, text_contains("50 steps were used up"));
+    CHECK(run.loss > 1e-4);
+  }
+  // A square is not -1: the loss falls to 1 as |u|^2 does to 0, and no further.
+  const Dataset<> impossible(MatrixMeasurements<double>::entries(2, 2, {{0, 0}}), Vector<double>{{-1}});
+  for (const bool is_own : {true, false}) {
+    const SimulateOptions<> half{.loss = 0.5, .max_steps = 5'000};
+    const auto run = is_own ? simulate(model, impossible, w0, half)
+                            : simulate<Symmetric, SquaredLoss<double>>(model, impossible, w0, half);
+    CAPTURE(is_own, run.method, run.message);
+    CHECK(!run.ok());
+    CHECK_THAT(run.loss, near(1, 1e-6, 0));
+    CHECK_THAT(run.message, text_contains("the loss is 1"));
+    CHECK(run.method.find("RelaxedEuler") == std::string::npos);
+  }
 }
 
 TEST_CASE("what is no start of a symmetric factorization is refused") {

@@ -16,6 +16,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/exponential_tangent.hpp"
+#include "richflow/integrate/relaxed_euler.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/integrate/weight_decay.hpp"
 #include "richflow/limits/classification_flow.hpp"
@@ -246,6 +247,13 @@ TEST_CASE("steps of ReLU networks allocate nothing") {
   const auto net = ReluNetwork<double>::uniform_width(2, 3, 40);
   check_steps(GradientFlow(net, many), net.initial_parameters(random, Scale<>::from_value(1.0)), 1e-5,
               ExponentialTangent{});
+}
+
+TEST_CASE("steps with second derivatives of the model allocate nothing") {
+  RandomStream random(93);
+  const auto net = ReluNetwork<double>::uniform_width(2, 2, 8);
+  const Dataset<> data = fixed_data(12, 2);
+  check_steps(GradientFlow(net, data), net.initial_parameters(random, Scale<>::from_value(1.0)), 1e-5, RelaxedEuler{});
 }
 
 TEST_CASE("a batch of a small convolutional network allocates nothing") {

@@ -17,7 +17,9 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/data/measurements.hpp"
+#include "richflow/flow/gradient_flow.hpp"
 #include "richflow/flow/lifted_flow.hpp"
+#include "richflow/integrate/any_field.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/minimizers/certificate.hpp"
@@ -124,6 +126,11 @@ void simulate_lifted(const M& net, const Dataset<typename M::Scalar>& data, cons
   run_simulation<S>(flow, w0, Rodas4{}, controller, size, options, kept, result, result.w);
   result.method = sentence("the lifted flow, ", net.shape().stack_size(), " x ", net.width(),
                            ", by Rodas4, errors relative to each direction within ", controller.tolerance.relative);
+  // The state of both is the stack.
+  const GradientFlow<M> weights(net, data);
+  controller.tolerance.absolute = controller.tolerance.relative * negligible_weight<S>(weights, w0);
+  controller.first_step = S(0);
+  follow_slowly<S>(TangentFieldOf<GradientFlow<M>>(weights), w0, controller, size, options, kept, result);
 }
 
 }  // namespace detail
@@ -204,7 +211,9 @@ template <class S>
 }
 
 /// The flow of a factorization, symmetric or not, on any measurements, from the weights w0: the LiftedFlow from
-/// `net.reduce(w0)`, whose predictor is the same. `model` and `w` of the result are those of `net.reduced()`.
+/// `net.reduce(w0)`, whose predictor is the same. `model` and `w` of the result are those of `net.reduced()`. Where
+/// that comes to no end and the reduced stack has at most 64 entries it is followed once more by RelaxedEuler, as any
+/// model.
 template <class S, bool symmetric>
 [[nodiscard]] ModelSimulation<MatrixFactorization<S, symmetric>> simulate(
     const MatrixFactorization<S, symmetric>& net, const Dataset<std::type_identity_t<S>>& data,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -21,9 +22,11 @@
 #include "richflow/data/table.hpp"
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/any_field.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/relaxed_euler.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/kernels.hpp"
@@ -68,7 +71,7 @@ struct SimulateOptions {
   CheckpointOptions<S> checkpoint = {};
   /// Called after every accepted step; what they see as y is the state of the problem that was chosen.
   std::vector<ObserverRef<S>> observers = {};
-  /// Attempted steps.
+  /// Attempted steps; where a second way is tried (see `simulate` of any model), of each.
   Index max_steps = 100'000;
 };
 
@@ -191,6 +194,9 @@ void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, Pi
   }
   run.checkpoint = options.checkpoint;
   if (end.loss > S(0)) run.events = {loss_below(end.loss)};
+  // Between its steps the fast directions are not relaxed.
+  if (std::is_same_v<St, RelaxedEuler>)
+    for (Event<S>& event : run.events) event = event.at_step_end();
   run.observers = options.observers;
   run.max_steps = options.max_steps;
   auto solution = integrate(flow, y0, TimeSpan<S>{S(0), end.time}, stepper, controller, run);
@@ -209,6 +215,35 @@ void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, Pi
 }  // namespace detail
 
 namespace detail {
+
+/// The gradient flow of any model under the squared loss, so that what follows is compiled once.
+template <class S>
+class SlowFlow {
+ public:
+  using Scalar = S;
+  static constexpr bool has_curvature = true;
+
+  explicit SlowFlow(const AnyTangentField<S>& field) : field_(field) {}
+
+  [[nodiscard]] Index dimension() const { return field_.dimension(); }
+  void operator()(S t, ConstVectorRef<S> w, VectorRef<S> dw) const { field_(t, w, dw); }
+  [[nodiscard]] S loss(ConstVectorRef<S> w) const { return field_.loss(w); }
+  [[nodiscard]] S error_ratio(const Vector<S>& w, const Vector<S>& w_new, const Vector<S>& error,
+                              const Tolerance<S>& tolerance) const {
+    return field_.error_ratio(w, w_new, error, tolerance);
+  }
+  [[nodiscard]] GaussNewtonTangent<S> make_tangent() const { return field_.make_tangent(); }
+
+ private:
+  const AnyTangentField<S>& field_;
+};
+
+/// What became of a flow in `result`, where it came to no end and its model is small, from the start by RelaxedEuler:
+/// replaces the result if that comes to its end. Observers do not see a second run.
+template <class S>
+void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const PiController<S>& controller, S size,
+                   const SimulateOptions<S>& options, const std::function<Vector<S>(const Vector<S>&)>& kept,
+                   SimulationRecord<S>& result);
 
 /// See `simulate`; `absolute`: the size of a weight below which errors count absolutely; `kept(w)` is what is kept.
 template <class M, class L, class Kept>
@@ -237,15 +272,16 @@ template <class M, class L, class Kept>
     run("DormandPrince", DormandPrince{});
   } else if constexpr (!HasUnits<M>) {
     run("Ros34Pw2", Ros34Pw2{});
+  } else if constexpr (HasSmoothUnits<M>) {
+    if (relative < S(1e-6))
+      run("Ros34Pw2", Ros34Pw2{});
+    else
+      run("Ros2", Ros2{});
   } else {
-    if constexpr (HasSmoothUnits<M>) {
-      if (relative < S(1e-6)) {
-        run("Ros34Pw2", Ros34Pw2{});
-        return result;
-      }
-    }
     run("Ros2", Ros2{});
   }
+  if constexpr (is_squared)
+    follow_slowly<S>(TangentFieldOf<GradientFlow<M, L>>(flow), w0, controller, size, options, kept, result);
   return result;
 }
 
@@ -271,6 +307,10 @@ template <class S, class Flow>
 /// (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
 /// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
 /// Ros34Pw2 for others, and for smooth units at tolerances below 1e-6), Dormand and Prince's explicit method otherwise.
+///
+/// Under the squared loss a small model (64 weights at most) that has not come to the end so is followed once more,
+/// from the start, by RelaxedEuler (10 000 steps at most; not where there are observers): weights that creep to
+/// infinity, with steps in proportion to t. The loss is then below `options.loss`, and not equal to it.
 ///
 ///     const auto run = simulate(net, data, net.initial_parameters(random, scale), {.loss = 1e-6});
 ///     run.require_ok().f(X_new);
@@ -347,6 +387,30 @@ SimulationEnd<S> end_of(const SimulateOptions<S>& options, S size) {
   if (!options.times.empty()) return {S(0), options.times.back()};
   using Limits = std::numeric_limits<S>;
   return {std::max(S(Limits::epsilon() * size * size), Limits::min()), options.max_time};
+}
+
+template <class S>
+void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const PiController<S>& controller, S size,
+                   const SimulateOptions<S>& options, const std::function<Vector<S>(const Vector<S>&)>& kept,
+                   SimulationRecord<S>& result) {
+  constexpr Index most_weights = 64;
+  constexpr Index most_residuals = 256;
+  constexpr Index most_steps = 10'000;
+  const bool is_slow =
+      result.status == Status::stalled || result.status == Status::max_steps || result.status == Status::step_too_small;
+  if (!is_slow || w0.size() > most_weights || !options.observers.empty()) return;
+  const SlowFlow<S> flow(field);
+  if (flow.make_tangent().num_residuals() > most_residuals) return;
+  SimulateOptions<S> second = options;
+  second.max_steps = std::min(options.max_steps, most_steps);
+  second.checkpoint.file = options.checkpoint.file.beside(".slow");
+  SimulationRecord<S> record;
+  run_simulation<S>(flow, w0, RelaxedEuler{}, controller, size, second, kept, record, record.w);
+  if (!record.ok()) return;
+  record.method = sentence("the gradient flow of the ", w0.size(), " weights by RelaxedEuler, errors within ",
+                           controller.tolerance.relative, ", after ", result.method, ", ended as ",
+                           to_string(result.status), " at a loss of ", result.loss);
+  result = std::move(record);
 }
 
 template <class S>
@@ -521,6 +585,9 @@ Vector<S> two_layer_weights(const Start<S>& start, const Vector<S>& z) {
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                                      \
+  prefix template void detail::follow_slowly<S>(                                                                      \
+      const detail::AnyTangentField<S>&, const Vector<S>&, const PiController<S>&, S, const SimulateOptions<S>&,      \
+      const std::function<Vector<S>(const Vector<S>&)>&, SimulationRecord<S>&);                                       \
   prefix template Simulation<S> detail::simulate_diagonal<S, false>(Index, Index, const Dataset<S>&, const Start<S>&, \
                                                                     const SimulateOptions<S>&);                       \
   prefix template Simulation<S> detail::simulate_diagonal<S, true>(Index, Index, const Dataset<S>&, const Start<S>&,  \

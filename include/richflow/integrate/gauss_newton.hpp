@@ -63,6 +63,8 @@ class GaussNewtonTangent {
 
   /// Says that the flow has another term `-rate(t) w`, weight decay: `linearize` leaves it out, the steppers add it.
   void set_decay(std::function<S(S)> rate) { decay_ = std::move(rate); }
+  /// Whether it was said, of whatever rate.
+  [[nodiscard]] bool has_decay() const { return static_cast<bool>(decay_); }
   /// That rate at time t, 0 where there is none.
   [[nodiscard]] S decay(S t) const { return decay_ ? decay_(t) : S(0); }
 
