@@ -44,6 +44,12 @@ TEST_CASE("rows and columns without an observation are allowed and reported") {
   const auto observed = observed_entries<double>(4, 3, {{2, 0, 1.0}, {0, 0, -1.0}, {2, 2, 0.5}});
   CHECK(observed.empty_rows == std::vector<Index>{1, 3});
   CHECK(observed.empty_cols == std::vector<Index>{1});
+  CHECK(observed.undetermined() ==
+        "rows 1, 3 and column 1 have no observed entry: nothing determines them, and a flow from a small start leaves "
+        "them near 0");
+  CHECK(observed_entries<double>(1, 2, {{0, 1, 1.0}}).undetermined() ==
+        "column 0 has no observed entry: nothing determines it, and a flow from a small start leaves it near 0");
+  CHECK(observed_entries<double>(1, 1, {{0, 0, 1.0}}).undetermined().empty());
   CHECK(observed.num_repeated == 0);
   CHECK(observed.dataset.measurements().places() == std::vector<MatrixEntry>{{2, 0}, {0, 0}, {2, 2}});
   CHECK(observed.dataset.y() == Eigen::Vector3d(1.0, -1.0, 0.5));

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/data/measurements.hpp"
@@ -35,11 +37,38 @@ struct Observations {
   std::vector<Index> empty_cols = {};
   /// Entries given again with the same value, which were dropped.
   Index num_repeated = 0;
+
+  /// One sentence that names what no data can tell, empty where every row and column has an entry.
+  [[nodiscard]] std::string undetermined() const;
 };
 
+namespace detail {
+
+/// "row 3", "columns 0, 2", or nothing.
+[[nodiscard]] inline std::string named_lines(const char* kind, const std::vector<Index>& lines) {
+  if (lines.empty()) return {};
+  std::string text = kind;
+  text += lines.size() > 1 ? "s " : " ";
+  for (std::size_t k = 0; k < lines.size(); ++k) text += (k > 0 ? ", " : "") + std::to_string(lines[k]);
+  return text;
+}
+
+}  // namespace detail
+
+template <class S>
+std::string Observations<S>::undetermined() const {
+  const std::string rows = detail::named_lines("row", empty_rows);
+  const std::string cols = detail::named_lines("column", empty_cols);
+  if (rows.empty() && cols.empty()) return {};
+  const bool is_one = empty_rows.size() + empty_cols.size() == 1;
+  return detail::sentence(rows, rows.empty() || cols.empty() ? "" : " and ", cols, is_one ? " has" : " have",
+                          " no observed entry: nothing determines ", is_one ? "it" : "them",
+                          ", and a flow from a small start leaves ", is_one ? "it" : "them", " near 0");
+}
+
 /// Observed entries of a rows x cols matrix as a dataset. Rows and columns without an observation are allowed, and
-/// reported. Throws DimensionError when there is no entry or the matrix is empty, ArgumentError for an index outside
-/// the matrix or an entry given with two different values, and as Dataset. Cost O(N log N).
+/// reported (`undetermined`). Throws DimensionError when there is no entry or the matrix is empty, ArgumentError for an
+/// index outside the matrix or an entry given with two different values, and as Dataset. Cost O(N log N).
 template <class S>
 [[nodiscard]] Observations<S> observed_entries(Index rows, Index cols, const std::vector<ObservedEntry<S>>& entries) {
   require<DimensionError>(rows > 0 && cols > 0, "the matrix is ", rows, " x ", cols);
