@@ -193,6 +193,20 @@ TEST_CASE("simulate follows the runaway completion as far as is asked, with its 
       // Steps of 1e-3, and 2e-3 by the lifted flow at 1e-6.
       CHECK_THAT(24 * run.t, near(unseen * unseen * unseen, 3e-3, 0));
     }
+  // To a time, with values on the way; between steps of 3 % of the weights they are interpolated.
+  const SimulateOptions<> timed{
+      .times = {1e5, 1e10, 1e30},
+      .quantities = {{"unseen", [&](const Vector<double>& w) { return model.product(w)(0, 0); }}},
+      .max_steps = 5'000};
+  for (const bool is_own : {true, false}) {
+    const auto run = is_own ? simulate(model, data, w0, timed) : of_any_model(timed);
+    CAPTURE(is_own, run.method, run.message);
+    CHECK(run.status == Status::reached_end);
+    const Vector<double> times = run.table.first();
+    const Vector<double> unseen = run.table["unseen"];
+    REQUIRE(times.size() == 3);
+    for (Index k = 0; k < 3; ++k) CHECK_THAT(24 * times[k], near(unseen[k] * unseen[k] * unseen[k], 5e-3, 0));
+  }
   // With few steps it is said how far it came.
   for (const bool is_own : {true, false}) {
     const SimulateOptions<> few{.loss = 1e-20, .max_steps = 50};

@@ -12,7 +12,6 @@
 #include "richflow/losses/margin_losses.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/matrix_factorization.hpp"
-#include "richflow/testing/convergence_order.hpp"
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
@@ -32,23 +31,6 @@ Dataset<> runaway_data() {
 }
 
 }  // namespace
-
-TEST_CASE("relaxed Euler steps have order 2, and tolerances that they keep") {
-  RandomStream random(2640);
-  const SquaredDiagonalNet<double> net(8);
-  const Dataset data(random_matrix(random, 4, 8), random_vector(random, 4));
-  const GradientFlow flow(net, data);
-  const Vector<double> w0 = random_positive_vector(random, 16, 0.5, 1.0);
-  const auto exact = integrate(flow, w0, TimeSpan{0.0, 0.1}, DormandPrince{}, relaxed_control(1e-13, 0));
-  REQUIRE(exact.ok());
-  CHECK_THAT(testing::convergence_study(flow, w0, TimeSpan{0.0, 0.1}, RelaxedEuler{}, exact.w, 32, 3).finest_order(),
-             near(2.0, 0.0, 0.2));
-  for (const double relative : {1e-3, 1e-4}) {
-    const auto run = integrate(flow, w0, TimeSpan{0.0, 0.1}, RelaxedEuler{}, relaxed_control(relative, 0));
-    // Some tens of steps of half this error.
-    CHECK((run.require_ok().w - exact.w).norm() <= 30 * relative * exact.w.norm());
-  }
-}
 
 TEST_CASE("relaxed Euler steps leave a saddle when the flow does") {
   // Sixteen e-folds to grow.

@@ -9,6 +9,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_tangent.hpp"
 #include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/relaxed_euler.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
 #include "richflow/models/diagonal.hpp"
@@ -84,6 +85,10 @@ TEST_CASE("on a smooth flow the tangent-kernel steppers have their order though 
   CHECK_THAT(order(Ros2{}), near(2.0, 0.0, 0.2));
   CHECK_THAT(order(Ros34Pw2{}), near(3.0, 0.0, 0.2));
   CHECK_THAT(order(ExponentialTangent{}), near(2.0, 0.0, 0.2));
+  CHECK_THAT(order(RelaxedEuler{}), near(2.0, 0.0, 0.2));
+  const auto run = integrate(flow, w0, TimeSpan{0.0, 0.1}, RelaxedEuler{}, control(1e-4));
+  // Some tens of steps of half this error.
+  CHECK((run.require_ok().w - exact.w).norm() <= 3e-3 * exact.w.norm());
 }
 
 TEST_CASE("the spectrum of a symmetric matrix is Eigen's, in any size and unit") {

@@ -212,7 +212,7 @@ template <class S>
 
 /// The flow of a factorization, symmetric or not, on any measurements, from the weights w0: the LiftedFlow from
 /// `net.reduce(w0)`, whose predictor is the same. `model` and `w` of the result are those of `net.reduced()`. Where
-/// that comes to no end and the reduced stack has at most 64 entries it is followed once more by RelaxedEuler, as any
+/// that comes to no end and the reduced stack has at most 32 entries it is followed once more by RelaxedEuler, as any
 /// model.
 template <class S, bool symmetric>
 [[nodiscard]] ModelSimulation<MatrixFactorization<S, symmetric>> simulate(
