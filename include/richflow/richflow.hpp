@@ -80,6 +80,7 @@
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/limits/cheapest_margin.hpp"
 #include "richflow/limits/classification_flow.hpp"
+#include "richflow/limits/early_alignment.hpp"
 #include "richflow/limits/growing_basis.hpp"
 #include "richflow/limits/jump_times.hpp"
 #include "richflow/limits/l1_rate.hpp"
