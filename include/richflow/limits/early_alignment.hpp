@@ -38,6 +38,7 @@ struct [[nodiscard]] AlignedNeuron : Result<AlignedNeuron<S>> {
   S time = S(0);             ///< Of the last crossing, or of the end of its way.
   Index crossings = 0;       ///< Hyperplanes `<w, x_n> = 0` that it came to; parallel samples share one.
   Index slides = 0;          ///< Hyperplanes on which it stays in the end: it is pushed there from both sides.
+  bool has_slid = false;     ///< Whether it stayed on one for a while, or does in the end.
   Index sign_changes = 0;    ///< Of a; there are none from a start with `|a| >= |w|`.
   bool is_dead = false;      ///< Whether `<w, x_n> <= 0` in the end for all samples: it never grows.
   /// The certificate, from the data alone: how far the subdifferential of G at the direction is from a multiple of the
@@ -543,8 +544,9 @@ std::vector<AlignmentPiece<S>> AlignmentPath<S>::follow(AlignedNeuron<S>& neuron
       neuron.message = "nothing pulls at it any more";
       break;
     }
+    neuron.has_slid = neuron.has_slid || is_sliding();
     // Conserved: a^2 - u^2. The smaller of a + u and a - u follows from the other.
-    a_ = sign_ * sqrt(std::max<S>(excess_ + u_ * u_, S(0)));
+    if (a_ != S(0)) a_ = sign_ * sqrt(std::max<S>(excess_ + u_ * u_, S(0)));
     const bool is_rising = sign_ * u_ >= S(0);
     const S p = plus(u_, a_) / S(2);
     const S q = (is_rising ? excess_ / (a_ + u_) : a_ - u_) / S(2);
