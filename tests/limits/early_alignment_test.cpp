@@ -160,7 +160,7 @@ TEST_CASE("early alignment: one sample, in closed form") {
 TEST_CASE("early alignment: random neurons go where small steps lead, at every ratio of the layers") {
   RandomStream random(2630);
   Index crossings = 0, sliding = 0, sign_changes = 0, falling = 0, lost = 0;
-  for (int trial = 0; trial < 60; ++trial) {
+  for (int trial = 0; trial < 45; ++trial) {
     const Index d = 1 + static_cast<Index>(random.uniform_integer(4)),
                 n = 1 + static_cast<Index>(random.uniform_integer(8));
     const Dataset<> data = gaussian_data(random, n, d);
@@ -196,10 +196,10 @@ TEST_CASE("early alignment: random neurons go where small steps lead, at every r
               1e-7);
     }
   }
-  CHECK(crossings > 150);
-  CHECK(sliding > 20);
-  CHECK(sign_changes > 5);
-  CHECK(falling > 5);
+  CHECK(crossings > 100);
+  CHECK(sliding > 15);
+  CHECK(sign_changes > 3);
+  CHECK(falling > 3);
   CHECK(lost > 0);
 }
 
@@ -259,9 +259,9 @@ TEST_CASE("early alignment: neurons that slide are where descent with small step
     CHECK_THAT(neuron.rate, near(std::sqrt(2.0), 1e-14, 0));
   }
   for (Index j = 0; j < 3; ++j) {
-    const Vector<double> seen = stepped_neuron(data, start.W.col(j), start.W.col(j).norm(), 2.0, 100'000);
-    // First order: h sum |y| |x| is 1.2e-4.
-    CHECK(angle_between(seen.head(2), early.directions_at(2.0).col(j)) <= 3e-4);
+    const Vector<double> seen = stepped_neuron(data, start.W.col(j), start.W.col(j).norm(), 2.0, 20'000);
+    // First order: h sum |y| |x| is 6e-4.
+    CHECK(angle_between(seen.head(2), early.directions_at(2.0).col(j)) <= 1.5e-3);
   }
 }
 
@@ -302,7 +302,7 @@ TEST_CASE("early alignment: all extremal directions of the plane, and no other e
     const auto extremal = extremal_directions(data);
     CAPTURE(trial);
     // Against the local maxima and minima of G on a fine circle.
-    const int points = 20'000;
+    const int points = 5'000;
     std::vector<double> values;
     for (int k = 0; k < points; ++k) {
       const double angle = 2.0 * M_PI * (k + 0.123) / points - M_PI;

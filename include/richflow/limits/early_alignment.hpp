@@ -134,6 +134,9 @@ struct [[nodiscard]] EarlyAlignment : Result<EarlyAlignment<S>> {
   /// The directions of the neurons that are not dead, each once for either sign: those within `angle` (in radians) of
   /// the first member. Throws ArgumentError unless angle >= 0. Cost: O(h d) a group.
   [[nodiscard]] std::vector<AlignedGroup<S>> groups(S angle = S(1e-6)) const;
+
+ private:
+  [[nodiscard]] std::vector<typename detail::AlignmentPiece<S>::Point> points_at(S t) const;
 };
 
 /// Follows the early phase of every neuron of `f(x) = sum_j a_j relu(<w_j, x>)` under `L = |f(X) - y|^2` exactly: the
@@ -599,33 +602,36 @@ std::vector<AlignmentPiece<S>> AlignmentPath<S>::follow(AlignedNeuron<S>& neuron
 }  // namespace detail
 
 template <class S>
-Matrix<S> EarlyAlignment<S>::directions_at(S t) const {
+auto EarlyAlignment<S>::points_at(S t) const -> std::vector<typename detail::AlignmentPiece<S>::Point> {
   using std::isfinite;
   require(t >= S(0) && isfinite(t), "t must be at least 0 and finite, got ", t);
-  Matrix<S> directions(pieces.empty() ? 0 : pieces.front().front().along.size(), static_cast<Index>(pieces.size()));
-  for (std::size_t j = 0; j < pieces.size(); ++j) {
-    const auto after = std::upper_bound(pieces[j].begin(), pieces[j].end(), t,
-                                        [](S time, const auto& piece) { return time < piece.begin; });
-    directions.col(static_cast<Index>(j)) = std::prev(after)->at(t).w.normalized();
-  }
+  std::vector<typename detail::AlignmentPiece<S>::Point> points;
+  for (const auto& way : pieces)
+    points.push_back(std::prev(std::upper_bound(way.begin(), way.end(), t, [](S time, const auto& piece) {
+                       return time < piece.begin;
+                     }))->at(t));
+  return points;
+}
+
+template <class S>
+Matrix<S> EarlyAlignment<S>::directions_at(S t) const {
+  const auto points = points_at(t);
+  Matrix<S> directions(points.empty() ? 0 : points.front().w.size(), static_cast<Index>(points.size()));
+  for (std::size_t j = 0; j < points.size(); ++j) directions.col(static_cast<Index>(j)) = points[j].w.normalized();
   return directions;
 }
 
 template <class S>
 Vector<S> EarlyAlignment<S>::parameters_at(S t) const {
   using std::exp;
-  using std::isfinite;
-  require(t >= S(0) && isfinite(t), "t must be at least 0 and finite, got ", t);
-  const Index h = static_cast<Index>(pieces.size());
-  const Index d = pieces.empty() ? 0 : pieces.front().front().along.size();
+  const auto points = points_at(t);
+  const Index h = static_cast<Index>(points.size()), d = points.empty() ? 0 : points.front().w.size();
   Vector<S> w(h * (d + 1));
-  for (std::size_t j = 0; j < pieces.size(); ++j) {
-    const auto after = std::upper_bound(pieces[j].begin(), pieces[j].end(), t,
-                                        [](S time, const auto& piece) { return time < piece.begin; });
-    const auto point = std::prev(after)->at(t);
+  for (Index j = 0; j < h; ++j) {
+    const auto& point = points[static_cast<std::size_t>(j)];
     const S size = exp(point.log_norm);
-    w.segment(static_cast<Index>(j) * d, d) = size * point.w;
-    w[h * d + static_cast<Index>(j)] = size * point.a;
+    w.segment(j * d, d) = size * point.w;
+    w[h * d + j] = size * point.a;
   }
   return w;
 }
