@@ -450,6 +450,23 @@ TEST_CASE("early alignment: starts on hyperplanes, and with an outgoing weight o
   CHECK((zero.parameters_at(1.0).head(2) - seen.head(2)).norm() <= 1e-3);
 }
 
+TEST_CASE("early alignment: many samples, and neurons that slide on many hyperplanes at once") {
+  RandomStream random(2637);
+  const Dataset<> data = gaussian_data(random, 60, 15);
+  const NeuronStart start = random_neurons(random, 15, 30, 1.0);
+  Index most = 0;
+  for (const auto& neuron : early_alignment(data, start.W, start.a).require_ok().neurons) {
+    most = std::max(most, neuron.slides);
+    CHECK(distance_from_critical(data, neuron.direction) <= 1e-12);
+    CHECK_THAT(neuron.rate, near(neuron.sign * kink_sum(data, neuron.direction), 1e-12, 0));
+  }
+  CHECK(most >= 6);
+  // In float too none is stopped by rounding.
+  CHECK(early_alignment(Dataset<float>(data.X().cast<float>(), data.y().cast<float>()), start.W.cast<float>(),
+                        start.a.cast<float>())
+            .ok());
+}
+
 TEST_CASE("early alignment in float") {
   RandomStream random(2636);
   const Dataset<> data = gaussian_data(random, 6, 3);

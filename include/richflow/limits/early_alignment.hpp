@@ -157,7 +157,8 @@ struct [[nodiscard]] EarlyAlignment : Result<EarlyAlignment<S>> {
 /// never lost.
 ///
 /// Throws DimensionError where the shapes do not fit, NonFiniteError, and ArgumentError where some w_j is 0. Cost:
-/// O(N^2 d) once, for parallel samples, and O(N d) a crossing, of which a neuron has at most some N in practice.
+/// O(N^2 d) once, for parallel samples, and O(N d) a crossing, of which a neuron has at most some N in practice,
+/// with O(d m^3) where it slides on m hyperplanes.
 template <class S>
 [[nodiscard]] EarlyAlignment<S> early_alignment(const Dataset<S>& data, const std::type_identity_t<Matrix<S>>& W,
                                                 const std::type_identity_t<Vector<S>>& a);
@@ -198,7 +199,6 @@ class AlignmentPath {
   [[nodiscard]] std::vector<AlignmentPiece<S>> follow(AlignedNeuron<S>& neuron);
 
  private:
-  static constexpr S epsilon = std::numeric_limits<S>::epsilon();
   static constexpr S rounding = S(32) * std::numeric_limits<S>::epsilon();
 
   /// Where the present piece ends.
@@ -474,6 +474,8 @@ template <class S>
 auto AlignmentPath<S>::next() const -> Next {
   using std::sqrt;
   Next first;
+  // D is known to this, and `shortest_in_box` stops at half of it: what moves no faster does not move.
+  const S level = rounding * planes_.weight / D_norm_;
   // Along the clock sign u, which only rises.
   S reach = std::numeric_limits<S>::infinity();
   if (sign_ * u_ < S(0)) {
@@ -490,7 +492,7 @@ auto AlignmentPath<S>::next() const -> Next {
   for (std::size_t h = 0; h < side_.size(); ++h) {
     const auto normal = planes_.normals.col(static_cast<Index>(h));
     const S c = normal.dot(along_);
-    if (sign_ * c * static_cast<S>(side_[h]) >= -S(4) * epsilon) continue;
+    if (sign_ * c * static_cast<S>(side_[h]) >= -level) continue;
     const S u = sign_ * std::max<S>(-sign_ * normal.dot(across_) / c, sign_ * u_);
     if (sign_ * u >= reach) continue;
     reach = sign_ * u;
