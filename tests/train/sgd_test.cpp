@@ -194,6 +194,86 @@ TEST_CASE("SGD with the whole data as batch is gradient descent, with and withou
   }
 }
 
+TEST_CASE("steps grow as one over the loss of the epoch before, on the whole data as their definition says") {
+  const auto data = clusters(20, 0.1);
+  SgdOptions<double> options;
+  options.step = 0.4;
+  options.batch_size = 20;
+  options.max_epochs = 60;
+  options.growth_loss = 0.3;
+  options.most_growth = 5;
+  const auto result = Sgd(LinearClassifier<double>(3, 3), data, Vector<double>::Zero(9), options).run();
+  Matrix<double> W = Matrix<double>::Zero(3, 3);
+  double last = std::numeric_limits<double>::infinity();
+  double growth = 1;
+  for (int k = 0; k < 60; ++k) {
+    const double loss =
+        evaluate(LinearClassifier<double>(3, 3), Eigen::Map<const Vector<double>>(W.data(), 9), data).loss;
+    growth = std::clamp(0.3 / std::max(last, loss / 2), 1.0, 5.0);
+    W -= 0.4 * growth * softmax_gradient(W, data);
+    last = loss;
+  }
+  CHECK(growth == 5.0);
+  // Sums of 20 terms in another order, 60 steps, each of which a change of the loss before also scales.
+  CHECK((Eigen::Map<const Matrix<double>>(result.w.data(), 3, 3) - W).norm() <= 1e-12 * W.norm());
+}
+
+TEST_CASE("a batch with an odd sample takes a smaller step than the mean loss would have it") {
+  // Inputs that are orthogonal, a batch each: the row of W that moves tells which it was. All but one are well fitted.
+  constexpr Index count = 8;
+  const auto data =
+      LabelledDataset<double>::from_columns(Matrix<double>::Identity(count, count), Vector<int>::Zero(count), 2);
+  Matrix<double> W(count, 2);
+  W.col(0).setConstant(4);
+  W.col(1).setConstant(-4);
+  W.row(3).setZero();
+  SgdOptions<double> options;
+  options.step = 0.01;
+  options.batch_size = 1;
+  options.growth_loss = 0.6;
+  const auto weights = [&](const auto& trainer) -> Matrix<double> {
+    return Eigen::Map<const Matrix<double>>(trainer.w().data(), count, 2);
+  };
+  Sgd trainer(LinearClassifier<double>(count, 2), data, Eigen::Map<const Vector<double>>(W.data(), 2 * count), options);
+  for (Index k = 0; k < count; ++k) REQUIRE(trainer.step());
+  const double mean = trainer.records().back().loss;
+  Vector<double> growth(count);
+  for (Index k = 0; k < count; ++k) {
+    const Matrix<double> before = weights(trainer);
+    REQUIRE(trainer.step());
+    const Matrix<double> moved = weights(trainer) - before;
+    Index n = 0;
+    moved.col(0).maxCoeff(&n);
+    const double loss = std::log1p(std::exp(before(n, 1) - before(n, 0)));
+    growth[n] = 0.6 / std::max(mean, loss / 2);
+    // 1 - p of the right class, times the step; differences of weights of size 4
+    CHECK_THAT(moved(n, 0), near(0.01 * growth[n] * -std::expm1(-loss), 0, 1e-14));
+  }
+  CHECK(growth[0] > 6.0);
+  CHECK(growth[3] > 1.5);
+  CHECK(growth[3] < 2.0);
+}
+
+TEST_CASE("with growing steps a loss that would fall like one over the epochs falls exponentially") {
+  const auto data = clusters(50, 0.1);
+  SgdOptions<double> options;
+  options.step = 0.3;
+  options.batch_size = 16;
+  options.max_epochs = 400;
+  options.stop_loss = 1e-4;
+  const LinearClassifier<double> model(3, 3);
+  const auto equal = Sgd(model, data, Vector<double>::Zero(9), options).run();
+  CHECK(equal.status == Status::max_steps);
+  CHECK(equal.final.loss > 1e-3);
+  options.growth_loss = 0.05;
+  const auto growing = Sgd(model, data, Vector<double>::Zero(9), options).run();
+  CHECK(growing.status == Status::tolerance_reached);
+  CHECK(growing.final.loss < 1e-4);
+  // As long as no epoch ends below growth_loss, nothing is different.
+  for (std::size_t k = 0; k + 1 < growing.records.size() && growing.records[k].loss >= 0.05; ++k)
+    CHECK(growing.records[k + 1].loss == equal.records[k + 1].loss);
+}
+
 TEST_CASE("an epoch takes every sample once, in an order that depends on seed and epoch") {
   // One step per sample on outputs that hardly move: the sum of the steps is that of all samples, in any order.
   const auto data = clusters(30, 0.3);
@@ -249,10 +329,11 @@ TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that wa
   const ReluNetwork<double> net(3, {8}, false, 3);
   RandomStream random(604);
   const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(1.0));
-  for (const double momentum : {0.0, 0.9}) {
+  for (const auto& [momentum, growth_loss] : {std::pair{0.0, 0.0}, {0.9, 0.0}, {0.0, 2.0}, {0.5, 2.0}}) {
     SgdOptions<double> options;
     options.step = 0.05;
     options.momentum = momentum;
+    options.growth_loss = growth_loss;
     options.batch_size = 16;
     options.max_epochs = 12;
     const auto undisturbed = Sgd(net, data, w0, options).run();
@@ -357,6 +438,9 @@ TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes
   other = options;
   other.momentum = 0.5;
   refuses(model, data, other, "momentum");
+  other = options;
+  other.growth_loss = 0.5;
+  refuses(model, data, other, "growth_loss");
   refuses(model, clusters(20, 0.4, 77), options, "data");
   refuses(ReluNetwork<double>(3, {4}, false, 3), data, options, "parameters");
   // Other models, starts and losses of the same sizes.
@@ -561,6 +645,10 @@ TEST_CASE("SGD refuses bad input, naming it") {
   refuses([](auto& o) { o.step = 0; }, "step must be positive and finite, got 0");
   refuses([](auto& o) { o.step = std::nan(""); }, "step");
   refuses([](auto& o) { o.momentum = 1; }, "momentum");
+  refuses([](auto& o) { o.growth_loss = -1; }, "growth_loss must not be negative, and finite, got -1");
+  refuses([](auto& o) { o.growth_loss = std::numeric_limits<double>::infinity(); }, "growth_loss");
+  refuses([](auto& o) { o.most_growth = 0.5; }, "most_growth must be at least 1, and finite, got 0.5");
+  refuses([](auto& o) { o.most_growth = std::nan(""); }, "most_growth");
   refuses([](auto& o) { o.max_epochs = 0; }, "max_epochs");
   refuses([](auto& o) { o.stop_accuracy = 1.5; }, "stop_accuracy");
   refuses([](auto& o) { o.stop_loss = -1; }, "stop_loss");
@@ -575,6 +663,11 @@ TEST_CASE("SGD refuses bad input, naming it") {
   CHECK_THROWS_AS(Sgd(model, data, Vector<double>::Zero(8), options), DimensionError);
   CHECK_THROWS_AS(Sgd(model, data, Vector<double>::Constant(9, std::nan("")), options), NonFiniteError);
   CHECK_THROWS_AS(evaluate(model, Vector<double>::Zero(8), data), DimensionError);
+  const Dataset<double> numbers(Matrix<double>::Ones(5, 3), Vector<double>::Ones(5));
+  options.growth_loss = 0.1;
+  CHECK_THROWS_MATCHES(Sgd(SquaredDiagonalNet<double>(3), numbers, Vector<double>::Ones(6), options), ArgumentError,
+                       message_contains("growth_loss is for losses whose curvature falls as they do"));
+  options.growth_loss = 0;
   StepSearchOptions<double> ladder;
   ladder.ratio = 1;
   CHECK_THROWS_MATCHES(search_step(model, data, w0, options, ladder), ArgumentError, message_contains("ratio"));

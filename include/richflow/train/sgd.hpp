@@ -58,7 +58,15 @@ struct SgdOptions {
   S step = S(0.1);         ///< of the mean gradient of a batch
   Index batch_size = 256;  ///< the last batch of an epoch has what is left
   Index max_epochs = 100;
-  S momentum = S(0);               ///< m in [0, 1): v <- m v - step g, w <- w + v
+  S momentum = S(0);  ///< m in [0, 1): v <- m v - step g, w <- w + v
+  /// Where it is positive, steps grow as the loss falls below it: those of an epoch are `step * growth_loss / L`, L the
+  /// mean loss of the epoch before (and not below `step`, nor above `most_growth * step`), but those on a batch whose
+  /// own loss is more than twice L are as much smaller. The curvature of a cross-entropy falls as the loss does, p (1 -
+  /// p) < -log p for each sample, so that steps that are stable at growth_loss stay so while the model's derivatives
+  /// keep their size, and a loss that falls like 1 / epoch with equal steps falls exponentially, along the same flow.
+  /// Below growth_loss all samples should be right: 1e-2 or less.
+  double growth_loss = 0.0;
+  double most_growth = 1e4;        ///< at least 1
   std::uint64_t seed = 1;          ///< of the order of the samples
   double stop_accuracy = 1.0;      ///< a run ends after an epoch at which all samples have this accuracy
   double stop_loss = 0.0;          ///< and a mean loss below this; infinity: whatever the loss
@@ -112,17 +120,23 @@ class CountedBatches final : public AnySource<S> {
  public:
   TrainerState<S> state = {};
 
-  CountedBatches(SampledLoss<S> loss, BatchUse use, double divergence_factor)
+  CountedBatches(SampledLoss<S> loss, BatchUse use, const SgdOptions<S>& options)
       : batches_(std::move(loss), use),
-        divergence_factor_(divergence_factor),
+        divergence_factor_(options.divergence_factor),
+        growth_loss_(options.growth_loss),
+        most_growth_(options.most_growth),
         ignorance_(batches_.loss().batch().loss_of_ignorance()) {}
 
   void begin_step(Index k, S t, const Vector<S>& w) override;
-  void add_gradient(S scale, VectorRef<S> target) override { batches_.add_gradient(scale, target); }
-  S descend(S scale, const Vector<S>& w, Vector<S>& w_new) override { return batches_.descend(scale, w, w_new); }
+  void add_gradient(S scale, VectorRef<S> target) override { batches_.add_gradient(growth_ * scale, target); }
+  S descend(S scale, const Vector<S>& w, Vector<S>& w_new) override {
+    return batches_.descend(growth_ * scale, w, w_new);
+  }
   [[nodiscard]] bool is_sound() const override { return is_sound_; }
   [[nodiscard]] StepResiduals<S> residuals() override { return batches_.residuals(); }
 
+  /// The step on the last batch over that of the options.
+  [[nodiscard]] S growth() const { return growth_; }
   /// Whether a mean loss is so large that the run has diverged.
   [[nodiscard]] bool is_beyond(double loss) const {
     return !(loss <= divergence_factor_ * (state.first_loss + ignorance_));
@@ -132,8 +146,14 @@ class CountedBatches final : public AnySource<S> {
   void begin_anew() { batches_.begin_anew(); }
 
  private:
+  /// Of the step on a batch with this mean loss.
+  [[nodiscard]] double growth_on(double batch_loss) const;
+
   BatchSource<S> batches_;
   double divergence_factor_;
+  double growth_loss_;
+  double most_growth_;
+  S growth_ = S(1);
   double ignorance_;
   bool is_sound_ = true;
 };
@@ -195,6 +215,10 @@ template <class S, class M, class Data, class L>
     static_assert(is_of_one_type, "richflow: the model and the data of a trainer must be of one number type");
     if constexpr (is_of_one_type) {
       check(options, data.num_samples());
+      if constexpr (std::is_same_v<L, SquaredLoss<S>>)
+        require(options.growth_loss == 0.0,
+                "growth_loss is for losses whose curvature falls as they do, and that of the ",
+                "squared loss is the same everywhere: it must be 0, got ", options.growth_loss);
       Sampling<S> sampling;
       sampling.batch_size = options.batch_size;
       sampling.mean = true;
@@ -325,6 +349,11 @@ class Sgd {
   /// True when the run ends with the epoch that is complete now.
   bool decide(SgdResult<S>& result);
   void say_diverged(SgdResult<S>& result, double loss) const;
+  /// Behind the step in a message.
+  [[nodiscard]] std::string growth_note() const {
+    if (!(options_.growth_loss > 0.0)) return {};
+    return detail::concat(", ", source_->growth(), " times as large by the growth");
+  }
   [[nodiscard]] Score evaluate_all(const Vector<S>& w);
   /// The loss of the first sample at a point away from w0, where a tangent model differs from its network. Zero if not
   /// finite.
@@ -344,6 +373,10 @@ class Sgd {
     visit("seed", options_.seed);
     visit("step_size", options_.step);
     visit("momentum", options_.momentum);
+    if (options_.growth_loss > 0.0) {
+      visit("growth_loss", options_.growth_loss);
+      visit("most_growth", options_.most_growth);
+    }
   }
 
   SgdOptions<S> options_;
@@ -371,6 +404,10 @@ void check(const SgdOptions<S>& o, Index num_samples) {
   require(o.max_epochs >= 1, "max_epochs must be at least 1, got ", o.max_epochs);
   require(o.stop_accuracy >= 0.0 && o.stop_accuracy <= 1.0, "stop_accuracy must be in [0, 1], got ", o.stop_accuracy);
   require(o.stop_loss >= 0.0, "stop_loss must not be negative, got ", o.stop_loss);
+  require(isfinite(o.growth_loss) && o.growth_loss >= 0.0, "growth_loss must not be negative, and finite, got ",
+          o.growth_loss);
+  require(isfinite(o.most_growth) && o.most_growth >= 1.0, "most_growth must be at least 1, and finite, got ",
+          o.most_growth);
   require(o.divergence_factor > 1.0, "divergence_factor must be above 1, got ", o.divergence_factor);
   require(o.checkpoint_epochs >= 1, "checkpoint_epochs must be at least 1, got ", o.checkpoint_epochs);
   require(o.checkpoint_seconds >= 0.0, "checkpoint_seconds must not be negative, got ", o.checkpoint_seconds);
@@ -389,6 +426,18 @@ void CountedBatches<S>::begin_step(Index k, S t, const Vector<S>& w) {
   if (state.batch == 0 && !is_beyond(mean)) state.epoch_start = w;
   state.loss_sum += loss;
   state.correct += batches_.correct();
+  growth_ = static_cast<S>(growth_on(mean));
+}
+
+template <class S>
+double CountedBatches<S>::growth_on(double batch_loss) const {
+  if (!(growth_loss_ > 0.0) || state.records.empty()) return 1.0;
+  // A batch with an odd sample has the curvature of that sample, however small the mean loss of all is.
+  constexpr double usual = 2.0;
+  const double loss = std::max(state.records.back().loss, batch_loss / usual);
+  // Also where the loss is 0, as of samples far from their boundary in float.
+  if (loss * most_growth_ <= growth_loss_) return most_growth_;
+  return std::max(1.0, growth_loss_ / loss);
 }
 
 }  // namespace detail
@@ -401,7 +450,7 @@ Sgd<S>::Sgd(detail::SampledLoss<S> loss, Vector<S>&& w0, SgdOptions<S>&& options
   start_hash_ = detail::hash_of_numbers(w_.data(), w_.size());
   data_hash_ = loss.batch().fingerprint();
   const detail::BatchUse use{true, options_.momentum == S(0), true, true};
-  auto source = std::make_unique<detail::CountedBatches<S>>(std::move(loss), use, options_.divergence_factor);
+  auto source = std::make_unique<detail::CountedBatches<S>>(std::move(loss), use, options_);
   source->state.epoch_start = w_;
   make_stepper(std::move(source));
   probe_ = probe();
@@ -510,7 +559,8 @@ bool Sgd<S>::run_loop(SgdResult<S>& result) {
   w_.swap(outcome.state.y);
   if (outcome.status == Status::non_finite) {
     result.status = Status::non_finite;
-    result.message = detail::concat("the loss is not finite in epoch ", epoch() + 1, " with step ", options_.step);
+    result.message =
+        detail::concat("the loss is not finite in epoch ", epoch() + 1, " with step ", options_.step, growth_note());
   }
   return ended;
 }
@@ -540,8 +590,8 @@ bool Sgd<S>::decide(SgdResult<S>& result) {
   // Units that are zero where they should be NaN would hide it in the loss.
   if (!w().allFinite()) {
     result.status = Status::non_finite;
-    result.message =
-        detail::concat("the parameters are not finite after epoch ", record.epoch, " with step ", options_.step);
+    result.message = detail::concat("the parameters are not finite after epoch ", record.epoch, " with step ",
+                                    options_.step, growth_note());
     return true;
   }
   if (source_->is_beyond(record.loss)) {
@@ -564,7 +614,7 @@ void Sgd<S>::say_diverged(SgdResult<S>& result, double loss) const {
   using std::isfinite;
   result.status = isfinite(loss) ? Status::diverged : Status::non_finite;
   result.message = detail::concat("the mean loss of epoch ", epoch(), " is ", loss, ", that of the first batch was ",
-                                  state().first_loss, "; step ", options_.step, " is too large");
+                                  state().first_loss, "; step ", options_.step, growth_note(), " is too large");
 }
 
 template <class S>
