@@ -500,6 +500,44 @@ TEST_CASE("a diverging step is detected, and the search goes on to one that lear
   CHECK(!search_step(net, data, w0, options, ladder).ok());
 }
 
+TEST_CASE("hopeless steps are given up within their first epoch, and the others are judged as without") {
+  const auto data = clusters(60, 1.5);  // no hyperplanes separate them: large steps lose much for ever
+  SgdOptions<double> options;
+  options.batch_size = 5;
+  StepSearchOptions<double> ladder;
+  ladder.largest = 4096;
+  ladder.ratio = 0.125;
+  const Vector<double> w0 = Vector<double>::Zero(9);
+  Index calls = 0;
+  const auto whole = search_step(Counted(calls, 1'000'000), data, w0, options, ladder);
+  const Index calls_of_whole = calls;
+  ladder.hopeless_batches = 3;
+  calls = 0;
+  const auto early = search_step(Counted(calls, 1'000'000), data, w0, options, ladder);
+  CHECK(calls < calls_of_whole);
+  CHECK(early.step == whole.step);
+  CHECK(early.trials.front().status == Status::diverged);
+  CHECK(std::isinf(early.trials.front().loss));
+  Index judged = 0;
+  for (const auto& trial : early.trials)
+    for (const auto& other : whole.trials)
+      if (trial.step == other.step && std::isfinite(trial.loss)) {
+        ++judged;
+        CHECK(trial.loss == other.loss);
+      }
+  CHECK(judged >= 2);
+
+  const TemporaryFolder folder;
+  ladder.checkpoint = folder.path() / "search";
+  CHECK(search_step(LinearClassifier<double>(3, 3), data, w0, options, ladder).step == whole.step);
+  ladder.hopeless_batches = 4;
+  CHECK_THROWS_MATCHES(search_step(LinearClassifier<double>(3, 3), data, w0, options, ladder), CheckpointError,
+                       message_contains("hopeless_batches 3 where this one has 4"));
+  ladder.hopeless_batches = -1;
+  CHECK_THROWS_MATCHES(search_step(LinearClassifier<double>(3, 3), data, w0, options, ladder), ArgumentError,
+                       message_contains("hopeless_batches must not be negative, got -1"));
+}
+
 TEST_CASE("steps that all kill the model tie, and the search goes on below them") {
   const auto data = clusters(40, 0.1);
   SgdOptions<double> options;

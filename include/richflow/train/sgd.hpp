@@ -137,13 +137,18 @@ class CountedBatches final : public AnySource<S> {
 
   /// The step on the last batch over that of the options.
   [[nodiscard]] S growth() const { return growth_; }
+  /// The mean loss of the last batch.
+  [[nodiscard]] double batch_loss() const { return batch_loss_; }
   /// Whether a mean loss is so large that the run has diverged.
   [[nodiscard]] bool is_beyond(double loss) const {
     return !(loss <= divergence_factor_ * (state.first_loss + ignorance_));
   }
   [[nodiscard]] const SampledLoss<S>& loss() const { return batches_.loss(); }
   [[nodiscard]] SampledLoss<S>& borrow_loss() { return batches_.borrow_loss(); }
-  void begin_anew() { batches_.begin_anew(); }
+  void begin_anew() {
+    batches_.begin_anew();
+    batch_loss_ = 0.0;
+  }
 
  private:
   /// Of the step on a batch with this mean loss.
@@ -154,6 +159,7 @@ class CountedBatches final : public AnySource<S> {
   double growth_loss_;
   double most_growth_;
   S growth_ = S(1);
+  double batch_loss_ = 0.0;
   double ignorance_;
   bool is_sound_ = true;
 };
@@ -282,6 +288,8 @@ class Sgd {
   [[nodiscard]] Index epoch() const { return state().epoch; }
   /// Records of the complete epochs.
   [[nodiscard]] const std::vector<EpochRecord>& records() const { return state().records; }
+  /// The mean loss of the last batch, before the step on it; 0 before the first, and after `load`.
+  [[nodiscard]] double batch_loss() const { return source_->batch_loss(); }
   /// Batches of an epoch.
   [[nodiscard]] Index num_batches() const { return source_->loss().steps_per_epoch(); }
 
@@ -427,6 +435,7 @@ void CountedBatches<S>::begin_step(Index k, S t, const Vector<S>& w) {
   state.loss_sum += loss;
   state.correct += batches_.correct();
   growth_ = static_cast<S>(growth_on(mean));
+  batch_loss_ = mean;
 }
 
 template <class S>

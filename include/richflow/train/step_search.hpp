@@ -26,10 +26,13 @@ namespace richflow {
 template <class S = double>
 struct StepSearchOptions {
   S largest = S(1);
-  S ratio = S(0.25);         ///< in (0, 1)
-  Index count = 8;           ///< steps on the ladder
-  Index trial_epochs = 3;    ///< each is tried for so long
-  Index patience = 2;        ///< so many steps in a row worse than a larger one end the search
+  S ratio = S(0.25);       ///< in (0, 1)
+  Index count = 8;         ///< steps on the ladder
+  Index trial_epochs = 3;  ///< each is tried for so long
+  Index patience = 2;      ///< so many steps in a row worse than a larger one end the search
+  /// Where positive, a trial is given up early: after so many batches of its first epoch in a row with a loss above
+  /// that of the first one, which diverge or have destroyed the model. Some dozens are enough.
+  Index hopeless_batches = 0;
   bool by_accuracy = false;  ///< the largest accuracy wins, the loss decides among equals; otherwise the loss alone
   /// File of the trials so far, written after each; a search that finds one of its own goes on from there.
   std::filesystem::path checkpoint = {};
@@ -73,6 +76,7 @@ void check(const StepSearchOptions<S>& ladder) {
   require(ladder.ratio > S(0) && ladder.ratio < S(1), "ratio must be in (0, 1), got ", ladder.ratio);
   require(ladder.count >= 1 && ladder.patience >= 1, "count and patience must be at least 1, got ", ladder.count,
           " and ", ladder.patience);
+  require(ladder.hopeless_batches >= 0, "hopeless_batches must not be negative, got ", ladder.hopeless_batches);
   require(ladder.trial_epochs >= 1, "trial_epochs must be at least 1, got ", ladder.trial_epochs);
 }
 
@@ -111,6 +115,7 @@ void write_search_identity(CheckpointWriter& writer, const Sgd<S>& trainer, cons
   trainer.write_identity(writer);
   writer.field("ratio", ladder.ratio);
   writer.field("trial_epochs", ladder.trial_epochs);
+  if (ladder.hopeless_batches > 0) writer.field("hopeless_batches", ladder.hopeless_batches);
 }
 
 template <class S>
@@ -144,6 +149,13 @@ template <class S>
   require<CheckpointError>(ratio == ladder.ratio && trial_epochs == ladder.trial_epochs,
                            "checkpoint: it is of a search with ratio ", ratio, " and trial_epochs ", trial_epochs,
                            " where this one has ", ladder.ratio, " and ", ladder.trial_epochs);
+  if (ladder.hopeless_batches > 0) {
+    Index hopeless_batches = 0;
+    reader.field("hopeless_batches", hopeless_batches);
+    require<CheckpointError>(hopeless_batches == ladder.hopeless_batches,
+                             "checkpoint: it is of a search with hopeless_batches ", hopeless_batches,
+                             " where this one has ", ladder.hopeless_batches);
+  }
   reader.field("trials", count);
   for (Index k = 0; k < count; ++k) {
     StepTrial<S> trial;
@@ -159,6 +171,21 @@ template <class S>
     trials.push_back(trial);
   }
   return trials;
+}
+
+/// Whether so many batches in a row of the first epoch lose more than the first one, or one more than any number. The
+/// trainer is then where that shows, otherwise at the end of the epoch.
+template <class S>
+[[nodiscard]] bool is_hopeless(Sgd<S>& trainer, Index batches) {
+  double first_loss = 0.0;
+  Index above = 0;
+  for (Index k = 0; k < trainer.num_batches(); ++k) {
+    if (!trainer.step()) return true;
+    if (k == 0) first_loss = trainer.batch_loss();
+    above = trainer.batch_loss() > first_loss ? above + 1 : 0;
+    if (above >= batches) return true;
+  }
+  return false;
 }
 
 /// The search among trainers of given steps.
@@ -178,11 +205,16 @@ template <class S>
     if (k < known.size()) {
       trial = known[k];
     } else {
-      const SgdResult<S> run = trainer_of(step).run();
-      trial.status = run.status;
-      if (run.status != Status::non_finite && run.status != Status::diverged) {
-        trial.loss = run.final.loss;
-        trial.accuracy = run.final.accuracy;
+      Sgd<S> trainer = trainer_of(step);
+      if (ladder.hopeless_batches > 0 && is_hopeless(trainer, ladder.hopeless_batches)) {
+        trial.status = Status::diverged;
+      } else {
+        const SgdResult<S> run = trainer.run();
+        trial.status = run.status;
+        if (run.status != Status::non_finite && run.status != Status::diverged) {
+          trial.loss = run.final.loss;
+          trial.accuracy = run.final.accuracy;
+        }
       }
     }
     trials.push_back(trial);
