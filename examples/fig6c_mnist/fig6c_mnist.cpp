@@ -26,7 +26,6 @@ namespace richflow::examples {
 namespace {
 
 constexpr Index kernel_images = 200;  // on which the distance of tangent kernels is measured
-constexpr int max_retries = 4;        // with smaller steps, where the one that was found does not fit the data
 constexpr double small_part = 0.1;    // of the step that was found, with which SGD stays near the gradient flow
 
 using Data = LabelledDataset<float>;
@@ -79,11 +78,13 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   sgd.momentum = static_cast<float>(options.momentum);
   sgd.max_epochs = options.max_epochs;
   sgd.stop_loss = options.loss;
+  sgd.growth_loss = options.growth_loss;
   sgd.seed = stream_of(options, repetition, 2)();
   StepSearchOptions<float> ladder;
   ladder.largest = static_cast<float>(largest);
   ladder.count = 12;
   ladder.trial_epochs = options.trial_epochs;
+  ladder.hopeless_batches = options.hopeless_batches;
   ladder.by_accuracy = true;
   const TrainingFolder folder = options.saved.of(name);
   const auto search = search_step_resumably(model, data, w0, sgd, ladder, folder);
@@ -93,7 +94,7 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   auto result = train_resumably(model, data, w0, sgd, folder);
   float step = sgd.step;
   // A few epochs do not always tell a step that learns from one that has destroyed the network: what fits best counts.
-  for (int retry = 0; retry < max_retries && result.final.error() > 0.0; ++retry) {
+  for (int retry = 0; retry < options.max_retries && result.final.error() > 0.0; ++retry) {
     sgd.step *= ladder.ratio;
     auto smaller = train_resumably(model, data, w0, sgd, folder);
     if (smaller.final.error() >= result.final.error()) continue;
@@ -162,6 +163,7 @@ NamedNumbers small_step_numbers(const Fig6cOptions& options, const Images& image
   smaller.width = std::min(options.width, options.small_step_width);
   smaller.batch_size = std::min<Index>(options.batch_size, 32);
   smaller.momentum = 0.9;
+  smaller.growth_loss = 0.0;
   smaller.loss = std::max(options.loss, 0.01);
   smaller.max_epochs = std::min<Index>(options.max_epochs, 400);
   smaller.trial_epochs = std::max<Index>(options.trial_epochs, 10);
@@ -291,8 +293,12 @@ Fig6cOptions fig6c_options(Effort effort) {
     options.batch_size = 256;
     options.momentum = 0.0;
     options.loss = 1e-5;
-    options.max_epochs = 5000;
+    // Equal steps would take tens of thousands of epochs to that loss: it falls like 1 / epoch.
+    options.growth_loss = 0.003;
+    options.max_epochs = 500;
     options.trial_epochs = 2;
+    options.hopeless_batches = 24;
+    options.max_retries = 1;
   }
   return options;
 }
@@ -314,6 +320,9 @@ std::string fig6c_data(const Fig6cOptions& options) {
          std::to_string(options.width) +
          " hidden units, weights alpha N(0, 2/n_in), cross-entropy, SGD with batches of " +
          std::to_string(options.batch_size) + " and momentum " + short_number(options.momentum) +
+         (options.growth_loss > 0.0
+              ? ", steps that grow as the mean loss falls below " + short_number(options.growth_loss) + ","
+              : std::string()) +
          " until every training image is right and the mean loss is below " + short_number(options.loss) +
          ". With a tenth of the step: " + std::to_string(options.small_step_train) + " of these images, " +
          std::to_string(std::min(options.width, options.small_step_width)) + " units.";
@@ -335,6 +344,9 @@ Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& run
                                                        {"momentum", exact_number(options.momentum)},
                                                        {"loss", exact_number(options.loss)},
                                                        {"max_epochs", std::to_string(options.max_epochs)},
+                                                       {"growth_loss", exact_number(options.growth_loss)},
+                                                       {"hopeless_batches", std::to_string(options.hopeless_batches)},
+                                                       {"max_retries", std::to_string(options.max_retries)},
                                                        {"trial_epochs", std::to_string(options.trial_epochs)}};
   SweepResult networks = runner.run(
       {"fig6c_networks",

@@ -34,8 +34,11 @@ struct Fig6cOptions {
   double momentum = 0.9;
   double loss = 0.01;  ///< training ends at accuracy 1 with a mean loss below
   Index max_epochs = 400;
-  Index trial_epochs = 10;   ///< of each step that is tried
-  SavedTraining saved = {};  ///< where and how often half-trained nets are saved
+  Index trial_epochs = 10;     ///< of each step that is tried
+  Index hopeless_batches = 0;  ///< of a trial that is given up early, see StepSearchOptions
+  double growth_loss = 0.0;    ///< below which steps grow, see SgdOptions
+  int max_retries = 4;         ///< with smaller steps, where the one that was found does not fit the data
+  SavedTraining saved = {};    ///< where and how often half-trained nets are saved
   std::vector<double> alphas = {0.1, 1, 2, 3, 4, 5, 10, 20, 50, 500};
   Index small_step_train = 300;  ///< training images of the networks that are trained with small steps, once
   Index small_step_width = 200;

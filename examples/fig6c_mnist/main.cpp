@@ -29,7 +29,8 @@ int main(int argc, char** argv) {
       "large ones its test error is that of kernel methods.";
   info.reduction =
       "1000 of the training images, 500 hidden units, momentum 0.9 and loss 0.01, 3 repetitions (full run: all images, "
-      "5000 units, plain SGD in batches of 256 to loss 1e-5, once).";
+      "5000 units, plain SGD in batches of 256 to loss 1e-5, once, by steps that grow as one over the loss at its "
+      "end).";
   info.figures = ex::fig6c_panels;
   info.sweeps = true;
   info.code_version = richflow_source_version;
