@@ -25,7 +25,7 @@
 /// Bousquet and Gelly 2018; Phuong and Lampert 2021; Boursier, Pillaud-Vivien and Flammarion 2022): as long as f is
 /// tiny the residual is -y, and every neuron moves on its own, by `w' = 2 a D(w)`, `a' = 2 <w, D(w)>` with
 /// `D(w) = sum_n y_n [<w, x_n> > 0] x_n`, the gradient of `G(w) = sum_n y_n relu(<w, x_n>)`. It turns towards a
-/// direction that follows from the data and its start alone, and grows along it.
+/// direction that follows from the data and its start alone, and grows along it (theory, section 10.4).
 
 namespace richflow {
 
