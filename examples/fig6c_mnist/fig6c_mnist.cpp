@@ -419,7 +419,7 @@ Picture fig6c_picture() {
   Picture picture;
   picture.name = "fig6c";
   picture.width = 1080;
-  picture.height = 460;
+  picture.height = 500;
   picture.alt =
       "Left: test error against the scale alpha of the initialization. The network's error is low up to alpha = 2 and "
       "rises to the level of its tangent model at large scales; a horizontal line is the error of the last layer "
@@ -433,7 +433,8 @@ set logscale x
 set xrange [0.08:630]
 set yrange [0:*]
 set xtics 0.1,10,100 format "%g"
-set key left bottom Left reverse at graph 0.03, graph 0.04
+set key below Left reverse
+set bmargin 8.5
 set bars small
 plot "fig6c.csv" using "alpha":(100*column("last_layer_test_error")) with lines lw 2 lc rgb ink title "last layer only", \
      "fig6c.csv" using "alpha":(100*column("kernel_test_error")):(100*column("kernel_standard_error")) with yerrorbars pt 0 lw 1.2 lc rgb vermilion notitle, \
@@ -444,11 +445,11 @@ plot "fig6c.csv" using "alpha":(100*column("last_layer_test_error")) with lines 
 set title "Distance of the tangent kernels before and after training"
 set ylabel "kernel distance"
 set yrange [0:1]
-set key right top Right noreverse at graph 0.98, graph 0.97
 plot "fig6c.csv" using "alpha":"kernel_distance" with linespoints lw 2.6 pt 7 ps 0.6 lc rgb blue title "network", \
      "fig6c.csv" using "alpha":"small_step_kernel_distance" with linespoints lw 1.6 pt 6 ps 0.6 lc rgb green title "smaller network, a tenth of the step"
 unset multiplot
 unset logscale
+set bmargin -1
 )gp";
   return picture;
 }
