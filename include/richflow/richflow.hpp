@@ -93,6 +93,7 @@
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/compensated.hpp"
 #include "richflow/linalg/exponentials.hpp"
+#include "richflow/linalg/gram_panels.hpp"
 #include "richflow/linalg/gram_sum.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/lanczos.hpp"

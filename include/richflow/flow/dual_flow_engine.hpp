@@ -53,12 +53,6 @@ class DualFlowEngine {
   [[nodiscard]] S error_ratio(ConstVectorRef<S> nu_new, ConstVectorRef<S> error, S relative, S absolute) const;
 
  private:
-  /// So many that Eigen's buffers for a block are on the stack, if that can be.
-  [[nodiscard]] static Index block_columns(Index rows) {
-    const Index fitting = 131072 / (static_cast<Index>(sizeof(S)) * std::max<Index>(rows, 1)) - 8;
-    return std::clamp<Index>(fitting, 8, 96);
-  }
-
   [[nodiscard]] const Matrix<S>& X() const { return rotated_ ? rotated_->X() : dataset_->X(); }
   [[nodiscard]] const Vector<S>& y() const { return rotated_ ? rotated_->y() : dataset_->y(); }
 
@@ -140,7 +134,7 @@ class DualFlowEngine {
   mutable Vector<S> weight_;   // scratch, d
   mutable Vector<S> scratch_;  // scratch, N
   using Low = LowPrecision<S>;
-  mutable Matrix<S> columns_, negative_columns_;  // scratch, N x block
+  mutable Matrix<S> columns_, negative_columns_;  // buffers of sums
   mutable Matrix<Low> low_columns_, low_negative_columns_, low_jacobian_;
 };
 
@@ -160,15 +154,13 @@ DualFlowEngine<S>::DualFlowEngine(std::unique_ptr<AnyMirrorMap<S>> map, const Da
       start_curvature_(dataset.num_inputs()),
       weight_(dataset.num_inputs()),
       scratch_(dataset.num_samples()),
-      columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
-      negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
-      low_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
-      low_negative_columns_(dataset.num_samples(), block_columns(dataset.num_samples())),
       low_jacobian_(dataset.num_samples(), dataset.num_samples()) {
   using std::sqrt;
   require<DimensionError>(map_->dimension() == dataset.num_inputs(), "the mirror map has ", map_->dimension(),
                           " coordinates but X has ", dataset.num_inputs(), " columns");
   rotate_graded_columns();
+  for (Matrix<S>* buffer : {&columns_, &negative_columns_}) GramSum<S>::allocate(dimension(), *buffer);
+  for (Matrix<Low>* buffer : {&low_columns_, &low_negative_columns_}) GramSum<Low>::allocate(dimension(), *buffer);
   start_jacobian_.setZero(dimension(), dimension());
   squared_norm_ = estimate_squared_norm();
   column_norms_ = squared_norms_of_columns(X());

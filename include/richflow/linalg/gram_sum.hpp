@@ -3,7 +3,7 @@
 #include <type_traits>
 
 #include "richflow/core/types.hpp"
-#include "richflow/linalg/products.hpp"
+#include "richflow/linalg/gram_panels.hpp"
 
 /// @file
 /// Weighted Gram matrices, also in numbers that are faster than those of the columns.
@@ -19,25 +19,32 @@ using LowPrecision = std::conditional_t<std::is_same_v<S, double>, float, S>;
 template <class Number>
 class GramSum {
  public:
-  /// Adds to the lower triangle of `gram`; `buffer` has its rows. Both must outlive it.
+  /// Adds to the lower triangle of `gram`. Both must outlive it.
   GramSum(Matrix<Number>& buffer, Number factor, MatrixRef<Number> gram)
-      : buffer_(buffer), gram_(gram), factor_(factor) {}
+      : buffer_(buffer), gram_(gram), factor_(factor) {
+    allocate(gram.rows(), buffer);
+  }
+
+  /// All memory for columns of `rows` entries; nothing where there is that already.
+  static void allocate(Index rows, Matrix<Number>& buffer) { buffer.resize(Panels::stride, Panels::panels(rows)); }
 
   /// One more column, `root` times the values at `column`.
   template <class S>
   void add(S root, const S* column) {
-    Number* const to = buffer_.data() + filled_ * buffer_.rows();
-    for (Index n = 0; n < buffer_.rows(); ++n) to[n] = static_cast<Number>(root * column[n]);
-    if (++filled_ == buffer_.cols()) finish();
+    Panels::put(root, column, gram_.rows(), filled_, buffer_.data());
+    if (++filled_ == Panels::depth) finish();
   }
 
   /// To be called after the last column.
   void finish() {
-    add_lower_gram<Number>(buffer_.leftCols(filled_), factor_, gram_);
+    const typename Panels::Rows all{buffer_.data(), 0, gram_.rows()};
+    Panels::add(all, all, filled_, factor_, gram_.data(), gram_.outerStride());
     filled_ = 0;
   }
 
  private:
+  using Panels = GramPanels<Number>;
+
   Matrix<Number>& buffer_;
   MatrixRef<Number> gram_;
   Number factor_;

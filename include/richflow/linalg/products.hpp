@@ -1,10 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <type_traits>
+#include <utility>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/gram_panels.hpp"
 #include "richflow/linalg/kernels.hpp"
 
 /// @file
@@ -73,7 +76,7 @@ void add_product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
 template <class S>
 [[nodiscard]] Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v);
 
-/// Adds `factor A A^T` to the lower triangle of C. No allocation for up to some 100 rows and columns.
+/// Adds `factor A A^T` to the lower triangle of C. No allocation.
 template <class S>
 void add_lower_gram(std::type_identity_t<ConstMatrixRef<S>> A, S factor, MatrixRef<S> C);
 
@@ -108,24 +111,71 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
   add_transposed_image(S(1), X.data(), X.rows(), X.rows(), X.cols(), v.data(), out.data());
 }
 
+/// The vectors of the processor, but for its longest half of them: those would straddle cache lines in every other
+/// column.
+template <class S, bool has_longest = (EIGEN_MAX_STATIC_ALIGN_BYTES >= 64)>
+struct ShorterPacket {
+  using type = typename Eigen::internal::packet_traits<S>::type;
+  static constexpr Index size = Eigen::internal::packet_traits<S>::size;
+};
+template <class S>
+struct ShorterPacket<S, true> {
+  using type = typename Eigen::internal::packet_traits<S>::half;
+  static constexpr Index size = std::max<Index>(Eigen::internal::packet_traits<S>::size / 2, 1);
+};
+
+/// `out += sum_c weighted_c here_c` and then `weighted_c = next_c^T v`, of some columns of n entries side by side at
+/// `here` and `next`. The one is made of the nearest cache while the other waits for memory.
+template <class S, std::size_t... c>
+void add_and_project(const S* here, const S* next, const S* v, Index n, S* weighted, S* out,
+                     std::index_sequence<c...> /*columns*/) {
+  using Eigen::internal::ploadu;
+  using Eigen::internal::pmadd;
+  using Eigen::internal::pset1;
+  using Packet = typename ShorterPacket<S>::type;
+  constexpr Index lanes = ShorterPacket<S>::size;
+  const Index whole = n / lanes * lanes;
+  const auto column = [n](std::size_t k) { return static_cast<Index>(k) * n; };
+  Packet sums[] = {(static_cast<void>(c), pset1<Packet>(S(0)))...};
+  const Packet factors[] = {pset1<Packet>(weighted[c])...};
+  for (Index i = 0; i < whole; i += lanes) {
+    const Packet part = ploadu<Packet>(v + i);
+    ((sums[c] = pmadd(part, ploadu<Packet>(next + column(c) + i), sums[c])), ...);
+    Packet to = ploadu<Packet>(out + i);
+    ((to = pmadd(factors[c], ploadu<Packet>(here + column(c) + i), to)), ...);
+    Eigen::internal::pstoreu(out + i, to);
+  }
+  S projections[] = {Eigen::internal::predux(sums[c])...};
+  for (Index i = whole; i < n; ++i) {
+    ((projections[c] += v[i] * next[column(c) + i]), ...);
+    ((out[i] += weighted[c] * here[column(c) + i]), ...);
+  }
+  ((weighted[c] = projections[c]), ...);
+}
+
 template <class S>
 void multiply_by_weighted_gram(const Matrix<S>& X, const Vector<S>& weights, const Vector<S>& v, Vector<S>& v_z,
                                Vector<S>& out) {
-  const Index rows = X.rows();
-  v_z.setZero(X.cols());
-  out.setZero(rows);
-  // The second product finds the columns of the first in the nearest cache.
-  constexpr Index most = 32;
-  const Index fitting = 24576 / (static_cast<Index>(sizeof(S)) * std::max<Index>(rows, 1));
-  const Index block = std::clamp<Index>(fitting / 8 * 8, 8, most);
-  S weighted[most];
-  for (Index begin = 0; begin < X.cols(); begin += block) {
-    const Index count = std::min(block, X.cols() - begin);
-    const S* const columns = X.data() + begin * rows;
-    S* const image = v_z.data() + begin;
-    add_transposed_image(S(1), columns, rows, rows, count, v.data(), image);
-    for (Index i = 0; i < count; ++i) weighted[i] = weights[begin + i] * image[i];
-    add_image(S(1), columns, rows, rows, count, weighted, out.data());
+  const Index n = X.rows();
+  v_z.resize(X.cols());
+  out.setZero(n);
+  constexpr Index group = EIGEN_MAX_STATIC_ALIGN_BYTES >= 32 ? 6 : 4;
+  const Index grouped = X.cols() / group * group;
+  S weighted[group] = {};
+  const S* here = X.data();
+  for (Index j = 0; j < grouped; j += group) {
+    const S* const next = X.data() + j * n;
+    add_and_project(here, next, v.data(), n, weighted, out.data(), std::make_index_sequence<group>());
+    for (Index c = 0; c < group; ++c) {
+      v_z[j + c] = weighted[c];
+      weighted[c] *= weights[j + c];
+    }
+    here = next;
+  }
+  if (grouped > 0) add_image(S(1), here, n, n, group, weighted, out.data());
+  for (Index j = grouped; j < X.cols(); ++j) {
+    v_z[j] = inner_product(X.data() + j * n, v.data(), n);
+    add_multiple<S>(weights[j] * v_z[j], X.data() + j * n, out.data(), n);
   }
 }
 
@@ -248,8 +298,26 @@ Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef
 
 template <class S>
 void add_lower_gram(std::type_identity_t<ConstMatrixRef<S>> A, S factor, MatrixRef<S> C) {
-  if (A.cols() == 0) return;  // Eigen divides by it
-  C.template selfadjointView<Eigen::Lower>().rankUpdate(A, factor);
+  using Panels = GramPanels<S>;
+  constexpr Index block = 128;  // rows at a time, on the stack
+  alignas(64) S panels[2][Panels::panels(block) * Panels::stride];
+  const auto pack = [&A](Index begin, Index end, Index first, Index count, S* to) {
+    const S* column = A.data() + first * A.outerStride() + begin;
+    for (Index k = 0; k < count; ++k, column += A.outerStride()) Panels::put(S(1), column, end - begin, k, to);
+    return typename Panels::Rows{to, begin, end};
+  };
+  const Index rows = A.rows();
+  for (Index first = 0; first < A.cols(); first += Panels::depth) {
+    const Index count = std::min(Panels::depth, A.cols() - first);
+    for (Index j = 0; j < rows; j += block) {
+      const auto here = pack(j, std::min(j + block, rows), first, count, panels[0]);
+      Panels::add(here, here, count, factor, C.data(), C.outerStride());
+      for (Index i = j + block; i < rows; i += block) {
+        const auto below = pack(i, std::min(i + block, rows), first, count, panels[1]);
+        Panels::add(below, here, count, factor, C.data(), C.outerStride());
+      }
+    }
+  }
 }
 
 template <class S>

@@ -119,8 +119,6 @@ void HessianSolver<S>::form(const Matrix<S>& X, const Vector<S>& curvature, Matr
       is_graded_ ? S(0) : largest * S(1e-3) * S(Eigen::NumTraits<Number>::epsilon()) / static_cast<S>(curvature.size());
   // In the range of the low precision.
   const S unit = is_low && largest > S(0) ? largest : S(1);
-  constexpr Index block = 256;  // a buffer of N x d would be fresh, cold memory
-  columns.resize(X.rows(), std::min(block, X.cols()));
   gram.setZero(X.rows(), X.rows());
   GramSum<Number> sum(columns, Number(1), gram);
   for (Index i = 0; i < curvature.size(); ++i)

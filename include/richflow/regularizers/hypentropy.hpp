@@ -86,11 +86,14 @@ struct HypentropyCoordinate {
     return hypot(Scalar(2) * root_c * root_c, beta);
   }
 
-  /// c q(beta / c).
-  [[nodiscard]] Scalar value(Scalar beta) const {
+  /// c q(beta / c), from its gradient: `|beta| (|gradient| - x / (1 + sqrt(1 + x^2)))` with x = `half_ratio(beta)`.
+  [[nodiscard]] Scalar value(Scalar beta, Scalar gradient) const {
     using std::abs;
-    const Scalar a = abs(beta);
-    return a == Scalar(0) ? a : a * gradient(a) - a * (a / (Scalar(2) * root_c * root_c + curvature(a)));
+    using std::sqrt;
+    const Scalar x = half_ratio(beta);
+    const bool is_moderate = x < Scalar(1) / std::numeric_limits<Scalar>::epsilon();
+    const Scalar part = is_moderate ? Scalar(x / (Scalar(1) + sqrt(Scalar(Scalar(1) + x * x)))) : Scalar(1);
+    return beta == Scalar(0) ? Scalar(0) : Scalar(abs(beta) * (abs(gradient) - part));
   }
 
   /// x = |beta| / (2 c); out of the range of Scalar it may be anything.
@@ -381,10 +384,13 @@ template <class S>
 S Hypentropy<S>::value(ConstVectorRef<S> beta) const {
   require_size("beta", beta.size(), dimension());
   S sum(0);
-  for (Index i = 0; i < dimension(); ++i) {
-    const auto q = coordinate(i);
-    sum += is_biased() ? divergence(i, beta[i]) : q.value(beta[i]);
+  if (is_biased()) {
+    for (Index i = 0; i < dimension(); ++i) sum += divergence(i, beta[i]);
+    return sum;
   }
+  Vector<S> z(dimension());
+  gradient(beta, z);
+  for (Index i = 0; i < dimension(); ++i) sum += coordinate(i).value(beta[i], z[i]);
   return sum;
 }
 
@@ -481,16 +487,27 @@ S Hypentropy<S>::conjugate(ConstVectorRef<S> z) const {
   using std::exp;
   using std::sinh;
   require_size("z", z.size(), dimension());
+  constexpr Index block = detail::packed_entries;
+  S powers[block];
   S sum(0);
-  for (Index i = 0; i < dimension(); ++i) {
-    const auto q = coordinate(i);
-    const S o = offset(i);
-    if (abs(z[i]) < S(20)) {
-      const S sinh_half = sinh(z[i] / S(2));
-      const S sinh_shifted = o == S(0) ? sinh_half : sinh(z[i] / S(2) + o);
-      sum += S(4) * (sinh_half * q.root_c) * (sinh_shifted * q.root_c);
-    } else {
-      sum += (exp(z[i] + o + q.log_c) + exp(q.log_c - z[i] - o)) - (exp(o + q.log_c) + exp(q.log_c - o));
+  for (Index begin = 0; begin < dimension(); begin += block) {
+    const Index count = std::min(block, dimension() - begin);
+    for (Index k = 0; k < block; ++k) powers[k] = k < count ? S(abs(z[begin + k]) / S(2)) : S(0);
+    detail::exponentiate(powers, block);
+    for (Index k = 0; k < count; ++k) {
+      const Index i = begin + k;
+      const auto q = coordinate(i);
+      const S o = offset(i);
+      if (abs(z[i]) < S(20)) {
+        // Where |z| / 2 < 1 the difference of the exponentials would cancel.
+        const S large = (powers[k] - S(1) / powers[k]) / S(2);
+        const S size = abs(z[i]) < S(2) ? S(abs(sinh_on_unit(z[i] / S(2)))) : large;
+        const S sinh_half = z[i] < S(0) ? S(-size) : size;
+        const S sinh_shifted = o == S(0) ? sinh_half : S(sinh(z[i] / S(2) + o));
+        sum += S(4) * (sinh_half * q.root_c) * (sinh_shifted * q.root_c);
+      } else {
+        sum += (exp(z[i] + o + q.log_c) + exp(q.log_c - z[i] - o)) - (exp(o + q.log_c) + exp(q.log_c - o));
+      }
     }
   }
   return sum;
