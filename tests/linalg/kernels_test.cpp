@@ -49,13 +49,17 @@ TEST_CASE("what is done with whole vectors is what it says, for every length and
 }
 
 TEST_CASE("the largest size is NaN where an entry is, wherever that stands, and infinite where one is") {
-  for (Index at = 0; at < 3; ++at) {
-    Vector<double> x = Vector<double>::Constant(3, -2.0);
-    x[at] = nan_value;
-    CHECK(std::isnan(detail::largest_size(x)));
-    x[at] = -infinity;
-    CHECK(detail::largest_size(x) == infinity);
-  }
+  for (const Index size : {1, 3, 16, 37})
+    for (Index at = 0; at < size; ++at) {
+      CAPTURE(size, at);
+      Vector<double> x = Vector<double>::Constant(size, -2.0);
+      x[at] = nan_value;
+      CHECK(std::isnan(detail::largest_size(x)));
+      x[(at + 1) % size] = infinity;
+      CHECK((std::isnan(detail::largest_size(x)) || size == 1));
+      x[at] = -infinity;
+      CHECK(detail::largest_size(x) == infinity);
+    }
 }
 
 TEST_CASE("images of blocks under a matrix and its transpose") {

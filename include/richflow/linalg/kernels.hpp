@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/types.hpp"
@@ -100,15 +101,20 @@ S norm(const Vector<S>& x) {
 
 template <class S>
 S largest_size(const S* x, Index n) {
-  using std::abs;
-  S largest(0);
-  S rest(0);  // NaN where an entry is
-  for (Index i = 0; i < n; ++i) {
-    const S size = abs(x[i]);
-    largest = largest < size ? size : largest;
-    rest = size != size ? size : rest;
+  if constexpr (std::is_same_v<S, double> || std::is_same_v<S, float>) {
+    // A plain loop that minds NaN is none of vectors.
+    return n > 0 ? Eigen::Map<const Vector<S>>(x, n).cwiseAbs().template maxCoeff<Eigen::PropagateNaN>() : S(0);
+  } else {
+    using std::abs;
+    S largest(0);
+    S rest(0);  // NaN where an entry is
+    for (Index i = 0; i < n; ++i) {
+      const S size = abs(x[i]);
+      largest = largest < size ? size : largest;
+      rest = size != size ? size : rest;
+    }
+    return rest != rest ? rest : largest;
   }
-  return rest != rest ? rest : largest;
 }
 
 template <class S>

@@ -181,8 +181,9 @@ void multiply_by_weighted_gram(const Matrix<S>& X, const Vector<S>& weights, con
 
 template <class S>
 void multiply_columns(const Matrix<S>& X, const Vector<S>& v, const Index* columns, Index count, Vector<S>& out) {
-  // One vector of the processor, more of the shorter ones.
-  constexpr Index lanes = std::max<Index>(EIGEN_MAX_STATIC_ALIGN_BYTES / static_cast<Index>(sizeof(S)), 4);
+  // One vector of the processor (see ShorterPacket), more of the shortest ones.
+  constexpr Index bytes = std::min<Index>(EIGEN_MAX_STATIC_ALIGN_BYTES, 32);
+  constexpr Index lanes = std::max<Index>(bytes / static_cast<Index>(sizeof(S)), 4);
   using Pack = Eigen::Array<S, static_cast<int>(lanes), 1>;
   using PackAt = Eigen::Map<const Pack>;
   const Index n = X.rows();
