@@ -117,7 +117,7 @@ TEST_CASE("what other programs write is refused by its cause") {
       {"a|b\n1|2\n", "separated by '|'"},
       {"y\n1,5\n1,5\n", "line 2 has 2 columns where the header has 1; has it decimal commas?"},
       {"a,b\n1,5,2,5\n", "has it decimal commas?"},
-      {"a,b,c\n\"1,000\",0,2\n", "line 2, column 1 (a): '1,000' holds a comma: thousands"},
+      {"a,b,c\n\"1,000\",0,2\n", "line 2, column 1 (a): '1,000' holds a comma: a decimal comma must be a point"},
       {"\"a\nb\",c,d\n1,0,2\n", "a quote is not closed (names with a line break"},
       {"sep=,\na,b,c\n1,0,2\n", "line 1, 'sep=,', is a note to a spreadsheet program"},
       {"a,b,c,\n1,0,2,\n", "column 4 has no name; is there a comma at the end of every line?"},

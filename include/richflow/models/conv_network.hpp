@@ -133,9 +133,9 @@ class ConvBatchPart {
   /// Of the convolution that `backward` was called for, transformed.
   [[nodiscard]] S* weight_gradient() { return scratch_.weights.data(); }
 
-  /// The derivative of the features along `v`, from that of layer `first` on.
-  void tangent(const Layers& layers, const std::vector<Vector<S>>& transformed,
-               const std::vector<Vector<S>>& directions, std::size_t first);
+  /// The derivative of the features along `v`, parameters from that of layer `first` on. Each part transforms the
+  /// weights of v for itself, in the memory of gradients.
+  void tangent(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstVectorRef<S> v, std::size_t first);
 
   /// What `tangent` computed, B x features.
   [[nodiscard]] auto feature_tangents() { return samples(tangents_[at_], num_features_).topRows(batch_); }
@@ -311,8 +311,8 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
                  parallel_);
   }
 
-  /// The weights of all convolutions, transformed.
-  void transform(ConstVectorRef<S> w, std::vector<Vector<S>>& transformed);
+  /// Transforms the weights of all convolutions.
+  void transform(ConstVectorRef<S> w);
 
   /// `target += scale` times the sum of what the parts have as gradient of the convolution l.
   void add_weight_gradients(std::size_t l, S scale, VectorRef<S> target);
@@ -329,7 +329,6 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
   Index batch_ = 0;  // B of the last forward
   std::vector<detail::ConvBatchPart<S>> parts_ = {};
   std::vector<Vector<S>> transformed_ = {};  // per layer its weights, of the last forward
-  std::vector<Vector<S>> directions_ = {};   // those of v, made where a `jvp` needs them first
 };
 
 template <class S>
@@ -424,10 +423,10 @@ ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::transform(ConstVectorRef<S> w, std::vector<Vector<S>>& transformed) {
+void ConvNetworkEvaluation<S>::transform(ConstVectorRef<S> w) {
   for (std::size_t l = 0; l < layers().size(); ++l) {
     const Layer& layer = layers()[l];
-    if (!layer.is_pool) layer.convolution.transform_weights(w.data() + layer.weights, transformed[l].data());
+    if (!layer.is_pool) layer.convolution.transform_weights(w.data() + layer.weights, transformed_[l].data());
   }
 }
 
@@ -435,7 +434,7 @@ template <class S>
 void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, MatrixRef<S> F) {
   const ConstMatrixRef<S> X = points.matrix();
   batch_ = X.rows();
-  transform(w, transformed_);
+  transform(w);
   for_parts([&](auto& part, Index first, Index count) {
     part.forward(layers(), transformed_, X.middleRows(first, count));
     detail::matrix_product<S>(part.features(), dense_weights(w), F.middleRows(first, count));
@@ -493,13 +492,11 @@ void ConvNetworkEvaluation<S>::add_weight_gradients(std::size_t l, S scale, Vect
 
 template <class S>
 void ConvNetworkEvaluation<S>::jvp(ConstVectorRef<S> w, Samples<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) {
-  if (directions_.empty()) directions_ = transformed_;
-  transform(v, directions_);
   for_parts([&](auto& part, Index first, Index count) {
     auto of_part = dF.middleRows(first, count);
     detail::matrix_product<S>(part.features(), dense_weights(v), of_part);
     if (net_.first_convolution_ == layers().size()) return;
-    part.tangent(layers(), transformed_, directions_, net_.first_convolution_);
+    part.tangent(layers(), transformed_, v, net_.first_convolution_);
     detail::add_matrix_product<S>(part.feature_tangents(), dense_weights(w), of_part);
   });
 }
@@ -558,19 +555,22 @@ void ConvBatchPart<S>::backward(const Layers& layers, const std::vector<Vector<S
 }
 
 template <class S>
-void ConvBatchPart<S>::tangent(const Layers& layers, const std::vector<Vector<S>>& transformed,
-                               const std::vector<Vector<S>>& directions, std::size_t first) {
+void ConvBatchPart<S>::tangent(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstVectorRef<S> v,
+                               std::size_t first) {
   const Index batch = Convolution3x3<S>::padded(batch_);
   at_ = 0;
   for (std::size_t l = first; l < layers.size(); ++l) {
     const auto& layer = layers[l];
     const S* const of_input = l == first ? nullptr : tangents_[at_].data();
     S* const of_output = tangents_[1 - at_].data();
-    if (layer.is_pool)
+    if (layer.is_pool) {
       pool_tangent(layer.output, batch, input(l), values_[l].data(), of_input, of_output);
-    else
-      layer.convolution.forward_tangent(batch, input(l), of_input, transformed[l].data(), directions[l].data(),
-                                        values_[l].data(), of_output, scratch_);
+    } else {
+      S* const direction = scratch_.weights.data();
+      layer.convolution.transform_weights(v.data() + layer.weights, direction);
+      layer.convolution.forward_tangent(batch, input(l), of_input, transformed[l].data(), direction, values_[l].data(),
+                                        of_output, scratch_);
+    }
     at_ = 1 - at_;
   }
 }
