@@ -125,29 +125,35 @@ void add_depths(const BeyondDepthCompletionOptions& options, BeyondDepthCompleti
   const auto at = [&](std::size_t depth, std::size_t scale) -> const DepthCompletionPoint& {
     return figure.points[depth * num_scales + scale];
   };
-  double deeper = -infinity, rise = -infinity, error_rise = -infinity;
+  Worst deeper(Worst::Is::largest);
+  Worst rise(Worst::Is::largest);
+  Worst error_rise(Worst::Is::largest);
+  bool has_error = false;
   for (std::size_t d = 0; d < options.depths.size(); ++d)
     for (std::size_t s = 0; s < num_scales; ++s) {
-      if (d > 0) deeper = std::max(deeper, at(d, s).effective_rank.median / at(d - 1, s).effective_rank.median - 1.0);
+      if (d > 0) deeper.add(at(d, s).effective_rank.median / at(d - 1, s).effective_rank.median - 1.0);
       if (s == 0) continue;
-      rise = std::max(rise, at(d, s).effective_rank.median / at(d, s - 1).effective_rank.median - 1.0);
+      rise.add(at(d, s).effective_rank.median / at(d, s - 1).effective_rank.median - 1.0);
       // Where the truth is found the medians are the errors of the fit.
-      if (at(d, s - 1).error.median > 0.02)
-        error_rise = std::max(error_rise, at(d, s).error.median / at(d, s - 1).error.median - 1.0);
+      if (at(d, s - 1).error.median <= 0.02) continue;
+      has_error = true;
+      error_rise.add(at(d, s).error.median / at(d, s - 1).error.median - 1.0);
     }
   if (options.depths.size() > 1)
     figure.claims.push_back(claim_at_most(
         panel,
         "deeper factorizations have the lower effective rank at every scale: largest relative excess of a "
         "median over that of the next shallower depth",
-        deeper, 0.01));
+        deeper.value(), 0.01));
   figure.claims.push_back(claim_at_most(panel,
                                         "the effective rank falls with the scale at every depth: largest relative rise "
                                         "of a median from one scale to the next smaller",
-                                        rise, 0.01));
-  figure.claims.push_back(claim_at_most(
-      panel, "so does the distance from the truth: largest relative rise of a median, where not yet below 2 %",
-      error_rise, 0.03));
+                                        rise.value(), 0.01));
+  // Where every median is below it, there is nothing to see.
+  if (has_error)
+    figure.claims.push_back(claim_at_most(
+        panel, "so does the distance from the truth: largest relative rise of a median, where not yet below 2 %",
+        error_rise.value(), 0.03));
   for (std::size_t d = 0; d < options.depths.size(); ++d) {
     const DepthCompletionPoint& smallest = at(d, num_scales - 1);
     const std::string where = "at depth " + std::to_string(options.depths[d]) + " and the smallest scale the ";
@@ -180,7 +186,7 @@ void add_widths(const BeyondDepthCompletionOptions& options, BeyondDepthCompleti
         .require_ok()
         .w;
   };
-  double largest = options.widths.empty() ? not_measured : 0.0;
+  Worst largest(Worst::Is::largest);
   for (const Index depth : options.depths) {
     const EndToEndFlow<> product(depth, data);
     const Matrix<double> M = product.matrix(end_of_flow(product, M0.reshaped()));
@@ -190,13 +196,13 @@ void add_widths(const BeyondDepthCompletionOptions& options, BeyondDepthCompleti
       const Vector<double> w0 = pack_layers(balanced_layers<double>(random, M0, hidden));
       const Matrix<double> end = model.product(end_of_flow(GradientFlow<DeepFactorization<double>>(model, data), w0));
       figure.widths.push_back({depth, width, (end - M).norm() / M.norm()});
-      largest = std::max(largest, figure.widths.back().distance);
+      largest.add(figure.widths.back().distance);
     }
   }
   figure.claims.push_back(claim_at_most("beyond_depth_completion_widths",
                                         "from a balanced start layers of any width end where the flow of their product "
                                         "does: largest relative distance",
-                                        largest, 1e-7));
+                                        largest.value(), 1e-7));
 }
 
 /// (0, 2), (0, 3) and (1, 2) are 1, R and R.
@@ -268,32 +274,32 @@ void add_runaway(const M& model, Index depth, const Dataset<>& data, const Vecto
                 {.save_at = {.every = 1, .end = true}, .events = {loss_below(loss).at_step_end()}, .max_steps = 50'000})
           .require_ok();
   constexpr const char* panel = "beyond_depth_completion_runaway";
-  double below = infinity, lowest = infinity, apart = 0.0;
+  Worst below(Worst::Is::smallest);
+  Worst lowest(Worst::Is::smallest);
+  Worst apart(Worst::Is::largest);
   for (std::size_t k = 0; k < run.values.size(); ++k) {
     const Matrix<double> P = model.product(run.values[k]);
     // Of `U U^T` the determinant is a square.
     const double determinant = P(0, 0) * P(1, 1) - P(0, 1) * P(1, 0);
     const RunawayPoint point{depth, run.times[k], flow.loss(run.values[k]), P(0, 0), determinant};
     figure.runaway.push_back(point);
-    lowest = std::min(lowest, determinant / std::max(1.0, P(0, 1) * P(1, 0)));
+    lowest.add(determinant / std::max(1.0, P(0, 1) * P(1, 0)));
     const double root = std::sqrt(point.loss);
-    if (root < 0.3) below = std::min(below, point.unseen * root / (1.0 - 2.0 * root));
-    if (root < 1e-2) apart = std::max(apart, std::abs(point.unseen * root - 1.0));
+    if (root < 0.3) below.add(point.unseen * root / (1.0 - 2.0 * root));
+    if (root < 1e-2) apart.add(std::abs(point.unseen * root - 1.0));
   }
   const std::string where = "at depth " + std::to_string(depth) + " ";
-  figure.claims.push_back(claim_at_most(
-      panel, where + "the run goes on to the loss that is asked for, with no stop before: loss at its end",
-      figure.runaway.back().loss, loss));
   figure.claims.push_back(claim_at_least(
-      panel, where + "the unseen entry is at least (1 - 2 sqrt L) / sqrt L: smallest ratio", below, 1.0));
-  figure.claims.push_back(claim_at_most(
-      panel, where + "it is 1 / sqrt L to first order: largest relative difference below L = 1e-4", apart, 1e-3));
+      panel, where + "the unseen entry is at least (1 - 2 sqrt L) / sqrt L: smallest ratio", below.value(), 1.0));
+  figure.claims.push_back(
+      claim_at_most(panel, where + "it is 1 / sqrt L to first order: largest relative difference below L = 1e-4",
+                    apart.value(), 1e-3));
   figure.claims.push_back(claim_at_most(panel,
                                         where + (depth == 2 ? "it is (24 t)^(1/3)" : "it is (16 t)^(3/8)") +
                                             std::string(": relative difference of the time at the end"),
                                         distance_from_path(figure.runaway.back()), 2e-3));
-  figure.claims.push_back(
-      claim_at_least(panel, where + "det M > 0 stays, up to rounding: smallest", lowest, depth == 2 ? -1e-14 : 0.0));
+  figure.claims.push_back(claim_at_least(panel, where + "det M > 0 stays, up to rounding: smallest", lowest.value(),
+                                         depth == 2 ? -1e-14 : 0.0));
 }
 
 void add_runaways(const BeyondDepthCompletionOptions& options, BeyondDepthCompletion& figure) {

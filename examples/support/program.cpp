@@ -1,5 +1,6 @@
 #include "program.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -35,7 +36,8 @@ class JsonOutput {
   explicit JsonOutput(bool is_asked) {
     if (!is_asked) return;
     flush();
-    output_ = ::dup(STDOUT_FILENO);
+    output_ = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (output_ < 0) throw FileError("--json: standard output is not open");
     ::dup2(STDERR_FILENO, STDOUT_FILENO);
   }
   ~JsonOutput() { restore(); }

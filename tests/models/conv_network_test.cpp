@@ -319,6 +319,26 @@ TEST_CASE("a batch that is cut into parts has the same results for any number of
   }
 }
 
+TEST_CASE("a smaller batch may be cut into more parts than the largest one") {
+  RandomStream random(17);
+  const ConvNetwork<float> net({1, 2, 2}, "2-FC", 2);
+  const Vector<float> w = random_vector(random, net.num_parameters()).cast<float>();
+  // With parts of 32 images and a multiple of 16: 129 make three of 48, 128 four of 32.
+  for (const Index most : {129, 144, 200}) {
+    auto at = net.make_evaluation(most);
+    auto one = net.make_evaluation(1);
+    for (Index batch = 90; batch <= most; ++batch) {
+      const Matrix<float> X = random_matrix(random, batch, 4).cast<float>();
+      Matrix<float> F(batch, 2);
+      at.forward(w, X, F);
+      Matrix<float> last(1, 2);
+      one.forward(w, X.bottomRows(1), last);
+      CAPTURE(most, batch);
+      CHECK((F.bottomRows(1) - last).norm() <= 1e-5F * (1.0F + F.norm()));
+    }
+  }
+}
+
 TEST_CASE("a step of descent may be taken in the memory of the parameters") {
   RandomStream random(7);
   for (const Case& c : cases()) {

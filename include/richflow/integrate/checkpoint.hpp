@@ -128,6 +128,16 @@ class CheckpointReader {
     text_.imbue(std::locale::classic());
   }
 
+  /// Whether the next field has this name.
+  [[nodiscard]] bool next_is(const char* name) {
+    const auto here = text_.tellg();
+    std::string found;
+    text_ >> found;
+    text_.clear();
+    text_.seekg(here);
+    return found == name;
+  }
+
   /// One number.
   template <class T>
   void field(const char* name, T& value) {
@@ -243,7 +253,7 @@ void for_each_field(Archive& archive, State& state) {
 
 }  // namespace detail
 
-/// Writes a state to a stream. Throws CheckpointError if the stream fails.
+/// Writes a state to a stream, which is binary (`std::ios::binary`). Throws CheckpointError if the stream fails.
 template <class Scalar>
 void save_checkpoint(std::ostream& stream, const IntegrationState<Scalar>& state) {
   detail::CheckpointWriter writer;

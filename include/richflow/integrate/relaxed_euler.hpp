@@ -35,6 +35,9 @@ class CurvedTangent {
   /// Moves to y.
   void move_to(const Vector<S>& y);
 
+  /// The same without C, of which `relax` has no need.
+  void linearize_at(const Vector<S>& y);
+
   /// `change = h (I + h (c J^T J + C))^{-1} F`, a linearly implicit step of Euler's. False where it is not finite, or
   /// where by linear extrapolation something grows by more than an e-fold in it.
   [[nodiscard]] bool implicit_step(S h, Vector<S>& change);
@@ -82,7 +85,7 @@ CurvedTangent<S>::CurvedTangent(GaussNewtonTangent<S> tangent) : tangent_(std::m
 }
 
 template <class S>
-void CurvedTangent<S>::move_to(const Vector<S>& y) {
+void CurvedTangent<S>::linearize_at(const Vector<S>& y) {
   tangent_.linearize(y, slope_, derivative_);
   for (Index n = 0; n < slope_.size(); ++n) {
     scaled_.setZero();
@@ -90,6 +93,11 @@ void CurvedTangent<S>::move_to(const Vector<S>& y) {
     tangent_.vjp(scaled_, tangents_.col(n));
   }
   kernel_.noalias() = tangents_.transpose() * tangents_;
+}
+
+template <class S>
+void CurvedTangent<S>::move_to(const Vector<S>& y) {
+  linearize_at(y);
   moved_ = y;
   filtered_ = slope_;
   set_curvature();
@@ -216,7 +224,10 @@ struct RelaxedEulerWorkspace {
 
   detail::CurvedTangent<Scalar> here;
   detail::CurvedTangent<Scalar> there;
+  mutable detail::CurvedTangent<Scalar> between;  // of interpolate
   StepCounters counters = {};
+  mutable Vector<Scalar> chord = {};
+  mutable Vector<Scalar> back = {};
   Vector<Scalar> whole = {};
   Vector<Scalar> half = {};
   Vector<Scalar> middle = {};
@@ -260,11 +271,13 @@ struct RelaxedEuler {
     static_assert(GaussNewtonFlow<Problem>, "richflow: the relaxed Euler stepper needs the gradient flow of a model");
     using Scalar = typename Problem::Scalar;
     Workspace<Problem> ws{detail::CurvedTangent<Scalar>(problem.make_tangent()),
+                          detail::CurvedTangent<Scalar>(problem.make_tangent()),
                           detail::CurvedTangent<Scalar>(problem.make_tangent())};
     require(ws.here.tangent().is_quadratic(),
             "RelaxedEuler: the loss must have a constant second derivative; for this one use Ros2 or Ros34Pw2");
     require(!ws.here.tangent().has_decay(), "RelaxedEuler: the flow must not have weight decay; use Ros2 or Ros34Pw2");
-    for (Vector<Scalar>* v : {&ws.whole, &ws.half, &ws.middle, &ws.error}) v->setZero(problem.dimension());
+    for (Vector<Scalar>* v : {&ws.whole, &ws.half, &ws.middle, &ws.error, &ws.chord, &ws.back})
+      v->setZero(problem.dimension());
     return ws;
   }
 
@@ -302,7 +315,7 @@ struct RelaxedEuler {
     }
     ws.error = (ws.middle - y) + (ws.half - ws.whole);
     y_new = y + ws.whole + Scalar(2) * ws.error;
-    ws.there.move_to(y_new);
+    ws.there.linearize_at(y_new);
     count_linearization(ws.counters);
     ws.there.relax(rest, ws.half);
     y_new += ws.half;
@@ -320,12 +333,19 @@ struct RelaxedEuler {
     return ws.error;
   }
 
-  /// `out` = y + theta (y_new - y).
+  /// `out` = y + theta (y_new - y), brought back to the curved path by what is fast there.
   template <class Problem>
-  void interpolate(const RelaxedEulerWorkspace<Problem>& /*ws*/, std::type_identity_t<typename Problem::Scalar> theta,
-                   std::type_identity_t<typename Problem::Scalar> /*h*/, const Vector<typename Problem::Scalar>& y,
+  void interpolate(const RelaxedEulerWorkspace<Problem>& ws, std::type_identity_t<typename Problem::Scalar> theta,
+                   std::type_identity_t<typename Problem::Scalar> h, const Vector<typename Problem::Scalar>& y,
                    const Vector<typename Problem::Scalar>& y_new, VectorRef<typename Problem::Scalar> out) const {
+    using Scalar = typename Problem::Scalar;
     out = y + theta * (y_new - y);
+    if (!(theta > Scalar(0) && theta < Scalar(1))) return;
+    // A chord leaves the curved path: back to it.
+    ws.chord = out;
+    ws.between.linearize_at(ws.chord);
+    ws.between.relax(std::min(static_cast<Scalar>(relaxing) * theta * h, ws.here.short_time()), ws.back);
+    out += ws.back;
   }
 
  private:

@@ -244,9 +244,8 @@ auto AlignmentPiece<S>::at(S t) const -> Point {
   const S z = exp(-growth);
   // Divided by z where the neuron grows, multiplied where it falls for good.
   if (p == S(0)) {
-    Point point{across / z - q * along, q, log_size - growth};
-    if (across.squaredNorm() == S(0)) point.w = -q * along;
-    return point;
+    if (across.squaredNorm() > S(0)) return {across - q * z * along, q * z, log_size};
+    return {-q * along, q, log_size - growth};
   }
   return {across * z + (p - q * z * z) * along, p + q * z * z, log_size + growth};
 }
@@ -396,7 +395,7 @@ template <class S>
 void AlignmentPath<S>::rescale() {
   using std::hypot;
   using std::log;
-  const S size = hypot(w_.norm(), a_);
+  const S size = hypot(w_.stableNorm(), a_);
   w_ /= size;
   a_ /= size;
   delta_ /= size * size;
@@ -632,8 +631,10 @@ Vector<S> EarlyAlignment<S>::parameters_at(S t) const {
   for (Index j = 0; j < h; ++j) {
     const auto& point = points[static_cast<std::size_t>(j)];
     const S size = exp(point.log_norm);
-    w.segment(j * d, d) = size * point.w;
-    w[h * d + j] = size * point.a;
+    // An entry that is 0 stays so where the others overflow.
+    const auto sized = [size](S x) { return x == S(0) ? x : size * x; };
+    w.segment(j * d, d) = point.w.unaryExpr(sized);
+    w[h * d + j] = sized(point.a);
   }
   return w;
 }

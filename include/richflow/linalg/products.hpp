@@ -121,7 +121,7 @@ struct ShorterPacket {
 template <class S>
 struct ShorterPacket<S, true> {
   using type = typename Eigen::internal::packet_traits<S>::half;
-  static constexpr Index size = std::max<Index>(Eigen::internal::packet_traits<S>::size / 2, 1);
+  static constexpr Index size = Eigen::internal::unpacket_traits<type>::size;
 };
 
 /// `out += sum_c weighted_c here_c` and then `weighted_c = next_c^T v`, of some columns of n entries side by side at
@@ -300,21 +300,26 @@ Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef
 template <class S>
 void add_lower_gram(std::type_identity_t<ConstMatrixRef<S>> A, S factor, MatrixRef<S> C) {
   using Panels = GramPanels<S>;
-  constexpr Index block = 128;  // rows at a time, on the stack
-  alignas(64) S panels[2][Panels::panels(block) * Panels::stride];
+  constexpr Index block = 128;  // rows at a time
+  const Index rows = A.rows();
+  // On the stack up to Eigen's limit, as its own products; the second only where there is a second block.
+  const auto size = static_cast<std::size_t>(Panels::panels(std::min(block, rows)) * Panels::stride);
+  const std::size_t size_below = rows > block ? size : 1;
+  namespace internal = Eigen::internal;  // the macro asks for it
+  ei_declare_aligned_stack_constructed_variable(S, of_here, size, nullptr);
+  ei_declare_aligned_stack_constructed_variable(S, of_below, size_below, nullptr);
   const auto pack = [&A](Index begin, Index end, Index first, Index count, S* to) {
     const S* column = A.data() + first * A.outerStride() + begin;
     for (Index k = 0; k < count; ++k, column += A.outerStride()) Panels::put(S(1), column, end - begin, k, to);
     return typename Panels::Rows{to, begin, end};
   };
-  const Index rows = A.rows();
   for (Index first = 0; first < A.cols(); first += Panels::depth) {
     const Index count = std::min(Panels::depth, A.cols() - first);
     for (Index j = 0; j < rows; j += block) {
-      const auto here = pack(j, std::min(j + block, rows), first, count, panels[0]);
+      const auto here = pack(j, std::min(j + block, rows), first, count, of_here);
       Panels::add(here, here, count, factor, C.data(), C.outerStride());
       for (Index i = j + block; i < rows; i += block) {
-        const auto below = pack(i, std::min(i + block, rows), first, count, panels[1]);
+        const auto below = pack(i, std::min(i + block, rows), first, count, of_below);
         Panels::add(below, here, count, factor, C.data(), C.outerStride());
       }
     }

@@ -416,7 +416,9 @@ ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index
       net_(net),
       parallel_{num_threads(parallel)} {
   const Index images = images_of_part(max_batch);
-  for (Index first = 0; first < max_batch; first += images)
+  // A smaller batch may have more parts than the largest, of fewer images.
+  constexpr Index fewest = Convolution3x3<S>::padded(least_images);
+  for (Index p = 0; p < std::min(most_parts, (max_batch + fewest - 1) / fewest); ++p)
     parts_.emplace_back(layers(), net.num_inputs(), std::min(images, max_batch));
   for (const Layer& layer : layers())
     transformed_.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));

@@ -58,15 +58,7 @@ struct SgdOptions {
   S step = S(0.1);         ///< of the mean gradient of a batch
   Index batch_size = 256;  ///< the last batch of an epoch has what is left
   Index max_epochs = 100;
-  S momentum = S(0);  ///< m in [0, 1): v <- m v - step g, w <- w + v
-  /// Where it is positive, steps grow as the loss falls below it: those of an epoch are `step * growth_loss / L`, L the
-  /// mean loss of the epoch before (and not below `step`, nor above `most_growth * step`), but those on a batch whose
-  /// own loss is more than twice L are as much smaller. The curvature of a cross-entropy falls as the loss does, p (1 -
-  /// p) < -log p for each sample, so that steps that are stable at growth_loss stay so while the model's derivatives
-  /// keep their size, and a loss that falls like 1 / epoch with equal steps falls exponentially, along the same flow.
-  /// Below growth_loss all samples should be right: 1e-2 or less.
-  double growth_loss = 0.0;
-  double most_growth = 1e4;        ///< at least 1
+  S momentum = S(0);               ///< m in [0, 1): v <- m v - step g, w <- w + v
   std::uint64_t seed = 1;          ///< of the order of the samples
   double stop_accuracy = 1.0;      ///< a run ends after an epoch at which all samples have this accuracy
   double stop_loss = 0.0;          ///< and a mean loss below this; infinity: whatever the loss
@@ -80,6 +72,14 @@ struct SgdOptions {
   /// than 512 neurons, a ConvNetwork with batches of more than 32 images. Eigen's products, or those of a BLAS, should
   /// have one thread each then. The result does not depend on it.
   ParallelOptions parallel = {1};
+  /// Where it is positive, steps grow as the loss falls below it: those of an epoch are `step * growth_loss / L`, L the
+  /// mean loss of the epoch before (and not below `step`, nor above `most_growth * step`), but on a batch whose own
+  /// loss l is more than 2 L they are smaller by 2 L / l. The curvature of a cross-entropy falls as the loss does, p (1
+  /// - p) < -log p for each sample, so that steps that are stable at growth_loss stay so while the model's derivatives
+  /// keep their size, and a loss that falls like 1 / epoch with equal steps falls exponentially, along the same flow.
+  /// Below growth_loss all samples should be right: 1e-2 or less.
+  double growth_loss = 0.0;
+  double most_growth = 1e4;  ///< at least 1
 };
 
 /// What SGD has reached.
@@ -290,6 +290,8 @@ class Sgd {
   [[nodiscard]] const std::vector<EpochRecord>& records() const { return state().records; }
   /// The mean loss of the last batch, before the step on it; 0 before the first, and after `load`.
   [[nodiscard]] double batch_loss() const { return source_->batch_loss(); }
+  /// Mean loss and accuracy over all samples, at `w()`. A forward pass over the data.
+  [[nodiscard]] Score score() { return evaluate_all(w()); }
   /// Batches of an epoch.
   [[nodiscard]] Index num_batches() const { return source_->loss().steps_per_epoch(); }
 
@@ -381,10 +383,6 @@ class Sgd {
     visit("seed", options_.seed);
     visit("step_size", options_.step);
     visit("momentum", options_.momentum);
-    if (options_.growth_loss > 0.0) {
-      visit("growth_loss", options_.growth_loss);
-      visit("most_growth", options_.most_growth);
-    }
   }
 
   SgdOptions<S> options_;
@@ -717,17 +715,33 @@ void Sgd<S>::load(const std::filesystem::path& path) {
 template <class S>
 void Sgd<S>::write_identity(detail::CheckpointWriter& writer) const {
   for_identity([&](const char* name, const auto& value) { writer.field(name, value); });
+  if (options_.growth_loss > 0.0) {
+    writer.field("growth_loss", options_.growth_loss);
+    writer.field("most_growth", options_.most_growth);
+  }
   writer.field("probe", probe_);
 }
 
 template <class S>
 void Sgd<S>::check_identity(detail::CheckpointReader& reader) const {
+  const auto agree = [](const char* name, const auto& found, const auto& value) {
+    require<CheckpointError>(found == value, "checkpoint: it is of another run, whose ", name, " is ", found,
+                             " where this one has ", value);
+  };
   for_identity([&](const char* name, const auto& value) {
     auto found = value;
     reader.field(name, found);
-    require<CheckpointError>(found == value, "checkpoint: it is of another run, whose ", name, " is ", found,
-                             " where this one has ", value);
+    agree(name, found, value);
   });
+  // Files of runs with equal steps have neither.
+  double growth_loss = 0.0;
+  double most_growth = options_.most_growth;
+  if (reader.next_is("growth_loss")) {
+    reader.field("growth_loss", growth_loss);
+    reader.field("most_growth", most_growth);
+  }
+  agree("growth_loss", growth_loss, options_.growth_loss);
+  if (growth_loss > 0.0) agree("most_growth", most_growth, options_.most_growth);
   double found = 0.0;
   reader.field("probe", found);
   // Another machine may round in another order; another model or loss is further away.

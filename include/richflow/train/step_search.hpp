@@ -26,16 +26,16 @@ namespace richflow {
 template <class S = double>
 struct StepSearchOptions {
   S largest = S(1);
-  S ratio = S(0.25);       ///< in (0, 1)
-  Index count = 8;         ///< steps on the ladder
-  Index trial_epochs = 3;  ///< each is tried for so long
-  Index patience = 2;      ///< so many steps in a row worse than a larger one end the search
-  /// Where positive, a trial is given up early: after so many batches of its first epoch in a row with a loss above
-  /// that of the first one, which diverge or have destroyed the model. Some dozens are enough.
-  Index hopeless_batches = 0;
+  S ratio = S(0.25);         ///< in (0, 1)
+  Index count = 8;           ///< steps on the ladder
+  Index trial_epochs = 3;    ///< each is tried for so long
+  Index patience = 2;        ///< so many steps in a row worse than a larger one end the search
   bool by_accuracy = false;  ///< the largest accuracy wins, the loss decides among equals; otherwise the loss alone
   /// File of the trials so far, written after each; a search that finds one of its own goes on from there.
   std::filesystem::path checkpoint = {};
+  /// Where positive, a trial is given up early: after so many batches of its first epoch in a row with a mean loss
+  /// above that of all samples at the start, which diverge or have destroyed the model. Some dozens are enough.
+  Index hopeless_batches = 0;
 };
 
 /// How a step did.
@@ -149,13 +149,11 @@ template <class S>
   require<CheckpointError>(ratio == ladder.ratio && trial_epochs == ladder.trial_epochs,
                            "checkpoint: it is of a search with ratio ", ratio, " and trial_epochs ", trial_epochs,
                            " where this one has ", ladder.ratio, " and ", ladder.trial_epochs);
-  if (ladder.hopeless_batches > 0) {
-    Index hopeless_batches = 0;
-    reader.field("hopeless_batches", hopeless_batches);
-    require<CheckpointError>(hopeless_batches == ladder.hopeless_batches,
-                             "checkpoint: it is of a search with hopeless_batches ", hopeless_batches,
-                             " where this one has ", ladder.hopeless_batches);
-  }
+  Index hopeless_batches = 0;
+  if (reader.next_is("hopeless_batches")) reader.field("hopeless_batches", hopeless_batches);
+  require<CheckpointError>(hopeless_batches == ladder.hopeless_batches,
+                           "checkpoint: it is of a search with hopeless_batches ", hopeless_batches,
+                           " where this one has ", ladder.hopeless_batches);
   reader.field("trials", count);
   for (Index k = 0; k < count; ++k) {
     StepTrial<S> trial;
@@ -173,16 +171,14 @@ template <class S>
   return trials;
 }
 
-/// Whether so many batches in a row of the first epoch lose more than the first one, or one more than any number. The
+/// Whether so many batches in a row of the first epoch lose more than `start_loss`, or one more than any number. The
 /// trainer is then where that shows, otherwise at the end of the epoch.
 template <class S>
-[[nodiscard]] bool is_hopeless(Sgd<S>& trainer, Index batches) {
-  double first_loss = 0.0;
+[[nodiscard]] bool is_hopeless(Sgd<S>& trainer, Index batches, double start_loss) {
   Index above = 0;
   for (Index k = 0; k < trainer.num_batches(); ++k) {
     if (!trainer.step()) return true;
-    if (k == 0) first_loss = trainer.batch_loss();
-    above = trainer.batch_loss() > first_loss ? above + 1 : 0;
+    above = trainer.batch_loss() > start_loss ? above + 1 : 0;
     if (above >= batches) return true;
   }
   return false;
@@ -199,6 +195,7 @@ template <class S>
     first.emplace(trainer_of(ladder.largest));
     known = load_trials(*first, ladder);
   }
+  std::optional<double> start_loss;  // all trials begin at the same weights
   std::vector<StepTrial<S>> trials;
   return search_ladder<S>(ladder, [&](S step, std::size_t k) {
     StepTrial<S> trial{step};
@@ -206,7 +203,8 @@ template <class S>
       trial = known[k];
     } else {
       Sgd<S> trainer = trainer_of(step);
-      if (ladder.hopeless_batches > 0 && is_hopeless(trainer, ladder.hopeless_batches)) {
+      if (ladder.hopeless_batches > 0 && !start_loss) start_loss = trainer.score().loss;
+      if (ladder.hopeless_batches > 0 && is_hopeless(trainer, ladder.hopeless_batches, *start_loss)) {
         trial.status = Status::diverged;
       } else {
         const SgdResult<S> run = trainer.run();
