@@ -196,7 +196,8 @@ TEST_CASE("simulate follows the runaway completion as far as is asked, with its 
   // To a time, with values on the way; between steps of 3 % of the weights they are interpolated.
   const SimulateOptions<> timed{
       .times = {1e5, 1e10, 1e30},
-      .quantities = {{"unseen", [&](const Vector<double>& w) { return model.product(w)(0, 0); }}},
+      .quantities = {{"unseen", [&](const Vector<double>& w) { return model.product(w)(0, 0); }},
+                     {"loss", [&](const Vector<double>& w) { return GradientFlow(model, data).loss(w); }}},
       .max_steps = 5'000};
   for (const bool is_own : {true, false}) {
     const auto run = is_own ? simulate(model, data, w0, timed) : of_any_model(timed);
@@ -205,7 +206,13 @@ TEST_CASE("simulate follows the runaway completion as far as is asked, with its 
     const Vector<double> times = run.table.first();
     const Vector<double> unseen = run.table["unseen"];
     REQUIRE(times.size() == 3);
-    for (Index k = 0; k < 3; ++k) CHECK_THAT(24 * times[k], near(unseen[k] * unseen[k] * unseen[k], 5e-3, 0));
+    const Vector<double> losses = run.table["loss"];
+    for (Index k = 0; k < 3; ++k) {
+      CAPTURE(k);
+      CHECK_THAT(24 * times[k], near(unseen[k] * unseen[k] * unseen[k], 5e-3, 0));
+      // On the curved path, which a chord between two steps leaves; L = M_00^-2 to first order in 1 / M_00.
+      CHECK_THAT(unseen[k] * std::sqrt(losses[k]), near(1, 2 / unseen[k] + 1e-3, 0));
+    }
   }
   // With few steps it is said how far it came.
   for (const bool is_own : {true, false}) {

@@ -293,6 +293,9 @@ struct RelaxedEuler {
             Workspace<Problem>& ws) const {
     if (!ws.has_start) {
       ws.here.move_to(y);
+      // It makes its memory where it is used first, which is not to be between later steps.
+      ws.between.linearize_at(y);
+      ws.between.relax(Scalar(0), ws.back);
       count_linearization(ws.counters);
       ws.has_start = true;
     }
