@@ -274,7 +274,7 @@ TEST_CASE("each image's output is independent of the rest of the batch, also in 
 TEST_CASE("a batch that is cut into parts has the same results for any number of threads, those of its images") {
   RandomStream random(16);
   // One part, some that are full, and a last one of a single image.
-  for (const Index batch : {32, 97, 140}) {
+  for (const Index batch : {64, 129, 200}) {
     for (const char* layers : {"3-M-2-FC", "M-5-3-M-FC", "M-M-FC"}) {
       const Case c = {{2, 4, 4}, layers, 3, batch};
       Problem<double> p(c, random);
@@ -298,7 +298,7 @@ TEST_CASE("a batch that is cut into parts has the same results for any number of
           CHECK(dF == tangent);
         }
       }
-      // Image by image, in another memory; sums of up to 140 terms in another order.
+      // Image by image, in another memory; sums of up to 200 terms in another order.
       Vector<double> sum = Vector<double>::Zero(p.w.size());
       auto one_at_a_time = p.net.make_evaluation(1);
       const Matrix<double> features = p.net.last_features(p.w, p.X);
@@ -323,11 +323,11 @@ TEST_CASE("a smaller batch may be cut into more parts than the largest one") {
   RandomStream random(17);
   const ConvNetwork<float> net({1, 2, 2}, "2-FC", 2);
   const Vector<float> w = random_vector(random, net.num_parameters()).cast<float>();
-  // With parts of 32 images and a multiple of 16: 129 make three of 48, 128 four of 32.
-  for (const Index most : {129, 144, 200}) {
+  // Parts have 64 images, or a quarter of more than 256 rounded up to whole vectors.
+  for (const Index most : {129, 200, 290}) {
     auto at = net.make_evaluation(most);
     auto one = net.make_evaluation(1);
-    for (Index batch = 90; batch <= most; ++batch) {
+    for (Index batch = 60; batch <= most; batch += 3) {
       const Matrix<float> X = random_matrix(random, batch, 4).cast<float>();
       Matrix<float> F(batch, 2);
       at.forward(w, X, F);

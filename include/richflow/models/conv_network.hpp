@@ -203,7 +203,7 @@ class ConvNetworkEvaluation;
 /// A Model with its own evaluation and HasJvp. Immutable; an evaluation holds the outputs of all layers, twice the
 /// largest of them, the transformed weights (16/9 P) and for each quarter of a batch the transformed gradient of the
 /// largest layer, and allocates nothing but in Eigen's matrix products and for threads. A batch is cut into at most
-/// four parts of 32 images or more, in the same way for any number of threads, so that results do not depend on it.
+/// four parts of 64 images or more, in the same way for any number of threads, so that results do not depend on it.
 /// Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's algorithm),
 /// `add_pullback` twice, `jvp` twice.
 template <class S = double>
@@ -243,7 +243,7 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
                                              HeInitialization rule = HeInitialization::uniform) const;
 
   /// Memory for batches of up to `max_batch` images, and the threads that share the work on one: at most four, and one
-  /// for every 32 images. Throws DimensionError unless max_batch > 0, ArgumentError for a negative number of threads.
+  /// for every 64 images. Throws DimensionError unless max_batch > 0, ArgumentError for a negative number of threads.
   [[nodiscard]] Evaluation<S> make_evaluation(Index max_batch, ParallelOptions parallel = {1}) const;
 
   /// Features of the dense layer.
@@ -292,7 +292,7 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
   using Layer = detail::PlacedConvLayer<S>;
 
   // Matrix products of fewer rows than images in a part are slow in the layers of few pixels.
-  static constexpr Index least_images = 32;
+  static constexpr Index least_images = 64;
   static constexpr Index most_parts = 4;
 
   /// Images of a part of a batch, the last one excepted.

@@ -69,7 +69,7 @@ struct SgdOptions {
   Index checkpoint_epochs = 10;
   double checkpoint_seconds = 0.0;  ///< at least so many seconds of wall clock after the last one
   /// Threads that share the work on a batch, where the model supports it: a FullyConnected network with layers of more
-  /// than 512 neurons, a ConvNetwork with batches of more than 32 images. Eigen's products, or those of a BLAS, should
+  /// than 512 neurons, a ConvNetwork with batches of more than 64 images. Eigen's products, or those of a BLAS, should
   /// have one thread each then. The result does not depend on it.
   ParallelOptions parallel = {1};
   /// Where it is positive, steps grow as the loss falls below it: those of an epoch are `step * growth_loss / L`, L the
