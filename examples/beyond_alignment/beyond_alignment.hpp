@@ -70,8 +70,8 @@ struct BeyondAlignment {
   std::vector<Claim> claims = {};
 };
 
-/// Computes it, on five samples of the circle. Throws ArgumentError for senseless sizes, ConvergenceError where an
-/// integration does not come to its end.
+/// Computes it, on five samples of the circle. Throws ArgumentError for invalid sizes, ConvergenceError where an
+/// integration does not reach its end.
 [[nodiscard]] BeyondAlignment beyond_alignment(const BeyondAlignmentOptions& options);
 
 /// Names of the tables.

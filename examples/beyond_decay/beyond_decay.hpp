@@ -72,7 +72,7 @@ struct BeyondDecay {
   std::vector<Claim> claims = {};
 };
 
-/// Computes it: seconds. Throws ArgumentError for senseless sizes, ConvergenceError where a flow or a solve fails.
+/// Computes it: seconds. Throws ArgumentError for invalid sizes, ConvergenceError where a flow or a solve fails.
 [[nodiscard]] BeyondDecay beyond_decay(const BeyondDecayOptions& options = {});
 
 /// Names of the tables.

@@ -83,9 +83,9 @@ struct BeyondDepthCompletion {
   std::vector<Claim> claims = {};
 };
 
-/// Computes it. Masks are drawn until each row and column has an entry. Throws ArgumentError for senseless sizes, for a
+/// Computes it. Masks are drawn until each row and column has an entry. Throws ArgumentError for invalid sizes, for a
 /// depth below 2, for a scale that is not positive, and where no mask of this many entries sees every row and column;
-/// ConvergenceError where an integration does not come to its end.
+/// ConvergenceError where an integration does not reach its end.
 [[nodiscard]] BeyondDepthCompletion beyond_depth_completion(const BeyondDepthCompletionOptions& options);
 
 /// Names of the tables.

@@ -22,7 +22,7 @@ namespace {
 
 constexpr double alpha = 0.1;
 constexpr Index num_nonzero = 3;
-constexpr double fitted = 1e-20;  // L over |y|^2 at which a run has arrived
+constexpr double fitted = 1e-20;  // L over |y|^2 at which a run counts as fitted
 constexpr double longest_time = 400.0;
 constexpr double most_steps = 6e6;
 constexpr Index steps_at_rest = 3000;

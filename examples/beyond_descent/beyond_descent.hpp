@@ -76,7 +76,7 @@ struct BeyondDescent {
 /// Everything that is computed, over `fraction` and `seed`, in the order of the curves.
 using BeyondDescentSweeps = std::vector<SweepResult>;
 
-/// Runs the sweeps. Throws ArgumentError for senseless sizes.
+/// Runs the sweeps. Throws ArgumentError for invalid sizes.
 [[nodiscard]] BeyondDescentSweeps run_beyond_descent_sweeps(const BeyondDescentOptions& options,
                                                             const SweepRunner& runner);
 

@@ -70,7 +70,7 @@ struct BeyondLinearNetworks {
   std::vector<Claim> claims = {};
 };
 
-/// Computes it. Throws ArgumentError for senseless sizes, ConvergenceError where an integration does not come to its
+/// Computes it. Throws ArgumentError for invalid sizes, ConvergenceError where an integration does not reach its
 /// end.
 [[nodiscard]] BeyondLinearNetworks beyond_linear_networks(const BeyondLinearNetworksOptions& options);
 

@@ -69,7 +69,7 @@ struct BeyondMomentum {
   std::vector<Claim> claims = {};
 };
 
-/// Computes it: seconds. Throws ArgumentError for senseless sizes, ConvergenceError where a run or a solve fails.
+/// Computes it: seconds. Throws ArgumentError for invalid sizes, ConvergenceError where a run or a solve fails.
 [[nodiscard]] BeyondMomentum beyond_momentum(const BeyondMomentumOptions& options = {});
 
 /// Names of the tables.

@@ -39,7 +39,7 @@ struct BeyondNoisePoint {
   Index steps = 0;
   double log_scale = 0.0;            ///< log of the effective alpha, mean over coordinates and runs
   double log_scale_predicted = 0.0;  ///< without a run
-  double error = 0.0;                ///< |beta - beta*|^2 of where the flow goes on to when noise ends, mean over runs
+  double error = 0.0;                ///< |beta - beta*|^2 at the flow's limit after the noise ends, mean over runs
   double error_low = 0.0;            ///< smallest of the runs
   double error_high = 0.0;           ///< largest
   double error_predicted = 0.0;      ///< that of the predicted start
@@ -62,7 +62,7 @@ struct BeyondNoise {
   std::vector<Claim> claims = {};
 };
 
-/// Computes it: seconds. Throws ArgumentError for senseless sizes, ConvergenceError where a run or a solve fails.
+/// Computes it: seconds. Throws ArgumentError for invalid sizes, ConvergenceError where a run or a solve fails.
 [[nodiscard]] BeyondNoise beyond_noise(const BeyondNoiseOptions& options = {});
 
 /// Names of the tables.

@@ -61,7 +61,7 @@ struct BeyondSaddles {
 };
 
 /// Computes it on the problem `leaves`, N = 3 and d = 6, where a coordinate enters and leaves again. Throws
-/// ArgumentError for senseless sizes, ConvergenceError where an integration does not come to its end.
+/// ArgumentError for invalid sizes, ConvergenceError where an integration does not reach its end.
 [[nodiscard]] BeyondSaddles beyond_saddles(const BeyondSaddlesOptions& options);
 
 /// Names of the tables.

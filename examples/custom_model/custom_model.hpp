@@ -16,7 +16,7 @@
 namespace richflow::examples {
 
 /// A two-layer network with the softplus activation: `f(w, x) = sum_i a_i log(1 + exp(<u_i, x> + b_i))`. This is all
-/// that a model of one's own needs.
+/// that your own model needs.
 struct SoftplusNet {
   Index d = 1;  ///< features
   Index k = 1;  ///< units

@@ -232,7 +232,7 @@ void check_c(const Fig1Options& options, Fig1& figure) {
                                    std::exp(at_500->log_alpha.median - at_100->log_alpha.median), 20.0));
 
   // The quartiles at N = 80 are a factor 12 apart. A median of n repetitions then has a standard error of about
-  // 2.3 / sqrt(n) in log alpha, and takes a hundred or so to be told to a factor 2.
+  // 2.3 / sqrt(n) in log alpha, and takes a hundred or so to be known to a factor 2.
   const bool can_tell = options.num_seeds_cliff >= 100;
   constexpr std::pair<Index, double> seen[] = {{80, 0.001}, {100, 0.0045}, {125, 0.009}, {250, 0.028}, {500, 0.055}};
   for (const auto& [num_samples, value] : seen)

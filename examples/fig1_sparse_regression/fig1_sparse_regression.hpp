@@ -95,7 +95,7 @@ struct Fig1Sweeps {
   SweepResult l1;        ///< of panel c, over `N` and `seed`: the minimum-l1 interpolator
 };
 
-/// Runs the sweeps. Throws ArgumentError for senseless sizes.
+/// Runs the sweeps. Throws ArgumentError for invalid sizes.
 [[nodiscard]] Fig1Sweeps run_fig1_sweeps(const Fig1Options& options, const SweepRunner& runner);
 
 /// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.

@@ -69,7 +69,7 @@ struct Fig3 {
   std::vector<Claim> claims = {};
 };
 
-/// Panel c, over `D`, `N` and `seed`: log of the largest alpha^D that learns. Throws ArgumentError for senseless sizes.
+/// Panel c, over `D`, `N` and `seed`: log of the largest alpha^D that learns. Throws ArgumentError for invalid sizes.
 [[nodiscard]] SweepResult run_fig3_sweep(const Fig3Options& options, const SweepRunner& runner);
 
 /// The figure of a complete sweep. Throws ConvergenceError when a cell is missing or has failed.

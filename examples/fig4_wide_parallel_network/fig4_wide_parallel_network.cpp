@@ -18,7 +18,7 @@ namespace richflow::examples {
 
 namespace {
 
-constexpr double fitted = 1e-18;   // L over |y|^2 at which the flow has arrived
+constexpr double fitted = 1e-18;   // L over |y|^2 at which the flow counts as fitted
 constexpr double accuracy = 1e-5;  // of a step, per direction
 constexpr int lowest_decade = 1;
 constexpr int highest_decade = 6;

@@ -55,7 +55,7 @@ struct Fig4Sweeps {
   SweepResult commuting;
 };
 
-/// Runs the sweeps. Throws ArgumentError for senseless sizes.
+/// Runs the sweeps. Throws ArgumentError for invalid sizes.
 [[nodiscard]] Fig4Sweeps run_fig4_sweeps(const Fig4Options& options, const SweepRunner& runner);
 
 /// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.

@@ -59,7 +59,7 @@ struct Fig5ConjectureSweeps {
   SweepResult commuting;   ///< the same
 };
 
-/// Runs the sweeps. Throws ArgumentError for senseless sizes.
+/// Runs the sweeps. Throws ArgumentError for invalid sizes.
 [[nodiscard]] Fig5ConjectureSweeps run_fig5_conjecture_sweeps(const Fig5ConjectureOptions& options,
                                                               const SweepRunner& runner);
 

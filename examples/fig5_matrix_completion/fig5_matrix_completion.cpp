@@ -21,7 +21,7 @@ namespace richflow::examples {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-constexpr double fitted = 1e-16;   // L over |y|^2 at which the flow has arrived
+constexpr double fitted = 1e-16;   // L over |y|^2 at which the flow counts as fitted
 constexpr double accuracy = 1e-4;  // of a step, per direction: the limit is then known to about 1e-6
 constexpr int attempts = 1000;     // to draw a mask that sees every row and column
 

@@ -74,7 +74,7 @@ struct Fig5Sweeps {
   SweepResult map;       ///< the same on the finer grid
 };
 
-/// Runs the sweeps. Throws ArgumentError for senseless sizes.
+/// Runs the sweeps. Throws ArgumentError for invalid sizes.
 [[nodiscard]] Fig5Sweeps run_fig5_sweeps(const Fig5Options& options, const SweepRunner& runner);
 
 /// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.

@@ -53,7 +53,7 @@ struct Fig6 {
   std::vector<Claim> claims = {};
 };
 
-/// Runs the sweep over depth, scale and seed. Throws ArgumentError for senseless sizes.
+/// Runs the sweep over depth, scale and seed. Throws ArgumentError for invalid sizes.
 [[nodiscard]] SweepResult run_fig6_sweep(const Fig6Options& options, const SweepRunner& runner);
 
 /// The figure of a complete sweep. Throws ConvergenceError when a cell is missing or has failed.

@@ -85,7 +85,7 @@ struct Fig6cSweeps {
   SweepResult small_steps;  ///< over `alpha`
 };
 
-/// Runs the sweeps. Throws ArgumentError for senseless sizes, FileError when the images cannot be read.
+/// Runs the sweeps. Throws ArgumentError for invalid sizes, FileError when the images cannot be read.
 [[nodiscard]] Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& runner);
 
 /// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.

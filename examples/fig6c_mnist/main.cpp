@@ -59,8 +59,8 @@ int main(int argc, char** argv) {
         const double epoch = ex::fig6c_seconds_of_epoch(options);
         std::cerr << "Estimated time on one thread: " << ex::duration(epoch) << " for an epoch of all networks, so "
                   << ex::duration(epoch * static_cast<double>(options.max_epochs))
-                  << " if they all take the most epochs; steps that are tried, and retries, come on top. Interrupted, "
-                     "go on with --resume.\n";
+                  << " if they all take the most epochs; step searches and retries come on top. If interrupted, "
+                     "continue with --resume.\n";
       }
     }
     const ex::Fig6cSweeps sweeps = ex::run_fig6c_sweeps(options, common.sweeps);

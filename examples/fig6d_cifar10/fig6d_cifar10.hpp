@@ -69,7 +69,7 @@ struct Fig6d {
 /// Seconds that the run takes on one thread, from the time of a batch.
 [[nodiscard]] double fig6d_estimate(const Fig6dOptions& options);
 
-/// Runs the sweep over alpha and seed. Throws ArgumentError for senseless sizes.
+/// Runs the sweep over alpha and seed. Throws ArgumentError for invalid sizes.
 [[nodiscard]] SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runner);
 
 /// The figure of a complete sweep. Throws ConvergenceError when a cell is missing or has failed.

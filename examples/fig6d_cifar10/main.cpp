@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
       ex::prepare_output_folder(options.saved.folder);
       if (common.sweeps.is_root())
         std::cerr << "Estimated time on one thread: " << ex::duration(ex::fig6d_estimate(options))
-                  << ". Interrupted, go on with --resume.\n";
+                  << ". If interrupted, continue with --resume.\n";
     }
     const richflow::SweepResult sweep = ex::run_fig6d_sweep(options, common.sweeps);
     if (common.sweeps.is_partial()) return ex::ProgramResult{};

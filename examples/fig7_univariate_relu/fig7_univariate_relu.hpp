@@ -62,7 +62,7 @@ struct Fig7Sweeps {
 /// Their labels.
 [[nodiscard]] Vector<double> fig7_labels();
 
-/// Runs the sweeps. Throws ArgumentError for senseless sizes.
+/// Runs the sweeps. Throws ArgumentError for invalid sizes.
 [[nodiscard]] Fig7Sweeps run_fig7_sweeps(const Fig7Options& options, const SweepRunner& runner);
 
 /// The figure of complete sweeps. Throws ConvergenceError when a cell is missing or has failed.

@@ -57,7 +57,7 @@ struct CsvTable {
   Matrix<double> values = {};
 };
 
-/// What is not told by the file itself. By default what is not certain is refused, with the option that decides it.
+/// What the file itself does not say. By default what is not certain is refused, with the option that decides it.
 struct CsvFormat {
   enum class Header { certain, names, none };
   enum class Index { certain, drop, keep };

@@ -114,7 +114,8 @@ IdxArray read_idx(const std::filesystem::path& path, int rank) {
       in.fail("the file is truncated: " + std::to_string(have + got) + " of " + std::to_string(total) + " bytes");
   }
   std::uint8_t extra = 0;
-  if (in.read(&extra, 1) != 0) in.fail("the file goes on after the " + std::to_string(total) + " bytes of its header");
+  if (in.read(&extra, 1) != 0)
+    in.fail("the file continues after the " + std::to_string(total) + " bytes of its header");
   return array;
 }
 

@@ -155,7 +155,7 @@ class NpyFile {
     if (static_cast<std::size_t>(rows) > most / columns)
       fail("the file is truncated: it holds " + std::to_string(most) + " numbers, its shape is " + shape_text());
     if (held != static_cast<std::size_t>(rows) * columns * type.size)
-      fail("the file goes on after the numbers of its shape " + shape_text());
+      fail("the file continues after the numbers of its shape " + shape_text());
     Matrix<double> out(rows, cols);
     const char* from = content_.data() + data_;
     const Index inner = header_.columns_first ? rows : cols;

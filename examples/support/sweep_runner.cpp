@@ -18,7 +18,7 @@
 namespace richflow::examples {
 
 void add_sweep_options(CLI::App& app, SweepChoices& choices) {
-  auto* resume = app.add_flag("--resume", choices.resume, "Go on where an earlier run with these options ended");
+  auto* resume = app.add_flag("--resume", choices.resume, "Resume an earlier run with these options");
   auto* shard = app.add_option("--shard", choices.shard, "Compute part I of N alone, written I/N, for job arrays");
   add_integer_option(app, "--merge", choices.merge, 1, 1000000,
                      "Join the results of N shards and make the figure; computes nothing")

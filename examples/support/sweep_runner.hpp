@@ -17,7 +17,7 @@ namespace richflow::examples {
 
 /// Options of every program that sweeps.
 struct SweepChoices {
-  bool resume = false;     ///< go on where an earlier run ended; cells that failed are tried again
+  bool resume = false;     ///< resume an earlier run; failed cells are tried again
   std::string shard = {};  ///< `i/n`: compute this part only
   int merge = 0;           ///< n: compute nothing, join n shards
 };
@@ -63,7 +63,7 @@ class SweepRunner {
   using Function = std::function<NamedNumbers(const Cell&)>;
   using Cost = std::function<double(const Cell&)>;
 
-  /// Runs, resumes or merges the sweep, with a bar on the terminal. Failed cells are told on stderr.
+  /// Runs, resumes or merges the sweep, with a bar on the terminal. Failed cells are reported on stderr.
   [[nodiscard]] SweepResult run(Sweep sweep, const Function& function, const Cost& cost = {}) const;
 
   /// True when one part of each sweep is computed, from which no figure can be made.

@@ -19,11 +19,11 @@ class App;
 }
 
 /// @file
-/// Training runs that take long: they go on where they were interrupted, and how long they take is said before.
+/// Long training runs: they resume after an interruption, and report beforehand how long they take.
 
 namespace richflow::examples {
 
-/// The folder in which the training of one model keeps what it goes on from: the steps that were searched, and the
+/// The folder in which the training of one model keeps what it resumes from: the steps that were searched, and the
 /// trainer of each step that it was trained with.
 class TrainingFolder {
  public:
@@ -67,9 +67,9 @@ struct SavedTraining {
 /// Adds `--save-seconds`.
 void add_save_option(CLI::App& app, double& save_seconds);
 
-/// What is in the way of going on from `file` is told and removed.
+/// Whatever prevents resuming from `file` is reported and removed.
 inline void discard(const std::filesystem::path& file, const CheckpointError& error) {
-  std::cerr << quoted(file) << " is not used, and begun anew: " << error.what() << '\n';
+  std::cerr << quoted(file) << " is not used, and replaced: " << error.what() << '\n';
   std::filesystem::remove(file);
 }
 
@@ -85,7 +85,7 @@ template <class M>
   if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {
     try {
       trainer.load(options.checkpoint);
-      std::cerr << quoted(options.checkpoint) << ": goes on after epoch " << trainer.epoch() << '\n';
+      std::cerr << quoted(options.checkpoint) << ": resumes after epoch " << trainer.epoch() << '\n';
     } catch (const CheckpointError& error) {
       discard(options.checkpoint, error);
     }

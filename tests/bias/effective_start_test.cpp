@@ -351,7 +351,7 @@ TEST_CASE("one sample: descent, also by draws, and no batches without replacemen
                        message_contains("batch_size = 1 without replacement chooses nothing where num_samples = 1"));
 }
 
-TEST_CASE("weights that underflow go on by their logarithms, and k is what it is") {
+TEST_CASE("weights that underflow continue as logarithms, and k is what it is") {
   const Dataset<> data = effective_data(2450);
   const Index d = data.num_inputs();
   const SquaredDiagonalNet<double> net(d);
@@ -387,7 +387,7 @@ TEST_CASE("weights that underflow go on by their logarithms, and k is what it is
   }
 }
 
-TEST_CASE("a net that decay has put to rest is reported after the decay has ended, and by a run that goes on") {
+TEST_CASE("a net that decay has put to rest is reported after the decay has ended, and by a run that continues") {
   const Dataset<> data = effective_data(2455);
   const DiagonalNet<double> net(3, data.num_inputs());
   const Start<> start = Start<>::uniform(Scale<>::from_value(0.4));

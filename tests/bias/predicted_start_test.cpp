@@ -296,15 +296,15 @@ TEST_CASE("the predicted start of decay that changes with time: second order in 
     CHECK(((off.log_a - log_a).array() - (std::log(0.5) - 2 * integral)).abs().maxCoeff() <= 2e-5);
     CHECK(off.labels == data.y());
   }
-  // A function that turns out of range is told by the status.
+  // The status reports a function that turns out of range.
   const auto check_told = [&](const DecaySchedule<>& decay, const char* beginning) {
-    const PredictedStart<> told = predicted_start(squared, data, Start<>::uniform(Scale<>::from_value(0.3)),
-                                                  {.step = 1e-3, .decay = decay, .steps = 4000});
-    INFO(told.message);
-    CHECK(told.status == Status::non_finite);
-    CHECK(told.message.find(beginning) == 0);
+    const PredictedStart<> reported = predicted_start(squared, data, Start<>::uniform(Scale<>::from_value(0.3)),
+                                                      {.step = 1e-3, .decay = decay, .steps = 4000});
+    INFO(reported.message);
+    CHECK(reported.status == Status::non_finite);
+    CHECK(reported.message.find(beginning) == 0);
     // Within half a step, by which sums are shifted, and where steps of the integrator get too small.
-    CHECK_THAT(std::stod(told.message.substr(told.message.find("t = ") + 4)), near(1, 1e-3, 0));
+    CHECK_THAT(std::stod(reported.message.substr(reported.message.find("t = ") + 4)), near(1, 1e-3, 0));
   };
   check_told([](double t) { return 1.0 - t; }, "decay is negative or not finite at t = ");
   check_told([](double t) { return t < 1 ? 0.1 : 1e4; }, "decay = 10000 at t = ");

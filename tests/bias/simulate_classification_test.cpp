@@ -286,7 +286,7 @@ TEST_CASE("classification of data that are barely separable", "[verbs]") {
   }
 }
 
-TEST_CASE("classifications that cannot go on say so", "[verbs]") {
+TEST_CASE("classifications that cannot continue say so", "[verbs]") {
   Matrix<double> X(2, 2);
   X << 1, 2, 1, 2;
   Vector<double> y(2);

@@ -166,7 +166,7 @@ TEST_CASE("weights and values are those of the flow of the weights", "[verbs]") 
   check(two, Start<>::unbalanced(scale, a, -b));
 }
 
-TEST_CASE("simulate stops where it is told", "[verbs]") {
+TEST_CASE("simulate stops where it is asked to", "[verbs]") {
   RandomStream random(95);
   const Dataset<> data = gaussian_data(random, 5, 20);
   const DiagonalNet<double> net(2, 20);

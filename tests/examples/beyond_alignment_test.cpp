@@ -68,7 +68,7 @@ TEST_CASE("beyond alignment: the claims hold, and neurons of a tiny start gather
   CHECK(figure.turns.size() == 4);
 }
 
-TEST_CASE("beyond alignment writes its tables and draws them, and refuses senseless sizes") {
+TEST_CASE("beyond alignment writes its tables and draws them, and refuses invalid sizes") {
   const BeyondAlignment figure = beyond_alignment(small_alignment());
   const test_support::TemporaryFolder folder;
   write_beyond_alignment_tables(figure, folder.path());

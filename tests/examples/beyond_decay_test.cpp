@@ -46,7 +46,7 @@ TEST_CASE("weight decay: every claim holds for other problems, and the curves ar
   }
 }
 
-TEST_CASE("weight decay writes its tables and its picture, and refuses senseless sizes") {
+TEST_CASE("weight decay writes its tables and its picture, and refuses invalid sizes") {
   const test_support::TemporaryFolder folder;
   const BeyondDecayOptions options = small_decay();
   const BeyondDecay figure = beyond_decay(options);

@@ -53,7 +53,7 @@ TEST_CASE("beyond descent: the prediction holds up to the edge of stability, whe
   }
 }
 
-TEST_CASE("beyond descent writes its tables, whatever the threads, and refuses senseless sizes") {
+TEST_CASE("beyond descent writes its tables, whatever the threads, and refuses invalid sizes") {
   const BeyondDescentOptions options = small_beyond_descent({0.3, 0.9});
   const BeyondDescentSweeps sweeps = run_beyond_descent_sweeps(options, SweepRunner(2));
   const BeyondDescentSweeps alone = run_beyond_descent_sweeps(options, SweepRunner(1));
@@ -63,8 +63,8 @@ TEST_CASE("beyond descent writes its tables, whatever the threads, and refuses s
   for (const std::string& table : beyond_descent_tables) CHECK(read_csv(folder.path() / table).values.rows() == 2);
   check_picture(beyond_descent_picture(), folder.path());
 
-  const auto refused = [](const BeyondDescentOptions& senseless) {
-    CHECK_THROWS_AS(run_beyond_descent_sweeps(senseless, SweepRunner(1)), richflow::ArgumentError);
+  const auto refused = [](const BeyondDescentOptions& invalid) {
+    CHECK_THROWS_AS(run_beyond_descent_sweeps(invalid, SweepRunner(1)), richflow::ArgumentError);
   };
   refused(small_beyond_descent({0.5}));
   refused(small_beyond_descent({0.5, 0.5}));

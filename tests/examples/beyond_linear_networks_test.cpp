@@ -48,7 +48,7 @@ TEST_CASE("beyond linear networks: the claims hold, the tables are written and d
   check_picture(beyond_linear_networks_picture(figure), folder.path());
 }
 
-TEST_CASE("beyond linear networks refuses senseless sizes") {
+TEST_CASE("beyond linear networks refuses invalid sizes") {
   for (int BeyondLinearNetworksOptions::*size :
        {&BeyondLinearNetworksOptions::num_times, &BeyondLinearNetworksOptions::num_alphas,
         &BeyondLinearNetworksOptions::num_problems}) {

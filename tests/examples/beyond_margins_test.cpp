@@ -48,7 +48,7 @@ TEST_CASE("beyond margins: kernel corner, plateau and their claims") {
   check_picture(beyond_margins_picture(figure, options), folder.path());
 }
 
-TEST_CASE("beyond margins: threads do not matter, senseless sizes are refused") {
+TEST_CASE("beyond margins: threads do not matter, invalid sizes are refused") {
   MarginPlaneOptions options;
   for (const double log_alpha : {1.0, -1.0, -3.0}) options.scales.push_back(richflow::Scale<>::from_log(log_alpha));
   options.log_losses = {-30, -10};

@@ -43,7 +43,7 @@ TEST_CASE("momentum: every claim holds for another problem, and one lambda stand
   CHECK(figure.first_crossing <= 0.3);
 }
 
-TEST_CASE("momentum writes its table and its picture, and refuses senseless sizes") {
+TEST_CASE("momentum writes its table and its picture, and refuses invalid sizes") {
   const test_support::TemporaryFolder folder;
   BeyondMomentumOptions options = small_momentum();
   options.series = {{0.5, {2e-3, 4e-3}}};

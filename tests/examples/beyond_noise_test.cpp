@@ -45,7 +45,7 @@ TEST_CASE("label noise: every claim holds for another problem, and log alpha fal
   CHECK_THAT(figure.sweep.front().error, near(figure.flow, 1e-9, 0));
 }
 
-TEST_CASE("label noise writes its tables and its picture, and refuses senseless sizes") {
+TEST_CASE("label noise writes its tables and its picture, and refuses invalid sizes") {
   const test_support::TemporaryFolder folder;
   BeyondNoiseOptions options = small_noise();
   options.num_runs = 1;

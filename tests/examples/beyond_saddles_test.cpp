@@ -67,7 +67,7 @@ TEST_CASE("beyond saddles: the claims hold, and the flow nears the steps as alph
   }
 }
 
-TEST_CASE("beyond saddles writes its tables and draws them, and refuses senseless sizes") {
+TEST_CASE("beyond saddles writes its tables and draws them, and refuses invalid sizes") {
   const BeyondSaddles figure = beyond_saddles(small_saddles());
   const test_support::TemporaryFolder folder;
   write_beyond_saddles_tables(figure, folder.path());

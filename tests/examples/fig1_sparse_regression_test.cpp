@@ -122,7 +122,7 @@ TEST_CASE("figure 1 writes its tables") {
   CHECK(std::filesystem::exists(folder.path() / "fig1.gp"));
 }
 
-TEST_CASE("figure 1 refuses senseless sizes") {
+TEST_CASE("figure 1 refuses invalid sizes") {
   Fig1Options options = small_options();
   options.num_samples = 200;
   CHECK_THROWS_AS(figure_of(options), richflow::ArgumentError);

@@ -57,7 +57,7 @@ TEST_CASE("figure 2: the second panel goes from the squared l2 norm to the l1 no
   }
 }
 
-TEST_CASE("figure 2 writes its tables and refuses senseless resolutions") {
+TEST_CASE("figure 2 writes its tables and refuses invalid resolutions") {
   const test_support::TemporaryFolder folder;
   const Fig2 figure = fig2_distance_vs_bias({.num_z = 11, .num_alpha = 5, .dimension = 4});
   write_fig2_tables(figure, folder.path());

@@ -59,7 +59,7 @@ TEST_CASE("figure 4 does not depend on the number of threads") {
   CHECK(one.commuting.csv() == three.commuting.csv());
 }
 
-TEST_CASE("figure 4 refuses senseless sizes") {
+TEST_CASE("figure 4 refuses invalid sizes") {
   Fig4Options options = small_options();
   options.num_samples = 5;
   CHECK_THROWS_AS(run_fig4_sweeps(options, SweepRunner(1)), richflow::ArgumentError);

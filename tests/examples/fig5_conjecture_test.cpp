@@ -49,7 +49,7 @@ TEST_CASE("beyond figure 5: the theorem holds where measurements commute, and th
   check_picture(fig5_conjecture_picture(), folder.path());
 }
 
-TEST_CASE("beyond figure 5: threads do not matter, senseless sizes are refused") {
+TEST_CASE("beyond figure 5: threads do not matter, invalid sizes are refused") {
   Fig5ConjectureOptions options = small_options();
   options.num_seeds = 1;
   CHECK(run_fig5_conjecture_sweeps(options, SweepRunner(1)).completion.csv() ==

@@ -134,7 +134,7 @@ TEST_CASE("figure 5 writes its tables") {
   check_picture(fig5_picture(figure), folder.path());
 }
 
-TEST_CASE("figure 5 refuses senseless sizes") {
+TEST_CASE("figure 5 refuses invalid sizes") {
   CHECK(fig5_widths({3.2, 1e3, 2.9, 1.0}) == std::vector<Index>{1, 3, 1000});
   CHECK_THROWS_MATCHES(fig5_widths({0.2}), richflow::ArgumentError, test_support::message_contains("got 0.2"));
   Fig5Options options = small_options();

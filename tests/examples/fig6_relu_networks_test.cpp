@@ -64,7 +64,7 @@ TEST_CASE("figure 6: gradient descent ends where the flow does, as far as its st
   CHECK_THAT(descent.points[4].rmse.median, test_support::near(flow.points[4].rmse.median, 0.1, 0.0));
 }
 
-TEST_CASE("figure 6 writes its tables and refuses senseless sizes") {
+TEST_CASE("figure 6 writes its tables and refuses invalid sizes") {
   const test_support::TemporaryFolder folder;
   Fig6Options options = small_options();
   options.num_seeds = 1;

@@ -86,7 +86,7 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
       0);
 }
 
-TEST_CASE("figure 6 (c) refuses senseless sizes and missing data") {
+TEST_CASE("figure 6 (c) refuses invalid sizes and missing data") {
   const TemporaryFolder folder;
   Fig6cOptions options = small_options(folder.path());
   CHECK_THROWS_MATCHES(run_fig6c_sweeps(options, SweepRunner(1)), FileError, message_contains("train-images"));

@@ -81,7 +81,7 @@ TEST_CASE("figure 6 (d): numbers are what they should be, whatever the number of
   CHECK(fig6d_estimate(options) > 0.0);
 }
 
-TEST_CASE("figure 6 (d): senseless sizes are refused") {
+TEST_CASE("figure 6 (d): invalid sizes are refused") {
   const TemporaryFolder folder;
   Fig6dOptions options = small_options(folder);
   options.alphas.clear();

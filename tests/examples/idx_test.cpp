@@ -108,7 +108,7 @@ TEST_CASE("damaged and mislabelled IDX files are refused by name") {
   refused(std::string("\0\0\x0D\x01", 4) + big_endian(2) + "01234567", 1, "IDX element type 13");
   refused(images(2, 3, 4).substr(0, 10), 3, "truncated in its header");
   refused(images(2, 3, 4).substr(0, 30), 3, "truncated: 14 of 24 bytes");
-  refused(images(2, 3, 4) + "x", 3, "goes on after the 24 bytes");
+  refused(images(2, 3, 4) + "x", 3, "continues after the 24 bytes");
   refused(big_endian(0x803) + big_endian(0) + big_endian(3) + big_endian(4), 3, "empty array");
   // A header that lies about its size costs neither memory nor time.
   const std::string huge = big_endian(0xFFFFFFFFU);

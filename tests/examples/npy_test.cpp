@@ -115,7 +115,7 @@ TEST_CASE("arrays that are no samples are refused, naming the file and the cause
   refused(npy_file(npy_header("|i1", "(2, 2)"), four).substr(0, 60), "truncated in its header");
   refused(npy_file(npy_header("|i1", "(2, 2)"), four, 9), "version 9");
   refused(npy_file(npy_header("|i1", "(2, 2)"), "\x01\x02\x03"), "truncated: it holds 3 numbers, its shape is (2, 2)");
-  refused(npy_file(npy_header("|i1", "(2, 2)"), four + "\x05"), "goes on after");
+  refused(npy_file(npy_header("|i1", "(2, 2)"), four + "\x05"), "continues after");
   refused(npy_file(npy_header("<f8", "(4000000000, 4000000000)"), four), "truncated");
   refused(npy_file(npy_header("|i1", "(0, 2)"), ""), "the array is empty, its shape is (0, 2)");
   refused(npy_file(npy_header("|i1", "()"), "\x01"), "its shape is ()");

@@ -74,7 +74,7 @@ TEST_CASE("shards make no figure; merged they make that of an undivided run") {
   CHECK_FALSE(content_of(whole.path() / "sweeps" / "cells.csv").empty());
 }
 
-TEST_CASE("merging unfinished shards, senseless shards and contradictions are errors") {
+TEST_CASE("merging unfinished shards, invalid shards and contradictions are errors") {
   const TemporaryFolder folder;
   Program program;
   REQUIRE(program.run(folder, {"--shard", "1/2"}) == 0);

@@ -86,7 +86,7 @@ TEST_CASE("searched steps and trained models are taken up where an interruption 
   CHECK(run(never, again) == undisturbed);
   CHECK(count < 2 * all / 3);
 
-  // Files of another run are told, and begun anew.
+  // Files of another run are reported and replaced.
   sgd.seed = 5;
   const auto other = run(never, again);
   CHECK(other.first != undisturbed.first);

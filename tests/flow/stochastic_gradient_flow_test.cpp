@@ -123,7 +123,7 @@ TEST_CASE("along a stochastic gradient flow log k falls on average by the formul
   }
 }
 
-TEST_CASE("runs of a stochastic gradient flow have an effective start, repeat, and go on bit for bit") {
+TEST_CASE("runs of a stochastic gradient flow have an effective start, repeat, and resume bit for bit") {
   const Dataset<> data = stochastic_flow_data();
   const SquaredDiagonalNet<double> net(14);
   const Start<> start = Start<>::uniform(Scale<>::from_value(0.3));

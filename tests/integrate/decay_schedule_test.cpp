@@ -87,7 +87,7 @@ TEST_CASE("common schedules of decay cost few values of their function") {
   CHECK(calls <= 1'000'000);
 }
 
-TEST_CASE("a piece of decay that lasts a number of steps is over after those, whatever rounding made of them") {
+TEST_CASE("a piece of decay that lasts a number of steps is over after those, however they were rounded") {
   const auto check = [](auto zero) {
     using S = decltype(zero);
     for (int thousandths = 1; thousandths < 100; thousandths += 2)

@@ -211,7 +211,7 @@ TEST_CASE("save times up to the event are kept, later ones are not, and the end 
   CHECK(same_bits(solution.values[2], solution.w));
 }
 
-TEST_CASE("a run goes on behind an event") {
+TEST_CASE("a run continues past an event") {
   const Rotation problem;
   const IntegrateOptions<double> options{.events = {zero_crossing("x", first)}};
   auto solution = integrate(problem, Rotation::start(), TimeSpan{0, infinity}, DormandPrince{}, fine, options);

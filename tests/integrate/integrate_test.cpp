@@ -141,7 +141,7 @@ TEST_CASE("step_too_small at a singularity, whichever way it is run") {
   check_all_equal(all, Status::step_too_small);
   CHECK_THAT(all[0].t, near(1, 1e-6, 0));
   CHECK(all[0].w.allFinite());
-  CHECK_THAT(all[0].message, text_contains("too small to go on from t = "));
+  CHECK_THAT(all[0].message, text_contains("too small to continue from t = "));
 
   PiController<> bounded = adaptive;
   bounded.min_step = 1e-4;

@@ -166,7 +166,7 @@ TEST_CASE("schedules of steps") {
         integrate(flow, p.w0, TimeSpan{0.0, 1e-2}, Euler{}, StepSchedule<>([](Index) { return 1e-3; }));
     CHECK(endless.step == 10);
   }
-  SECTION("it goes on by the number of the step after an event within one") {
+  SECTION("it resumes by the number of the step after an event within one") {
     IntegrateOptions<double> until;
     until.events = {zero_crossing("time", [&](double time, const Vector<double>&) { return time - 2.5e-3; })};
     const auto cut = integrate(flow, p.w0, Steps{50}, Euler{}, StepSchedule<>(length), until);
@@ -189,7 +189,7 @@ TEST_CASE("schedules of steps") {
   CHECK_THROWS_MATCHES(StepSchedule<>(std::vector<double>{0.1, 0.0}), ArgumentError, message_contains("steps[1]"));
 }
 
-TEST_CASE("a rule goes on from a state to the bit, with its memory") {
+TEST_CASE("a rule resumes from a state to the bit, with its memory") {
   const RuleProblem p(907);
   const GradientFlow flow(p.net, p.data);
   const auto check_resumed = [&](const auto& rule) {

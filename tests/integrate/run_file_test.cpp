@@ -93,7 +93,7 @@ void check_survives(const MakeRun& make_run, std::uint64_t seed, Index longest_l
 
 }  // namespace
 
-TEST_CASE("runs killed at random moments go on to the bit") {
+TEST_CASE("runs killed at random moments resume to the bit") {
   const KilledProblem p(921);
   const GradientFlow flow(p.net, p.data);
   const StochasticGradient stochastic(p.net, p.data, {.batch_size = 2, .label_noise = 0.1, .seed = 3});
@@ -121,7 +121,7 @@ TEST_CASE("runs killed at random moments go on to the bit") {
   }
 }
 
-TEST_CASE("a run that an event has ended stays ended, and others go on as far as they are asked") {
+TEST_CASE("a run that an event has ended stays ended, and others continue as far as they are asked") {
   const KilledProblem p(925);
   const TemporaryFolder folder;
   const GradientFlow flow(p.net, p.data);

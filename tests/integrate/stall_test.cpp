@@ -157,7 +157,7 @@ TEST_CASE("a run that waits at a stationary point stalls instead of running out 
   CHECK(solution.t < infinity);
 }
 
-TEST_CASE("stall detection can be switched off, and a stalled run goes on with a finer tolerance") {
+TEST_CASE("stall detection can be switched off, and a stalled run continues with a finer tolerance") {
   RandomStream random(8, 0);
   const LeastSquares problem{random_matrix(random, 8, 20), random_vector(random, 8)};
   const Vector<double> y0 = random_vector(random, 20);

@@ -79,7 +79,7 @@ TEST_CASE("a basis smaller than what is needed starts again") {
   for (const Index basis : {30, 48}) check_largest(values, random, 1e-6, basis);
 }
 
-TEST_CASE("a full basis goes on without forgetting: clusters at the top cost little more than in a basis of all") {
+TEST_CASE("a full basis restarts without forgetting: clusters at the top cost little more than in a basis of all") {
   const Index n = 400;
   Vector<double> multiple(n), cluster(n);
   for (Index i = 0; i < n; ++i) {

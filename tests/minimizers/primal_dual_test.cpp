@@ -47,7 +47,7 @@ Vector<double> primal_dual_oracle(const Dataset<>& data, const Mirror& mirror) {
   }
 }
 
-/// `|X beta - y|` over the largest of what it is made of: y, X beta, and X beta(0), from which a biased start comes.
+/// `|X beta - y|` over the largest of its parts: y, X beta, and X beta(0), from which a biased start comes.
 template <class Mirror>
 double primal_dual_misfit(const Mirror& Q, const Dataset<>& data, const Vector<double>& beta) {
   Vector<double> start(beta.size()), unused(beta.size());

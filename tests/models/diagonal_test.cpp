@@ -250,7 +250,7 @@ TEST_CASE("a step of the squared net on one sample into other memory is a pullba
     fast.descend_and_forward(G, -0.1, over, x_next, F_over);
     CHECK(over == w_new);
     CHECK(F_over == F_next);
-    // What goes on from there does so as from a forward.
+    // What continues from there does so as from a forward.
     fast.forward(w_new, x_next, F_next);
     fast.forward(w, x, F);
     fast.descend_into(G, -0.1, w_new, x_next, F_next);
@@ -261,7 +261,7 @@ TEST_CASE("a step of the squared net on one sample into other memory is a pullba
   }
 }
 
-TEST_CASE("a step of a diagonal net that leaves the numbers is told by its norm") {
+TEST_CASE("a step of a diagonal net that leaves the numbers shows in its norm") {
   const SquaredDiagonalNet<double> net(40);
   auto at = net.make_evaluation(1);
   at.reorder_sums();

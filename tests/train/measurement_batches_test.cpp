@@ -78,7 +78,7 @@ TEST_CASE("SGD on matrix completion takes batches of entries: against its own pl
     }
 }
 
-TEST_CASE("a run on measurements goes on from its checkpoint, which knows them") {
+TEST_CASE("a run on measurements resumes from its checkpoint, which stores them") {
   const TemporaryFolder folder;
   const MatrixFactorization<double> model(4, 4, 2);
   RandomStream random(402);

@@ -85,8 +85,8 @@ struct Fragile : Wrapped {
   }
 };
 
-/// A linear classifier whose outputs jump to finite but senseless values where its parameters leave the ball of radius
-/// 10.
+/// A linear classifier whose outputs jump to finite but nonsensical values where its parameters leave the ball of
+/// radius 10.
 struct Cliff : Wrapped {
   using Wrapped::Wrapped;
 
@@ -124,7 +124,7 @@ struct Counted : Wrapped {
   Index limit_;
 };
 
-/// The evaluation of a model, less the steps of descent that go on to the next batch.
+/// The evaluation of a model, less the steps of descent that continue to the next batch.
 class PlainEvaluation final : public AnyEvaluation<double> {
  public:
   explicit PlainEvaluation(Evaluation<double> inner)
@@ -347,7 +347,7 @@ TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that wa
       CHECK(other.epoch() == batches / 4);
       CHECK(same_run(other.run(), undisturbed));
     }
-    // A run that saves by itself, and one that ends early and goes on with more epochs.
+    // A run that saves by itself, and one that ends early and continues with more epochs.
     options.checkpoint = path;
     options.checkpoint_epochs = 5;
     options.on_epoch = [](const EpochRecord& record) { return record.epoch < 7; };
@@ -362,7 +362,7 @@ TEST_CASE("a run that was interrupted anywhere ends bit for bit like one that wa
   }
 }
 
-TEST_CASE("a trainer in the middle of an epoch can be copied, run on, or made to go on from a file") {
+TEST_CASE("a trainer in the middle of an epoch can be copied, run on, or resumed from a file") {
   const TemporaryFolder folder;
   const auto path = folder.path() / "run.checkpoint";
   const auto data = clusters(50, 0.4);
@@ -463,7 +463,7 @@ TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes
   CHECK_THROWS_MATCHES(trainer.load(folder.path() / "none"), CheckpointError, message_contains("cannot open"));
 }
 
-TEST_CASE("a diverging step is detected, and the search goes on to one that learns") {
+TEST_CASE("a diverging step is detected, and the search continues to one that learns") {
   const auto data = clusters(40, 0.4);
   const ReluNetwork<double> net(3, {16}, false, 3);
   RandomStream random(605);
@@ -538,7 +538,7 @@ TEST_CASE("hopeless steps are given up within their first epoch, and the others 
                        message_contains("hopeless_batches must not be negative, got -1"));
 }
 
-TEST_CASE("steps that all kill the model tie, and the search goes on below them") {
+TEST_CASE("steps that all kill the model tie, and the search continues below them") {
   const auto data = clusters(40, 0.1);
   SgdOptions<double> options;
   options.batch_size = 8;
@@ -574,7 +574,7 @@ TEST_CASE("parameters that the last batch of a run has destroyed are not its res
   CHECK(result.w == w0);
 }
 
-TEST_CASE("a model whose outputs are finite but senseless after the last batch is not the result either") {
+TEST_CASE("a model whose outputs are finite but nonsense after the last batch is not the result either") {
   const auto data = clusters(40, 0.4);
   SgdOptions<double> options;
   options.batch_size = 40;
@@ -606,7 +606,7 @@ TEST_CASE("the result tells loss and accuracy over all samples at its parameters
   }
 }
 
-TEST_CASE("a step search that was interrupted goes on from its file, and refuses that of another") {
+TEST_CASE("a step search that was interrupted resumes from its file, and refuses another's") {
   const TemporaryFolder folder;
   const auto data = clusters(40, 0.4);
   const Vector<double> w0 = Vector<double>::Constant(9, 0.1);
@@ -769,7 +769,7 @@ TEST_CASE("SGD in the regression setting is its own loop, for the squared diagon
   const auto many = Dataset<>::with_outputs(data.X(), random_matrix(random, 10, 2));
   check(two, many, two.initial_parameters(random, Scale<>::from_value(1.0)), 0.0);
 
-  // Fits, with a step that is searched, and goes on from a file.
+  // Fits, with a step that is searched, and resumes from a file.
   const test_support::TemporaryFolder folder;
   SgdOptions<double> options;
   options.batch_size = 5;

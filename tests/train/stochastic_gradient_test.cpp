@@ -217,7 +217,7 @@ TEST_CASE("descent on means of classes makes the steps of Sgd, and momentum too"
   const auto ball = integrate(problem, w0, Epochs{5}, HeavyBall{.momentum = 0.9}, ConstantStep{0.05});
   CHECK((ball.w - trained(0.9).w).norm() <= 1e-13 * ball.w.norm());
 
-  // A network, whose steps go on to the next batch in either loop: the same products on the same numbers.
+  // A network, whose steps continue to the next batch in either loop: the same products on the same numbers.
   RandomStream random(956);
   const ReluNetwork<double> net(4, {30, 20}, true, 3);
   const Vector<double> start = net.initial_parameters(random, Scale<>::from_value(1.0));
@@ -313,7 +313,7 @@ TEST_CASE("the step search serves every rule") {
                        message_contains("trial_epochs"));
 }
 
-TEST_CASE("a run of single samples goes on from any step bit for bit, though its steps look ahead") {
+TEST_CASE("a run of single samples resumes from any step bit for bit, though its steps look ahead") {
   RandomStream random(967);
   const Dataset<> data = gaussian_data(random, 9, 43);
   const SquaredDiagonalNet<double> net(43);

@@ -1,5 +1,5 @@
 // No run leaves subnormal numbers behind, where the same run with the processor's own arithmetic does. Without a
-// processor that can be told (SubnormalMode::is_supported) there is nothing to look at.
+// processor that has the switch (SubnormalMode::is_supported) there is nothing to look at.
 
 #include <cmath>
 #include <string>

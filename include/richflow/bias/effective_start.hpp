@@ -48,7 +48,7 @@ namespace richflow {
 ///
 /// S is added up from the residuals of the steps, N numbers in compensated sums: a start fitted to the final weights
 /// would predict them whatever the algorithm. That the start differs little from the run's own, by `sum x_t^2`, is what
-/// the algorithm did. Weights that underflow at depth 2 go on by their logarithms (`Descent` only).
+/// the algorithm did. Weights that underflow at depth 2 continue as logarithms (`Descent` only).
 ///
 /// Where there is no such statement `ok()` is false, `message()` says why, and `start()` throws: adaptive steps and
 /// steps that are not those of a rule, rules that are not linear in the gradients, noise on gradients, a weight that

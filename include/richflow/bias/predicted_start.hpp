@@ -38,7 +38,7 @@ struct AlgorithmRun {
   S momentum = S(0);               ///< m, in [0, 1)
   DecaySchedule<S> decay = S(0);   ///< lambda, of `lambda |w|^2`: a number, or of the time of the run
   Index steps = 0;                 ///< so many; 0: until it fits the data, after the pieces of the decay if it has any
-  bool then_until_it_fits = true;  ///< after those steps the run goes on, without label noise and decay, until it fits
+  bool then_until_it_fits = true;  ///< after those steps: continue without label noise and decay until it fits
 };
 
 /// What is known of a run before it is made.
@@ -60,7 +60,7 @@ struct PredictedStart : Result<PredictedStart<S>> {
   Status status = Status::reached_end;
   std::string message = {};
 
-  /// Whether the flow has come to its end.
+  /// Whether the flow has ended.
   [[nodiscard]] bool ok() const { return is_success(status); }
   /// Where a gradient flow begins that goes to where the run goes.
   [[nodiscard]] Start<S> start() const {
@@ -190,7 +190,7 @@ void check_run(const AlgorithmRun<S>& run, const Dataset<S>& data) {
   require(sampling.gradient_noise == S(0), "gradient_noise = ", sampling.gradient_noise,
           ": there is no effective start with noise that is not in the row space of X");
   require(run.steps > 0 || !is_function(run.decay),
-          "decay is a function of time: say after how many (steps), for it may go on as long as the run does");
+          "decay is a function of time: say after how many (steps), for it may last as long as the run");
   const bool ends = run.decay.is_zero() || !run.decay.is_constant();
   require(run.steps > 0 || (ends && sampling.label_noise == S(0)), "decay = ", run.decay(S(0)),
           " and label_noise = ", sampling.label_noise,
@@ -320,7 +320,7 @@ template <class S>
   const Index last = run.steps > 0 ? run.steps : std::numeric_limits<Index>::max();
   for (const DecayPiece<S>& piece : run.decay.pieces()) {
     end += piece.duration;
-    // A time that is a number of steps is theirs, whatever rounding made of it.
+    // A time that is a number of steps is theirs, however it was rounded.
     const S steps = ceil(end / run.step * (S(1) - S(8) * std::numeric_limits<S>::epsilon()));
     const Index until = steps < static_cast<S>(last) ? static_cast<Index>(steps) : last;
     if (until > made) parts.push_back(part_of(piece.lambda, until - made));
@@ -351,8 +351,8 @@ class StartPredictor {
   [[nodiscard]] PredictedStart<S> predict();
 
  private:
-  /// The flow while log A_+- fall by `rate` and twice the integral of `shrinkage`, for a time or until it fits. Goes on
-  /// from the state, whose times begin anew so that log A_+- at its beginning are those of this flow.
+  /// The flow while log A_+- fall by `rate` and twice the integral of `shrinkage`, for a time or until it fits.
+  /// Continues from the state, whose times restart so that log A_+- at its beginning are those of this flow.
   void follow(const Vector<S>& rate, const DecaySchedule<S>& shrinkage, const FlowQuadrature<S>& quadrature, S length);
   /// Of the parts of the run, those of the flow: how many of its steps each part has done by the end.
   [[nodiscard]] std::vector<S> steps_done() const;

@@ -239,7 +239,7 @@ class SlowFlow {
 };
 
 /// What became of a flow in `result`, where it came to no end and its model is small, from the start by RelaxedEuler:
-/// replaces the result if that comes to its end. Observers do not see a second run.
+/// replaces the result if that reaches its end. Observers do not see a second run.
 template <class S>
 void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const PiController<S>& controller, S size,
                    const SimulateOptions<S>& options, const std::function<Vector<S>(const Vector<S>&)>& kept,
@@ -304,7 +304,7 @@ template <class S, class Flow>
 }  // namespace detail
 
 /// The gradient flow of any model from the weights w0 (P entries) under a loss, by default the plain sum of squares: on
-/// the weights, with relative errors of 1e-3 in every unit of a model that is made of units, in every weight of others
+/// the weights, with relative errors of 1e-3 in every unit of a model that has units, in every weight of others
 /// (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
 /// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
 /// Ros34Pw2 for others, and for smooth units at tolerances below 1e-6), Dormand and Prince's explicit method otherwise.

@@ -124,7 +124,7 @@ template <class S>
 /// For a net without such a theorem it does not compile (see `regularizer`). Throws DimensionError or ArgumentError
 /// where net, start and data do not fit, InfeasibleError when no beta fits y; numerical trouble is in the status. Cost:
 /// 5 to 60 factorizations, O(N^2 d) each; for many scales of one problem `MirrorPath(data, regularizer(net, start))`
-/// goes on from scale to scale.
+/// continues from scale to scale.
 template <class Net, class S>
 [[nodiscard]] Limit<S> solve(const Net& net, const Dataset<S>& data, const Start<S>& start,
                              const MinimizerOptions<S>& options = {}) {

@@ -46,7 +46,7 @@ class InfeasibleError : public Error {
   using Error::Error;
 };
 
-/// A solver or integrator did not reach what was asked of it, and the caller chose to be told by an
+/// A solver or integrator did not reach what was asked of it, and the caller chose to receive an
 /// exception (`require_ok()`).
 class ConvergenceError : public Error {
  public:

@@ -3,7 +3,7 @@
 #include <type_traits>
 
 /// @file
-/// Whether a class has a member of a name, whatever it is: what an optional member that does not fit is told apart by
+/// Whether a class has a member of a name, whatever it is: it distinguishes an optional member that does not fit
 /// from one that is not there.
 
 namespace richflow::detail {

@@ -14,7 +14,7 @@ enum class Status {
   tolerance_reached,    ///< an iteration met its tolerance
   max_steps,            ///< the step budget ran out
   step_too_small,       ///< no step above rounding level meets the error tolerance
-  stalled,              ///< work goes on without progress towards what was asked
+  stalled,              ///< no more progress towards what was asked
   non_finite,           ///< NaN or infinity from the problem, or a blow-up
   diverged,             ///< a descent went far above where it started
 };
@@ -68,7 +68,7 @@ enum class Status {
       return "the step fell to rounding level before the error tolerance was met; the solution may be singular or the "
              "right-hand side discontinuous there";
     case Status::stalled:
-      return "work goes on without progress; what was asked is below what the error tolerance or rounding can reach";
+      return "no more progress; what was asked is below what the error tolerance or rounding can reach";
     case Status::non_finite:
       return "NaN or infinity appeared; a constant step may be too large, or the right-hand side undefined there";
     case Status::diverged:

@@ -21,7 +21,7 @@ namespace richflow {
 /// Whether a thread computes with subnormal numbers, or takes them for zero: operands and results alike.
 class SubnormalMode {
  public:
-  /// Whether this processor can be told at all (x86 with SSE2, Arm). Elsewhere nothing here has an effect.
+  /// Whether this processor has the switch at all (x86 with SSE2, Arm). Elsewhere nothing here has an effect.
   static constexpr bool is_supported =
 #if defined(RICHFLOW_SUBNORMAL_MODE_SSE) || defined(RICHFLOW_SUBNORMAL_MODE_AARCH64) || \
     defined(RICHFLOW_SUBNORMAL_MODE_ARM)

@@ -3,7 +3,7 @@
 #if (defined(__GNUC__) && !defined(__EXCEPTIONS)) || (defined(_MSC_VER) && !defined(_CPPUNWIND))
 #error "richflow reports bad input by exceptions: compile without -fno-exceptions"
 #ifdef __clang__
-#include "richflow needs exceptions"  // ends the compilation, which would go on to every throw
+#include "richflow needs exceptions"  // ends the compilation, which would otherwise report every throw
 #endif
 #endif
 

@@ -106,7 +106,7 @@ class DecayingDualFlow {
   DecayingDualFlow(const Net&, const Dataset<S>&&, const Start<S>&, Schedule) = delete;
 
   /// Of the squared net that has the logarithms `start` of its weights, each of which falls by `rate` per time, d
-  /// values, and by twice the integral of `common`; `dual_rate`: 8, or 4. The state goes on with the integrals of the
+  /// values, and by twice the integral of `common`; `dual_rate`: 8, or 4. The state continues with the integrals of the
   /// quadrature, d numbers, where there is one. Or of a net of depth D >= 3: `dual_rate` is 2 D (D - 2), and
   /// `w_+-^-p = (w_+-(0)^-p -+ z) / E` with `E = e^(-2 p Lambda)`, Lambda the integral of `common`,
   /// `nu' = -dual_rate E r`, and E in the integrals. `rate` is then a part of their f, which needs a quadrature that

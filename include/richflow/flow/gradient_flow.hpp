@@ -85,7 +85,7 @@ class EvaluationFlow {
 /// must outlive it. Calls allocate nothing if the model does not; they share buffers of NK values and the model's
 /// evaluation, so give each thread its own copy.
 ///
-/// For a model made of units (HasUnits) the error of a step is the largest over the units, each relative to the norm of
+/// For a model with units (HasUnits) the error of a step is the largest over the units, each relative to the norm of
 /// the unit at the start of the step, and that of the whole vector relative to |w|. Deep in the rich regime everything
 /// waits for units that grow exponentially from almost nothing; a norm over all parameters, a mean over units or even a
 /// high quantile of them does not notice that a step destroyed the few that grow fastest, and the run rests on a saddle

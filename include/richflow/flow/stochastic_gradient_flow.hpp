@@ -129,8 +129,8 @@ StepResiduals<S> StochasticFlowSource<S>::residuals() {
 /// from that by `g_i^2 / N`, the second by the profile over coordinates.
 ///
 /// The noise is in the row space of the samples, so that EffectiveStart holds for its runs as for those of descent. It
-/// follows from (seed, number of the step) alone: runs repeat to the bit and go on from any step. Its size is right for
-/// Descent only, and `integrate` compiles with nothing else. Called as a vector field it is the flow without noise.
+/// follows from (seed, number of the step) alone: runs repeat to the bit and resume from any step. Its size is right
+/// for Descent only, and `integrate` compiles with nothing else. Called as a vector field it is the flow without noise.
 /// Refers to the data, which must outlive it; models with one output. A step costs a prediction and a product with J,
 /// and allocates nothing if the model does not.
 template <class M>

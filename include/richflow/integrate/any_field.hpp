@@ -40,7 +40,7 @@ class AnyField {
   /// What a stalled run may try, or nothing.
   [[nodiscard]] virtual std::string advice() const = 0;
 
-  /// Steps of a rule that go once through the data, where each sees a part of it; 0 where there is no such part.
+  /// Steps of one pass over the data, for a rule that sees a part of them in each; 0 where there is no such part.
   [[nodiscard]] virtual Index steps_per_epoch() const = 0;
 };
 

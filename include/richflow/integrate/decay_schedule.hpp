@@ -60,7 +60,7 @@ class DecaySchedule {
   [[nodiscard]] bool is_constant() const { return pieces_.empty() && !function_; }
   /// Whether there is never any decay.
   [[nodiscard]] bool is_zero() const { return is_constant() && constant_ == S(0); }
-  /// The pieces, if it is made of those.
+  /// The pieces, if it is piecewise.
   [[nodiscard]] const std::vector<DecayPiece<S>>& pieces() const { return pieces_; }
 
   /// lambda(t). A piece ends `without_rounding`: a step that begins at its end, a sum or a multiple of lengths, is

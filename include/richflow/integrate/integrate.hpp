@@ -44,7 +44,7 @@ struct IntegrateOptions {
   /// constant steps on a problem with a loss that goes round in a cycle of 2, 4, ... steps (event or not): the step is
   /// at the edge of stability then. Switch off for problems that rest for a while because they depend on time.
   bool detect_stall = true;
-  CheckpointOptions<Scalar> checkpoint = {};  ///< a file from which a run that was killed goes on
+  CheckpointOptions<Scalar> checkpoint = {};  ///< a file from which a killed run resumes
 };
 
 namespace detail {
@@ -300,7 +300,7 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
   return integrate(problem, y0, Steps{epochs.count * problem.steps_per_epoch()}, stepper, controller, options);
 }
 
-/// Goes on from `state` (of a Solution, or loaded from a checkpoint) to time `end`. With the same stepper
+/// Resumes from `state` (of a Solution, or loaded from a checkpoint) to time `end`. With the same stepper
 /// and settings the steps are those of a run that was never stopped, bit for bit; with others the run goes
 /// on from the same point. Save times up to `state.t` count as saved; `save_at.start` has no effect;
 /// `max_steps` counts the attempts of this call. Throws as `integrate` does.
@@ -317,7 +317,7 @@ Solution<detail::ScalarOfT<Problem>, Value> resume(
   }
 }
 
-/// Goes on until so many steps have been made since the very start.
+/// Continues until so many steps have been made since the very start.
 template <class Problem, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
 Solution<detail::ScalarOfT<Problem>, Value> resume(const Problem& problem,
                                                    const IntegrationState<detail::ScalarOfT<Problem>>& state,

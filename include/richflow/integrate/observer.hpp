@@ -39,7 +39,7 @@ struct StepView {
 };
 
 /// A callable on a step view that returns an `Action`. One with members `write(detail::CheckpointWriter&) const` and
-/// `read(detail::CheckpointReader&)` is kept in the file of a run (CheckpointOptions) and goes on with it.
+/// `read(detail::CheckpointReader&)` is kept in the file of a run (CheckpointOptions) and restored with it.
 ///
 ///     auto stop_when_large = [](const StepView<double>& view) {
 ///       return view.y.norm() > 10 ? Action::stop : Action::proceed;

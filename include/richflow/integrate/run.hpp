@@ -917,7 +917,7 @@ std::string Run<Scalar>::budget_text() const {
 
 template <class Scalar>
 std::string Run<Scalar>::too_small_text(const StepPlan<Scalar>& plan) const {
-  return sentence("a step of ", plan.h, " is too small to go on from t = ", state_.t, ", step ", state_.step,
+  return sentence("a step of ", plan.h, " is too small to continue from t = ", state_.t, ", step ", state_.step,
                   is_adaptive_
                       ? ", and larger ones miss the tolerance; the solution may blow up or the right-hand side "
                         "jump there, or the tolerance is below rounding"

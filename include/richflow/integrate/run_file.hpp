@@ -282,7 +282,7 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept, const Run
   for (const ObserverRef<S>& observer : observers_)
     if (observer.is_storable()) observer.read(reader);
   state = std::move(found);
-  // The same event of the same list has ended it: it does not go on behind that.
+  // The same event of the same list has ended it: it does not continue past that.
   const auto position = static_cast<std::size_t>(event);
   if (event >= 0 && position < options.events.size() && checksum(options.events[position].name()) == event_name) {
     kept.event = position;

@@ -51,7 +51,7 @@ struct StallMemory {
   Vector<Scalar> last_y = {};        ///< y at the last probe
 };
 
-/// All that a run needs in order to go on: pass it to `resume`, or to `save_checkpoint`. A resumed run
+/// All that a run needs in order to continue: pass it to `resume`, or to `save_checkpoint`. A resumed run
 /// takes the same steps, bit for bit, as one that was never stopped.
 template <class Scalar>
 struct IntegrationState {

@@ -28,7 +28,7 @@ struct StepResiduals {
 };
 
 /// A source of gradients: one for each step k = 0, 1, ... of a run. What step k sees (which samples, which noise) may
-/// depend on k and on the seeds of the source alone, so that a run that goes on from step k sees what it would have
+/// depend on k and on the seeds of the source alone, so that a run resumed at step k sees what it would have
 /// seen. A problem hands one out by `make_source()` (HasSource).
 template <class S>
 class AnySource {

@@ -10,7 +10,7 @@
 /// @file
 /// Telling a run that makes no progress from one that rests on a plateau or goes down slowly.
 ///
-/// Below the noise floor of its tolerance an adaptive method goes on forever: it keeps y where the
+/// Below the noise floor of its tolerance an adaptive method never ends: it keeps y where the
 /// errors of its steps balance the decrease of the loss. A slow saddle looks the same in the loss alone.
 /// The difference is in the flow: at the noise floor the derivative of the loss along the flow promises
 /// many e-folds of decrease that do not come, on a plateau it promises as little as is seen. So every 50

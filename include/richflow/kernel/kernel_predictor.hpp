@@ -98,7 +98,7 @@ class KernelPredictor {
   /// labels do not fit.
   [[nodiscard]] S limit_residual() const { return limit_residual_; }
   /// Whether the limit fits the data: `|f(X) - y|` is at most `fit_tolerance()` times |y| (times |f_0(X) - y| for y =
-  /// 0), and so is the residual of each sample relative to what its prediction is made of, `|y_n| + |f_0(x_n)| +
+  /// 0), and so is the residual of each sample relative to the parts of its prediction, `|y_n| + |f_0(x_n)| +
   /// |grad f(x_n)| |w - w0|`.
   [[nodiscard]] bool interpolates() const { return message_.empty(); }
   /// What counts as a fit: the root of the rounding unit, 1.5e-8 in double precision. The limit is refined as far as

@@ -246,7 +246,7 @@ const char* PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
     }
     c = trial;
     if (!has_moved) return astray;
-    // Margins that go on growing take their samples out of the loss; where that frees others without end, it is lost.
+    // Margins that keep growing take their samples out of the loss; where that frees others without end, it is lost.
     if (largest_size(margins) > S(-20) * std::log(epsilon))
       return "the margins of some samples over the coordinates in play grow without end, before all are positive";
   }
@@ -305,7 +305,7 @@ MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
   weigh(Vector<S>::Zero(columns_.cols()));
   const MarginResult<S> best = best_of_all();
   if (!best.ok()) {
-    path.message = sentence("the path was not begun, for its end is not known: ", best.message);
+    path.message = sentence("the path was not started, since its end is not known: ", best.message);
     return path;
   }
   const S least = best.beta.template lpNorm<1>();

@@ -20,7 +20,7 @@ namespace richflow::detail {
 template <class S>
 [[nodiscard]] Matrix<S> signed_samples(const Dataset<S>& data);
 
-/// Whether labels can be told apart by the sign of `<x, b>`, with the proof of either answer.
+/// Whether the sign of `<x, b>` separates the labels, with the proof of either answer.
 template <class S>
 struct Separation {
   bool is_separable = false;

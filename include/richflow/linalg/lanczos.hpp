@@ -33,9 +33,9 @@ class SymmetricOperator {
 };
 
 /// Lanczos' method with full reorthogonalization for the algebraically largest eigenvalue, in memory that is made once:
-/// `basis` vectors of n values. It starts from one and the same random vector, and where the basis is full it goes on
+/// `basis` vectors of n values. It starts from one and the same random vector, and where the basis is full it restarts
 /// from the upper two thirds of its Ritz vectors (thick restart, Wu and Simon 2000), so that eigenvalues close to the
-/// largest one are told from it by what all products have shown. A restart, every `basis / 3` products, costs
+/// largest one are separated from it by the information of all products. A restart, every `basis / 3` products, costs
 /// O(n basis^2).
 template <class S>
 class Lanczos {
@@ -75,7 +75,7 @@ class Lanczos {
   void combine(Index size);
   /// Diagonalizes T, of the size of the basis, by Jacobi's rotations: small_, ritz_ and order_.
   void diagonalize();
-  /// Begins the full basis anew with its best Ritz vectors.
+  /// Restarts the full basis from its best Ritz vectors.
   void restart();
   /// The row of T that entry j of off_diagonal_ couples with row j: the kept vectors are coupled with the first one
   /// that follows them only, and each that follows with the next.

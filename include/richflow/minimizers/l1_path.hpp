@@ -61,7 +61,7 @@ struct PathEnd {
   bool fits = false;                  ///< Whether `X beta = y`; otherwise beta is a least-squares point.
   bool is_unique = true;              ///< Whether every beta on the way is proved to be the only one.
   Index ties = 0;                     ///< How many of the points are ties.
-  /// tolerance_reached; stalled where rounding keeps the path from going on or its end from its proof; max_steps.
+  /// tolerance_reached; stalled where rounding keeps the path from continuing or its end from its proof; max_steps.
   Status status = Status::stalled;
   std::string message = {};  ///< How it ended, with these numbers.
 
@@ -111,7 +111,7 @@ class L1Path {
   /// Adds to `nu_` what the duals lack by rounding.
   void polish_multipliers();
 
-  /// Goes on until something happens, from one choice of watched columns to the next. The step that is then left;
+  /// Continues until something happens, from one choice of watched columns to the next. The step that is then left;
   /// infinity where nothing happens any more.
   [[nodiscard]] S approach();
   /// nu and the watched duals move on.

@@ -117,7 +117,7 @@ class ConvBatchPart {
 
   void forward(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstMatrixRef<S> X);
 
-  /// What the last of the layers made of the images of the last `forward`, B x features.
+  /// The outputs of the last layer for the images of the last `forward`, B x features.
   [[nodiscard]] auto features() { return samples(values_.back(), num_features_).topRows(batch_); }
 
   /// The gradient by the features, where the way back begins: all samples and those that are padding.
@@ -164,7 +164,7 @@ class ConvBatchPart {
 
   static void pool(const ImageShape& output, Index batch, const S* in, S* out);
 
-  /// `out` is what `pool` made of `in`.
+  /// `out` is the result of `pool` on `in`.
   static void pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
                         S* of_input);
 
@@ -172,7 +172,7 @@ class ConvBatchPart {
   static void give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
                             S* __restrict to_b, S* __restrict to_c, S* __restrict to_d);
 
-  /// `out` is what `pool` made of `in`.
+  /// `out` is the result of `pool` on `in`.
   static void pool_tangent(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_input,
                            S* of_output);
 

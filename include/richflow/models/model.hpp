@@ -165,7 +165,7 @@ concept HasInvariant = Model<M> && requires(const M& model, ConstVectorRef<typen
   { model.invariant(w) } -> std::convertible_to<Vector<typename M::Scalar>>;
 };
 
-/// A model made of units (neurons) that can grow from almost nothing, each by its own rate: errors of a step must be
+/// A model with units (neurons) that can grow from almost nothing, each by its own rate: errors of a step must be
 /// small relative to the unit they are in. `num_units()`, and `unit_square_norms(v, out)`, which writes for every unit
 /// the sum of the squares of those entries of v (P values) that belong to it. A parameter may belong to two units
 /// (the weight between two neurons) or to none (a bias of the output).
@@ -176,7 +176,7 @@ concept HasUnits = Model<M> &&
   model.unit_square_norms(v, out);
 };
 
-/// A model made of units whose function has no kinks in w, as it says by `static constexpr bool is_smooth = true`:
+/// A model with units whose function has no kinks in w, as it says by `static constexpr bool is_smooth = true`:
 /// steppers of higher order gain on it.
 template <class M>
 concept HasSmoothUnits = HasUnits<M> && requires {

@@ -141,7 +141,7 @@ class SweepResult : public Result<SweepResult> {
 
 /// Where cells are computed. `map(todo, compute, record)` calls `compute(k)` for every k of `todo`, each once and
 /// anywhere, and `record(text)` with what it returned, on the root and one call at a time; when `record` throws, no new
-/// cell is begun and the exception goes on. `broadcast(text)` returns the root's text everywhere.
+/// cell is started and the exception propagates. `broadcast(text)` returns the root's text everywhere.
 template <class E>
 concept SweepExecutor = requires(E& executor, const std::vector<Index>& todo, std::string text,
                                  std::string (*compute)(Index), void (*record)(const std::string&)) {
@@ -265,7 +265,7 @@ class ExecutorRef final : public AnyExecutor {
 /// several threads (or processes) at a time. It must depend on the cell and on `sweep.settings` alone; random numbers
 /// come from a stream made from the cell, such as `RandomStream(seed, cell.stream())`. Then the results are the same
 /// for any number of threads, shards and interruptions. A cell that throws is recorded with its message, and the sweep
-/// goes on: see `num_failed()`, `summary()`, `require_ok()`.
+/// continues: see `num_failed()`, `summary()`, `require_ok()`.
 ///
 /// With a folder, each row is appended to `folder/name.journal` (in a shard `name.IofN.journal`) when its cell is
 /// done; `resume` takes finished cells from there. When all cells of the grid are done, the sorted table is written to

@@ -299,13 +299,13 @@ class Sgd {
   bool step();
 
   /// Trains until the targets of the options are reached, the epochs are used up, the loss diverges or the callback
-  /// ends it. Goes on where the trainer is.
+  /// ends it. Continues where the trainer is.
   SgdResult<S> run();
 
   /// Writes everything that the rest of the run follows from, atomically. Throws FileError where it cannot.
   void save(const std::filesystem::path& path) const;
 
-  /// Goes on from what `save` wrote, bit for bit as if there had been no interruption. Throws CheckpointError when the
+  /// Resumes from what `save` wrote, bit for bit as if there had been no interruption. Throws CheckpointError when the
   /// file is missing, damaged, or of another model, loss, dataset, w0, step, momentum, batch size or seed, naming what
   /// differs; nothing has changed then. `max_epochs` and the targets may be others. Not while it runs (Error).
   void load(const std::filesystem::path& path);
@@ -671,7 +671,7 @@ void Sgd<S>::save(const std::filesystem::path& path) const {
 
 template <class S>
 void Sgd<S>::load(const std::filesystem::path& path) {
-  require<Error>(running_ == nullptr, "the trainer runs: it cannot go on from a file now");
+  require<Error>(running_ == nullptr, "the trainer runs: it cannot resume from a file now");
   detail::CheckpointReader reader(detail::opened_checkpoint(title, detail::checkpoint_content(path)));
   check_identity(reader);
   detail::TrainerState<S> at;

@@ -31,7 +31,7 @@ struct StepSearchOptions {
   Index trial_epochs = 3;    ///< each is tried for so long
   Index patience = 2;        ///< so many steps in a row worse than a larger one end the search
   bool by_accuracy = false;  ///< the largest accuracy wins, the loss decides among equals; otherwise the loss alone
-  /// File of the trials so far, written after each; a search that finds one of its own goes on from there.
+  /// File of the trials so far, written after each; a search that finds its own file resumes from there.
   std::filesystem::path checkpoint = {};
   /// Where positive, a trial is given up early: after so many batches of its first epoch in a row with a mean loss
   /// above that of all samples at the start, which diverge or have destroyed the model. Some dozens are enough.
@@ -225,7 +225,7 @@ template <class S>
 
 /// Tries the steps of a geometric ladder from large to small, each from w0 for a few epochs, and returns the one with
 /// the smallest mean loss at the end. Steps that diverge are noted and passed over. Throws ArgumentError for a
-/// senseless ladder, what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter, and
+/// invalid ladder, what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter, and
 /// CheckpointError when the ladder's checkpoint is damaged or of another search.
 template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::type>
 [[nodiscard]] StepSearchResult<typename M::Scalar> search_step(const M& model, const Data& data,
@@ -248,7 +248,7 @@ template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::typ
 /// and the one with the smallest loss over all data is best. A step is passed over where the run ends early, or at a
 /// loss that is not finite or above a hundred times that at w0. With `checkpoint` every trial is kept in a file of its
 /// own beside it
-/// (`checkpoint.0`, ...), from which it goes on. Throws as above, and ArgumentError for `by_accuracy`: a loss is all
+/// (`checkpoint.0`, ...), from which it resumes. Throws as above, and ArgumentError for `by_accuracy`: a loss is all
 /// that is asked for here.
 ///
 ///     search_step(StochasticGradient(net, data, {.batch_size = 8}), w0, HeavyBall{.momentum = 0.9}, {.largest = 0.1})

@@ -28,12 +28,12 @@
 namespace richflow {
 
 /// What a step of an algorithm sees of the data. Everything random follows from (seed, number of the step) alone, so
-/// that runs repeat to the bit, whatever the number of threads, and go on from any step.
+/// that runs repeat to the bit, whatever the number of threads, and resume from any step.
 template <class S = double>
 struct Sampling {
   Index batch_size = 0;  ///< samples of a step, at most N; 0: all of them, in their order
   bool with_replacement =
-      false;             ///< drawn anew in each step, a sample perhaps twice; or else each once per epoch, in an
+      false;             ///< drawn afresh in each step, a sample perhaps twice; or else each once per epoch, in an
                          ///< order that follows from (seed, epoch) as in Sgd, the last batch with what is left
   bool mean = false;     ///< gradients of the mean over the batch; or else of the plain sum
   S label_noise = S(0);  ///< delta: every label of a step has `delta xi` added, fresh in each step
@@ -119,7 +119,7 @@ class SampledLoss {
 /// What the batches of a run are for.
 struct BatchUse {
   bool counts = false;  ///< outputs that are right are counted
-  bool goes_on = true;  ///< steps of descent may go on to the outputs of the next batch in the pass that makes them
+  bool goes_on = true;  ///< steps of descent may continue to the outputs of the next batch in the pass that makes them
   bool as_predict =
       false;  ///< results are those of the model's `predict` and `vjp` to the bit, not only up to rounding
   bool stops_at_epochs = false;  ///< but not to that of another epoch: others use what is prepared then
@@ -130,7 +130,7 @@ template <class S>
 class BatchSource final : public AnySource<S> {
  public:
   explicit BatchSource(SampledLoss<S> loss, BatchUse use = {});
-  /// A copy, which begins its next step anew: the evaluation refers to the batch of the original.
+  /// A copy, which starts its next step afresh: the evaluation refers to the batch of the original.
   BatchSource(const BatchSource& other);
   BatchSource& operator=(const BatchSource&) = delete;
   ~BatchSource() override = default;
@@ -151,7 +151,7 @@ class BatchSource final : public AnySource<S> {
   [[nodiscard]] const SampledLoss<S>& loss() const { return loss_; }
   /// Forgets what was prepared for the next step.
   void begin_anew();
-  /// To work with; the next step begins anew.
+  /// To work with; the next step starts afresh.
   [[nodiscard]] SampledLoss<S>& borrow_loss();
 
  private:
@@ -177,7 +177,7 @@ class BatchSource final : public AnySource<S> {
 
   SampledLoss<S> loss_;
   BatchUse use_;
-  std::unique_ptr<AnyBatch<S>> next_ = {};  // where steps go on to it
+  std::unique_ptr<AnyBatch<S>> next_ = {};  // where steps continue to it
   std::vector<Index> order_ = {};           // of an epoch, or drawn with replacement
   std::vector<Index> even_ = {};            // samples of the last step of even number, and of odd
   std::vector<Index> odd_ = {};
@@ -431,7 +431,7 @@ class StochasticGradient {
   /// or labels that the loss does not take.
   StochasticGradient(M model, const Data& data, Sampling<Scalar> sampling, L loss = {}, ParallelOptions parallel = {1})
       : model_(std::move(model)),
-        // Before the sampling is checked: a senseless batch size must not ask for its memory.
+        // Before the sampling is checked: an invalid batch size must not ask for its memory.
         loss_(make_evaluation(model_, detail::SampledLoss<Scalar>::at_once(sampling, data.num_samples()), parallel),
               detail::make_batch(std::move(loss), data), sampling) {
     detail::require_choice(sampling, data.num_samples());
@@ -444,7 +444,7 @@ class StochasticGradient {
   [[nodiscard]] const M& model() const { return model_; }
   /// What a step sees.
   [[nodiscard]] const Sampling<Scalar>& sampling() const { return loss_.sampling(); }
-  /// Steps that go once through the data: N / batch_size, rounded up.
+  /// Steps of one pass over the data: N / batch_size, rounded up.
   [[nodiscard]] Index steps_per_epoch() const { return loss_.steps_per_epoch(); }
 
   /// `dw = -grad L(w)` over all data, without noise.
