@@ -1,6 +1,7 @@
 # Doxygen's input filter for headers: typesets the formulas in /// comments, which are written as plain text in
 # backquotes or in indented blocks. A text is a formula when all its words are known below and it has an operator or an
-# argument; anything else, code above all, is left as it is. The number of lines does not change.
+# argument; anything else, code above all, is left as it is. The number of lines does not change. With -v plain=1 all
+# lines are left as they are.
 
 BEGIN {
   split("alpha beta gamma delta epsilon eta theta lambda mu nu phi sigma", greek, " ")
@@ -116,6 +117,10 @@ function finish_block(    k, formulas, is_formula, begin, end) {
   block_size = 0
 }
 
+plain {
+  print
+  next
+}
 /^ *\/\/\/     / {
   block[++block_size] = $0
   next

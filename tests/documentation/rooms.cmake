@@ -1,4 +1,5 @@
-# The table of rooms in PAGE has the folders of INCLUDE_DIR/richflow, in the order of tests/arrows.cmake (ARROWS).
+# The table of rooms in PAGE, and the groups of the reference in GROUPS, are the folders of INCLUDE_DIR/richflow in the
+# order of tests/arrows.cmake (ARROWS).
 cmake_minimum_required(VERSION 3.21)
 file(STRINGS ${PAGE} rows REGEX "^\\| `[a-z]+` \\|")
 list(TRANSFORM rows REPLACE "^\\| `([a-z]+)`.*$" "\\1")
@@ -20,4 +21,9 @@ foreach(room IN LISTS order)
 endforeach()
 if(NOT known STREQUAL rows)
   message(FATAL_ERROR "${PAGE} has the order\n  ${rows}\nand ${ARROWS}\n  ${known}")
+endif()
+file(STRINGS ${GROUPS} groups REGEX "^/// @defgroup ")
+list(TRANSFORM groups REPLACE "^/// @defgroup ([a-z]+) .*$" "\\1")
+if(NOT groups STREQUAL rows)
+  message(FATAL_ERROR "${PAGE} has the rooms\n  ${rows}\nand ${GROUPS} the groups\n  ${groups}")
 endif()
