@@ -1,4 +1,4 @@
-# CITATION.cff, the newest entry of CHANGELOG.md and the tag in README.md are of the version in include/richflow/version.hpp.
+# CITATION.cff, the newest entry of CHANGELOG.md and the tag in docs/installing.md are of the version in include/richflow/version.hpp.
 # Usage: cmake -D SOURCE=folder -P version.cmake
 cmake_minimum_required(VERSION 3.21)
 file(STRINGS ${SOURCE}/include/richflow/version.hpp numbers REGEX "^#define RICHFLOW_VERSION_[A-Z]+ [0-9]+$")
@@ -12,7 +12,7 @@ file(STRINGS ${SOURCE}/CHANGELOG.md newest REGEX "^## " LIMIT_COUNT 1)
 if(NOT "${newest} " MATCHES "^## ${version} ")
   message(FATAL_ERROR "the newest entry of CHANGELOG.md is `${newest}`, and the version ${version}")
 endif()
-file(STRINGS ${SOURCE}/README.md tag REGEX "GIT_TAG ")
+file(STRINGS ${SOURCE}/docs/installing.md tag REGEX "GIT_TAG ")
 if(NOT tag MATCHES "GIT_TAG v${version}\\)$")
-  message(FATAL_ERROR "README.md says `${tag}` of version ${version}")
+  message(FATAL_ERROR "docs/installing.md says `${tag}` of version ${version}")
 endif()

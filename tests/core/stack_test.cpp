@@ -1,5 +1,5 @@
-// The main roads on the stack that the README asks of a caller's own thread. The stack is painted before and looked at
-// after, so that a road that needs more fails here and does not crash on a small system.
+// The main roads on the stack that docs/steppers_and_tolerances.md asks of a caller's own thread. The stack is painted
+// before and looked at after, so that a road that needs more fails here and does not crash on a small system.
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -33,7 +33,7 @@ using namespace test_support;
 
 namespace {
 
-/// README.md promises this.
+/// docs/steppers_and_tolerances.md promises this.
 constexpr std::size_t documented = std::size_t(512) << 10;
 
 /// Bytes of stack that `work` uses on a thread of its own.
