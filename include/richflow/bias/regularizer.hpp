@@ -108,8 +108,12 @@ class HypentropyOf final : public AnyHypentropy<S> {
 
 }  // namespace detail
 
-/// The regularizer that the gradient flow of a diagonal net minimizes, whatever its depth and start: made by
-/// `regularizer(net, start)`.
+/// The regularizer that the gradient flow of a diagonal net minimizes, for every depth and start. `regularizer(net,
+/// start)` makes it.
+///
+///     const ImplicitRegularizer<> Q = regularizer(net, Start<>::uniform(Scale<>::from_log(-20)));
+///     Q.value(beta);
+///     MirrorPath(data, Q).solve(Q.scale()).require_ok().beta;   // as solve(net, data, start)
 ///
 /// A MirrorMap (with bounds at depth D >= 3): `MirrorPath`, `certify` and `DualFlow` take it. A Hypentropy or a
 /// DepthHypentropy inside, with the members and the accuracy of that. Immutable; copies share their shape.

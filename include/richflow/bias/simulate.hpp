@@ -42,11 +42,11 @@
 
 /// @file
 /// The first of the two verbs: `simulate(net, data, start)`, what gradient flow does. It chooses the problem, the
-/// stepper and the tolerance that measured best, and says what it chose; `integrate` is there for those who want a say.
+/// stepper and the tolerance that measured best, and says what it chose; with `integrate` you choose.
 
 namespace richflow {
 
-/// What of a flow is wanted. Everything has a default.
+/// How far `simulate` goes, and what it keeps. Everything has a default.
 ///
 ///     simulate(net, data, start, {.loss = 1e-8})              // until L <= 1e-8
 ///     simulate(net, data, start, {.times = {0.1, 1, 10}})     // beta at these times, and no further
@@ -303,9 +303,13 @@ template <class S, class Flow>
 
 }  // namespace detail
 
-/// The gradient flow of any model from the weights w0 (P entries) under a loss, by default the plain sum of squares: on
-/// the weights, with relative errors of 1e-3 in every unit of a model that has units, in every weight of others
-/// (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
+/// The gradient flow of any model from the weights w0 (P entries) under a loss, by default the plain sum of squares.
+///
+///     const auto run = simulate(net, data, net.initial_parameters(random, scale), {.loss = 1e-6});
+///     run.require_ok().f(X_new);
+///
+/// It follows the weights, with relative errors of 1e-3 in every unit of a model that has units, in every weight of
+/// others (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
 /// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
 /// Ros34Pw2 for others, and for smooth units at tolerances below 1e-6), Dormand and Prince's explicit method otherwise.
 ///
@@ -313,9 +317,6 @@ template <class S, class Flow>
 /// the end so, though it creeps on, is followed once more, from the start, by RelaxedEuler (5000 steps at most; not
 /// where there are observers): weights that grow to infinity, with steps in proportion to t. The loss is then below
 /// `options.loss`, and not equal to it.
-///
-///     const auto run = simulate(net, data, net.initial_parameters(random, scale), {.loss = 1e-6});
-///     run.require_ok().f(X_new);
 ///
 /// Throws as GradientFlow and `integrate`: DimensionError where model, data and w0 do not fit, ArgumentError for
 /// options out of range, and where another loss than the squared one comes without an end. Trouble in the run is in the
@@ -332,8 +333,8 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
   return detail::simulate_weights(flow, w0, options, absolute, [](const Vector<S>& w) { return w; });
 }
 
-/// What gradient flow on a diagonal net does from `start`, until it fits the data (see `options`): beta, weights, time
-/// and loss. X is N x d, y has N labels; the loss is the plain sum `|X beta - y|^2`, times belong to it.
+/// The gradient flow of a diagonal net from `start`, until it fits the data (see `options`): beta, weights, time and
+/// loss. X is N x d, y has N labels; the loss is the plain sum `|X beta - y|^2`, and so are the units of time.
 ///
 ///     const DiagonalNet<double> net(2, data.num_inputs());
 ///     const Simulation run = simulate(net, data, Start<>::uniform(Scale<>::from_log(-20)));

@@ -114,7 +114,7 @@ template <class S>
 
 }  // namespace detail
 
-/// Where gradient flow on `net` from `start` ends if it fits the data: `argmin Q(beta)` subject to `X beta = y` for
+/// The limit of gradient flow on `net` from `start`, if it fits the data: `argmin Q(beta)` subject to `X beta = y` for
 /// `Q = regularizer(net, start)`, with a certificate and without time integration. X is N x d, y has N labels.
 ///
 ///     const DiagonalNet<double> net(3, data.num_inputs());

@@ -6,8 +6,13 @@
 
 namespace richflow {
 
-/// The initialization scale `alpha > 0`, carried as `log alpha`, so that alpha = e^-500 is an ordinary value and
-/// nothing ever forms an `alpha^2` that underflows (docs/theory.md, section 2.2).
+/// The initialization scale `alpha > 0`, carried as `log alpha`.
+///
+///     Scale<>::from_value(0.1)
+///     Scale<>::from_log(-500).shifted(1).log()   // -499
+///
+/// So alpha = e^-500 is an ordinary value, and nothing ever forms an `alpha^2` that underflows (docs/theory.md, section
+/// 2.2).
 template <class Scalar = double>
 class Scale {
  public:

@@ -14,7 +14,12 @@
 
 namespace richflow {
 
-/// A regression problem: `X` is N x d (row n is x_n), `y` has N labels; or N x K labels `Y`, for models with K outputs.
+/// A regression problem: samples `X`, N x d (row n is x_n), and N labels `y`.
+///
+///     const Dataset data(X, y);
+///     const Dataset several = Dataset<>::with_outputs(X, Y);   // Y is N x K, for models with K outputs
+///     data.residual_norm(beta);                                // |X beta - y|
+///
 /// For models of a matrix N measurements of it take the place of X. Checked once, on construction; everything that
 /// takes a dataset relies on it.
 template <class S = double>

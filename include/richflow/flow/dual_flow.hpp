@@ -11,18 +11,23 @@
 
 namespace richflow {
 
-/// The gradient flow of a diagonal net, seen from its N dual variables (docs/theory.md, section 1.3). Along the flow
-/// `grad Q(beta(t)) = X^T nu(t)` for the mirror map Q of the net and its initialization, hence
+/// The gradient flow of a diagonal net in its N dual variables (docs/theory.md, section 1.3).
+///
+///     const DualFlow flow(regularizer(net, start), data);
+///     const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-9}, .first_step =
+///     flow.first_step()}; const auto run = integrate(flow, flow.initial_state(), TimeSpan{0, 10}, Ros34Pw2{},
+///     controller).require_ok(); flow.beta(run.w, beta);
+///
+/// Along the flow `grad Q(beta(t)) = X^T nu(t)` for the mirror map Q of the net and its initialization, hence
 ///
 ///     nu' = -c (X beta(X^T nu) - y),     nu(0) = 0,     beta(z) = (grad Q)^{-1}(z)
 ///
 /// with `c = mirror.dual_rate()` (8 for the squared net, 2 D (D-2) alpha^(D-2) at depth D >= 3), X of shape N x d and
-/// the plain-sum loss `L = |X beta - y|^2`. The same trajectory as the 2d weights, in N unknowns, and with a symmetric
-/// Jacobian
-/// `-S`, `S = c X diag(d beta / d z) X^T`: it is the gradient flow of the convex dual of "minimize Q subject
-/// to X beta = y". For a map without bounds any `log alpha` works (-500 included). With bounds (depth >= 3) beta
-/// is determined by the distance of X^T nu from them, about alpha^(D-2), so that its relative error is the rounding of
-/// nu over that distance; the limit at smaller scales is MirrorPath's.
+/// the plain-sum loss `L = |X beta - y|^2`. It is the same trajectory as that of the 2d weights, in N unknowns. Its
+/// Jacobian `-S`, `S = c X diag(d beta / d z) X^T`, is symmetric, since it is the gradient flow of the convex dual of
+/// "minimize Q subject to X beta = y". For a map without bounds any `log alpha` works (-500 included). With bounds
+/// (depth >= 3) beta is determined by the distance of X^T nu from them, about alpha^(D-2), so that its relative error
+/// is the rounding of nu over that distance; the limit at smaller scales is MirrorPath's.
 ///
 /// Where the sizes of the columns of X differ by more than 1e3, the state is not nu but `U^T nu`, with the orthogonal U
 /// of the column-pivoted QR `X P = U R`: the same flow of the data `U^T X, U^T y`, whose loss is the same, and in which

@@ -72,12 +72,16 @@ class EvaluationFlow {
 
 }  // namespace detail
 
-/// The gradient flow of a model on data, `w' = -grad L(w) = -J(w)^T dL/df`: for the plain-sum squared loss `L = |r|^2`,
-/// `r = f(w, X) - y`, it is `w' = -2 J(w)^T r(w)`. The state is the parameter vector w (P entries).
+/// The gradient flow of a model on data, `w' = -grad L(w) = -J(w)^T dL/df`. The state is the parameter vector w (P
+/// entries).
 ///
-///     GradientFlow(net, data)                       // squared loss; N x K labels for a model with K outputs
-///     GradientFlow(net, data, LogisticLoss<double>{})
-///     GradientFlow(net, labelled)                   // K classes, cross-entropy
+///     const GradientFlow flow(net, data);              // squared loss; N x K labels for a model with K outputs
+///     const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-9}};
+///     const auto run = integrate(flow, w0, TimeSpan{0, 10}, Ros34Pw2{}, controller).require_ok();
+///     GradientFlow(net, data, LogisticLoss<double>{})  // another loss
+///     GradientFlow(net, labelled)                      // K classes, cross-entropy
+///
+/// For the plain-sum squared loss `L = |r|^2`, `r = f(w, X) - y`, it is `w' = -2 J(w)^T r(w)`.
 ///
 /// A TangentFlow: any integrator of richflow runs it; the stiff ones (W-methods such as `Ros34Pw2`, and
 /// `ExponentialTangent`) work on its NK x NK tangent kernel and need a loss of known curvature (QuadraticLoss,

@@ -33,8 +33,12 @@ struct LiftedSolver {
   detail::Cholesky<S> kernel_factor = {};   ///< of the kernel
 };
 
-/// The gradient flow of a matrix factorization at a cost that does not depend on the width it stands for
-/// (docs/theory.md, section 5.1).
+/// The gradient flow of a matrix factorization, at a cost that does not depend on its width (docs/theory.md, section
+/// 5.1).
+///
+///     const MatrixFactorization<double> wide(10, 10, 500'000);
+///     const LiftedFlow flow(wide.reduced(), data);
+///     integrate_to_loss(flow, wide.reduced_initial_parameters(random, scale), 1e-12, 1e-4);
 ///
 /// With the stack F (`[U; V]` or `U`) and `B = 2 sum_n r_n B_n` (see data/measurements.hpp: `[0 A; A^T 0]` or
 /// `A + A^T`, `A = 2 sum_n r_n X_n`) the flow is `F' = -B F`, so that the lifted matrix `W = F F^T` obeys
@@ -43,19 +47,14 @@ struct LiftedSolver {
 /// which the rich regime grows, keep their digits. So make the model `reduced()`, and start at `reduce(w)` or at
 /// `reduced_initial_parameters` of a model of any width.
 ///
-///     const MatrixFactorization<double> wide(10, 10, 500'000);
-///     const LiftedFlow flow(wide.reduced(), data);
-///     integrate_to_loss(flow, wide.reduced_initial_parameters(random, scale), 1e-12, 1e-4);
-///
 /// A TangentFlow, as the GradientFlow of the model, that also solves with its exact Jacobian (HasLinearSolver):
 /// `shift I + B` is D x D, and the N residuals enter by an N x N matrix, so that a linearly implicit step costs O(D^3 +
 /// N^3 + k D^2), besides the kernel of the measurements: O(N^2) for entries. Steps are then limited by accuracy, which
 /// is measured per direction (see `error_ratio`), and by growth: a step in which a direction would grow more than `1 /
 /// gamma` e-folds by linear extrapolation is refused.
 ///
-/// Refers to the dataset, which must outlive it. Calls allocate nothing if the
-/// measurements do not (for D and N up to a hundred or so, beyond
-/// which Eigen's products do); they share buffers, so give each thread its own copy.
+/// Refers to the dataset, which must outlive it. Calls allocate nothing if the measurements do not (for D and N up to a
+/// hundred or so, beyond which Eigen's products do); they share buffers, so give each thread its own copy.
 template <class M>
 class LiftedFlow {
  public:

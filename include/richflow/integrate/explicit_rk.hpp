@@ -63,8 +63,11 @@ struct ExplicitRkWorkspace {
   bool has_end = false;                                   ///< end_k is F(t_new, y_new) of the last attempt
 };
 
-/// The explicit Runge-Kutta method of a tableau, for any vector field: `Euler`, `RungeKutta4`,
-/// `DormandPrince`, or a user's own.
+/// The explicit Runge-Kutta method of a tableau, for any vector field: `Euler`, `RungeKutta4`, `DormandPrince`, or your
+/// own.
+///
+///     integrate(field, y0, TimeSpan{0, 10}, DormandPrince{}, controller)
+///     integrate(GradientFlow(net, data), w, TimeSpan{0, 10}, Euler{}, ConstantStep<>{0.01})   // gradient descent
 ///
 /// It is an EmbeddedStepper when the tableau has `b_error` and a DenseStepper when it has `dense`. The
 /// first stage is kept over rejected attempts, and over accepted ones when the last stage is the result

@@ -193,10 +193,13 @@ struct ExponentialRosenbrockWorkspace {
   bool has_jacobian = false;
 };
 
-/// The exponential Rosenbrock method of order 3(2) of Hochbruck, Ostermann and Schweitzer (2009, "exprb32")
-/// for fields with symmetric Jacobian -S (SymmetricStiffField). Exact for linear fields, for any
-/// step: the method for the kernel regime (large alpha), where the dual flow is nearly linear and needs a
-/// handful of steps.
+/// The exponential Rosenbrock method of order 3(2) of Hochbruck, Ostermann and Schweitzer (2009, "exprb32") for fields
+/// with symmetric Jacobian -S (SymmetricStiffField).
+///
+///     integrate(dual_flow, nu, TimeSpan{0, 10}, ExponentialRosenbrock{}, controller)
+///
+/// Exact for linear fields, for any step: the method for the kernel regime (large alpha), where the dual flow is nearly
+/// linear and needs a handful of steps.
 ///
 ///     Y = y + h phi_1(-h S) F(y),    D = F(Y) - F(y) + S (Y - y),    y_new = Y + 2 h phi_3(-h S) D
 ///

@@ -136,10 +136,13 @@ struct ExponentialTangentWorkspace {
   bool has_spectrum = false;  // K has eigenvalues
 };
 
-/// The exponential method of order 2(1) for the gradient flow of any model (GaussNewtonFlow): the flow of the tangent
-/// model is exact, for any step, and what it misses enters by a second stage (the method ETD2RK of Cox and Matthews
-/// 2002 with the Gauss-Newton matrix `S = c J^T J` as its linear part, which need not be the Jacobian). In the kernel
-/// regime a handful of steps reaches any loss. With `K = J J^T`, `F = -J^T s`:
+/// The exponential method of order 2(1) for the gradient flow of any model (GaussNewtonFlow).
+///
+///     integrate(GradientFlow(net, data), w, TimeSpan{0, 10}, ExponentialTangent{}, controller)
+///
+/// The flow of the tangent model is exact, for any step, and what it misses enters by a second stage (the method ETD2RK
+/// of Cox and Matthews 2002 with the Gauss-Newton matrix `S = c J^T J` as its linear part, which need not be the
+/// Jacobian). In the kernel regime a handful of steps reaches any loss. With `K = J J^T`, `F = -J^T s`:
 ///
 ///     Y = y - h J^T phi_1(-c h K) s,    D = F(Y) + J^T exp(-c h K) s,    y_new = Y + h phi_2(-h S) D
 ///

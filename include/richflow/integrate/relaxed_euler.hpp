@@ -235,9 +235,13 @@ struct RelaxedEulerWorkspace {
   bool has_start = false;
 };
 
-/// For gradient flows that creep along a curved path to infinity: steps of Euler's linearly implicit method, one of h
-/// and two of h / 2, extrapolated to order 2, each with the Jacobian `-(c J^T J + C)` at its own start, second
-/// derivatives of the model included; then the fast directions relax.
+/// The stepper for gradient flows that creep along a curved path to infinity: Euler's linearly implicit method,
+/// extrapolated to order 2.
+///
+///     integrate(GradientFlow(net, data), w, TimeSpan{0, 1e6}, RelaxedEuler{}, controller)
+///
+/// A step is one of h and two of h / 2, each with the Jacobian `-(c J^T J + C)` at its own start, second derivatives of
+/// the model included; then the fast directions relax.
 ///
 /// Where weights grow like a power of t while some outputs are fitted ever better, the fast rates exceed the slow one
 /// by powers of the weights (R^4 in the completion of Razin and Cohen), and the path is bent. A W-method, which leaves
@@ -245,8 +249,6 @@ struct RelaxedEulerWorkspace {
 /// across it is larger than along it by such a power. This method evaluates where a step begins only, and what is off
 /// the path there is cancelled by the implicit solve. A fixed number of steps takes the weights through each factor of
 /// ten, at any size.
-///
-///     integrate(GradientFlow(net, data), w, {0, inf}, RelaxedEuler{}, PiController{...}, options)
 ///
 /// An EmbeddedStepper and DenseStepper (linear between steps) for the gradient flow of a model (GaussNewtonFlow) of
 /// P parameters under the squared loss, without weight decay. For small models: cost of a step some 40 P evaluations of

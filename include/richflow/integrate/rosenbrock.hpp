@@ -213,8 +213,13 @@ struct RosenbrockWorkspace {
   bool has_jacobian = false;
 };
 
-/// The Rosenbrock method of a tableau: linearly implicit steps, not limited by stiffness, without iteration.
-/// `Rodas3`, `Rodas4`, `Ros34Pw2`, `Ros2`. Three kinds of stiff fields `dy/dt = F(y)` fit:
+/// The Rosenbrock method of a tableau (`Rodas3`, `Rodas4`, `Ros34Pw2`, `Ros2`): linearly implicit steps, not limited by
+/// stiffness, without iteration.
+///
+///     integrate(dual_flow, nu, TimeSpan{0, 10}, Rodas3{.jacobian_tolerance = 1e-4}, controller)
+///     integrate(GradientFlow(net, data), w, TimeSpan{0, 10}, Ros34Pw2{}, controller)
+///
+/// Three kinds of stiff fields `dy/dt = F(y)` fit:
 ///
 /// - fields with a symmetric Jacobian -S (SymmetricStiffField), such as the dual flow;
 /// - fields that solve with such a Jacobian by a structure of their own (HasLinearSolver), such as the lifted flow;
@@ -224,9 +229,6 @@ struct RosenbrockWorkspace {
 ///   tableau must be a W-method: `Ros34Pw2` or `Ros2`. Errors should be judged per unit (HasUnits).
 ///
 /// On a field that depends on t (HasTimeDerivative, or weight decay that changes) a method keeps its order.
-///
-///     integrate(flow, nu, {0, inf}, Rodas3{.jacobian_tolerance = 1e-4}, PiController{...}, options)
-///     integrate(GradientFlow(net, data), w, {0, inf}, Ros34Pw2{}, PiController{...}, options)
 ///
 /// An EmbeddedStepper, DerivativeStepper, and DenseStepper where the tableau has an interpolant. Cost per
 /// accepted step: one Jacobian (or tangent kernel), and per attempt one Cholesky factorization of `I / (gamma h) + S`

@@ -936,7 +936,7 @@ std::string Run<Scalar>::non_finite_text(const StepPlan<Scalar>& plan) const {
 
 template <class Scalar>
 std::string Run<Scalar>::stable_step_text() const {
-  // A run that went on from a file has made its first steps elsewhere.
+  // A resumed run has made its first steps elsewhere.
   if (is_adaptive_ || !options_.start_of_run || accepted_ != state_.step) return {};
   constexpr Index least_evaluations = 20;
   StableStepSearch<Scalar> search(problem_, start_, options_.start_of_run(), std::max(least_evaluations, accepted_));

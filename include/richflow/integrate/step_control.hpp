@@ -163,10 +163,13 @@ class StepSchedule {
   Index count_ = std::numeric_limits<Index>::max();
 };
 
-/// Adaptive steps from an error estimate, by a proportional-integral rule (Gustafsson 1991; Hairer and
-/// Wanner, Solving ODEs II, IV.2): with the error ratio r_n (1 = just allowed) and p = error order + 1,
-/// `h_{n+1} = h_n safety r_n^(-integral/p) r_{n-1}^(proportional/p)`. A ratio that is not <= 1, NaN
-/// included, rejects the step.
+/// Adaptive steps from an error estimate, by a proportional-integral rule.
+///
+///     const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-9}};
+///
+/// The rule is that of Gustafsson (1991; Hairer and Wanner, Solving ODEs II, IV.2): with the error ratio r_n (1 = just
+/// allowed) and p = error order + 1, `h_{n+1} = h_n safety r_n^(-integral/p) r_{n-1}^(proportional/p)`. A ratio that is
+/// not <= 1, NaN included, rejects the step.
 template <class Scalar = double>
 struct PiController {
   Tolerance<Scalar> tolerance = {};                           ///< allowed local error; must be given

@@ -16,8 +16,12 @@ template <class Scalar = double>
 using HypentropyPath = MirrorPath<Hypentropy<Scalar>>;
 
 /// `argmin Q_alpha(beta)` subject to `X beta = y` (X is N x d), uniform initialization `w(0) = alpha` (Woodworth et al.
-/// 2020, Theorem 1; docs/theory.md, section 2.2). For many scales of one problem use HypentropyPath. Throws as
-/// MirrorPath does; a tolerance not reached is in the status.
+/// 2020, Theorem 1; docs/theory.md, section 2.2).
+///
+///     minimize_hypentropy(data, Scale<>::from_log(-20)).require_ok().beta;
+///
+/// For many scales of one problem use HypentropyPath. Throws as MirrorPath does; a tolerance not reached is in the
+/// status.
 template <class Scalar>
 [[nodiscard]] MinimizerResult<Scalar> minimize_hypentropy(const Dataset<Scalar>& data, Scale<Scalar> scale) {
   HypentropyPath<Scalar> path(data, Hypentropy<Scalar>::uniform(data.num_inputs(), scale));

@@ -34,6 +34,9 @@ struct [[nodiscard]] LassoPath : PathEnd<S>, Result<LassoPath<S>> {
 /// The lasso path of `min |X beta - y|^2 / 2 + lambda |beta|_1` by the homotopy (Osborne, Presnell and Turlach 2000;
 /// Efron et al. 2004), with the drops. X is N x d.
 ///
+///     const LassoPath<> path = lasso_path(data).require_ok();
+///     path.at(0.1);   // beta at lambda = 0.1
+///
 /// Its dual over lambda follows the same equation as that of the saddle path at depth 2 (docs/theory.md, section 8.1):
 /// as long as no coordinate has left, the jumps of that are at the times `1 / (4 lambda)` of these knots, with the same
 /// coordinates. Where nothing fits y, the path ends at a least-squares point. Cost of a knot with k active columns: O(N

@@ -29,8 +29,12 @@
 
 namespace richflow {
 
-/// The interpolator of minimum Euclidean norm, `argmin |beta|_2` subject to `X beta = y`: the
-/// alpha -> infinity limit of the uniformly initialized squared net. Rank-deficient X is fine if y is
+/// The interpolator of minimum Euclidean norm, `argmin |beta|_2` subject to `X beta = y`: the alpha -> infinity limit
+/// of the uniformly initialized squared net.
+///
+///     const Vector<double> beta = min_l2_interpolator(data);
+///
+/// Rank-deficient X is fine if y is
 /// consistent; throws InfeasibleError if not. Columns and rows may be in any units: the residual is refined in the data
 /// as given. Cost O(N^2 d).
 template <class Scalar>
@@ -657,13 +661,17 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
 
 }  // namespace detail
 
-/// An interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex. Where it is the
-/// only one (`is_unique`), it is the alpha -> 0 limit of the squared net, whatever its shape (Woodworth et al. 2020,
-/// Theorem 1; docs/theory.md, section 2.3). Where there are several, the limit is one of them that depends on the
-/// shape, in general not a vertex: with X = (1, 1) and w0 = (1, 2) it is (.2, .8) y.
+/// An interpolator of minimum l1 norm, `argmin |beta|_1` subject to `X beta = y`, exact to a vertex.
+///
+///     const MinL1Result<> rich = min_l1_interpolator(data).require_ok();
+///     rich.beta, rich.objective, rich.is_unique;
+///
+/// Where it is the only one (`is_unique`), it is the alpha -> 0 limit of the squared net, whatever its shape (Woodworth
+/// et al. 2020, Theorem 1; docs/theory.md, section 2.3). Where there are several, the limit is one of them that depends
+/// on the shape, in general not a vertex: with X = (1, 1) and w0 = (1, 2) it is (.2, .8) y.
 ///
 /// It is the end of the lasso path, if that is proved: see `lasso_path`. Where it is not (rows that are nearly
-/// dependent, say), or where the simplex is asked for, the rich end of the hypentropy path tells the support and a few
+/// dependent, say), or where the simplex is asked for, the rich end of the hypentropy path shows the support and a few
 /// simplex pivots make it exact; `road` says which it was. The dual vector proves optimality: it is feasible and
 /// its value equals the objective, both to 1e-12 (in double; the value also to what the rounding of nu makes of it), in
 /// columns of any units, or else to the rounding of the sums X^T nu; where it does not, the status is not ok.

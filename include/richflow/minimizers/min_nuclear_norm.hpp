@@ -243,6 +243,8 @@ struct NuclearNormOptions {
 /// The interpolator of smallest nuclear norm, `argmin |M|_*` subject to `<M, X_n> = y_n`, the rich limit of
 /// factorizations, as a certified pair: `|M|_*` and a dual value `<y, nu>`, `|Z|_2 <= 1`, that bounds it from below.
 ///
+///     min_nuclear_norm_interpolator(data).require_ok().matrix;
+///
 /// Interior points of the semidefinite program `min tr(W) / 2` over `W = [W1 M; M^T W2]`: primal and dual iterates stay
 /// feasible (the first M is that of smallest Frobenius norm), with the Newton directions of Helmberg, Kojima and
 /// Monteiro. Each costs one kernel of the measurements and O(N^3 + D^3); some 15 reach the default gap. Where

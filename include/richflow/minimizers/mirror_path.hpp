@@ -12,8 +12,12 @@
 
 namespace richflow {
 
-/// Minimizers of a mirror map's regularizer Q over `X beta = y` for many scales: the points where gradient
-/// flow from `w(0) = alpha w0` ends, with certificates and without time integration.
+/// Minimizers of a mirror map's regularizer Q over `X beta = y` for many scales: the limits of gradient flow from
+/// `w(0) = alpha w0`, with certificates and without time integration.
+///
+///     MirrorPath path(data, regularizer(net, start));   // or a mirror map of your own
+///     for (const double log_alpha : {0.0, -20.0, -500.0})
+///       use(path.solve(Scale<>::from_log(log_alpha)).require_ok().beta);
 ///
 /// The N dual variables solve `X beta(X^T nu) = y` (the stationarity of the convex dual
 /// `Q*(X^T nu) - <y, nu>`) by Newton's method, continued in `log alpha`: from the kernel end, or from the

@@ -33,6 +33,9 @@ struct SchattenPathOptions {
 /// Minimizers of Schatten-Q_mu over the matrices that fit given measurements, commuting or not, for many mu:
 /// `argmin Q_mu(M)` subject to `<M, X_n> = y_n`.
 ///
+///     SchattenPath path(data);   // of measurements
+///     path.solve(Scale<>::from_log(-10)).require_ok().matrix;
+///
 /// Newton on the convex dual, N unknowns: `M = 2 mu^2 P diag(sinh z) Q^T` for `sum_n nu_n X_n = Z = P diag(z) Q^T`
 /// satisfies the optimality conditions for every nu, and nu is moved until M fits; continued in log mu from the last
 /// solution, or from large mu, where the problem is least squares. Cost per Newton step: one SVD, O(N d1 d2 (d1 + d2 +

@@ -123,9 +123,9 @@ class AnyEvaluation {
   Matrix<S> column_ = {};
 };
 
-/// A model at one point (w, X): its outputs and the products with its Jacobian J there, in memory that is made once for
-/// at most `max_batch` samples. It is what flows, tangent kernels, kernel predictors and trainers work on, whatever the
-/// model; made by `make_evaluation(model, max_batch)`.
+/// A model at one point (w, X): its outputs, and products with its Jacobian J there. `make_evaluation(model,
+/// max_batch)` makes one, with memory for at most `max_batch` samples. Flows, tangent kernels, kernel predictors and
+/// trainers use it for every model.
 ///
 ///     Evaluation<double> at = make_evaluation(net, X.rows());
 ///     at.forward(w, X, F);                 // F = f(w, X), N x K

@@ -84,7 +84,11 @@ using SamplesArgument = typename detail::SamplesOfModel<M>::argument;
 template <class M>
 inline constexpr bool takes_measurements = std::is_same_v<SamplesOf<M>, MatrixMeasurements<typename M::Scalar>>;
 
-/// A model `f(w, x)` of fixed shape. The parameters `w` are arguments, never members.
+/// A model `f(w, x)`: its shape, its predictions and their vector-Jacobian product. The parameters `w` are arguments,
+/// never members.
+///
+///     static_assert(Model<Quadratic>);                                // the class at the top of this file
+///     simulate(Quadratic{d}, data, Vector<double>::Constant(d, 0.1))  // what it buys
 ///
 /// - `Scalar`, `num_parameters()` = P
 /// - `predict(w, X, out)`: `out` = f(w, X), N values (N x K)

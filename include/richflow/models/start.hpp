@@ -34,9 +34,8 @@ enum class StartFamily {
   return "unknown";
 }
 
-/// Where the gradient flow of a diagonal net starts: a scale alpha and a shape. The net takes it to weights
-/// (`net.initial_parameters(start)`), `regularizer(net, start)` to what the flow minimizes, `solve` and `simulate` to
-/// where it ends.
+/// The start of a diagonal net's gradient flow: a scale alpha and a shape. `net.initial_parameters(start)` gives the
+/// weights, `regularizer(net, start)` what the flow minimizes, `simulate` and `solve` where it ends.
 ///
 ///     Start<>::uniform(Scale<>::from_log(-500))
 ///     Start<>::shaped(Scale<>::from_value(0.1), w0)

@@ -44,8 +44,14 @@ namespace richflow {
 /// What a cell's function returns: a number for each output of the sweep, in any order.
 using NamedNumbers = std::vector<std::pair<std::string, double>>;
 
-/// What is computed. Together with the function this is everything that the results depend on; it is written into
-/// the results file, and a file that differs in any of it is refused.
+/// A sweep: a grid of cells, and the names of the numbers that a function computes for each.
+///
+///     const Sweep sweep{.name = "norms", .grid = Grid({Axis{"N", {20, 40}}, seed_axis(3)}), .outputs = {"l1"}};
+///     const auto function = [](const Cell& cell) -> NamedNumbers { return {{"l1", l1_of(cell.integer("N"))}}; };
+///     std::cout << run_sweep(sweep, function, {.folder = "results", .resume = true}).require_ok().csv();
+///
+/// Together with the function it is everything that the results depend on. It is written into the results file, and a
+/// file that differs in any of it is refused.
 struct Sweep {
   std::string name;                                  ///< of the files: letters, digits, `_.-`
   Grid grid;                                         ///< the cells

@@ -49,7 +49,7 @@ struct EpochRecord {
   Index epoch = 0;  ///< from 1
   double loss = 0.0;
   double accuracy = 0.0;
-  double seconds = 0.0;  ///< of wall clock, since the trainer or the checkpoint it went on from began
+  double seconds = 0.0;  ///< of wall clock, since the start of the trainer, or of the checkpoint it resumed
 };
 
 /// How SGD runs.
@@ -246,7 +246,7 @@ template <class S, class M, class Data, class L>
 ///     Sgd(SquaredDiagonalNet<double>(d), dataset, w0, {.step = 1e-3, .batch_size = 1}).run()
 ///
 /// An epoch goes through all samples in an order that depends on (seed, epoch) alone. With the same options the result
-/// is the same bit for bit, also when the run was interrupted and went on from a checkpoint. Without momentum a step is
+/// is the same bit for bit, also when the run was interrupted and resumed from a checkpoint. Without momentum a step is
 /// one pass over the parameters. On one thread steps allocate nothing if the model does not (Eigen's large products
 /// do). Numbers too small to be normal are zero in a step (SubnormalMode): gradients of samples that fit well,
 /// velocities of dead units. Refers to the dataset, which must outlive it.
