@@ -22,8 +22,8 @@ enum class ZeroStart {
   doubled,     ///< `<U U^T - V V^T, A>` from U = V (Doubled)
 };
 
-/// The lifted flow of a symmetric factorization from a large start, `U U^T` from `U(0) = alpha U_0`, in what changes:
-/// with `W_0 = U_0 U_0^T` and `M = U U^T - alpha^2 W_0`, in the time `tau = alpha^2 t`,
+/// The lifted flow of a symmetric factorization from a large start, `U U^T` from `U(0) = alpha U_0`, as the change from
+/// that start: with `W_0 = U_0 U_0^T` and `M = U U^T - alpha^2 W_0`, in the time `tau = alpha^2 t`,
 ///
 ///     M' = -2 (G (W_0 + M / alpha^2) + (W_0 + M / alpha^2) G),   G = sum_n 2 r_n A_n,   r_n = <M, A_n> - y_n
 ///
