@@ -178,7 +178,7 @@ void print_algorithm(const AlphaPathProblem& problem, const AlphaPath& path) {
       "own "
       "start.\n");
   const std::string rest = path.depth > 2
-                               ? "At depth D >= 3 that attracts whatever lambda is, and small alpha goes nowhere else."
+                               ? "At depth D >= 3 that attracts for every lambda, and small alpha always ends there."
                                : "At depth 2 that is the end for lambda >= 2 max |X^T y| = " +
                                      short_number(largest_useful_decay(problem.train)) + ".";
   if (any_dead) std::printf("At some scales weight decay has put the net to rest: beta = 0. %s\n", rest.c_str());

@@ -6,7 +6,7 @@ int main(int argc, char** argv) {
   ex::ProgramInfo info;
   info.name = "custom_model";
   info.description =
-      "A model of one's own, of which only the prediction is written: derivatives checked, gradient flow, tangent "
+      "Your own model, written as its prediction alone: derivatives checked, gradient flow, tangent "
       "kernel "
       "and kernel predictor.";
   info.title = "A model of one's own";

@@ -206,7 +206,7 @@ Picture fig4_picture(const Fig4& figure) {
   Picture picture;
   picture.name = "fig4";
   picture.alt =
-      "Left: a drawing of the network of diagonal measurements; every input has k products of weights of its own, "
+      "Left: a drawing of the network of diagonal measurements; every input has its own k products of weights, "
       "summed to "
       "an entry of the diagonal, and these are summed to the output. Right: the distance of the flow's limit from the "
       "minimizer of Q_mu falls like one over the root of the width, for diagonal and for commuting measurements.";

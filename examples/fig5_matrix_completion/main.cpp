@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
   info.data =
       "Synthetic: a 10 x 10 matrix u v^T with normal u and v, of which 60 random entries are observed. A mask without "
       "any entry of some row or column cannot determine the matrix and is drawn again. Widths beyond 20 are reduced "
-      "exactly, so that half a million costs what 20 does.";
+      "exactly, so that half a million costs as much as 20.";
   info.reduction =
       "12 repetitions (50 in a full run), heatmaps of 24 x 24 points with 3 repetitions (60 x 60 with 11).";
   info.figures = ex::fig5_panels;

@@ -250,7 +250,7 @@ Picture fig6d_picture() {
   picture.width = 1080;
   picture.height = 480;
   picture.alt =
-      "Left: test error of a convolutional network against the scale alpha of its initialization, which it rises with, "
+      "Left: test error of a convolutional network against the scale alpha of its initialization, rising with it, "
       "beside that of training its last layer only and that of the network linearized at its initialization. Right: "
       "the distance of the tangent kernels before and after training, which is large at all of them.";
   picture.commands = R"gp(set multiplot layout 1,2

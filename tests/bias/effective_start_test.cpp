@@ -252,7 +252,7 @@ TEST_CASE("the statement is refused where there is none") {
   SECTION("adaptive steps") {
     (void)integrate(flow, w0, TimeSpan{0, 0.1}, DormandPrince{}, PiController<>{.tolerance = {1e-6, 1e-9}},
                     {.observers = {effective}});
-    check_refused(effective, "those of an integrator");
+    check_refused(effective, "steps of an integrator");
   }
   SECTION("a rule that is not linear") {
     (void)integrate(problem, w0, Steps{3}, EffectiveSigns{}, ConstantStep{1e-3}, {.observers = {effective}});

@@ -402,10 +402,9 @@ TEST_CASE("a prediction refuses what it is not for") {
                        message_contains("lambda must be finite and not negative, got -1"));
   check({.step = 1e-3, .momentum = 1}, "momentum");
   check({.step = 1e-3, .sampling = {.batch_size = 7}}, "batch_size must be in 1 .. N = 6");
-  check({.step = 1e-3, .sampling = {.label_noise = 0.5}}, "say after how many");
-  check({.step = 1e-3, .decay = 0.1}, "say after how many");
-  check({.step = 1e-3, .decay = [](double t) { return std::exp(-t); }},
-        "decay is a function of time: say after how many (steps)");
+  check({.step = 1e-3, .sampling = {.label_noise = 0.5}}, "set steps");
+  check({.step = 1e-3, .decay = 0.1}, "set steps");
+  check({.step = 1e-3, .decay = [](double t) { return std::exp(-t); }}, "decay is a function of time: set steps");
   check({.step = 1e-3, .decay = [](double t) { return t - 1; }, .steps = 10}, "negative or not finite at t = 0");
   check({.step = 1e-3, .decay = [](double /*t*/) { return 1e4; }, .steps = 10}, "decay = 10000 with step = 0.001");
   // What the run reaches counts.
@@ -418,7 +417,7 @@ TEST_CASE("a prediction refuses what it is not for") {
   check({.step = 1e-4, .decay = 1e3, .steps = 10}, "goes to rest at beta = 0");
   check({.step = 1e-3, .sampling = {.gradient_noise = 0.1}}, "gradient_noise");
   check({.step = 1e-3, .sampling = {.label_noise = 1, .noise = [](RandomStream&) { return 1.0; }}, .steps = 10},
-        "law of its own");
+        "variance of noise");
   check({.step = 1e-3, .sampling = {.batch_size = 2}, .momentum = 0.5}, "not independent");
   const Dataset<> single(data.X().topRows(1), data.y().head(1));
   CHECK_THROWS_MATCHES(predicted_start(net, single, start, {.step = 1e-3, .sampling = {.batch_size = 1}}),

@@ -654,7 +654,7 @@ TEST_CASE("a cell that returns other names than the outputs has failed") {
         "the cell returned 'x', which is no output of sweep 'small'");
   CHECK(message({{"mean", 1.0}, {"mean", 1.0}, {"wide", 1.0}}) == "the cell returned 'mean' twice");
   CHECK(run_sweep(sweep, [](const Cell&) -> NamedNumbers { throw 1; }).rows()[0].error ==
-        "an exception that is no std::exception");
+        "an exception that is not a std::exception");
 }
 
 TEST_CASE("progress counts cells, costs and failures, and may stop the sweep by throwing") {

@@ -220,10 +220,10 @@ std::string EffectiveStart<S>::objection(const StepView<S>& view) const {
     return concat("the observer has seen ", step_, " steps where the run has made ", view.step - 1,
                   " before: it must see every step from the first on");
   if (view.residuals == nullptr)
-    return "the steps are those of an integrator: the statements are on those of a rule (Descent, HeavyBall)";
+    return "these are steps of an integrator, and the theory is for those of a rule (Descent, HeavyBall)";
   const StepResiduals<S>& seen = *view.residuals;
   if (!(seen.long_run_gain > 0.0))
-    return "the rule has no long_run_gain(): there is no statement on rules that are not linear in the gradients, or "
+    return "the rule has no long_run_gain(): there is no theorem for rules that are not linear in the gradients, or "
            "whose steps differ from weight to weight";
   if (seen.slopes == nullptr)
     return "the problem does not say what residuals its steps see: take StochasticGradient(net, data, {}), which makes "
@@ -336,7 +336,7 @@ void EffectiveStart<S>::count_sign_changes(Index step, const Vector<S>& w) {
     if (first_sign_change_ == 0) first_sign_change_ = step;
     if (depth_ % 2 == 1 && problem_.empty())
       problem_ = detail::concat(name_of(j % d_, j < d_), " became negative in step ", step,
-                                ": at odd depth D = ", depth_, " its power changes sign, and there is no statement");
+                                ": at odd depth D = ", depth_, " its power changes sign, and no theorem holds");
   }
 }
 
@@ -363,7 +363,7 @@ void EffectiveStart<S>::follow_small(const StepResiduals<S>& seen, S decay_facto
       }
       if (is_zero || factor < S(4) * eps) {
         problem_ = concat(name_of(i, is_plus), " became zero in step ", step,
-                          ", where it stays: from no start would gradient flow go there");
+                          ", where it stays: gradient flow goes there from no start");
         return;
       }
       if (seen.long_run_gain != 1.0) {
@@ -447,8 +447,8 @@ typename EffectiveStart<S>::Logs EffectiveStart<S>::logs() const {
         w_[i] == w_[d_ + i] && w_[2 * d_ + i] == w_[3 * d_ + i];  // the differences are zero, not rounding
     if (has_layers_of_one_size || std::min(a, b) > S(1e4) * std::numeric_limits<S>::epsilon() * std::max(a, b))
       continue;
-    out.message = concat("the layers of coordinate ", i, " have the size ", std::max(a, b),
-                         " and what tells them apart ", std::min(a, b), ", which rounding hides after step ", step_,
+    out.message = concat("the layers of coordinate ", i, " have the size ", std::max(a, b), " and their difference is ",
+                         std::min(a, b), ", which rounding hides after step ", step_,
                          ": start from equal layers, or from a larger alpha");
     return out;
   }

@@ -180,21 +180,21 @@ void check_run(const AlgorithmRun<S>& run, const Dataset<S>& data) {
   const Index N = data.num_samples();
   require(isfinite(run.step) && run.step > S(0), "step must be positive and finite, got ", run.step);
   require_momentum("predicted_start", static_cast<double>(run.momentum));
-  require(run.steps >= 0, "steps must be positive, or 0 for until it fits, got ", run.steps);
+  require(run.steps >= 0, "steps must be positive, or 0 to run until it fits, got ", run.steps);
   require(sampling.batch_size >= 0 && sampling.batch_size <= N, "batch_size must be in 1 .. N = ", N,
           ", or 0 for all, got ", sampling.batch_size);
   require_choice(sampling, N);
   require(isfinite(sampling.label_noise) && sampling.label_noise >= S(0),
           "label_noise must be finite and not negative, got ", sampling.label_noise);
-  require(!sampling.noise, "noise has a law of its own, of which the variance is not known: leave it out");
+  require(!sampling.noise, "the variance of noise, a function, is not known: leave it out");
   require(sampling.gradient_noise == S(0), "gradient_noise = ", sampling.gradient_noise,
           ": there is no effective start with noise that is not in the row space of X");
   require(run.steps > 0 || !is_function(run.decay),
-          "decay is a function of time: say after how many (steps), for it may last as long as the run");
+          "decay is a function of time: set steps, since it may last as long as the run");
   const bool ends = run.decay.is_zero() || !run.decay.is_constant();
   require(run.steps > 0 || (ends && sampling.label_noise == S(0)), "decay = ", run.decay(S(0)),
           " and label_noise = ", sampling.label_noise,
-          " lower the scale with every step: say after how many (steps), for the data are never fitted");
+          " lower the scale with every step: set steps, since the data are never fitted");
   const bool is_in_order = sampling.batch_size > 0 && sampling.batch_size < N && !sampling.with_replacement;
   require(run.momentum == S(0) || !is_in_order, "momentum = ", run.momentum,
           " on batches of an epoch, which are not independent, has no formula here: take with_replacement");
@@ -401,7 +401,7 @@ StartPredictor<S>::StartPredictor(const PredictedNet& net, const Dataset<S>& dat
   const S room = static_cast<S>(net.depth - 2) * start.scale().log();
   require(net.depth == 2 || room > log(S(2) * sqrt(std::numeric_limits<S>::epsilon())),
           "log_alpha = ", start.scale().log(), " at depth D = ", net.depth,
-          ": alpha^(D-2) is below the rounding of the dual variables that the integrals are taken along");
+          ": alpha^(D-2) is below the rounding of the dual variables");
   if (must_fit_) require_solution(data);
 }
 

@@ -723,7 +723,7 @@ void AnyMeasurements<S>::gram(MatrixRef<S> K) const {
 
 template <class S>
 MatrixMeasurements<S>::MatrixMeasurements(std::unique_ptr<AnyMeasurements<S>> kind) : kind_(std::move(kind)) {
-  require(kind_ != nullptr, "MatrixMeasurements: there is nothing behind them (nullptr)");
+  require(kind_ != nullptr, "MatrixMeasurements: the pointer is null");
   const FactorShape shape = FactorShape::general(rows(), cols());
   const Matrix<S> ones = Matrix<S>::Ones(1, shape.stack_size());
   Vector<S> values = Vector<S>::Zero(num_measurements());

@@ -245,8 +245,8 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept, const Run
     kept.steps.push_back(step);
   }
   require<CheckpointError>(found.step <= options.last_step && found.t <= end,
-                           "checkpoint: the run in it has come further than this one is to go, to t = ", found.t,
-                           ", step ", found.step);
+                           "checkpoint: its run has gone further than this one is to go, to t = ", found.t, ", step ",
+                           found.step);
   const auto is_kept = [](const auto& all, auto value) {
     return std::find(all.begin(), all.end(), value) != all.end();
   };

@@ -520,8 +520,8 @@ std::string SharpnessEngine<S>::message() const {
                       " at the value ", value_, ", a lower bound; raise max_products or basis");
     case Status::stalled:
       return sentence("|H v - value v| is ", residual_, " at the value ", value_, ", above the tolerance",
-                      takes_differences() ? ": differences of gradients do not tell the Hessian better, be it for a "
-                                            "kink of the model near w or for rounding"
+                      takes_differences() ? ": differences of gradients give the Hessian no better, because of a "
+                                            "kink of the model near w or of rounding"
                                           : "");
     default:
       return sentence("the largest eigenvalue of the Hessian is ", value_, ", to within ", residual_, ", by ",

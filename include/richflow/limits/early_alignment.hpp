@@ -545,7 +545,7 @@ std::vector<AlignmentPiece<S>> AlignmentPath<S>::follow(AlignedNeuron<S>& neuron
       }
       rest();
       neuron.direction = w_.normalized();
-      neuron.message = "nothing pulls at it any more";
+      neuron.message = "no force acts on it any more";
       break;
     }
     neuron.has_slid = neuron.has_slid || is_sliding();
@@ -590,7 +590,7 @@ std::vector<AlignmentPiece<S>> AlignmentPath<S>::follow(AlignedNeuron<S>& neuron
     rescale();
     if (pieces.size() >= most) {
       neuron.direction = w_.normalized();
-      lose("it comes to hyperplanes again and again");
+      lose("it reaches hyperplanes again and again");
       break;
     }
   }
@@ -717,7 +717,7 @@ EarlyAlignment<S> early_alignment(const ReluNetwork<S>& net, const Dataset<S>& d
                                   const std::type_identity_t<Vector<S>>& w0) {
   require(net.depth() == 2, "the network must have depth 2, got ", net.depth());
   require(net.num_outputs() == 1, "the network must have one output, got ", net.num_outputs());
-  require(!net.has_biases(), "the network has biases; one of the first layer is a further input that is 1");
+  require(!net.has_biases(), "the network has biases; for one of the first layer add an input that is 1");
   for (const auto& layer : net.layers())
     require(layer.multiplier == S(1), "the network must have the standard parametrization, and a layer has the factor ",
             layer.multiplier);

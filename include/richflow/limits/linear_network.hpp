@@ -451,7 +451,7 @@ TwoLayerState<S> TwoLayerExact<S>::at(S t) const {
   const bool is_certain = state.residual <= S(1e3) * pow(epsilon, S(0.8)) && state.defect <= S(1e5) * epsilon;
   state.status = is_certain ? Status::tolerance_reached : Status::stalled;
   state.message = detail::concat(
-      is_certain ? "the exact solution at t = " : "rounding has spoiled the solution at t = ", t, " in ", state.steps,
+      is_certain ? "the exact solution at t = " : "rounding has ruined the solution at t = ", t, " in ", state.steps,
       " steps: it satisfies its equation to ", state.residual, " and is lambda-balanced to ", state.defect);
   return state;
 }
@@ -634,7 +634,7 @@ SingleNeuronLimit<S> single_neuron_limit(const Dataset<S>& data, S a, const Vect
                           limit.null_part <= detail::interpolation_tolerance<S> &&
                           conserved <= detail::interpolation_tolerance<S>;
   limit.status = is_certain ? Status::tolerance_reached : Status::stalled;
-  limit.message = detail::concat(is_certain ? "the limit" : "rounding has spoiled the limit", ": it leaves ",
+  limit.message = detail::concat(is_certain ? "the limit" : "rounding has ruined the limit", ": it leaves ",
                                  limit.residual, " of |y|, ", limit.null_part,
                                  " of w moved outside the row space, and delta is off by ", conserved);
   return limit;

@@ -172,8 +172,7 @@ const char* PlateauWalk<S>::rest_at_saddle(const Matrix<S>& B, Vector<S>& c) {
   using std::sqrt;
   constexpr S epsilon = std::numeric_limits<S>::epsilon();
   constexpr S most_change = S(8);
-  constexpr const char* astray =
-      "Newton's method did not come to the minimizer of the loss over the coordinates in play";
+  constexpr const char* astray = "Newton's method did not reach the minimizer of the loss over the coordinates in play";
   const Index N = B.rows();
   const Index K = B.cols();
   c = Vector<S>::Zero(K);
@@ -333,7 +332,7 @@ MarginPlateaus<S> PlateauWalk<S>::run(S last_kappa) {
     }
     const bool separates = cheapest.is_feasible;
     if (!separates && !path.plateaus.empty()) {
-      lost = "the coordinates in play separated the data, and within rounding they do not any more";
+      lost = "the coordinates in play separated the data, and within rounding they no longer do";
       break;
     }
     if (!separates && !active_.empty()) {
@@ -442,7 +441,7 @@ MarginPlateaus<S> margin_plateaus(const Dataset<S>& data, MarginLoss loss, Index
   if (!detail::separate(columns).is_separable) {
     MarginPlateaus<S> none;
     none.is_separable = false;
-    none.message = "the data are not separable: no loss comes to 0, and there are no plateaus";
+    none.message = "the data are not separable: the loss does not tend to 0, and there are no plateaus";
     return none;
   }
   const bool is_flat = depth == 2;

@@ -67,7 +67,7 @@ struct ConvLayer {
       if (part != "FC") complain("the layers must end with FC");
       return layers;
     }
-    if (part == "FC") complain("FC is the last layer and stands once");
+    if (part == "FC") complain("FC is the last layer and occurs once");
     if (part == "M") {
       layers.push_back({ConvLayer::Kind::max_pool, 0});
     } else {

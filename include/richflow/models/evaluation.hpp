@@ -142,7 +142,7 @@ class Evaluation {
 
   /// What a model's own `make_evaluation` returns: `Evaluation<S>(std::make_unique<MyEvaluation>(...))`.
   explicit Evaluation(std::unique_ptr<AnyEvaluation<S>> body) : body_(std::move(body)) {
-    require(body_ != nullptr, "Evaluation: there is nothing behind it (nullptr)");
+    require(body_ != nullptr, "Evaluation: the pointer is null");
   }
   Evaluation(const Evaluation& other)
       : body_(other.body_->clone()), w_(other.w_), X_(other.X_), is_at_point_(other.is_at_point_) {}

@@ -186,7 +186,7 @@ RICHFLOW_SWEEP_INLINE double Cell::value(std::size_t k) const {
 RICHFLOW_SWEEP_INLINE Index Cell::integer(std::string_view axis) const {
   const double x = (*this)[axis];
   require(std::abs(x) <= 9007199254740992.0 && std::floor(x) == x, "axis '", axis, "' has the value ", x,
-          ", which is no whole number");
+          ", which is not a whole number");
   return static_cast<Index>(x);
 }
 

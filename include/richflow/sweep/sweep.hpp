@@ -447,7 +447,7 @@ RICHFLOW_SWEEP_INLINE SweepRow compute_row(const Sweep& sweep, const CellFunctio
     row.error = one_line(error.what());
   } catch (...) {
     row.values.clear();
-    row.error = "an exception that is no std::exception";
+    row.error = "an exception that is not a std::exception";
   }
   return row;
 }
@@ -462,7 +462,7 @@ RICHFLOW_SWEEP_INLINE std::string agree(AnyExecutor& executor, const std::functi
       text = std::string("-") + caught.what();
       error = std::current_exception();
     } catch (...) {
-      text = "-an exception that is no std::exception";
+      text = "-an exception that is not a std::exception";
       error = std::current_exception();
     }
   }
