@@ -24,9 +24,9 @@
 
 namespace richflow {
 
-/// What an algorithm did to a diagonal net: it is gradient flow from another start. An observer of a run of a rule
-/// (`Descent`, `HeavyBall`, `Nesterov`) with constant or varying steps, on all samples or in batches, with label noise
-/// or weight decay: `start()` is where a gradient flow begins that goes to what the run has reached,
+/// The effective start of an algorithm on a diagonal net: what it did is gradient flow from there. An observer of a run
+/// of a rule (`Descent`, `HeavyBall`, `Nesterov`) with constant or varying steps, on all samples or in batches, with
+/// label noise or weight decay: `start()` is where a gradient flow begins that goes to what the run has reached,
 ///
 ///     EffectiveStart effective(net, data, w0);
 ///     integrate(StochasticGradient(net, data, {.batch_size = 1}), w0, Steps{20000}, Descent{}, ConstantStep{0.01},

@@ -37,7 +37,7 @@
 
 namespace richflow {
 
-/// Where the gradient flow of a wide factorization ends, with the proof. `beta` is vec(M), column after column.
+/// The limit of the gradient flow of a wide factorization, with the proof. `beta` is vec(M), column after column.
 template <class S = double>
 struct [[nodiscard]] MatrixLimit : LinearPrediction<S>, Result<MatrixLimit<S>> {
   Matrix<S> matrix = {};                                      ///< M, d1 x d2.
@@ -56,7 +56,7 @@ struct [[nodiscard]] MatrixLimit : LinearPrediction<S>, Result<MatrixLimit<S>> {
   [[nodiscard]] Vector<S> f(const MatrixMeasurements<S>& measurements) const { return measurements.apply(matrix); }
 };
 
-/// Where the simulated flow of a wide factorization ended; `w` is the reduced stack, D x D (see LiftedFlow).
+/// The end of the simulated flow of a wide factorization; `w` is the reduced stack, D x D (see LiftedFlow).
 template <class S = double>
 struct [[nodiscard]] MatrixSimulation : LinearPrediction<S>, SimulationRecord<S>, Result<MatrixSimulation<S>> {
   Matrix<S> matrix = {};  ///< M, d1 x d2.

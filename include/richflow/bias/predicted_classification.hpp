@@ -30,7 +30,7 @@
 
 namespace richflow {
 
-/// Where theory puts the flow of a classification when its loss has fallen to a given accuracy.
+/// The predicted state of a classification's flow when its loss has fallen to a given accuracy.
 template <class S = double>
 struct [[nodiscard]] ClassificationPrediction : Result<ClassificationPrediction<S>> {
   S log_loss = S(0);       ///< `log L`, as asked

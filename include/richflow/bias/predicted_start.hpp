@@ -41,7 +41,7 @@ struct AlgorithmRun {
   bool then_until_it_fits = true;  ///< after those steps: continue without label noise and decay until it fits
 };
 
-/// What is known of a run before it is made.
+/// The predicted effective start of a run, known before it is made.
 template <class S = double>
 struct PredictedStart : Result<PredictedStart<S>> {
   Vector<S> log_a = {};             ///< log A_+, d values

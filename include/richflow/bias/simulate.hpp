@@ -75,7 +75,7 @@ struct SimulateOptions {
   Index max_steps = 100'000;
 };
 
-/// How a simulated flow went: what `simulate` gives of any model.
+/// The record of a simulated flow: what `simulate` returns for any model.
 template <class S = double>
 struct SimulationRecord {
   Vector<S> w = {};                    ///< Final weights, P. What is below the normal numbers may be 0.
@@ -94,13 +94,13 @@ struct SimulationRecord {
   [[nodiscard]] bool ok() const { return is_success(status); }
 };
 
-/// Where the simulated flow of a diagonal net ended, in the words of `Limit`.
+/// The end of the simulated flow of a diagonal net, in the words of `Limit`.
 template <class S = double>
 struct [[nodiscard]] Simulation : LinearPrediction<S>, SimulationRecord<S>, Result<Simulation<S>> {
   Vector<S> nu = {};  ///< Dual variables, N, with `grad Q(beta) = X^T nu`; empty where the weights were followed.
 };
 
-/// Where the simulated flow of any model ended.
+/// The end of the simulated flow of any model.
 template <class M>
 struct [[nodiscard]] ModelSimulation : SimulationRecord<typename M::Scalar>, Result<ModelSimulation<M>> {
   using Scalar = typename M::Scalar;

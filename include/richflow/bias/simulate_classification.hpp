@@ -32,7 +32,7 @@
 
 namespace richflow {
 
-/// What of a classification is wanted.
+/// How far `simulate_classification` goes, and what it records.
 ///
 ///     simulate_classification(net, data, start, {.accuracies = {1e-2, 1e-4}})
 ///     simulate_classification(net, data, start, {.log_accuracies = {-2303}})   // a loss of 1e-1000
@@ -45,8 +45,8 @@ struct ClassificationOptions {
   Index max_steps = 100'000;                  ///< Attempted steps, for all records.
 };
 
-/// The flow when its loss has fallen to what was asked, with what it proves by itself. With `z_n = y_n x_n` the rows of
-/// Z, N x d.
+/// The state of the flow when its loss has fallen to what was asked, and what it proves. With `z_n = y_n x_n` the rows
+/// of Z, N x d.
 template <class S = double>
 struct ClassificationRecord {
   S log_loss = S(0);       ///< `log L`: what was asked, or what it was at the start if that was less.
@@ -69,7 +69,7 @@ struct ClassificationRecord {
   Index steps = 0;  ///< Accepted steps so far.
 };
 
-/// How a simulated classification went.
+/// The record of a simulated classification.
 template <class S = double>
 struct [[nodiscard]] Classification : Result<Classification<S>> {
   std::vector<ClassificationRecord<S>> records = {};  ///< By falling loss, as far as the flow came.

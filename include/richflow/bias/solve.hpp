@@ -48,7 +48,7 @@ struct LinearPrediction {
   [[nodiscard]] S l2() const { return l2_norm(beta); }
 };
 
-/// Where the gradient flow of a net ends, with the proof.
+/// The limit of the gradient flow of a net, with the proof.
 template <class S = double>
 struct [[nodiscard]] Limit : LinearPrediction<S>, Result<Limit<S>> {
   S regularizer_value = std::numeric_limits<S>::quiet_NaN();  ///< `Q(beta)`.

@@ -91,7 +91,7 @@ template <class Net>
   return detail::sharpness_form(net).rate * detail::largest_weighted_eigenvalue<S>(X, c);
 }
 
-/// What a step says of the limits of descent, see `step_size_bound`.
+/// The bounds that a step sets on the limits of descent: see `step_size_bound`.
 template <class S>
 struct StepSizeBound {
   S spectral = S(0);           ///< `lambda_max(X diag(|beta|^q) X^T)`

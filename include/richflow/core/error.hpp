@@ -46,8 +46,7 @@ class InfeasibleError : public Error {
   using Error::Error;
 };
 
-/// A solver or integrator did not reach what was asked of it, and the caller chose to receive an
-/// exception (`require_ok()`).
+/// A solver or integrator did not reach what was asked of it, and the caller asked for an exception (`require_ok()`).
 class ConvergenceError : public Error {
  public:
   using Error::Error;

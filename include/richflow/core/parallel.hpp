@@ -14,7 +14,7 @@
 
 namespace richflow {
 
-/// How a parallel loop runs.
+/// Options of a parallel loop.
 struct ParallelOptions {
   /// Threads to use, the calling one included; 0 means one per hardware thread.
   int threads = 0;

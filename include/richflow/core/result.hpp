@@ -7,8 +7,8 @@
 
 namespace richflow {
 
-/// What every result has in common: `ok()`, a sentence on how it ended (`message`), and `require_ok()`, for those who
-/// want an exception. `Derived` has `bool ok() const` and a `message`, a member or a function.
+/// The common base of all results: `ok()`, a sentence on how it ended (`message`), and `require_ok()`, which throws
+/// where it did not succeed. `Derived` has `bool ok() const` and a `message`, a member or a function.
 template <class Derived>
 class Result {
  public:
@@ -17,12 +17,12 @@ class Result {
     check();
     return self();
   }
-  /// The same of a result that is about to end, by value: `for (double b : path.solve(s).require_ok().beta)` is sound.
+  /// The same for a temporary result, by value: `for (double b : path.solve(s).require_ok().beta)` is sound.
   Derived require_ok() && {
     check();
     return std::move(static_cast<Derived&>(*this));
   }
-  /// The same of a constant one.
+  /// The same for a constant one.
   Derived require_ok() const&& {
     check();
     return self();

@@ -18,7 +18,7 @@
 
 namespace richflow {
 
-/// Whether a thread computes with subnormal numbers, or takes them for zero: operands and results alike.
+/// Whether a thread computes with subnormal numbers, or treats them as zero: operands and results alike.
 class SubnormalMode {
  public:
   /// Whether this processor has the switch at all (x86 with SSE2, Arm). Elsewhere nothing here has an effect.
@@ -78,7 +78,8 @@ class SubnormalMode {
   Word value_;
 };
 
-/// The mode of a scope, for the calling thread: that of before comes back at its end, also when an exception ends it.
+/// A scope with its own mode, for the calling thread. The mode before it returns at its end, also when an exception
+/// ends it.
 /// The library's loops (`integrate`, `Sgd`, `evaluate`) flush; the functions of the caller that they call between
 /// steps (observers, events, what is saved, callbacks) have the caller's own mode.
 class SubnormalScope {

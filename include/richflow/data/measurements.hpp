@@ -69,7 +69,7 @@ struct MatrixEntry {
   friend bool operator==(const MatrixEntry&, const MatrixEntry&) = default;
 };
 
-/// What stands behind MatrixMeasurements: N linear measurements of a rows x cols matrix. A kind of measurement of your
+/// The body of MatrixMeasurements: N linear measurements of a rows x cols matrix. A kind of measurement of your
 /// own derives from MeasurementKind, which derives from this class.
 ///
 /// Whatever is done with measurements is one call for all of them. Arguments are checked already. The operations on
@@ -148,7 +148,7 @@ inline constexpr char kind_of_measurements = 0;
 
 }  // namespace detail
 
-/// The base of a kind of measurement of your own. `Self`, which can be copied, has `add_values` and `add_adjoint`,
+/// The base of your own kind of measurement. `Self`, which can be copied, has `add_values` and `add_adjoint`,
 /// and for batches of measurements `take`:
 ///
 ///     class RowSums : public MeasurementKind<RowSums, double> {   // <M, X_n> = the sum of row rows[n] of M

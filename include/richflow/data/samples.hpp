@@ -95,7 +95,7 @@ class Samples {
   const MatrixMeasurements<S>* measurements_ = nullptr;
 };
 
-/// Samples in memory of their own, which is used again for others.
+/// Samples in their own memory, which later ones reuse.
 template <class S>
 class StoredSamples {
  public:

@@ -64,7 +64,7 @@ struct DecayingDualSolver {
   Vector<S> z_change = {}, beta_change = {}, curvature_change = {};  // d
 };
 
-/// The gradient flow of `L + lambda |w|^2` on a squared diagonal net, seen from its N dual variables:
+/// The gradient flow of `L + lambda |w|^2` on a squared diagonal net, in its N dual variables:
 ///
 ///     beta(t) = (alpha a)^2 e^(z - 4 Lambda) - (alpha b)^2 e^(-z - 4 Lambda),     z = X^T nu
 ///     nu' = -8 (X beta - y),     nu(0) = 0

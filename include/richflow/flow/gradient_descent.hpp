@@ -17,7 +17,7 @@
 
 namespace richflow {
 
-/// How gradient descent runs.
+/// Options of gradient descent.
 template <class Scalar = double, class Value = Vector<Scalar>>
 struct GradientDescentOptions {
   Scalar step = Scalar(0);                          ///< eta > 0 in `w <- w - eta grad L(w)`; must be given

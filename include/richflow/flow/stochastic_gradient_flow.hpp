@@ -30,7 +30,7 @@ enum class FlowNoise {
   return noise == FlowNoise::sampling ? "sampling" : "isotropic";
 }
 
-/// What a stochastic gradient flow is driven by.
+/// The step and noise of a stochastic gradient flow.
 template <class S = double>
 struct StochasticFlowOptions {
   S step = S(0);  ///< eta, that of the descent which the flow stands for; its noise has the variance eta per time; >= 0

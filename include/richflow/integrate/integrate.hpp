@@ -301,8 +301,8 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
 }
 
 /// Resumes from `state` (of a Solution, or loaded from a checkpoint) to time `end`. With the same stepper
-/// and settings the steps are those of a run that was never stopped, bit for bit; with others the run goes
-/// on from the same point. Save times up to `state.t` count as saved; `save_at.start` has no effect;
+/// and settings the steps are those of a run that was never stopped, bit for bit; with others the run
+/// continues from the same point. Save times up to `state.t` count as saved; `save_at.start` has no effect;
 /// `max_steps` counts the attempts of this call. Throws as `integrate` does.
 template <class Problem, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
 Solution<detail::ScalarOfT<Problem>, Value> resume(

@@ -66,8 +66,8 @@ class CheckpointFile {
   decltype(&detail::run_with_file<Scalar>) run_ = nullptr;
 };
 
-/// A file by which a run that is killed is not lost: `integrate` writes its state and all it has kept to it, and goes
-/// on from it, bit for bit, where it finds one of the same run.
+/// The file from which a killed run resumes: `integrate` writes its state and all it has kept to it, and where it finds
+/// one of the same run, resumes from it, bit for bit.
 ///
 ///     integrate(flow, w0, span, stepper, controller, {.checkpoint = {.file = "run.checkpoint"}})
 template <class Scalar>

@@ -41,7 +41,7 @@ enum class HessianPart {
   gauss_newton,  ///< `J^T H J` alone: the same where the data are fitted, and never below 0
 };
 
-/// How a sharpness is computed.
+/// Options of a sharpness.
 struct SharpnessOptions {
   HessianPart part = HessianPart::full;
   /// Of `|H v - value v|`, relative to the value; 0: the root of the machine epsilon, 1.5e-8 in double.

@@ -154,7 +154,7 @@ template <class S>
   return out;
 }
 
-/// How a KernelDistance is computed.
+/// Options of a KernelDistance.
 struct KernelDistanceOptions {
   /// 0: exactly, by the gradient of every output of every sample. m > 0: by m random projections, each a backward pass
   /// over all samples at once and a vector of P numbers; the relative error of a distance is about sqrt(2 / m).

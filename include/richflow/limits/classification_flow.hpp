@@ -37,8 +37,8 @@ struct ClassificationSolver {
   S shift = S(0);
 };
 
-/// The gradient flow of a diagonal net under the exponential or the logistic loss, seen from its N dual variables, in a
-/// time in which no loss is too small (docs/theory.md, section 9.1). Along the flow
+/// The gradient flow of a diagonal net under the exponential or the logistic loss, in its N dual variables and a time
+/// in which no loss is too small (docs/theory.md, section 9.1). Along the flow
 /// `grad Q(beta(t)) = sum_n nu_n y_n x_n` for the mirror map Q of the net and its start, and `nu_n' = (c / 2) e_n`,
 /// `e_n = -dL/dm_n`, `c = mirror.dual_rate()`: nu grows. In the time `tau = |nu|_1`
 ///

@@ -29,7 +29,7 @@
 
 namespace richflow {
 
-/// How one neuron turns before it grows.
+/// The early phase of one neuron: how it turns before it grows.
 template <class S = double>
 struct [[nodiscard]] AlignedNeuron : Result<AlignedNeuron<S>> {
   Vector<S> direction = {};  ///< The limit of `w / |w|`, d entries; where the neuron rests or is lost, that of its w.

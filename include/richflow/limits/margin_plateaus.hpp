@@ -26,7 +26,7 @@
 
 namespace richflow {
 
-/// Where the flow of a classification rests as alpha -> 0, between two accuracies.
+/// A plateau: where the flow of a classification rests as alpha -> 0, between two accuracies.
 template <class S = double>
 struct MarginPlateau {
   /// It begins at margins of `alpha^-kappa`, losses of `exp(-alpha^-kappa)`: 0 for the first.
@@ -40,7 +40,7 @@ struct MarginPlateau {
   S margin = S(0);                  ///< `1 / |beta|_1` (depth D >= 3: in the norm weighted by the thresholds)
 };
 
-/// The path through them.
+/// The path through the plateaus.
 template <class S = double>
 struct [[nodiscard]] MarginPlateaus : Result<MarginPlateaus<S>> {
   std::vector<MarginPlateau<S>> plateaus = {};  ///< By rising kappa.

@@ -27,7 +27,7 @@
 
 namespace richflow {
 
-/// Where a path changes its direction: a jump from saddle to saddle, or a knot of the lasso.
+/// A point where a path changes its direction: a jump from saddle to saddle, or a knot of the lasso.
 template <class S = double>
 struct PathPoint {
   S time = S(0);                    ///< When, in the units of the path.

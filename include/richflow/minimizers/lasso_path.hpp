@@ -14,8 +14,8 @@
 
 namespace richflow {
 
-/// Where the support of the lasso's solution changes: `lambda`, and `time = 1 / (4 lambda)`, the unit of the saddle
-/// path at depth 2. beta is the solution at this lambda.
+/// A knot, where the support of the lasso's solution changes: `lambda`, and `time = 1 / (4 lambda)`, the unit of the
+/// saddle path at depth 2. beta is the solution at this lambda.
 template <class S = double>
 struct LassoKnot : PathPoint<S> {
   S lambda = S(0);  ///< Where, decreasing from `max_i |x_i^T y|` on.

@@ -269,7 +269,7 @@ struct ScalarBinaryOpTraits<S, richflow::detail::Recorded<S>, Operation> {
 
 namespace richflow {
 
-/// A model of which only the prediction is written, for one sample and any number type T, in Eigen's expressions:
+/// A model written as its prediction alone, for one sample and any number type T, in Eigen's expressions:
 ///
 ///     #include <iostream>
 ///

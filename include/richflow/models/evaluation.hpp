@@ -32,7 +32,7 @@ struct EvaluationShape {
   bool of_measurements = false;  ///< whether the samples are measurements of a matrix
 };
 
-/// What stands behind an Evaluation: a model's own memory and passes. A model that brings its own derives from this
+/// The body of an Evaluation: a model's own memory and passes. A model that brings its own derives from this
 /// class and returns it from `make_evaluation`; the arguments are checked already, `w` and `X` are those of the last
 /// `forward` (`X.matrix()` for a model of rows, `X.measurements()` for one that takes measurements), and `forward`,
 /// `add_pullback` and `jvp` are all that is needed. Nothing in them should allocate; what `linearize` or `kernel` need

@@ -11,7 +11,7 @@
 
 namespace richflow {
 
-/// What two sides of a net start at.
+/// The kinds of start: at what the two sides of a net begin.
 enum class StartFamily {
   uniform,     ///< every weight at alpha
   shaped,      ///< at alpha w0 on both sides, so that beta(0) = 0

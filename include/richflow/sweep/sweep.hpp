@@ -81,7 +81,7 @@ struct SweepProgress {
   double cost_total = 0.0;  ///< of all cells of this run
 };
 
-/// How it is computed; none of it changes the results.
+/// How a sweep is computed; none of this changes the results.
 struct SweepOptions {
   std::filesystem::path folder = {};  ///< of the results files, made if missing; empty: no files
   bool resume = false;                ///< take over the cells of an earlier run; without it, they are kept as `.old`
@@ -92,7 +92,7 @@ struct SweepOptions {
   std::function<void(const SweepProgress&)> on_progress = {};  ///< called on the root, one call at a time
 };
 
-/// The results: one row for each cell that is done, in the order of the grid.
+/// The results of a sweep: one row for each finished cell, in the order of the grid.
 class SweepResult : public Result<SweepResult> {
  public:
   /// For run_sweep and merge_sweep: `rows` may be in any order.

@@ -36,7 +36,7 @@ struct Transition {
   [[nodiscard]] double duration(double lambda) const { return grokking_time(ninety, tenth, lambda); }
 };
 
-/// Ends and accuracy of a search.
+/// Ends and accuracy of the search for a transition.
 struct TransitionOptions {
   Scale<> low = Scale<>::from_log(-30.0);
   Scale<> high = Scale<>::from_log(5.0);

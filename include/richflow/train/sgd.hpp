@@ -52,7 +52,7 @@ struct EpochRecord {
   double seconds = 0.0;  ///< of wall clock, since the start of the trainer, or of the checkpoint it resumed
 };
 
-/// How SGD runs.
+/// Options of SGD.
 template <class S = double>
 struct SgdOptions {
   S step = S(0.1);         ///< of the mean gradient of a batch
@@ -82,7 +82,7 @@ struct SgdOptions {
   double most_growth = 1e4;  ///< at least 1
 };
 
-/// What SGD has reached.
+/// The result of SGD.
 template <class S>
 struct SgdResult : Result<SgdResult<S>> {
   Status status = Status::max_steps;

@@ -38,7 +38,7 @@ struct StepSearchOptions {
   Index hopeless_batches = 0;
 };
 
-/// How a step did.
+/// The trial of one step.
 template <class S = double>
 struct StepTrial {
   S step = S(0);
@@ -47,7 +47,7 @@ struct StepTrial {
   double accuracy = 0.0;                                  ///< after the trial
 };
 
-/// What a step search has found.
+/// The result of a step search.
 template <class S = double>
 struct StepSearchResult : Result<StepSearchResult<S>> {
   S step = S(0);                          ///< with the smallest loss; 0 when every step diverged

@@ -27,8 +27,8 @@
 
 namespace richflow {
 
-/// What a step of an algorithm sees of the data. Everything random follows from (seed, number of the step) alone, so
-/// that runs repeat to the bit, whatever the number of threads, and resume from any step.
+/// The part of the data that a step of an algorithm sees, and its noise. Everything random follows from (seed, number
+/// of the step) alone, so that runs repeat to the bit, whatever the number of threads, and resume from any step.
 template <class S = double>
 struct Sampling {
   Index batch_size = 0;  ///< samples of a step, at most N; 0: all of them, in their order
