@@ -9,7 +9,7 @@ int main(int argc, char** argv) {
       "Your own model, written as its prediction alone: derivatives checked, gradient flow, tangent "
       "kernel "
       "and kernel predictor.";
-  info.title = "A model of one's own";
+  info.title = "Your own model";
   info.paper = "Any model passes from the rich to the kernel regime as the scale of its initialization grows.";
   info.data = "Five points on the line; a two-layer network with softplus units.";
   info.reduction = "40 units (20 in the quick run).";

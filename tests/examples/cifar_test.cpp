@@ -47,7 +47,7 @@ TEST_CASE("the files of CIFAR-10 are read in order, channel by channel") {
   CHECK(test.labels[1] == 1);
 }
 
-TEST_CASE("CIFAR-10 is found where its archive unpacks, and the version for Python is told apart") {
+TEST_CASE("CIFAR-10 is found where its archive unpacks, and the version for Python is recognized") {
   const TemporaryFolder folder;
   CHECK(cifar10_folder(folder.path()).empty());
   std::filesystem::create_directory(folder.path() / "cifar-10-batches-py");

@@ -154,7 +154,7 @@ TEST_CASE("label noise and gradient noise by their definitions") {
                  (data.X() * (w.head(features).cwiseAbs2() - w.tail(features).cwiseAbs2()) - data.y()).squaredNorm()) <=
         1e-12 * problem.loss(w));
   }
-  SECTION("a law of one's own") {
+  SECTION("your own law") {
     Vector<double> w = stochastic_start();
     std::uint64_t k = 0;
     for (std::uint64_t epoch = 0; epoch < 5; ++epoch)

@@ -138,8 +138,8 @@ void simulate_lifted(const M& net, const Dataset<typename M::Scalar>& data, cons
 /// The regularizer of a wide factorization `U V^T` on these measurements, if they commute: Schatten-Q_mu,
 /// `2 mu^2 = alpha^2 k` (Woodworth et al. 2020, Section 6; docs/theory.md, section 5.3). Diagonal measurements do;
 /// others must be symmetric and commute. Throws ArgumentError naming two measurements that do not commute, where the
-/// data are no measurements, and for another start than a uniform one, DimensionError where the shapes do not fit. Cost
-/// O(N size^3).
+/// data are not measurements, and for another start than a uniform one, DimensionError where the shapes do not fit.
+/// Cost O(N size^3).
 template <class S>
 [[nodiscard]] SchattenHypentropy<S> regularizer(const MatrixFactorization<S>& net, const Start<S>& start,
                                                 const Dataset<S>& data) {

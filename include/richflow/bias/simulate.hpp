@@ -148,7 +148,7 @@ template <class S>
 [[nodiscard]] Simulation<S> simulate_two_layer(Index d, const Dataset<S>& data, const Start<S>& start,
                                                const SimulateOptions<S>& options);
 
-/// What became of weights that were followed: stalled unless `grad Q(beta)` is in the row space of X, as it is along
+/// The status of a run on the weights: stalled unless `grad Q(beta)` is in the row space of X, as it is along
 /// the flow, up to the errors of the steps.
 template <class S>
 void judge_weights(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, Simulation<S>& result);

@@ -93,7 +93,7 @@ template <class S>
 [[nodiscard]] Classification<S> simulate_classes(const ImplicitRegularizer<S>& Q, const Dataset<S>& data,
                                                  const ClassificationOptions<S>& options);
 
-/// The wanted logarithms of the loss, from the largest. Throws ArgumentError where there are none or one is no loss.
+/// The wanted logarithms of the loss, from the largest. Throws ArgumentError where there are none or one is not a loss.
 template <class S>
 [[nodiscard]] std::vector<S> wanted_log_losses(const ClassificationOptions<S>& options);
 

@@ -92,7 +92,7 @@ class DecayingDualFlow {
   /// See HasLinearSolver.
   using LinearSolver = DecayingDualSolver<S>;
 
-  /// The type of a schedule, of which a number or a function is made into one.
+  /// The type of a schedule; numbers and functions convert to it.
   using Schedule = std::type_identity_t<DecaySchedule<S>>;
 
   /// Of a squared net with the decay lambda. Throws DimensionError where net, data and start do not fit, ArgumentError

@@ -27,7 +27,7 @@ class SymmetricSpectrum {
   /// Memory for n x n.
   explicit SymmetricSpectrum(Index n);
 
-  /// Takes K, of which the lower triangle is read. False where K is not finite or the iteration fails.
+  /// Takes K and reads its lower triangle. False where K is not finite or the iteration fails.
   [[nodiscard]] bool compute(const Matrix<Scalar>& K);
 
   /// n values, rising.

@@ -191,7 +191,7 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
       false,
       std::move(start_of_run)};
   check_run(field, state.y, state.t, end, control, run_options);
-  // The times that a resumed run has passed are no error.
+  // Times that a resumed run has passed are not an error.
   const Scalar first = is_fresh || save_at.times.empty() ? state.t : std::min<Scalar>(save_at.times.front(), state.t);
   check(save_at, first, end);
   Solution<Scalar, Value> solution;

@@ -35,7 +35,7 @@ class CurvedTangent {
   /// Moves to y.
   void move_to(const Vector<S>& y);
 
-  /// The same without C, of which `relax` has no need.
+  /// The same without C, which `relax` does not need.
   void linearize_at(const Vector<S>& y);
 
   /// `change = h (I + h (c J^T J + C))^{-1} F`, a linearly implicit step of Euler's. False where it is not finite, or

@@ -56,7 +56,7 @@ class AnySource {
   /// step was made.
   virtual S descend_safely(S /*scale*/, Vector<S>& /*w*/, S /*square_norm*/) { return S(-1); }
 
-  /// Whether a step in the memory of w may be made: not where the loss of what it saw is no number.
+  /// Whether a step in the memory of w may be made: not where the loss of its samples is not a number.
   [[nodiscard]] virtual bool is_sound() const { return true; }
 
   /// What the step saw, valid until the next `begin_step`. As it is here: nothing is known.

@@ -42,7 +42,7 @@ concept SymmetricStiffField = VectorField<P> &&
 };
 
 /// A vector field that says how it depends on t: `is_autonomous()`, true where it does not, and `time_derivative(t, h,
-/// y, out)`, which writes dF/dt at (t, y), good for a step h from there. Rosenbrock methods that are no W-methods and
+/// y, out)`, which writes dF/dt at (t, y), good for a step h from there. Rosenbrock methods that are not W-methods and
 /// the exponential one need it to keep their order.
 template <class P>
 concept HasTimeDerivative = VectorField<P> &&

@@ -23,7 +23,7 @@ class Cholesky {
   /// All memory for n x n.
   void allocate(Index n) { L_.resize(n, n); }
 
-  /// Factors A, of which the lower triangle is read. False where A is not positive definite at working precision, or
+  /// Factors A, whose lower triangle it reads. False where A is not positive definite at working precision, or
   /// not finite. Cost n^3 / 3. No allocation for up to some 500 rows after `allocate`.
   bool compute(const Matrix<S>& A);
 
@@ -119,7 +119,7 @@ bool Cholesky<S>::is_well_conditioned() const {
   return smallest > S(1e-6) * largest;
 }
 
-/// Factors A, of which the lower triangle is read, for systems with many right-hand sides.
+/// Factors A, whose lower triangle it reads, for systems with many right-hand sides.
 template <class S>
 void compute_cholesky(const Matrix<S>& A, Eigen::LLT<Matrix<S>>& factor) {
   factor.compute(A);

@@ -14,7 +14,7 @@
 #include "richflow/linalg/kernels.hpp"
 
 /// @file
-/// The largest eigenvalue of a symmetric matrix of which only products are known.
+/// The largest eigenvalue of a symmetric matrix that is known by its products alone.
 
 namespace richflow::detail {
 

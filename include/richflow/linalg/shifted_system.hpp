@@ -16,7 +16,7 @@ class ShiftedSystem {
   /// All memory for n x n.
   void allocate(Index n);
 
-  /// A, of which the lower triangle is read; for its owner to fill in.
+  /// A, which its owner fills in; only the lower triangle is read.
   [[nodiscard]] Matrix<S>& matrix() { return A_; }
   [[nodiscard]] const Matrix<S>& matrix() const { return A_; }
 

@@ -139,7 +139,7 @@ struct ExponentialLoss {
 };
 
 /// The logarithm of one of these losses, `log sum_n l(y_n f_n)`: to full accuracy however small the loss is, where the
-/// loss itself is no number any more. Its gradient flow takes the path of the loss's own, in the time `tau` with `dtau
+/// loss itself is no longer a number. Its gradient flow takes the path of the loss's own, in the time `tau` with `dtau
 /// = L dt`, in which margins do not slow down: the flow of a homogeneous model down to losses of 1e-1000 and beyond.
 ///
 ///     const GradientFlow flow(net, data, LogMarginLoss<>{MarginLoss::logistic});

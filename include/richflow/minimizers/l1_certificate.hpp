@@ -27,7 +27,8 @@ struct L1Certificate {
   /// `max_i |x_i^T (X beta - y)| / (|x_i| |y|)`: 0 at interpolators and at all other least-squares points.
   Scalar least_squares_residual = std::numeric_limits<Scalar>::infinity();
   /// By what part `-lower <= X^T nu <= upper` is violated where it is violated most: 0 for a feasible nu. What the
-  /// rounding of the sums `x_i^T nu` may be, where columns differ much in size, is no violation, here and in the gap.
+  /// rounding of the sums `x_i^T nu` may be, where columns differ much in size, is not a violation, here and in the
+  /// gap.
   Scalar dual_excess = std::numeric_limits<Scalar>::infinity();
   /// `(objective - <X beta, nu>) / objective` for the feasible `nu / (1 + dual_excess)`: the objective minus what weak
   /// duality leaves for any beta of the same prediction.

@@ -90,7 +90,7 @@ class Journal {
   };
 
   /// Opens or makes the file. `header` are lines of text that the rows depend on, without empty lines. Throws
-  /// FileError when the file cannot be opened or written, is in use by another process, is no journal, or (resume)
+  /// FileError when the file cannot be opened or written, is in use by another process, is not a journal, or (resume)
   /// has another header; the message names the first line that differs.
   Journal(std::filesystem::path path, const std::vector<std::string>& header, Open mode, double sync_seconds = 1.0);
 

@@ -256,7 +256,7 @@ class ExecutorRef final : public AnyExecutor {
   E* executor_;
 };
 
-/// The root's `action()` and what came of it, everywhere: its text, or its exception.
+/// The root's `action()` and its outcome, everywhere: its text, or its exception.
 [[nodiscard]] std::string agree(AnyExecutor& executor, const std::function<std::string()>& action);
 
 /// See `richflow::run_sweep`.
