@@ -100,9 +100,14 @@ template <class S>
 }  // namespace detail
 
 /// The effective start of a run of descent on a diagonal net, *without the run*: to first order in the step h, from
-/// integrals along the dual flow (docs/theory.md, section 7.3). `EffectiveStart` is what it predicts, exact for the run
-/// once it is made. With `g = X^T r` of the flow of `L = |X beta - y|^2`, `log k = log(A_+ A_-)` of each coordinate
-/// falls by
+/// integrals along the dual flow (docs/theory.md, section 7.3).
+///
+///     const PredictedStart p = predicted_start(net, data, start, {.step = 0.01, .sampling = {.batch_size = 1}});
+///     solve(net, data, p.require_ok().start());                       // where such runs end
+///     predicted_start(net, data, start, {.step = 1e-3, .decay = 0.1, .steps = 5000, .then_until_it_fits = false});
+///
+/// It predicts `EffectiveStart`, which is exact for the run once it is made. With `g = X^T r` of the flow of
+/// `L = |X beta - y|^2`, `log k = log(A_+ A_-)` of each coordinate falls by
 ///
 /// - descent: `16 h` times the integral of `g_i^2`;
 /// - momentum m: `16 h (1 + m) / (1 - m)^2` times the same, twice the matched lambda of `lambda w'' + w' + grad L = 0`;
@@ -123,10 +128,6 @@ template <class S>
 /// weights that it has changed by then: where the data are fitted the square of a weight's `w^-p` grows in proportion
 /// to the steps, and the interpolator with it; a step on `u = w^-p` is `u |1 - x|^-p`, x^2 on average that of the
 /// noise. Noise and decay act on the flow that the integrals are taken along (DecayingDualFlow).
-///
-///     const PredictedStart p = predicted_start(net, data, start, {.step = 0.01, .sampling = {.batch_size = 1}});
-///     solve(net, data, p.require_ok().start());                       // where such runs end
-///     predicted_start(net, data, start, {.step = 1e-3, .decay = 0.1, .steps = 5000, .then_until_it_fits = false});
 ///
 /// The error of log k is of second order in the step (of `curvature_step`, see there), for batches and noise that of
 /// one run about the mean besides. (For label noise at depth D >= 3 fluctuations count in A_+- but not in the mean

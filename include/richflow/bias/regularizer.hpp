@@ -211,11 +211,14 @@ inline constexpr bool is_diagonal_net<TwoLayerDiagonalNet<S>> = true;
 
 }  // namespace detail
 
-/// The regularizer Q of the depth-D diagonal net from a uniform, shaped or biased start: gradient flow under the
-/// plain-sum squared loss that fits the data ends at the minimizer of Q over `X beta = y` (Woodworth et al. 2020,
-/// Theorem 1 for D = 2, Theorem 3 for D >= 3; docs/theory.md, sections 2.2 and 3.2; with a bias, the Bregman divergence
-/// of Q from beta(0)). Throws DimensionError where the start does not fit d, ArgumentError for an unbalanced start, and
-/// where (alpha w0)^D overflows. Cost O(d).
+/// The regularizer Q of the depth-D diagonal net from a uniform, shaped or biased start.
+///
+///     regularizer(net, Start<>::uniform(Scale<>::from_log(-20))).value(beta)
+///
+/// Gradient flow under the plain-sum squared loss that fits the data ends at the minimizer of Q over `X beta = y`
+/// (Woodworth et al. 2020, Theorem 1 for D = 2, Theorem 3 for D >= 3; docs/theory.md, sections 2.2 and 3.2; with a
+/// bias, the Bregman divergence of Q from beta(0)). Throws DimensionError where the start does not fit d, ArgumentError
+/// for an unbalanced start, and where (alpha w0)^D overflows. Cost O(d).
 template <class S, int depth>
 [[nodiscard]] ImplicitRegularizer<S> regularizer(const DiagonalNet<S, depth>& net, const Start<S>& start) {
   return detail::diagonal_regularizer<S, depth != 2>(net.homogeneity(), net.num_inputs(), start);

@@ -42,7 +42,13 @@ template <class S, class M>
 }  // namespace detail
 
 /// The kernel regime in closed form: the whole gradient flow of the tangent model at w0 (Linearized) for the plain-sum
-/// squared loss, at any time, infinity included (docs/theory.md, section 1.4). The limit is the kernel predictor
+/// squared loss, at any time, infinity included (docs/theory.md, section 1.4).
+///
+///     const KernelPredictor kernel(net, w0, data);
+///     const Vector<double> f = kernel.predict(X_test);                    // where the flow ends
+///     const Vector<double> early = kernel.predict(X_test, 0.5);           // at t = 0.5
+///
+/// The limit is the kernel predictor
 ///
 ///     f(x) = f_0(x) + K(x, X) K(X, X)^{-1} (y - f_0(X)),    K = J(w0) J(w0)^T,
 ///
@@ -50,10 +56,6 @@ template <class S, class M>
 /// `K = U diag(lambda) U^T` and `r_0 = f_0(X) - y`:
 ///
 ///     r(t) = U exp(-2 lambda t) U^T r_0,    w(t) = w0 - J^T U diag((1 - exp(-2 lambda t)) / lambda) U^T r_0
-///
-///     const KernelPredictor kernel(net, w0, data);
-///     const Vector<double> f = kernel.predict(X_test);                    // where the flow ends
-///     const Vector<double> early = kernel.predict(X_test, 0.5);           // at t = 0.5
 ///
 /// Rank-revealing: eigenvalues below `rank_tolerance` times the largest count as zero, directions in which no weight
 /// moves; what the labels ask for there is reported (`limit_residual`, `message`), never divided by.
