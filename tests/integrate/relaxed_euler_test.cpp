@@ -78,6 +78,23 @@ TEST_CASE("a power law is followed to a loss of 1e-24, with as many steps for ea
   }
 }
 
+TEST_CASE("a step is refused where it would grow by a pair of weights that have no curvature alone") {
+  // At the saddle of (u v - y)^2, `I / h + C` is [1 / h, -2 y; -2 y, 1 / h]; the longer h, the less is on its diagonal.
+  const double y = 3;
+  const Dataset<> data(MatrixMeasurements<double>::entries(1, 1, {{0, 0}}), Vector<double>{{y}});
+  const MatrixFactorization<double> model(1, 1, 1);
+  const GradientFlow<MatrixFactorization<double>> flow(model, data);
+  detail::CurvedTangent<double> tangent(flow.make_tangent());
+  Vector<double> change(2);
+  for (const double distance : {0.0, 1e-12}) {
+    tangent.move_to(Vector<double>{{distance, -distance}});
+    for (const double h : {1.0, 1e8, 1e14, 1e15, 1e300}) CHECK_FALSE(tangent.implicit_step(h, change));
+    REQUIRE(tangent.implicit_step(1 / (4 * y), change));
+    // (I / h + C) change = -grad, and -grad = 2 y (v, u) at first order.
+    CHECK_THAT(change[0], near(-distance * 2 * y / (4 * y + 2 * y), 1e-9, 0));
+  }
+}
+
 TEST_CASE("relaxed Euler steps refuse weight decay and losses of another second derivative") {
   RandomStream random(2642);
   const SquaredDiagonalNet<double> net(4);

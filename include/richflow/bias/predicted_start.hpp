@@ -322,7 +322,7 @@ template <class S>
   for (const DecayPiece<S>& piece : run.decay.pieces()) {
     end += piece.duration;
     // A time that is a number of steps is theirs, however it was rounded.
-    const S steps = ceil(end / run.step * (S(1) - S(8) * std::numeric_limits<S>::epsilon()));
+    const S steps = ceil(DecaySchedule<S>::without_rounding(end) / run.step);
     const Index until = steps < static_cast<S>(last) ? static_cast<Index>(steps) : last;
     if (until > made) parts.push_back(part_of(piece.lambda, until - made));
     made = std::max(made, until);

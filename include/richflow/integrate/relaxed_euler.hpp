@@ -182,7 +182,13 @@ bool CurvedTangent<S>::is_growing(S shift) {
   for (Index k = 0; k < square_.rows(); ++k) {
     const S pivot = square_(k, k);
     if (!(pivot >= -above_[k])) return true;
-    if (pivot <= above_[k]) continue;
+    if (pivot <= above_[k]) {
+      // Beside a pivot of rounding what is not small makes it indefinite: a_ik^2 <= a_ii a_kk where it is not.
+      const S largest = pivot + above_[k];
+      for (Index i = k + 1; i < square_.rows(); ++i)
+        if (square_(i, k) * square_(i, k) > largest * (square_(i, i) + above_[i])) return true;
+      continue;
+    }
     for (Index j = k + 1; j < square_.cols(); ++j) {
       const S factor = square_(j, k) / pivot;
       for (Index i = k + 1; i < square_.rows(); ++i) square_(i, j) -= factor * square_(i, k);

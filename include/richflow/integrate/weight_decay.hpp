@@ -68,10 +68,6 @@ class DecaySource final : public AnySource<S> {
   S rate_ = S(0);
 };
 
-}  // namespace detail
-
-namespace detail {
-
 /// What a decaying problem solves with: where the problem has no solver of its own, nothing.
 template <class P>
 struct DecaySolver {};
