@@ -50,16 +50,15 @@ TEST_CASE("simulate meets the exact solution of two layers to 1e-8, lazy to rich
       CHECK((layers[0].transpose() * layers[0] - state.W1.transpose() * state.W1).norm() <=
             1e-8 * state.W1.squaredNorm());
     }
-    CHECK_THAT(run.method, text_contains("Ros34Pw2"));
+    CHECK_THAT(run.method, text_contains("DormandPrince"));
   }
 }
 
-TEST_CASE("simulate meets the modes of balanced layers of depth 2, 3 and 4 to 1e-8", "[verbs]") {
+TEST_CASE("simulate meets the modes of balanced layers of depth 2, 3 and 4 to 1e-8, from tiny starts too", "[verbs]") {
   RandomStream random(2632);
   const Index d = 3;
   const Matrix<double> U = detail::orthonormal_columns<double>(random, d, d);
   const Matrix<double> V = detail::orthonormal_columns<double>(random, d, d);
-  const Vector<double> start{{0.2, 0.1, 0.05}};
   const Vector<double> target{{2, 1, 0.5}};
   // All entries are seen: the loss is |M - target|^2.
   std::vector<MatrixEntry> all;
@@ -67,8 +66,10 @@ TEST_CASE("simulate meets the modes of balanced layers of depth 2, 3 and 4 to 1e
     for (Index i = 0; i < d; ++i) all.push_back({i, j});
   const Matrix<double> aim = U * target.asDiagonal() * V.transpose();
   const Dataset<> data(MatrixMeasurements<double>::entries(d, d, all), aim.reshaped());
-  const std::vector<double> times = {0.3, 0.8, 2.0};
-  for (const Index depth : {Index{2}, Index{3}, Index{4}}) {
+  const auto check_start = [&](const Vector<double>& start, Index depth, double end) {
+    // The fastest mode rises at a quarter of the time of the slowest.
+    std::vector<double> times;
+    for (int k = 1; k <= 20; ++k) times.push_back(end * k / 20);
     std::vector<Index> widths(static_cast<std::size_t>(depth + 1), 4);
     widths.front() = widths.back() = d;
     const DeepFactorization<double> model(widths);
@@ -76,11 +77,26 @@ TEST_CASE("simulate meets the modes of balanced layers of depth 2, 3 and 4 to 1e
                                                 std::vector<Index>(static_cast<std::size_t>(depth - 1), 4));
     const BalancedModes<> modes = balanced_modes(start, target, depth, times).require_ok();
     const auto run = simulate(model, data, pack_layers(layers), accurate_to(times));
-    CAPTURE(depth, run.method, run.message);
+    CAPTURE(depth, start, run.method, run.message);
     REQUIRE(run.ok());
+    REQUIRE(run.values.size() == times.size());
     for (std::size_t k = 0; k < times.size(); ++k) {
       const Matrix<double> seen = U.transpose() * model.product(run.values[k]) * V;
       CHECK((seen - Matrix<double>(modes.values.col(static_cast<Index>(k)).asDiagonal())).norm() <= 1e-8);
+    }
+    // The last mode has risen.
+    CHECK(modes.values(d - 1, static_cast<Index>(times.size()) - 1) > 0.4);
+    // 200 to 800 were measured; steps of order 3 were some thousands.
+    CHECK(run.steps < 1000);
+  };
+  for (const Index depth : {Index{2}, Index{3}, Index{4}}) {
+    check_start(Vector<double>{{0.2, 0.1, 0.05}}, depth, 3);
+    for (const double size : {1e-2, 1e-3, 1e-4}) {
+      // Of the slowest mode alone, s' = 2 N s^(2 - 2 / N) target until it is near the target.
+      const double power = 1 - 2 / static_cast<double>(depth);
+      const double rate = 2 * static_cast<double>(depth) * target[d - 1];
+      const double rise = depth == 2 ? std::log(1 / size) / rate : std::pow(size, -power) / (power * rate);
+      check_start(Vector<double>::Constant(d, size), depth, 1.4 * rise);
     }
   }
 }
@@ -108,6 +124,21 @@ TEST_CASE("simulate meets the limit of a single hidden neuron to 1e-8", "[verbs]
   }
 }
 
+TEST_CASE("where a flow is stiff implicit steps take over from explicit ones", "[verbs]") {
+  // Rates of 4e5 and 4: explicit steps of 1e-5 would take a million.
+  const DeepLinearNetwork<double> net(2, {2}, false, 1);
+  Matrix<double> X(2, 2);
+  X << 100, 0, 0, 0.3;
+  const Dataset<> data(X, Vector<double>{{100, 0.3}});
+  Vector<double> w0(6);
+  w0 << 1, 0.2, -0.3, 1.1, 0.8, 0.9;
+  const auto run = simulate(net, data, w0, {.loss = 1e-12, .tolerance = 1e-7});
+  CAPTURE(run.method, run.message);
+  CHECK(run.status == Status::event);
+  CHECK_THAT(run.method, text_contains("Ros34Pw2") && text_contains("after DormandPrince ended as max_steps"));
+  CHECK_THAT(run.loss, near(1e-12, 1e-6, 0));
+}
+
 TEST_CASE("at fine tolerances a smooth network of units takes steps of higher order, one with kinks does not",
           "[verbs]") {
   RandomStream random(2634);
@@ -117,7 +148,19 @@ TEST_CASE("at fine tolerances a smooth network of units takes steps of higher or
   const Unbiased<FullyConnected<double, activation::Tanh>> unbiased(
       smooth, smooth.initial_parameters(random, Scale<>::from_value(1.0)));
   const SimulateOptions<> options{.tolerance = 1e-7, .max_time = 0.01};
-  CHECK_THAT(simulate(unbiased, data, unbiased.start(), options).method, text_contains("Ros34Pw2"));
+  CHECK_THAT(simulate(unbiased, data, unbiased.start(), options).method, text_contains("DormandPrince"));
+  // Observers see one run only.
+  Index seen = 0;
+  const auto count = [&](const StepView<double>& /*view*/) {
+    ++seen;
+    return Action::proceed;
+  };
+  SimulateOptions<> observed = options;
+  observed.observers = {count};
+  const auto run = simulate(unbiased, data, unbiased.start(), observed);
+  CHECK_THAT(run.method, text_contains("Ros34Pw2"));
+  CHECK(run.method.find("DormandPrince") == std::string::npos);
+  CHECK(seen == run.steps);
   CHECK_THAT(simulate(unbiased, data, unbiased.start(), {.max_time = 0.01}).method, text_contains("Ros2"));
   CHECK_THAT(simulate(kinked, data, unbiased.start(), options).method, text_contains("Ros2"));
 }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "richflow/bias/factorization.hpp"
 #include "richflow/bias/simulate.hpp"
 #include "richflow/core/random.hpp"
 #include "richflow/diagnostics/invariants.hpp"
@@ -12,6 +13,7 @@
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/models/deep_factorization.hpp"
 #include "richflow/models/linear_layers.hpp"
+#include "richflow/models/matrix_factorization.hpp"
 #include "support/catch.hpp"
 #include "support/factorizations.hpp"
 #include "support/numbers.hpp"
@@ -106,6 +108,52 @@ TEST_CASE("at depth 3 the unseen entry of the runaway completion grows as the lo
     // M_01 M_10 < M_00 M_11 and |M_11| is at most the root of the loss, as is what M_01 misses.
     CHECK(M(0, 0) > (1 - 2 * std::sqrt(loss)) / std::sqrt(loss));
   }
+}
+
+TEST_CASE("simulate knows by the sign of det M that steps have left the flow of balanced layers") {
+  const Dataset<> data(MatrixMeasurements<double>::entries(2, 2, {{0, 1}, {1, 0}, {1, 1}}), Vector<double>{{1, 1, 0}});
+  const Matrix<double> identity = Matrix<double>::Identity(2, 2);
+  const auto determinant_of = [](const Matrix<double>& M) { return M(0, 0) * M(1, 1) - M(0, 1) * M(1, 0); };
+  // Steps of the default tolerance leave it, finer ones do not.
+  const DeepFactorization<double> deep({2, 2, 2, 2});
+  const auto run = simulate(deep, data, pack_layers(std::vector<Matrix<double>>(3, 0.3 * identity)), {.loss = 1e-5});
+  CAPTURE(run.method, run.message);
+  CHECK(run.status == Status::event);
+  CHECK_THAT(run.method,
+             text_contains("by RelaxedEuler, errors within 1e-06") && text_contains("another sign of det M"));
+  const double unseen = deep.product(run.w)(0, 0);
+  CHECK(determinant_of(deep.product(run.w)) > 0);
+  // M_00 sqrt L is 1 and M_00^(8/3) = 16 t to first order; errors of 1e-6 add up.
+  CHECK_THAT(unseen * std::sqrt(run.loss), near(1, 1e-3, 0));
+  CHECK_THAT(16 * run.t, near(std::pow(unseen, 8.0 / 3), 2e-3, 0));
+
+  // From U = V the differences that rounding makes grow like exp(2 t / M_00): no tolerance is fine enough.
+  const MatrixFactorization<double> two(2, 2, 2);
+  Matrix<double> stack(4, 2);
+  stack << 0.3 * identity, 0.3 * identity;
+  const auto lost = simulate(two, data, two.pack(stack), {.loss = 1e-14});
+  CAPTURE(lost.method, lost.message);
+  CHECK(lost.status == Status::stalled);
+  CHECK_THAT(lost.message, text_contains("det M has changed its sign at t = "));
+  CHECK(lost.loss > 1e-4);
+  // Up to there it is the path, (24 t)^(1/3) for U U^T and half as fast for two factors, to first order.
+  const double last = two.product(lost.w)(0, 0);
+  CHECK(last > 5);
+  CHECK_THAT(last * std::sqrt(lost.loss), near(1, 3 / last, 0));
+
+  // A larger model is not followed twice.
+  RandomStream random(2635);
+  const DeepFactorization<double> wide({2, 5, 5, 2});
+  const Vector<double> w0 = pack_layers(balanced_layers<double>(random, 0.027 * identity, {5, 5}));
+  const auto left = simulate(wide, data, w0, {.loss = 1e-6});
+  CHECK(determinant_of(wide.product(left.w)) < 0);
+  CHECK(left.status == Status::stalled);
+  CHECK_THAT(left.message, text_contains("the steps have left the flow: det M has changed its sign"));
+
+  // A start that is not balanced conserves nothing of the kind: nothing is said of a fit by the other sign.
+  Vector<double> not_balanced = w0;
+  not_balanced.head(10) *= 2;
+  CHECK(simulate(wide, data, not_balanced, {.loss = 1e-6}).status == Status::event);
 }
 
 TEST_CASE("an end-to-end flow needs a depth and measurements") {

@@ -130,7 +130,8 @@ void simulate_lifted(const M& net, const Dataset<typename M::Scalar>& data, cons
   const GradientFlow<M> weights(net, data);
   controller.tolerance.absolute = controller.tolerance.relative * negligible_weight<S>(weights, w0);
   controller.first_step = S(0);
-  follow_slowly<S>(TangentFieldOf<GradientFlow<M>>(weights), w0, controller, size, options, kept, result);
+  follow_slowly<S>(TangentFieldOf<GradientFlow<M>>(weights), w0, controller, size, options, kept,
+                   conserved_sign(net, w0), result);
 }
 
 }  // namespace detail

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <Eigen/LU>
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <functional>
 #include <limits>
 #include <string>
@@ -31,6 +33,7 @@
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/spectral.hpp"
 #include "richflow/losses/squared_loss.hpp"
 #include "richflow/minimizers/certificate.hpp"
 #include "richflow/minimizers/orthonormal_rows.hpp"
@@ -238,12 +241,48 @@ class SlowFlow {
   const AnyTangentField<S>& field_;
 };
 
-/// What became of a flow in `result`, where it came to no end and its model is small, from the start by RelaxedEuler:
-/// replaces the result if that reaches its end. Observers do not see a second run.
+/// The sign of det A for a square matrix A; 0 where rounding may have made it.
+template <class S>
+[[nodiscard]] int determinant_sign(const Matrix<S>& A);
+
+/// The sign of det M, which the flow of balanced layers conserves: the singular values of each layer are those of M to
+/// the power 1 / L, and `(log det M)'` is bounded where they are (docs/theory.md, section 5.5).
+template <class S>
+struct ConservedSign {
+  std::function<Matrix<S>(const Vector<S>&)> matrix = {};
+  int sign = 0;  ///< 0: M is not square, singular up to rounding, or its layers are not balanced.
+
+  /// Whether M has the other one.
+  [[nodiscard]] bool is_flipped(const Vector<S>& w) const {
+    return sign != 0 && determinant_sign<S>(matrix(w)) == -sign;
+  }
+};
+
+/// Of a model whose layers make a matrix; of another nothing is known.
+template <class M>
+[[nodiscard]] ConservedSign<typename M::Scalar> conserved_sign(const M& model, const Vector<typename M::Scalar>& w0) {
+  using S = typename M::Scalar;
+  ConservedSign<S> conserved;
+  if constexpr (HasInvariant<M> && requires {
+                  { model.product(w0) } -> std::same_as<Matrix<S>>;
+                }) {
+    constexpr S rounding = S(256) * std::numeric_limits<S>::epsilon();
+    const Matrix<S> start = model.product(w0);
+    if (start.rows() != start.cols() || !(norm(model.invariant(w0)) <= rounding * w0.squaredNorm())) return conserved;
+    conserved.matrix = [model](const Vector<S>& w) { return model.product(w); };
+    conserved.sign = determinant_sign(start);
+  }
+  return conserved;
+}
+
+/// What became of a flow in `result`, where it came to no end, or to one at which a conserved sign is another, and its
+/// model is small, from the start by RelaxedEuler: replaces the result if that comes to its end. Where a run with finer
+/// steps loses the sign, too, the result is that run, as far as it has it, and stalled. Observers do not see a second
+/// run.
 template <class S>
 void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const PiController<S>& controller, S size,
                    const SimulateOptions<S>& options, const std::function<Vector<S>(const Vector<S>&)>& kept,
-                   SimulationRecord<S>& result);
+                   const ConservedSign<S>& conserved, SimulationRecord<S>& result);
 
 /// See `simulate`; `absolute`: the size of a weight below which errors count absolutely; `kept(w)` is what is kept.
 template <class M, class L, class Kept>
@@ -261,28 +300,44 @@ template <class M, class L, class Kept>
   const S relative = options.tolerance > S(0) ? options.tolerance : S(1e-3);
   controller.tolerance = {relative, relative * absolute};
   const S size = is_squared ? std::max<S>(flow.dataset().Y().norm(), sqrt(flow.loss(w0))) : S(1);
-  const auto run = [&](const char* name, const auto& stepper) {
-    run_simulation<S>(flow, w0, stepper, controller, size, options, kept, result, result.w);
+  const auto run_with = [&](const char* name, const auto& stepper, const SimulateOptions<S>& chosen) {
+    run_simulation<S>(flow, w0, stepper, controller, size, chosen, kept, result, result.w);
     result.method = sentence("the gradient flow of the ", flow.dimension(), " weights by ", name,
                              ", errors relative to each ", HasUnits<M> ? "unit" : "weight", " within ", relative);
   };
+  const auto run = [&](const char* name, const auto& stepper) { run_with(name, stepper, options); };
   // At coarse tolerances Ros2 keeps the small directions of a product of layers better; at fine ones it takes ten
-  // times the steps and more.
+  // times the steps and more. There explicit steps of order 5 are longer than those of order 3 unless the flow is
+  // stiff, and follow deep modes that rise a hundred times better.
   if constexpr (!GradientFlow<M, L>::has_curvature) {
     run("DormandPrince", DormandPrince{});
   } else if constexpr (!HasUnits<M>) {
     run("Ros34Pw2", Ros34Pw2{});
   } else if constexpr (HasSmoothUnits<M>) {
-    if (relative < S(1e-6))
-      run("Ros34Pw2", Ros34Pw2{});
-    else
+    if (!(relative < S(1e-6))) {
       run("Ros2", Ros2{});
+    } else {
+      if (options.observers.empty()) {
+        constexpr Index most_explicit_steps = 5'000;
+        SimulateOptions<S> first = options;
+        first.max_steps = std::min(options.max_steps, most_explicit_steps);
+        first.checkpoint.file = options.checkpoint.file.beside(".explicit");
+        run_with("DormandPrince", DormandPrince{}, first);
+      }
+      if (!result.ok()) {
+        const std::string before =
+            result.method.empty() ? "" : sentence(", after DormandPrince ended as ", to_string(result.status));
+        run("Ros34Pw2", Ros34Pw2{});
+        result.method += before;
+      }
+    }
   } else {
     run("Ros2", Ros2{});
   }
   if constexpr (is_squared)
     if (flow.dataset().samples().are_measurements())
-      follow_slowly<S>(TangentFieldOf<GradientFlow<M, L>>(flow), w0, controller, size, options, kept, result);
+      follow_slowly<S>(TangentFieldOf<GradientFlow<M, L>>(flow), w0, controller, size, options, kept,
+                       conserved_sign(flow.model(), w0), result);
   return result;
 }
 
@@ -311,12 +366,20 @@ template <class S, class Flow>
 /// It follows the weights, with relative errors of 1e-3 in every unit of a model that has units, in every weight of
 /// others (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
 /// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
-/// Ros34Pw2 for others, and for smooth units at tolerances below 1e-6), Dormand and Prince's explicit method otherwise.
+/// Ros34Pw2 for others), Dormand and Prince's explicit method otherwise. For smooth units at tolerances below 1e-6 that
+/// is tried first, and Ros34Pw2 where 5000 steps of it do not come to the end, the flow being stiff, and where there
+/// are observers, which see one run only.
 ///
 /// Under the squared loss a small model of measurements (a factorization of 32 weights at most) that has not come to
 /// the end so, though it creeps on, is followed once more, from the start, by RelaxedEuler (5000 steps at most; not
 /// where there are observers): weights that grow to infinity, with steps in proportion to t. The loss is then below
 /// `options.loss`, and not equal to it.
+///
+/// From balanced layers that make a square matrix M the flow conserves the sign of det M (DeepFactorization,
+/// MatrixFactorization). A run that ends with another has left it, and fits by a direction that it should not have. A
+/// small model is then followed once more by RelaxedEuler with errors of 1e-6 or `tolerance`, if that is less; where
+/// these steps lose the sign, too, the result is where they do, and stalled. A larger one is stalled where the smallest
+/// singular value is above the root of the loss; where it is below, the message says so.
 ///
 /// Throws as GradientFlow and `integrate`: DimensionError where model, data and w0 do not fit, ArgumentError for
 /// options out of range, and where another loss than the squared one comes without an end. Trouble in the run is in the
@@ -393,36 +456,108 @@ SimulationEnd<S> end_of(const SimulateOptions<S>& options, S size) {
 }
 
 template <class S>
+int determinant_sign(const Matrix<S>& A) {
+  using std::abs;
+  const S size = A.size() > 0 ? A.template lpNorm<Eigen::Infinity>() : S(0);
+  if (!(size >= std::numeric_limits<S>::min()) || !A.allFinite()) return 0;
+  const Eigen::PartialPivLU<Matrix<S>> factor(A / size);
+  const S rounding = S(64) * static_cast<S>(A.rows()) * std::numeric_limits<S>::epsilon();
+  int sign = factor.permutationP().determinant() > 0 ? 1 : -1;
+  for (Index i = 0; i < A.rows(); ++i) {
+    const S pivot = factor.matrixLU()(i, i);
+    if (!(abs(pivot) > rounding)) return 0;
+    if (pivot < S(0)) sign = -sign;
+  }
+  return sign;
+}
+
+/// What a result is whose steps have lost the sign of det M, and were not followed any better.
+template <class S>
+void judge_sign(const ConservedSign<S>& conserved, SimulationRecord<S>& result) {
+  using std::sqrt;
+  const Vector<S> values = svd_values(conserved.matrix(result.w));
+  const S smallest = values[values.size() - 1];
+  const std::string found = sentence(
+      "det M has changed its sign, which the flow of balanced layers never does: the smallest singular value, ",
+      smallest, ", is of the steps");
+  // Matrices of the right sign are that far away.
+  if (smallest <= sqrt(result.loss)) {
+    result.message += sentence(" (", found, ", below the root of the loss)");
+    return;
+  }
+  result.status = Status::stalled;
+  result.message = sentence("the steps have left the flow: ", found, "; tighten the tolerance (", result.message, ")");
+}
+
+template <class S>
 void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const PiController<S>& controller, S size,
                    const SimulateOptions<S>& options, const std::function<Vector<S>(const Vector<S>&)>& kept,
-                   SimulationRecord<S>& result) {
+                   const ConservedSign<S>& conserved, SimulationRecord<S>& result) {
   constexpr Index most_weights = 32;
   constexpr Index most_residuals = 256;
   constexpr Index most_steps = 5'000;
+  constexpr Index most_fine_steps = 20'000;
+  constexpr auto fine = static_cast<S>(1e-6);
   constexpr Index probing_steps = 60;
   const bool is_slow =
       result.status == Status::stalled || result.status == Status::max_steps || result.status == Status::step_too_small;
-  if (!is_slow || w0.size() > most_weights || !options.observers.empty()) return;
+  const bool is_flipped = result.ok() && conserved.is_flipped(result.w);
+  if (!is_slow && !is_flipped) return;
   const SlowFlow<S> flow(field);
-  if (flow.make_tangent().num_residuals() > most_residuals) return;
-  // Rest and kinks are no slow paths: from where the first run ended the loss must fall a little in a few steps.
-  IntegrateOptions<S> probe;
-  probe.max_steps = probing_steps;
-  constexpr auto little = static_cast<S>(0.9);
-  const S aim = little * result.loss;
-  if (!(aim >= std::numeric_limits<S>::min())) return;
-  probe.events = {loss_below(aim).at_step_end()};
-  const TimeSpan<S> onwards{S(0), std::numeric_limits<S>::infinity()};
-  if (integrate(flow, result.w, onwards, RelaxedEuler{}, controller, probe).status != Status::event) return;
-  SimulateOptions<S> second = options;
-  second.max_steps = std::min(options.max_steps, most_steps);
-  second.checkpoint.file = options.checkpoint.file.beside(".slow");
-  SimulationRecord<S> record;
-  run_simulation<S>(flow, w0, RelaxedEuler{}, controller, size, second, kept, record, record.w);
-  if (!record.ok()) return;
-  record.method = sentence("the gradient flow of the ", w0.size(), " weights by RelaxedEuler, errors within ",
-                           controller.tolerance.relative, ", after ", result.method, ", ended as ",
-                           to_string(result.status), " at a loss of ", result.loss);
+  if (w0.size() > most_weights || !options.observers.empty() || flow.make_tangent().num_residuals() > most_residuals) {
+    if (is_flipped) judge_sign(conserved, result);
+    return;
+  }
+  const std::string before = sentence(", after ", result.method, ", ended as ", to_string(result.status),
+                                      " at a loss of ", result.loss, is_flipped ? " and another sign of det M" : "");
+  const auto follow = [&](const PiController<S>& steps, Index most, const char* file, SimulateOptions<S> second) {
+    second.max_steps = std::min(options.max_steps, most);
+    second.checkpoint.file = options.checkpoint.file.beside(file);
+    SimulationRecord<S> record;
+    run_simulation<S>(flow, w0, RelaxedEuler{}, steps, size, second, kept, record, record.w);
+    record.method = sentence("the gradient flow of the ", w0.size(), " weights by RelaxedEuler, errors within ",
+                             steps.tolerance.relative, before);
+    return record;
+  };
+  if (is_slow) {
+    // Rest and kinks are no slow paths: from where the first run ended the loss must fall a little in a few steps.
+    IntegrateOptions<S> probe;
+    probe.max_steps = probing_steps;
+    constexpr auto little = static_cast<S>(0.9);
+    const S aim = little * result.loss;
+    if (!(aim >= std::numeric_limits<S>::min())) return;
+    probe.events = {loss_below(aim).at_step_end()};
+    const TimeSpan<S> onwards{S(0), std::numeric_limits<S>::infinity()};
+    if (integrate(flow, result.w, onwards, RelaxedEuler{}, controller, probe).status != Status::event) return;
+    SimulationRecord<S> record = follow(controller, most_steps, ".slow", options);
+    if (!record.ok()) return;
+    if (!conserved.is_flipped(record.w)) {
+      result = std::move(record);
+      return;
+    }
+  }
+  PiController<S> steps = controller;
+  steps.tolerance.relative = std::min(controller.tolerance.relative, fine);
+  steps.tolerance.absolute *= steps.tolerance.relative / controller.tolerance.relative;
+  bool is_lost = false;
+  const auto stop_where_lost = [&](const StepView<S>& view) {
+    is_lost = conserved.is_flipped(view.y);
+    return is_lost ? Action::stop : Action::proceed;
+  };
+  SimulateOptions<S> watched = options;
+  watched.observers = {stop_where_lost};
+  SimulationRecord<S> record = follow(steps, most_fine_steps, ".sign", watched);
+  if (is_slow && (is_lost || !record.ok())) return;
+  if (is_lost) {
+    record.status = Status::stalled;
+    record.message = sentence(
+        "det M has changed its sign at t = ", record.t, ", step ", record.steps, ", loss ", record.loss,
+        ", which the flow of balanced layers never does: errors of the steps, within ", steps.tolerance.relative,
+        ", are as large as the smallest singular value; a finer tolerance follows the flow further");
+  } else if (!record.ok() && record.status != Status::max_steps) {
+    judge_sign(conserved, result);
+    return;
+  }
   result = std::move(record);
 }
 
@@ -600,7 +735,7 @@ Vector<S> two_layer_weights(const Start<S>& start, const Vector<S>& z) {
 #define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                                      \
   prefix template void detail::follow_slowly<S>(                                                                      \
       const detail::AnyTangentField<S>&, const Vector<S>&, const PiController<S>&, S, const SimulateOptions<S>&,      \
-      const std::function<Vector<S>(const Vector<S>&)>&, SimulationRecord<S>&);                                       \
+      const std::function<Vector<S>(const Vector<S>&)>&, const detail::ConservedSign<S>&, SimulationRecord<S>&);      \
   prefix template Simulation<S> detail::simulate_diagonal<S, false>(Index, Index, const Dataset<S>&, const Start<S>&, \
                                                                     const SimulateOptions<S>&);                       \
   prefix template Simulation<S> detail::simulate_diagonal<S, true>(Index, Index, const Dataset<S>&, const Start<S>&,  \
