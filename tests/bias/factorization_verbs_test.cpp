@@ -62,6 +62,26 @@ TEST_CASE("a factorization is simulated from its weights, in any width and on an
   CHECK_THAT(run.method, text_contains("lifted flow"));
 }
 
+TEST_CASE("a factorization reaches a loss far below its tolerance at the right time", "[verbs]") {
+  RandomStream random(105);
+  const MatrixFactorization<double> net(5, 5, 10);
+  Matrix<double> X(8, 25);
+  X = random_matrix(random, 8, 25);
+  const Matrix<double> truth = random_vector(random, 5) * random_vector(random, 5).transpose();
+  const MatrixMeasurements<double> dense = MatrixMeasurements<double>::dense(5, 5, X);
+  const Dataset<> data(dense, dense.apply(truth));
+  for (const double scale : {0.1, 1.0}) {
+    const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_value(scale));
+    for (const double loss : {1e-6, 1e-13}) {
+      const auto run = simulate(net, data, w0, {.loss = loss}).require_ok();
+      const auto fine = simulate(net, data, w0, {.loss = loss, .tolerance = 1e-8}).require_ok();
+      CAPTURE(scale, loss, run.t, fine.t, run.steps);
+      // Each e-fold of the residual is good to 1e-4; by errors of the stack alone the times differ by percents.
+      CHECK_THAT(run.t, near(fine.t, 5e-4, 0));
+    }
+  }
+}
+
 TEST_CASE("factorizations without a theorem are refused by name", "[verbs]") {
   RandomStream random(103);
   const MatrixFactorization<double> net(3, 3, 10);

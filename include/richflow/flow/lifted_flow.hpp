@@ -320,8 +320,9 @@ typename LiftedFlow<M>::Scalar LiftedFlow<M>::inverse_power_of_two(Scalar size) 
 
 /// Follows the flow from w0 until `L <= loss` (a stationary point above that ends as `stalled` or `max_steps`): the
 /// road that measured best, Rodas4 with steps accurate to `relative` in every direction of the stack. 1e-4 gives the
-/// limit to some 1e-6, in 10 to 90 steps between the kernel regime and the deep rich one. Neither has a default: both
-/// are the user's choice. Throws as `integrate`.
+/// limit to some 1e-6, in 10 to 90 steps between the kernel regime and the deep rich one. Where `loss` is far below
+/// `relative^2 |y|^2` the time is some percent late, as errors are those of the stack (`simulate` asks for those of the
+/// residual, too). Neither has a default: both are the user's choice. Throws as `integrate`.
 template <class M>
 [[nodiscard]] Solution<typename M::Scalar> integrate_to_loss(const LiftedFlow<M>& flow,
                                                              const Vector<typename M::Scalar>& w0,
