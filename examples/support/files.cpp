@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -29,6 +31,12 @@ void prepare_output_folder(const std::filesystem::path& folder) {
   if (probe.file < 0) throw FileError("cannot write into the output folder " + quoted(folder) + ": " + reason(errno));
   ::close(probe.file);
   std::filesystem::remove(probe.name, error);
+}
+
+std::string file_content(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw FileError("cannot read " + quoted(path));
+  return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
 }
 
 std::string contents_of(const std::filesystem::path& folder) {

@@ -17,6 +17,9 @@ using richflow::write_file;
 /// Throws FileError naming the folder and the reason.
 void prepare_output_folder(const std::filesystem::path& folder);
 
+/// All bytes of a file. Throws FileError.
+[[nodiscard]] std::string file_content(const std::filesystem::path& path);
+
 /// For a message: `which holds 'a', 'b' and 3 others`, `which is empty` or `which does not exist`.
 [[nodiscard]] std::string contents_of(const std::filesystem::path& folder);
 

@@ -3,12 +3,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <iostream>
 #include <system_error>
 
 #include "files.hpp"
+#include "richflow/core/error.hpp"
 #include "text.hpp"
 
 namespace richflow::examples {
@@ -71,6 +73,36 @@ Outcome run_gnuplot(const std::filesystem::path& folder, const std::string& scri
 }
 
 }  // namespace
+
+std::vector<PanelPlace> panels_in_grid(std::size_t columns, const std::vector<std::string>& cells,
+                                       const std::vector<double>& edges) {
+  require(columns > 0 && !cells.empty() && cells.size() % columns == 0, "panels_in_grid: ", cells.size(),
+          " cells do not fill rows of ", columns);
+  require(edges.empty() || edges.size() == columns - 1, "panels_in_grid: ", edges.size(), " edges do not part ",
+          columns, " columns");
+  const auto edge = [&](std::size_t column) {
+    if (edges.empty() || column == 0 || column == columns)
+      return static_cast<double>(column) / static_cast<double>(columns);
+    return edges[column - 1];
+  };
+  const auto height = static_cast<double>(cells.size() / columns);
+  std::vector<PanelPlace> places;
+  for (std::size_t k = 0; k < cells.size(); ++k) {
+    if (cells[k].empty()) continue;
+    const std::size_t column = k % columns;
+    const auto row = static_cast<double>(k / columns);
+    const PanelPlace cell = {cells[k], edge(column), row / height, edge(column + 1), (row + 1.0) / height};
+    const auto known =
+        std::find_if(places.begin(), places.end(), [&](const PanelPlace& place) { return place.panel == cell.panel; });
+    if (known == places.end()) {
+      places.push_back(cell);
+    } else {
+      *known = {cell.panel, std::min(known->left, cell.left), std::min(known->top, cell.top),
+                std::max(known->right, cell.right), std::max(known->bottom, cell.bottom)};
+    }
+  }
+  return places;
+}
 
 std::string gnuplot_array(const std::string& name, const std::vector<double>& numbers) {
   std::string list;

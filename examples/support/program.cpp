@@ -12,6 +12,7 @@
 #include "files.hpp"
 #include "options.hpp"
 #include "report.hpp"
+#include "richflow/core/parallel.hpp"
 #include "text.hpp"
 
 #ifdef EIGEN_USE_BLAS
@@ -86,17 +87,22 @@ ReportSection section_of(const ProgramInfo& info, const CommonOptions& common, c
   section.title = info.title.empty() ? info.name : info.title;
   section.paper = info.paper;
   section.data = result.data.empty() ? info.data : result.data;
+  section.run = common.effort == Effort::quick ? "quick" : common.effort == Effort::full ? "full" : "default";
   section.effort = common.effort == Effort::quick  ? "A quick run: a few seconds' worth, to see that everything works."
                    : common.effort == Effort::full ? "The full protocol."
                                                    : info.reduction;
+  section.size = result.size;
   section.command = std::move(command);
   section.build = std::string(processor) == "native"
                       ? "for the processor of the machine that ran it; the last digits may differ on others"
                       : "for any processor of its kind";
   if (std::string(products) == "BLAS") section.build += ", with the matrix products of OpenBLAS";
+  section.threads = num_threads({.threads = common.threads});
+  section.machine_threads = num_threads({});
   section.seconds = seconds;
   section.figures = {info.figures.begin(), info.figures.end()};
-  for (const Picture& picture : result.pictures) section.pictures.push_back({picture.name, picture.alt});
+  for (const Picture& picture : result.pictures)
+    section.pictures.push_back({picture.name, picture.alt, picture.panels});
   section.tables = result.tables;
   return section;
 }
@@ -152,7 +158,9 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
     }
     print_claims(std::cout, result.claims);
     write_claims(claims_path, result.claims, info.figures);
-    const ReportSection section = section_of(info, common, result, command_line(argc, argv), watch.seconds());
+    ReportSection section = section_of(info, common, result, command_line(argc, argv), watch.seconds());
+    section.resumed = sweep_choices.resume || sweep_choices.merge > 0;
+    if (mpi.is_active()) section.threads = 0;  // those of the other processes are not known here
     write_section(common.out, section);
     for (const Picture& picture : result.pictures) draw_picture(picture, common.out);
     std::cout << info.name << ": results in " << quoted(common.out) << " after " << short_number(watch.seconds(), 3)

@@ -53,6 +53,7 @@ struct ProgramResult {
   std::vector<Picture> pictures = {};
   std::vector<std::string> tables = {};  ///< names of the CSV files
   std::string data = {};                 ///< what they are computed from, where `ProgramInfo` cannot know it
+  std::string size = {};                 ///< of the problems that were solved, and how many
 };
 
 /// Parses the command line, makes the output folder, runs `body`, prints its claims and writes them to

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <string>
+#include <type_traits>
 
 /// @file
 /// Numbers and names as text.
@@ -14,6 +15,21 @@ namespace richflow::examples {
 
 /// `value` to `digits` significant digits, for people.
 [[nodiscard]] std::string short_number(double value, int digits = 4);
+
+/// Texts and numbers one after the other: whole numbers with all digits, others as `short_number` has them.
+template <class... Parts>
+[[nodiscard]] std::string joined_text(const Parts&... parts) {
+  const auto text = []<class Part>(const Part& part) -> std::string {
+    if constexpr (std::is_integral_v<Part>) {
+      return std::to_string(part);
+    } else if constexpr (std::is_floating_point_v<Part>) {
+      return short_number(part);
+    } else {
+      return part;
+    }
+  };
+  return (std::string() + ... + text(parts));
+}
 
 /// `2:05` or `1:02:05`.
 [[nodiscard]] std::string clock_time(double seconds);
