@@ -218,6 +218,15 @@ void print_table(const AlphaPathProblem& problem, const AlphaPath& path) {
   std::fflush(stdout);
 }
 
+/// Of data and path, for the options of either kind.
+template <class Options>
+std::string size_of(const AlphaPathProblem& problem, const Options& options) {
+  const std::size_t num_scales =
+      options.scales.empty() ? static_cast<std::size_t>(options.num_scales) : options.scales.size();
+  return joined_text("N = ", problem.train.num_samples(), ", d = ", problem.train.num_inputs(), ", ", num_scales,
+                     " scales");
+}
+
 ProgramResult classify(const Arguments& arguments, const AlphaPathProblem& problem, const CommonOptions& common) {
   ClassPathOptions options;
   options.depth = arguments.depth;
@@ -233,7 +242,8 @@ ProgramResult classify(const Arguments& arguments, const AlphaPathProblem& probl
   return ProgramResult{path.claims,
                        {class_path_picture(problem, path)},
                        class_path_tables,
-                       problem.name + ", depth " + std::to_string(arguments.depth) + ", " + arguments.loss + " loss"};
+                       problem.name + ", depth " + std::to_string(arguments.depth) + ", " + arguments.loss + " loss",
+                       size_of(problem, options)};
 }
 
 }  // namespace
@@ -275,6 +285,7 @@ int main(int argc, char** argv) {
     return ProgramResult{path.claims,
                          {alpha_path_picture(problem, path)},
                          alpha_path_tables,
-                         problem.name + ", depth " + std::to_string(arguments.depth)};
+                         problem.name + ", depth " + std::to_string(arguments.depth),
+                         size_of(problem, options)};
   });
 }

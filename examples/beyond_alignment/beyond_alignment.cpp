@@ -466,6 +466,8 @@ Picture beyond_alignment_picture(const BeyondAlignment& figure) {
                   "\nlarge = " + exact_number(large_log_alpha) + "\n";
   const AlignmentTurn& last = figure.turns.back();
   picture.setup += "turn = " + exact_number(last.turn * 180.0 / pi * std::exp(2.0 * last.log_alpha)) + "\n";
+  picture.panels = panels_in_grid(2, {"beyond_alignment_tiny", "beyond_alignment_large", "", "",
+                                      "beyond_alignment_rate", "beyond_alignment_scales"});
   picture.commands = R"gp(set multiplot layout 3,2 margins 0.09,0.925,0.06,0.965 spacing 0.15,0.09
 angles = "beyond_alignment_angles.csv"
 set ytics -180,90,180

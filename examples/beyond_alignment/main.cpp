@@ -1,4 +1,5 @@
 #include "beyond_alignment.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -21,6 +22,11 @@ int main(int argc, char** argv) {
     options.seed = common.seed;
     const ex::BeyondAlignment figure = ex::beyond_alignment(options);
     ex::write_beyond_alignment_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::beyond_alignment_picture(figure)}, ex::beyond_alignment_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::beyond_alignment_picture(figure)},
+                             ex::beyond_alignment_tables,
+                             {},
+                             ex::joined_text(options.width, " neurons, ", options.num_scales, " scales, ",
+                                             options.num_problems, " random problems")};
   });
 }

@@ -204,6 +204,7 @@ Picture beyond_decay_picture(const BeyondDecay& figure, const BeyondDecayOptions
   picture.setup = gnuplot_array("scales", options.scales) + gnuplot_array("lambdas", options.lambdas) +
                   "lambda = " + exact_number(options.lambda) + "\ncollapse = " + exact_number(options.collapse_scale) +
                   "; high = " + exact_number(figure.transition.high_value) + "\n";
+  picture.panels = panels_in_grid(3, {"beyond_decay_a", "beyond_decay_b", "beyond_decay_c"}, {0.325, 0.665});
   picture.commands = R"gp(set multiplot
 set palette defined (0 "#0072B2", 0.5 "#009E73", 1 "#D55E00")
 unset colorbox

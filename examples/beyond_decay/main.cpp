@@ -1,5 +1,6 @@
 #include "beyond_decay.hpp"
 #include "program.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -27,6 +28,12 @@ int main(int argc, char** argv) {
     }
     const ex::BeyondDecay figure = ex::beyond_decay(options);
     ex::write_beyond_decay_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::beyond_decay_picture(figure, options)}, ex::beyond_decay_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::beyond_decay_picture(figure, options)},
+        ex::beyond_decay_tables,
+        {},
+        ex::joined_text("N = ", options.num_samples, ", d = ", options.dimension, ", ", options.scales.size(),
+                        " scales, ", options.lambdas.size(), " rates of decay")};
   });
 }

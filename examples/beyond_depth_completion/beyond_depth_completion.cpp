@@ -378,6 +378,8 @@ Picture beyond_depth_completion_picture(const BeyondDepthCompletion& figure) {
     if (depths.empty() || depths.back() != static_cast<double>(point.depth))
       depths.push_back(static_cast<double>(point.depth));
   picture.setup = gnuplot_array("depths", depths) + "least = " + exact_number(figure.least_trace) + "\n";
+  picture.panels = panels_in_grid(
+      2, {"beyond_depth_completion", "", "beyond_depth_completion_trace", "beyond_depth_completion_runaway"}, {0.525});
   picture.commands = R"gp(set multiplot layout 2,2 margins 0.075,0.975,0.075,0.95 spacing 0.165,0.13
 colour(k) = k == 1 ? vermilion : k == 2 ? blue : k == 3 ? green : purple
 set logscale x

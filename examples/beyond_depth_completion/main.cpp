@@ -1,4 +1,5 @@
 #include "beyond_depth_completion.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -24,7 +25,12 @@ int main(int argc, char** argv) {
     options.threads = common.threads;
     const ex::BeyondDepthCompletion figure = ex::beyond_depth_completion(options);
     ex::write_beyond_depth_completion_tables(figure, common.out);
-    return ex::ProgramResult{
-        figure.claims, {ex::beyond_depth_completion_picture(figure)}, ex::beyond_depth_completion_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::beyond_depth_completion_picture(figure)},
+                             ex::beyond_depth_completion_tables,
+                             {},
+                             ex::joined_text(options.dimension, " x ", options.dimension, " matrices, ",
+                                             options.num_observed, " entries, ", options.depths.size(), " depths, ",
+                                             options.scales.size(), " scales, ", options.num_seeds, " repetitions")};
   });
 }

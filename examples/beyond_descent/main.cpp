@@ -1,5 +1,6 @@
 #include "beyond_descent.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -32,6 +33,10 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::BeyondDescent figure = ex::make_beyond_descent(sweeps);
     if (common.sweeps.is_root()) ex::write_beyond_descent_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::beyond_descent_picture()}, ex::beyond_descent_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::beyond_descent_picture()},
+                             ex::beyond_descent_tables,
+                             {},
+                             ex::joined_text(options.fractions.size(), " steps, ", options.num_seeds, " repetitions")};
   });
 }

@@ -441,6 +441,11 @@ Picture beyond_linear_networks_picture(const BeyondLinearNetworks& figure) {
       "predictor against alpha: straight lines of slope -2 and, from a doubled start, -4.";
   picture.width = 1320;
   picture.height = 1080;
+  picture.panels = panels_in_grid(
+      3,
+      {"beyond_linear_networks_modes", "", "", "", "beyond_linear_networks_start", "beyond_linear_networks_depth", "",
+       "beyond_linear_networks_kernel", "beyond_linear_networks_symmetric"},
+      {0.322, 0.657});
   picture.commands = R"gp(set multiplot layout 3,3 margins 0.05,0.985,0.055,0.965 spacing 0.07,0.1
 colour(i) = i == 0 ? vermilion : i == 1 ? blue : green
 exact(i) = sprintf("exact_%d", i)

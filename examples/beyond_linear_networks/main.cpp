@@ -1,4 +1,5 @@
 #include "beyond_linear_networks.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -25,7 +26,11 @@ int main(int argc, char** argv) {
     options.seed = common.seed;
     const ex::BeyondLinearNetworks figure = ex::beyond_linear_networks(options);
     ex::write_beyond_linear_networks_tables(figure, common.out);
-    return ex::ProgramResult{
-        figure.claims, {ex::beyond_linear_networks_picture(figure)}, ex::beyond_linear_networks_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::beyond_linear_networks_picture(figure)},
+                             ex::beyond_linear_networks_tables,
+                             {},
+                             ex::joined_text(options.num_problems, " random problems of each kind, ",
+                                             options.num_alphas, " scales, ", options.num_times, " times of a curve")};
   });
 }

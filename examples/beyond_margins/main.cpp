@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 
 #include "beyond_margins.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -29,6 +30,11 @@ int main(int argc, char** argv) {
     options.threads = common.threads;
     const ex::BeyondMargins figure = ex::beyond_margins(options);
     ex::write_beyond_margins_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::beyond_margins_picture(figure, options)}, ex::beyond_margins_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::beyond_margins_picture(figure, options)},
+        ex::beyond_margins_tables,
+        {},
+        ex::joined_text(options.num_scales, " scales and ", options.num_losses, " accuracies of three problems")};
   });
 }

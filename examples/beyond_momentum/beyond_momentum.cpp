@@ -185,6 +185,7 @@ Picture beyond_momentum_picture(const BeyondMomentum& figure, const BeyondMoment
   picture.setup = gnuplot_array("momenta", momenta) + "slope = " + exact_number(figure.slope) +
                   "; flow = " + exact_number(figure.flow) +
                   "; crossing = " + (has_crossing ? exact_number(figure.first_crossing) : "0") + "\n";
+  picture.panels = panels_in_grid(3, {"beyond_momentum_a", "beyond_momentum_b", "beyond_momentum_c"}, {0.325, 0.665});
   picture.commands = R"gp(set multiplot
 colour(k) = int(word("0x0072B2 0x009E73 0xD55E00 0xCC79A7 0x56B4E9", (k - 1) % 5 + 1))
 of(k, name) = column("momentum") == momenta[k] ? column(name) : NaN

@@ -1,5 +1,6 @@
 #include "beyond_momentum.hpp"
 #include "program.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -25,6 +26,11 @@ int main(int argc, char** argv) {
       options.series = {{0.0, {2e-4, 4e-4, 1e-3}}, {0.5, {1e-4, 2e-4, 5e-3}}, {0.9, {2e-3, 4e-3, 2e-2, 0.1, 0.3}}};
     const ex::BeyondMomentum figure = ex::beyond_momentum(options);
     ex::write_beyond_momentum_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::beyond_momentum_picture(figure, options)}, ex::beyond_momentum_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::beyond_momentum_picture(figure, options)},
+                             ex::beyond_momentum_tables,
+                             {},
+                             ex::joined_text("N = ", options.num_samples, ", d = ", options.dimension, ", ",
+                                             options.series.size(), " momenta, each with several steps")};
   });
 }

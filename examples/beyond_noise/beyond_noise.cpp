@@ -196,6 +196,7 @@ Picture beyond_noise_picture(const BeyondNoise& figure, const BeyondNoiseOptions
   picture.width = 1560;
   picture.height = 470;
   picture.setup = gnuplot_array("levels", options.levels) + "flow = " + exact_number(figure.flow) + "\n";
+  picture.panels = panels_in_grid(3, {"beyond_noise_a", "beyond_noise_b", "beyond_noise_c"}, {0.325, 0.665});
   picture.commands = R"gp(set multiplot
 colour(k) = int(word("0x0072B2 0x009E73 0xD55E00 0xCC79A7 0x56B4E9", (k - 1) % 5 + 1))
 of(k, name) = column("level") == levels[k] ? column(name) : NaN

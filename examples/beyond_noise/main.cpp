@@ -1,5 +1,6 @@
 #include "beyond_noise.hpp"
 #include "program.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -27,6 +28,13 @@ int main(int argc, char** argv) {
     if (common.effort == ex::Effort::full) options.num_runs = 10;
     const ex::BeyondNoise figure = ex::beyond_noise(options);
     ex::write_beyond_noise_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::beyond_noise_picture(figure, options)}, ex::beyond_noise_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::beyond_noise_picture(figure, options)},
+        ex::beyond_noise_tables,
+        {},
+        ex::joined_text("N = ", options.num_samples, ", d = ", options.dimension, ", ", options.levels.size(),
+                        " levels of noise, ", options.steps.size(), " times, up to ", options.steps.back(), " steps, ",
+                        options.num_runs, options.num_runs == 1 ? " repetition" : " repetitions")};
   });
 }

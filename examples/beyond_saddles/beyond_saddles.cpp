@@ -311,6 +311,8 @@ Picture beyond_saddles_picture(const BeyondSaddles& figure) {
   };
   picture.setup = arrows("jumps_2", figure.at_depth_2) + arrows("jumps_3", figure.at_depth_3) +
                   "exponent = " + exact_number(figure.exponent) + "\n";
+  picture.panels = panels_in_grid(
+      2, {"beyond_saddles_2", "", "beyond_saddles_3", "", "beyond_saddles_lasso", "beyond_saddles_rate"}, {0.495});
   picture.commands = R"gp(set multiplot layout 3,2 margins 0.075,0.975,0.06,0.965 spacing 0.1,0.09
 colour(i) = i == 0 ? vermilion : i == 1 ? blue : i == 2 ? green : purple
 beta(i) = sprintf("beta_%d", i)

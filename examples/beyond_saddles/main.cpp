@@ -1,4 +1,5 @@
 #include "beyond_saddles.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -23,6 +24,11 @@ int main(int argc, char** argv) {
     options.seed = common.seed;
     const ex::BeyondSaddles figure = ex::beyond_saddles(options);
     ex::write_beyond_saddles_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::beyond_saddles_picture(figure)}, ex::beyond_saddles_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::beyond_saddles_picture(figure)},
+                             ex::beyond_saddles_tables,
+                             {},
+                             ex::joined_text(options.num_problems, " random problems, ", options.num_scales,
+                                             " scales, ", options.num_times, " times of a curve")};
   });
 }

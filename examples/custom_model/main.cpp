@@ -1,5 +1,6 @@
 #include "custom_model.hpp"
 #include "program.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -18,6 +19,7 @@ int main(int argc, char** argv) {
     const richflow::Index units = common.effort == ex::Effort::quick ? 20 : 40;
     const ex::CustomModel result = ex::run_custom_model(common.seed, units, {0.3, 1.0, 3.0, 10.0, 30.0});
     ex::write_custom_model(result, common.out);
-    return ex::ProgramResult{result.claims, {}, {"custom_model.csv"}};
+    return ex::ProgramResult{
+        result.claims, {}, {"custom_model.csv"}, {}, ex::joined_text(units, " hidden units, five scales")};
   });
 }

@@ -416,6 +416,7 @@ Picture fig1_picture(const Fig1& figure) {
                   "; min_l2 = " + exact_number(figure.limits.min_l2_error) +
                   "; far = " + exact_number(figure.limits.far_error) +
                   "; dashed = " + std::to_string(figure.dashed_line) + "\n";
+  picture.panels = panels_in_grid(3, {"fig1a", "fig1b", "fig1c"}, {0.33, 0.675});
   picture.commands = R"gp(set multiplot
 set tmargin at screen 0.9
 set bmargin at screen 0.15

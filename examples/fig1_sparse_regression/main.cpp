@@ -2,6 +2,7 @@
 
 #include "fig1_sparse_regression.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -33,6 +34,13 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig1 figure = ex::make_fig1(options, sweeps);
     if (common.sweeps.is_root()) ex::write_fig1_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig1_picture(figure)}, ex::fig1_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig1_picture(figure)},
+        ex::fig1_tables,
+        {},
+        ex::joined_text("a and b: N = ", options.num_samples, ", d = ", options.dimension, ", ", options.num_seeds,
+                        " repetitions; c: ", options.samples_c.size(), " values of N up to ", options.samples_c.back(),
+                        ", ", options.num_seeds_cliff, " repetitions up to N = 100")};
   });
 }

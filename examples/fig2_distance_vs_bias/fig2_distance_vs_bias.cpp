@@ -108,6 +108,7 @@ Picture fig2_picture() {
       "norm against alpha in logarithmic axes; that of R falls as a power of alpha, that of Q hardly falls.";
   picture.width = 1080;
   picture.height = 440;
+  picture.panels = panels_in_grid(2, {"fig2", "fig2_l1"});
   picture.commands = R"gp(set multiplot layout 1,2 margins 0.075,0.975,0.16,0.89 spacing 0.115
 set title "What the flow minimizes, and distance to its start"
 set xlabel "{/:Italic z}"

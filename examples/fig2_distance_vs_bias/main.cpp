@@ -1,5 +1,6 @@
 #include "fig2_distance_vs_bias.hpp"
 #include "program.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -23,6 +24,11 @@ int main(int argc, char** argv) {
     }
     const ex::Fig2 figure = ex::fig2_distance_vs_bias(options);
     ex::write_fig2_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig2_picture()}, ex::fig2_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig2_picture()},
+        ex::fig2_tables,
+        {},
+        ex::joined_text(options.num_z, " values of z, ", options.num_alpha, " scales, d = ", options.dimension)};
   });
 }

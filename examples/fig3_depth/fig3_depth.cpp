@@ -275,6 +275,7 @@ Picture fig3_picture() {
       "the minimum l1 norm learns.";
   picture.width = 1560;
   picture.height = 470;
+  picture.panels = panels_in_grid(3, {"fig3a", "fig3b", "fig3c"}, {0.32, 0.67});
   picture.commands = R"gp(set multiplot
 set tmargin at screen 0.9
 set bmargin at screen 0.15

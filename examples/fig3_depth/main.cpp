@@ -2,6 +2,7 @@
 
 #include "fig3_depth.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -31,6 +32,13 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig3 figure = ex::make_fig3(options, critical);
     if (common.sweeps.is_root()) ex::write_fig3_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig3_picture()}, ex::fig3_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig3_picture()},
+        ex::fig3_tables,
+        {},
+        ex::joined_text("c: d = ", options.dimension, ", ", options.samples.size(), " values of N up to ",
+                        options.samples.back(), ", ", options.num_seeds_cliff, " repetitions up to N = 100, ",
+                        options.num_seeds, " beyond")};
   });
 }

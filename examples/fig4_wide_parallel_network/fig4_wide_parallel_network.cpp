@@ -213,6 +213,7 @@ Picture fig4_picture(const Fig4& figure) {
   picture.width = 1120;
   picture.height = 450;
   picture.setup = "k_last = " + std::to_string(last.width) + "; level = " + exact_number(last.diagonal.median) + "\n";
+  picture.panels = panels_in_grid(2, {"", "fig4"}, {0.47});
   picture.commands = R"gp(set multiplot
 set lmargin at screen 0.02
 set rmargin at screen 0.44

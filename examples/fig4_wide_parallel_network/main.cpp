@@ -1,5 +1,6 @@
 #include "fig4_wide_parallel_network.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -32,6 +33,12 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig4 figure = ex::make_fig4(sweeps);
     if (common.sweeps.is_root()) ex::write_fig4_tables(figure, sweeps, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig4_picture(figure)}, ex::fig4_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::fig4_picture(figure)},
+                             ex::fig4_tables,
+                             {},
+                             ex::joined_text(options.num_samples, " measurements of ", options.dimension, " x ",
+                                             options.dimension, " matrices, ", options.per_decade,
+                                             " widths per factor 10, up to 10^6, ", options.num_seeds, " repetitions")};
   });
 }

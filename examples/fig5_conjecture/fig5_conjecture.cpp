@@ -176,6 +176,7 @@ Picture fig5_conjecture_picture() {
       "Right: below 1 the flow's limit is nearer to the rank-one truth than the minimizer is.";
   picture.width = 1120;
   picture.height = 450;
+  picture.panels = panels_in_grid(2, {"fig5_conjecture", ""});
   picture.commands = R"gp(set multiplot layout 1,2 margins 0.08,0.985,0.16,0.89 spacing 0.1
 set logscale xy
 set xrange [1e-8:1e4]

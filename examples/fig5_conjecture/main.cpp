@@ -1,5 +1,6 @@
 #include "fig5_conjecture.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -32,6 +33,13 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig5Conjecture figure = ex::make_fig5_conjecture(sweeps);
     if (common.sweeps.is_root()) ex::write_fig5_conjecture_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig5_conjecture_picture()}, ex::fig5_conjecture_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig5_conjecture_picture()},
+        ex::fig5_conjecture_tables,
+        {},
+        ex::joined_text(options.dimension, " x ", options.dimension, " matrices, ", options.num_observed, " entries, ",
+                        options.per_decade, " values of alpha^2 k per factor 10, from 1e-8 to 1e4, ", options.num_seeds,
+                        " repetitions")};
   });
 }

@@ -313,6 +313,7 @@ Picture fig5_picture(const Fig5& figure) {
   picture.height = 470;
   picture.setup = "k_low = " + exact_number(widths.front()) + "; k_high = " + exact_number(widths.back()) +
                   "; a_low = " + exact_number(alpha2.front()) + "; a_high = " + exact_number(alpha2.back()) + "\n";
+  picture.panels = panels_in_grid(3, {"", "", "fig5"}, {0.35, 0.675});
   picture.commands = R"gp(set multiplot
 set tmargin at screen 0.88
 set bmargin at screen 0.16

@@ -6,6 +6,7 @@
 #include "list.hpp"
 #include "options.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -55,6 +56,14 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig5 figure = ex::make_fig5(options, sweeps);
     if (common.sweeps.is_root()) ex::write_fig5_tables(figure, sweeps, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig5_picture(figure)}, ex::fig5_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig5_picture(figure)},
+        ex::fig5_tables,
+        {},
+        ex::joined_text(options.dimension, " x ", options.dimension, " matrices, ", options.num_observed, " entries, ",
+                        options.widths.size(), " widths, ", options.alpha2.size(), " scales, ", options.num_seeds,
+                        " repetitions; maps of ", options.resolution, " x ", options.resolution, " points, ",
+                        options.num_seeds_map, " repetitions")};
   });
 }

@@ -246,6 +246,7 @@ Picture fig6_picture(const Fig6Options& options) {
   std::string depths;
   for (const Index depth : options.depths) depths += " " + std::to_string(depth);
   picture.setup = "depths = \"" + depths.substr(1) + "\"\ncolours = \"#2f6db3 #d1502b #2f8f5b #8a5bb0 #d99a2b\"\n";
+  picture.panels = panels_in_grid(2, {"fig6a", "fig6b"}, {0.505});
   picture.commands = R"gp(set multiplot
 set tmargin at screen 0.9
 set bmargin at screen 0.15

@@ -2,6 +2,7 @@
 
 #include "fig6_relu_networks.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -39,6 +40,12 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig6 figure = ex::make_fig6(options, sweep);
     if (common.sweeps.is_root()) ex::write_fig6_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig6_picture(options)}, ex::fig6_tables};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig6_picture(options)},
+        ex::fig6_tables,
+        {},
+        ex::joined_text(options.depths.size(), " depths, width ", options.width, ", ", options.per_decade,
+                        " scales per factor 10, ", options.num_seeds, " repetitions")};
   });
 }

@@ -425,6 +425,7 @@ Picture fig6c_picture() {
       "rises to the level of its tangent model at large scales; a horizontal line is the error of the last layer "
       "alone. Right: the distance of the tangent kernels before and after training. It is large at all scales; "
       "with a tenth of the steps it falls as the scale grows, and the test error rises.";
+  picture.panels = panels_in_grid(2, {"fig6c", ""});
   picture.commands = R"gp(set multiplot layout 1,2
 set title "(c) Test error of a wide ReLU network on images"
 set xlabel "α"

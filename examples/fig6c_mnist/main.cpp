@@ -67,6 +67,13 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig6c figure = ex::make_fig6c(options, sweeps);
     if (common.sweeps.is_root()) ex::write_fig6c_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig6c_picture()}, ex::fig6c_tables, ex::fig6c_data(options)};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig6c_picture()},
+        ex::fig6c_tables,
+        ex::fig6c_data(options),
+        ex::joined_text(options.num_train == 0 ? "all" : std::to_string(options.num_train), " images, ", options.width,
+                        " hidden units, ", options.alphas.size(), " scales, ", options.num_seeds,
+                        " repetitions, at most ", options.max_epochs, " epochs")};
   });
 }

@@ -253,6 +253,7 @@ Picture fig6d_picture() {
       "Left: test error of a convolutional network against the scale alpha of its initialization, rising with it, "
       "beside that of training its last layer only and that of the network linearized at its initialization. Right: "
       "the distance of the tangent kernels before and after training, which is large at all of them.";
+  picture.panels = panels_in_grid(2, {"fig6d", ""});
   picture.commands = R"gp(set multiplot layout 1,2
 set title "(d) VGG11-like network: error on test images"
 set xlabel "α"

@@ -49,6 +49,13 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig6d figure = ex::make_fig6d(options, sweep);
     if (common.sweeps.is_root()) ex::write_fig6d_table(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig6d_picture()}, ex::fig6d_tables, figure.data};
+    return ex::ProgramResult{
+        figure.claims,
+        {ex::fig6d_picture()},
+        ex::fig6d_tables,
+        figure.data,
+        ex::joined_text(options.num_train == 0 ? "all" : std::to_string(options.num_train), " images, ", options.width,
+                        " channels in the first layer, ", options.alphas.size(), " scales, ", options.num_seeds,
+                        " repetitions, at most ", options.max_epochs, " epochs")};
   });
 }

@@ -235,6 +235,7 @@ Picture fig7_picture(const Fig7Options& options) {
   std::string alphas;
   for (const double alpha : options.alphas) alphas += " " + short_number(alpha);
   picture.setup = "alphas = \"" + alphas.substr(1) + "\"\ncolours = \"#2f6db3 #2f9fb0 #2f8f5b #d99a2b #d1502b\"\n";
+  picture.panels = panels_in_grid(3, {"fig7a", "fig7b", "fig7c"}, {0.345, 0.672});
   picture.commands = R"gp(set multiplot layout 1,3 margins 0.055,0.985,0.37,0.91 spacing 0.05
 set xrange [-1.75:1.75]
 set yrange [-0.22:1.28]

@@ -1,5 +1,6 @@
 #include "fig7_univariate_relu.hpp"
 #include "source_version.hpp"
+#include "text.hpp"
 
 int main(int argc, char** argv) {
   namespace ex = richflow::examples;
@@ -24,6 +25,10 @@ int main(int argc, char** argv) {
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig7 figure = ex::make_fig7(options, sweeps);
     if (common.sweeps.is_root()) ex::write_fig7_tables(figure, common.out);
-    return ex::ProgramResult{figure.claims, {ex::fig7_picture(options)}, ex::fig7_tables};
+    return ex::ProgramResult{figure.claims,
+                             {ex::fig7_picture(options)},
+                             ex::fig7_tables,
+                             {},
+                             ex::joined_text(options.width, " hidden units, ", options.alphas.size(), " scales")};
   });
 }
