@@ -248,7 +248,9 @@ for name in $programs; do
   fi
 done
 rm -f "$state"
-"build/$preset/examples/report" --out "$out" || broken="$broken report"
+# shellcheck disable=SC2086  # names without spaces
+"build/$preset/examples/report" --out "$out" ${broken:+--broken $broken} ${skipped:+--skipped $skipped} ||
+  broken="$broken report"
 
 count_claims() { cat "$out/claims.json" "$out/mnist/claims.json" 2>/dev/null | grep -o "\"holds\": *$1" | wc -l | tr -d ' '; }
 hold=$(count_claims true)

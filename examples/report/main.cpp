@@ -11,9 +11,12 @@ int main(int argc, char** argv) {
   std::filesystem::path folder = "figures";
   CLI::App app("One page, index.html, with all figures and claims that the other programs left in a folder.", "report");
   app.add_option("--out", folder, "The folder of the figures, and of the page")->capture_default_str();
+  ex::Unfinished unfinished;
+  app.add_option("--broken", unfinished.broken, "Programs that did not finish, which the page shall say");
+  app.add_option("--skipped", unfinished.skipped, "Programs whose data are not installed, which the page shall say");
   try {
     app.parse(argc, argv);
-    ex::write_report(folder);
+    ex::write_report(folder, unfinished);
     std::cout << "report: " << (folder / "index.html").string() << "\n";
     return 0;
   } catch (const CLI::ParseError& error) {

