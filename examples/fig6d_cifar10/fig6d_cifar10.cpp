@@ -167,7 +167,7 @@ Fig6dOptions fig6d_options(Effort effort) {
 }
 
 double fig6d_estimate(const Fig6dOptions& options) {
-  const ImageProblem problem = problem_of(options, read_image_files(options.data), 0);
+  const ImageProblem problem = problem_of(options, read_image_files(options.data, options.images_per_file), 0);
   const Net net(problem.shape, vgg11_layers(options.width), problem.train.num_classes());
   RandomStream random(options.seed);
   const Vector<float> w = net.initial_parameters(random, Scale<float>::from_value(1.0F));
@@ -182,7 +182,7 @@ SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runn
   require(options.num_seeds >= 1, "num_seeds must be at least 1, got ", options.num_seeds);
   require(!options.alphas.empty(), "alphas must not be empty");
   require(options.batch >= 1, "batch must be at least 1, got ", options.batch);
-  const ImageFiles files = read_image_files(options.data);
+  const ImageFiles files = read_image_files(options.data, options.images_per_file);
   const std::map<std::string, std::string> settings = {{"seed", std::to_string(options.seed)},
                                                        {"data", std::to_string(fingerprint(files))},
                                                        {"num_train", std::to_string(options.num_train)},
@@ -204,7 +204,7 @@ SweepResult run_fig6d_sweep(const Fig6dOptions& options, const SweepRunner& runn
 Fig6d make_fig6d(const Fig6dOptions& options, const SweepResult& sweep) {
   static_cast<void>(sweep.require_ok());
   Fig6d figure;
-  const ImageFiles files = read_image_files(options.data);
+  const ImageFiles files = read_image_files(options.data, options.images_per_file);
   figure.data = files.name + ", " + std::to_string(used(options.num_train, files.train.num_images)) + " training and " +
                 std::to_string(used(options.num_test, files.test.num_images)) + " test images, " +
                 std::to_string(options.width) + " channels in the first layer";

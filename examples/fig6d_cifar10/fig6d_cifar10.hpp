@@ -28,7 +28,8 @@ inline const std::set<std::string> fig6d_panels = {"fig6d"};
 struct Fig6dOptions {
   std::uint64_t seed = 1;
   std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
-  int num_seeds = 2;  ///< repetitions, each with its own images, initialization and order
+  Index images_per_file = cifar_images_per_file;  ///< where `data` is CIFAR-10
+  int num_seeds = 2;                              ///< repetitions, each with its own images, initialization and order
   std::vector<double> alphas = {0.75, 1.0, 1.25, 1.5, 2.0};
   Index num_train = 1000;        ///< 0: all
   Index num_test = 0;            ///< 0: all

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <vector>
 
-#include "cifar.hpp"
 #include "image_data.hpp"
 #include "richflow/core/hash.hpp"
 #include "richflow/core/random.hpp"
@@ -36,10 +35,10 @@ LabelledDataset<float> standardized(const LabelledDataset<float>& data, double m
 
 }  // namespace
 
-ImageFiles read_image_files(const std::filesystem::path& folder) {
+ImageFiles read_image_files(const std::filesystem::path& folder, Index images_per_file) {
   const std::filesystem::path cifar = cifar10_folder(folder);
   const auto read = [&](Part part) {
-    return !cifar.empty() ? read_cifar10(cifar, part) : read_labelled_images(folder, part);
+    return !cifar.empty() ? read_cifar10(cifar, part, images_per_file) : read_labelled_images(folder, part);
   };
   ImageFiles files{!cifar.empty() ? "CIFAR-10" : "MNIST's format", read(Part::train), read(Part::test)};
   require(files.train.height == files.test.height && files.train.width == files.test.width,

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "cifar.hpp"
 #include "idx.hpp"
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/models/conv_network.hpp"
@@ -20,9 +21,11 @@ struct ImageFiles {
   LabelledImages test = {};
 };
 
-/// Reads the images in `folder`, in the binary format of CIFAR-10 where that is what is there, otherwise in MNIST's.
+/// Reads the images in `folder`, in the binary format of CIFAR-10 where that is what is there (then with
+/// `images_per_file` in each file), otherwise in MNIST's.
 /// Throws FileError as the readers do, ArgumentError where training and test images differ in size.
-[[nodiscard]] ImageFiles read_image_files(const std::filesystem::path& folder);
+[[nodiscard]] ImageFiles read_image_files(const std::filesystem::path& folder,
+                                          Index images_per_file = cifar_images_per_file);
 
 /// A hash of pixels and labels, by which saved results know their data.
 [[nodiscard]] std::uint64_t fingerprint(const ImageFiles& files);

@@ -29,6 +29,17 @@ void write_images(const TemporaryFolder& folder, const std::string& prefix, int 
   (void)folder.file(prefix + "-labels-idx1-ubyte", labels);
 }
 
+/// The same two classes in CIFAR-10's format, brighter in the upper or in the lower half of every colour.
+void write_cifar(const TemporaryFolder& folder, const std::string& name, int count) {
+  std::string bytes;
+  for (int n = 0; n < count; ++n) {
+    bytes += static_cast<char>(n % 2);
+    for (int k = 0; k < 3 * 32 * 32; ++k)
+      bytes += static_cast<char>((k % 1024 < 512) == (n % 2 == 0) ? 180 + 7 * ((n + k) % 5) : k % 48);
+  }
+  (void)folder.file(name, bytes);
+}
+
 Fig6dOptions small_options(const TemporaryFolder& folder) {
   write_images(folder, "train", 24);
   write_images(folder, "t10k", 12);
@@ -79,6 +90,29 @@ TEST_CASE("figure 6 (d): numbers are what they should be, whatever the number of
   write_fig6d_table(figure, folder.path());
   CHECK(std::filesystem::exists(folder.path() / "fig6d.csv"));
   CHECK(fig6d_estimate(options) > 0.0);
+}
+
+TEST_CASE("figure 6 (d) trains on files of CIFAR-10's format") {
+  const TemporaryFolder folder;
+  for (int file = 1; file <= 5; ++file) write_cifar(folder, "data_batch_" + std::to_string(file) + ".bin", 4);
+  write_cifar(folder, "test_batch.bin", 4);
+  Fig6dOptions options;
+  options.data = folder.path();
+  options.images_per_file = 4;
+  options.num_seeds = 1;
+  options.alphas = {1.0};
+  options.num_train = 0;
+  options.width = 2;
+  options.batch = 8;
+  options.max_epochs = 30;
+  options.max_linear_epochs = 2;
+  const Fig6d figure = figure_of(options, 1);
+  CHECK(figure.data == "CIFAR-10, 20 training and 4 test images, 2 channels in the first layer");
+  REQUIRE(figure.points.size() == 1);
+  // Two classes that half of the pixels tell apart; a guess is wrong for one image in two.
+  CHECK(figure.points.front().train_error == 0.0);
+  CHECK(figure.points.front().test_error.median == 0.0);
+  CHECK((figure.points.front().kernel_distance > 0.0 && figure.points.front().kernel_distance < 1.0));
 }
 
 TEST_CASE("figure 6 (d): invalid sizes are refused") {

@@ -375,6 +375,17 @@ TEST_CASE("figure 6 (c) on MNIST stands beside that on other images where both s
   CHECK_THROWS_AS(write_report(folder.path()), FileError);
 }
 
+TEST_CASE("figure 6 (d) says of which images it is not") {
+  const TemporaryFolder folder;
+  ReportSection images = section("fig6d_cifar10");
+  images.data = "MNIST's format, 200 training images";
+  write_section(folder.path(), images);
+  CHECK(count(section_of(report_html(folder.path()), "fig6d_cifar10"), "Not of CIFAR-10") == 1);
+  images.data = "CIFAR-10, 200 training images";
+  write_section(folder.path(), images);
+  CHECK(count(section_of(report_html(folder.path()), "fig6d_cifar10"), "Not of CIFAR-10") == 0);
+}
+
 TEST_CASE("a folder without figures is an error") {
   const TemporaryFolder folder;
   CHECK_THROWS_AS(write_report(folder.path()), FileError);
