@@ -77,6 +77,7 @@ code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .9em
 footer { color: var(--soft); padding: 1rem; font-size: .9rem; }
 @media screen and (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
   .overview, section { padding: .75rem; } .panels { gap: .35rem; } .panels li { width: 6.5rem; } .thumb { height: 4.6rem; }
+  .times td { display: inline-block; margin-right: 1rem; }
   .picture svg { min-width: calc(.7 * var(--natural, 60rem)); }
   thead { position: absolute; left: -999rem; } tr { display: block; padding: .4rem 0; border-top: 1px solid var(--line); }
   th, td { display: block; border: 0; padding: .05rem 0; } td[data-name]::before { content: attr(data-name) ": ";
@@ -434,7 +435,7 @@ std::string times_html(const std::vector<Entry>& entries) {
   std::string threads;
   for (const int machine : machines) threads += (threads.empty() ? "" : " or ") + std::to_string(machine);
   if (!threads.empty()) caption += ", on a machine with " + threads + " hardware threads";
-  return "<h2 id=\"times\">Sizes and times</h2>\n<section aria-labelledby=\"times\">\n" +
+  return "<h2 id=\"times\">Sizes and times</h2>\n<section class=\"times\" aria-labelledby=\"times\">\n" +
          table_head("<caption>" + caption + ".</caption>", names) + rows + table_end + "</section>\n";
 }
 
