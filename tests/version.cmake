@@ -1,4 +1,5 @@
-# CITATION.cff, the newest entry of CHANGELOG.md and the tag in docs/installing.md are of the version in include/richflow/version.hpp.
+# CITATION.cff, the newest entry of CHANGELOG.md, the tag in docs/installing.md and the port for vcpkg are of the version in
+# include/richflow/version.hpp.
 # Usage: cmake -D SOURCE=folder -P version.cmake
 cmake_minimum_required(VERSION 3.21)
 file(STRINGS ${SOURCE}/include/richflow/version.hpp numbers REGEX "^#define RICHFLOW_VERSION_[A-Z]+ [0-9]+$")
@@ -15,4 +16,9 @@ endif()
 file(STRINGS ${SOURCE}/docs/installing.md tag REGEX "GIT_TAG ")
 if(NOT tag MATCHES "GIT_TAG v${version}\\)$")
   message(FATAL_ERROR "docs/installing.md says `${tag}` of version ${version}")
+endif()
+file(READ ${SOURCE}/tests/packaging/vcpkg/richflow/vcpkg.json port)
+string(JSON ported GET "${port}" version)
+if(NOT ported STREQUAL version)
+  message(FATAL_ERROR "the port for vcpkg is of version ${ported}, and the library of version ${version}")
 endif()

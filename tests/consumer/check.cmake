@@ -2,7 +2,7 @@
 #
 #   cmake -D CASE=... -D BUILD_TREE=build/release -D SCRATCH=folder -D COMPILER=c++ -D GENERATOR=Ninja -P check.cmake
 #
-# CASE: twice, found_first, found_last, exported, other_version, wanted_version, eigen
+# CASE: twice, found_first, found_last, exported, other_version, wanted_version, eigen, guide
 
 file(REMOVE_RECURSE "${SCRATCH}")
 file(MAKE_DIRECTORY "${SCRATCH}")
@@ -86,6 +86,24 @@ set(PACKAGE_VERSION_COMPATIBLE TRUE)\n")
       endif()
     endforeach()
   endforeach()
+elseif(CASE STREQUAL "guide")
+  # What docs/installing.md says of FetchContent, with this checkout for its address.
+  include("${source}/../documentation/blocks.cmake")
+  file(READ "${library}/docs/installing.md" rest)
+  string(APPEND rest "\n")
+  set(block "")
+  while(NOT block MATCHES "FetchContent_Declare")
+    next_block(cmake rest)
+    if(NOT found)
+      message(FATAL_ERROR "docs/installing.md has no ```cmake block with FetchContent_Declare")
+    endif()
+  endwhile()
+  file(WRITE "${SCRATCH}/CMakeLists.txt" "cmake_minimum_required(VERSION 3.21)\nproject(reader LANGUAGES CXX)\n${block}
+add_executable(parts \"${source}/parts/main.cpp\")
+target_link_libraries(parts PRIVATE richflow::richflow)\n")
+  must_run(${configure} -S "${SCRATCH}" -B "${SCRATCH}/build" "-DFETCHCONTENT_SOURCE_DIR_RICHFLOW=${library}")
+  must_run("${CMAKE_COMMAND}" --build "${SCRATCH}/build" --target parts)
+  must_run("${SCRATCH}/build/parts")
 else()
   message(FATAL_ERROR "unknown case ${CASE}")
 endif()
