@@ -319,6 +319,51 @@ TEST_CASE("a batch that is cut into parts has the same results for any number of
   }
 }
 
+TEST_CASE("the parts of a batch share the products of wide layers of few pixels") {
+  RandomStream random(18);
+  const Index batch = 66;  // 64 and 2
+  for (const char* layers : {"128-M-128-128-FC", "128-128-M-FC"}) {
+    const Case c = {{1, 2, 2}, layers, 2, batch};
+    Problem<double> p(c, random);
+    const Vector<double> v = random_vector(random, p.w.size());
+    // Of some images in both parts alone, so that few need to be computed again.
+    const std::vector<Index> chosen = {0, 63, 65};
+    Matrix<double> G = Matrix<double>::Zero(batch, c.outputs);
+    for (const Index n : chosen) G.row(n) = random_vector(random, c.outputs).transpose();
+    p.forward(p.w);
+    const Vector<double> gradient = p.pullback(G);
+    const Matrix<double> tangent = p.jvp(v);
+    for (const int threads : {2, 3, 8}) {
+      CAPTURE(layers, threads);
+      Evaluation<double> at = p.net.make_evaluation(batch + threads, ParallelOptions{threads});
+      Matrix<double> F(batch, c.outputs);
+      Vector<double> g = Vector<double>::Zero(p.w.size());
+      Matrix<double> dF(batch, c.outputs);
+      at.forward(p.w, p.X, F);
+      at.add_pullback(G, 1.0, g);
+      at.jvp(v, dF);
+      CHECK(F == p.F);
+      CHECK(g == gradient);
+      CHECK(dF == tangent);
+    }
+    // Image by image: sums in another order.
+    Vector<double> sum = Vector<double>::Zero(p.w.size());
+    auto one_at_a_time = p.net.make_evaluation(1);
+    for (const Index n : chosen) {
+      Matrix<double> F(1, c.outputs);
+      Matrix<double> dF(1, c.outputs);
+      const Matrix<double> image = p.X.row(n);
+      one_at_a_time.forward(p.w, image, F);
+      one_at_a_time.add_pullback(G.row(n), 1.0, sum);
+      one_at_a_time.jvp(v, dF);
+      CAPTURE(layers, n);
+      CHECK((F - p.F.row(n)).norm() <= 1e-13 * (1.0 + p.F.norm()));
+      CHECK((dF - tangent.row(n)).norm() <= 1e-13 * (1.0 + tangent.norm()));
+    }
+    CHECK((sum - gradient).norm() <= 1e-12 * gradient.norm());
+  }
+}
+
 TEST_CASE("a smaller batch may be cut into more parts than the largest one") {
   RandomStream random(17);
   const ConvNetwork<float> net({1, 2, 2}, "2-FC", 2);

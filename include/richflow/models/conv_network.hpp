@@ -105,8 +105,8 @@ struct PlacedConvLayer {
   Index weights;                  // position in w
 };
 
-/// Some images of a batch on their way through the layers of a ConvNetwork before the last: what one thread works on.
-/// Each layer's weights are given transformed, since all parts of a batch need them.
+/// Some images of a batch on their way through the layers of a ConvNetwork before the last: what one thread works on,
+/// in scratch for all convolutions. Each layer's weights are given transformed, since all parts of a batch need them.
 template <class S>
 class ConvBatchPart {
  public:
@@ -115,9 +115,14 @@ class ConvBatchPart {
   /// For up to `max_batch` images.
   ConvBatchPart(const Layers& layers, Index num_inputs, Index max_batch);
 
-  void forward(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstMatrixRef<S> X);
+  /// The images that go through the layers.
+  void begin_forward(ConstMatrixRef<S> X);
 
-  /// The outputs of the last layer for the images of the last `forward`, B x features.
+  /// Through the layers `first ... last - 1`.
+  void forward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t first, std::size_t last,
+               ConvolutionScratch<S>& scratch);
+
+  /// The outputs of the last of the layers, B x features.
   [[nodiscard]] auto features() { return samples(values_.back(), num_features_).topRows(batch_); }
 
   /// The gradient by the features, where the way back begins: all samples and those that are padding.
@@ -127,15 +132,41 @@ class ConvBatchPart {
   }
 
   /// From the gradient by the output of layer l that by its input, unless it is the first with weights. A convolution
-  /// leaves its own in `weight_gradient()`.
-  void backward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t l, bool is_first);
+  /// leaves its own in `weights()`.
+  void backward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t l, bool is_first,
+                ConvolutionScratch<S>& scratch);
 
-  /// Of the convolution that `backward` was called for, transformed.
-  [[nodiscard]] S* weight_gradient() { return scratch_.weights.data(); }
+  /// Where the derivatives of the layers along parameters begin.
+  void begin_tangent() { at_ = 0; }
 
-  /// The derivative of the features along `v`, parameters from that of layer `first` on. Each part transforms the
-  /// weights of v for itself, in the memory of gradients.
-  void tangent(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstVectorRef<S> v, std::size_t first);
+  /// The derivatives along `v` of the outputs of the layers `begin ... end - 1`, the input of layer `first` being
+  /// fixed. Each part transforms the weights of v for itself, in the memory of gradients.
+  void tangent(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstVectorRef<S> v, std::size_t first,
+               std::size_t begin, std::size_t end, ConvolutionScratch<S>& scratch);
+
+  /// The images before and after the layer l, with the gradients by them on the way back; `is_first` where that by the
+  /// input is not needed.
+  [[nodiscard]] ConvolutionImages<S> images(std::size_t l, bool is_first) {
+    return {padded_batch(), input(l), values_[l].data(), is_first ? nullptr : tangents_[1 - at_].data(),
+            tangents_[at_].data()};
+  }
+
+  /// The same with their derivatives along parameters; `is_first` where the input has none.
+  [[nodiscard]] ConvolutionImages<S> moved_images(std::size_t l, bool is_first) {
+    return {padded_batch(), input(l), values_[l].data(), is_first ? nullptr : tangents_[at_].data(),
+            tangents_[1 - at_].data()};
+  }
+
+  /// On to the derivatives of the next layer.
+  void advance() { at_ = 1 - at_; }
+
+  /// Transformed weights of a gradient or a direction, of one layer.
+  [[nodiscard]] S* weights() { return weights_.data(); }
+
+  /// Memory for those of so large a layer.
+  void reserve_weights(Index size) {
+    if (weights_.size() < size) weights_.setZero(size);
+  }
 
   /// What `tangent` computed, B x features.
   [[nodiscard]] auto feature_tangents() { return samples(tangents_[at_], num_features_).topRows(batch_); }
@@ -143,8 +174,10 @@ class ConvBatchPart {
  private:
   /// Values of a layer as a matrix of padded samples x features.
   [[nodiscard]] Eigen::Map<Matrix<S>> samples(Vector<S>& values, Index features) const {
-    return {values.data(), Convolution3x3<S>::padded(batch_), features};
+    return {values.data(), padded_batch(), features};
   }
+
+  [[nodiscard]] Index padded_batch() const { return Convolution3x3<S>::padded(batch_); }
 
   [[nodiscard]] const S* input(std::size_t l) const { return l == 0 ? input_.data() : values_[l - 1].data(); }
 
@@ -183,7 +216,7 @@ class ConvBatchPart {
   std::vector<Vector<S>> values_ = {};      // per layer its output
   std::array<Vector<S>, 2> tangents_ = {};  // derivatives of one layer and the next
   std::size_t at_ = 0;                      // which of them is the last
-  ConvolutionScratch<S> scratch_ = {};
+  Vector<S> weights_ = {};                  // those of a gradient or a direction, transformed
 };
 
 }  // namespace detail
@@ -201,9 +234,10 @@ class ConvNetworkEvaluation;
 /// max-pooling belongs to the first of several equal maxima, row by row.
 ///
 /// A Model with its own evaluation and HasJvp. Immutable; an evaluation holds the outputs of all layers, twice the
-/// largest of them, the transformed weights (16/9 P) and for each quarter of a batch the transformed gradient of the
-/// largest layer, and allocates nothing but in Eigen's matrix products and for threads. A batch is cut into at most
-/// four parts of 64 images or more, in the same way for any number of threads, so that results do not depend on it.
+/// largest of them, the transformed weights (16/9 P) and for each quarter of a batch the transformed gradient of a
+/// layer, and allocates nothing but in Eigen's matrix products and for threads. A batch is cut into at most four parts
+/// of 64 images or more, which share the matrix products of layers of few pixels and many weights; all in the same way
+/// for any number of threads, so that results do not depend on it.
 /// Cost per image of `forward`: 8 H W C_in C_out operations per convolution (18 without Winograd's algorithm),
 /// `add_pullback` twice, `jvp` twice.
 template <class S = double>
@@ -291,7 +325,7 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
  private:
   using Layer = detail::PlacedConvLayer<S>;
 
-  // Matrix products of fewer rows than images in a part are slow in the layers of few pixels.
+  // Layers of few pixels have matrix products of so few rows; those of fewer are slow.
   static constexpr Index least_images = 64;
   static constexpr Index most_parts = 4;
 
@@ -304,18 +338,49 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
   template <class Action>
   void for_parts(const Action& action) {
     const Index images = images_of_part(batch_);
-    parallel_for((batch_ + images - 1) / images,
-                 [&](Index p) {
-                   action(parts_[static_cast<std::size_t>(p)], p * images, std::min(images, batch_ - p * images));
-                 },
-                 parallel_);
+    parallel_for(
+        num_parts(),
+        [&](Index p) {
+          action(parts_[static_cast<std::size_t>(p)], p * images, std::min(images, batch_ - p * images));
+        },
+        parallel_);
+  }
+
+  /// Of the last batch.
+  [[nodiscard]] Index num_parts() const { return (batch_ + images_of_part(batch_) - 1) / images_of_part(batch_); }
+
+  /// Whether the parts of the last batch go through the layer l together: alone, each would read its many weights and
+  /// make a gradient as large.
+  [[nodiscard]] bool is_of_all(std::size_t l) const {
+    return num_parts() > 1 && !layers()[l].is_pool && layers()[l].convolution.is_of_weights(images_of_part(batch_));
+  }
+
+  /// The first layer from l on that they go through together; that after the last where there is none.
+  [[nodiscard]] std::size_t next_of_all(std::size_t l) const {
+    while (l < layers().size() && !is_of_all(l)) ++l;
+    return l;
+  }
+
+  /// For layers that the part goes through alone. One thread has one scratch for all, which stays in its cache.
+  [[nodiscard]] ConvolutionScratch<S>& scratch_of(const detail::ConvBatchPart<S>& part) {
+    return scratch_[std::min(static_cast<std::size_t>(&part - parts_.data()), scratch_.size() - 1)];
+  }
+
+  using PartImages = std::array<ConvolutionImages<S>, static_cast<std::size_t>(most_parts)>;
+
+  /// `images(part)` of each.
+  template <class Images>
+  [[nodiscard]] typename Convolution3x3<S>::Parts gather(PartImages& all, const Images& images) {
+    const auto count = static_cast<std::size_t>(num_parts());
+    for (std::size_t p = 0; p < count; ++p) all[p] = images(parts_[p]);
+    return {all.data(), count};
   }
 
   /// Transforms the weights of all convolutions.
   void transform(ConstVectorRef<S> w);
 
-  /// `target += scale` times the sum of what the parts have as gradient of the convolution l.
-  void add_weight_gradients(std::size_t l, S scale, VectorRef<S> target);
+  /// `target += scale` times the sum of what the first `parts` parts have as gradient of the convolution l.
+  void add_weight_gradients(std::size_t l, std::size_t parts, S scale, VectorRef<S> target);
 
   [[nodiscard]] Eigen::Map<const Matrix<S>> dense_weights(ConstVectorRef<S> w) const {
     return {w.data() + dense().weights, dense().inputs, dense().outputs};
@@ -328,6 +393,7 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
   ParallelOptions parallel_;
   Index batch_ = 0;  // B of the last forward
   std::vector<detail::ConvBatchPart<S>> parts_ = {};
+  std::vector<ConvolutionScratch<S>> scratch_ = {};
   std::vector<Vector<S>> transformed_ = {};  // per layer its weights, of the last forward
 };
 
@@ -420,8 +486,20 @@ ConvNetworkEvaluation<S>::ConvNetworkEvaluation(const ConvNetwork<S>& net, Index
   constexpr Index fewest = Convolution3x3<S>::padded(least_images);
   for (Index p = 0; p < std::min(most_parts, (max_batch + fewest - 1) / fewest); ++p)
     parts_.emplace_back(layers(), net.num_inputs(), std::min(images, max_batch));
-  for (const Layer& layer : layers())
+  scratch_.resize(parallel_.threads == 1 ? 1 : parts_.size());
+  const Index batch = Convolution3x3<S>::padded(std::min(images, max_batch));
+  for (const Layer& layer : layers()) {
     transformed_.emplace_back(Vector<S>::Zero(layer.is_pool ? 0 : layer.convolution.num_transformed()));
+    if (layer.is_pool) continue;
+    // Smaller batches may go together through a layer where the largest do not.
+    const bool is_alone = !layer.convolution.is_of_weights(batch);
+    for (auto& part : parts_)
+      if (is_alone || &part == &parts_.front()) part.reserve_weights(layer.convolution.num_transformed());
+    for (auto& scratch : scratch_)
+      if (is_alone || &scratch == &scratch_.front()) layer.convolution.reserve(scratch, batch);
+    if (layer.convolution.is_of_weights(std::min(batch, fewest)))
+      layer.convolution.reserve(scratch_.front(), batch, static_cast<Index>(parts_.size()));
+  }
 }
 
 template <class S>
@@ -437,10 +515,21 @@ void ConvNetworkEvaluation<S>::forward(ConstVectorRef<S> w, Samples<S> points, M
   const ConstMatrixRef<S> X = points.matrix();
   batch_ = X.rows();
   transform(w);
-  for_parts([&](auto& part, Index first, Index count) {
-    part.forward(layers(), transformed_, X.middleRows(first, count));
-    detail::matrix_product<S>(part.features(), dense_weights(w), F.middleRows(first, count));
-  });
+  const std::size_t size = layers().size();
+  for (std::size_t l = 0;; ++l) {
+    const std::size_t end = next_of_all(l);
+    if (l == 0 || l < end || end == size)
+      for_parts([&](auto& part, Index first, Index count) {
+        if (l == 0) part.begin_forward(X.middleRows(first, count));
+        part.forward(layers(), transformed_, l, end, scratch_of(part));
+        if (end == size) detail::matrix_product<S>(part.features(), dense_weights(w), F.middleRows(first, count));
+      });
+    if (end == size) return;
+    l = end;
+    PartImages images;
+    layers()[l].convolution.forward_relu(gather(images, [&](auto& part) { return part.images(l, true); }),
+                                         transformed_[l].data(), scratch_.front(), parallel_);
+  }
 }
 
 template <class S>
@@ -463,44 +552,72 @@ void ConvNetworkEvaluation<S>::add_pullback(ConstVectorRef<S> w, Samples<S> /*X*
   for (std::size_t above = layers().size(); above > net_.first_convolution_;) {
     std::size_t l = above - 1;
     while (layers()[l].is_pool) --l;
-    for_parts([&](auto& part, Index, Index) {
-      for (std::size_t k = above; k-- > l;) part.backward(layers(), transformed_, k, k == net_.first_convolution_);
-    });
-    add_weight_gradients(l, scale, target);
+    const bool is_first = l == net_.first_convolution_;
+    const bool is_together = is_of_all(l);
+    const std::size_t end = is_together ? l + 1 : l;
+    if (end < above)
+      for_parts([&](auto& part, Index, Index) {
+        for (std::size_t k = above; k-- > end;)
+          part.backward(layers(), transformed_, k, is_first && k == l, scratch_of(part));
+      });
+    if (is_together) {
+      PartImages images;
+      layers()[l].convolution.backward_relu(gather(images, [&](auto& part) { return part.images(l, is_first); }),
+                                            transformed_[l].data(), parts_.front().weights(), scratch_.front(),
+                                            parallel_);
+      for (auto& part : parts_) part.advance();
+    }
+    add_weight_gradients(l, is_together ? 1 : static_cast<std::size_t>(num_parts()), scale, target);
     above = l;
   }
 }
 
 template <class S>
-void ConvNetworkEvaluation<S>::add_weight_gradients(std::size_t l, S scale, VectorRef<S> target) {
+void ConvNetworkEvaluation<S>::add_weight_gradients(std::size_t l, std::size_t parts, S scale, VectorRef<S> target) {
   const Convolution3x3<S>& convolution = layers()[l].convolution;
-  const Index images = images_of_part(batch_);
-  const auto num_parts = static_cast<std::size_t>((batch_ + images - 1) / images);
   const Index channels_at_once = std::max<Index>(1, (convolution.outputs() + most_parts - 1) / most_parts);
-  S* const sum = parts_.front().weight_gradient();
+  const auto gradient = [this](std::size_t p) { return parts_[p].weights(); };
+  S* const sum = gradient(0);
   const auto add_channels = [&](Index begin) {
     const Index end = std::min(convolution.outputs(), begin + channels_at_once);
     const Index count = (end - begin) * convolution.inputs();
-    for (std::size_t p = 1; p < num_parts; ++p)
+    for (std::size_t p = 1; p < parts; ++p)
       for (Index k = 0; k < 16; ++k) {
         const Index place = (k * convolution.outputs() + begin) * convolution.inputs();
-        Vector<S>::Map(sum + place, count) += Vector<S>::Map(parts_[p].weight_gradient() + place, count);
+        Vector<S>::Map(sum + place, count) += Vector<S>::Map(gradient(p) + place, count);
       }
     convolution.add_weight_gradient(sum, begin, end, scale, target.data() + layers()[l].weights);
   };
   parallel_for((convolution.outputs() + channels_at_once - 1) / channels_at_once,
-               [&](Index i) { add_channels(i * channels_at_once); }, num_parts > 1 ? parallel_ : ParallelOptions{1});
+               [&](Index i) { add_channels(i * channels_at_once); }, num_parts() > 1 ? parallel_ : ParallelOptions{1});
 }
 
 template <class S>
 void ConvNetworkEvaluation<S>::jvp(ConstVectorRef<S> w, Samples<S> /*X*/, ConstVectorRef<S> v, MatrixRef<S> dF) {
-  for_parts([&](auto& part, Index first, Index count) {
-    auto of_part = dF.middleRows(first, count);
-    detail::matrix_product<S>(part.features(), dense_weights(v), of_part);
-    if (net_.first_convolution_ == layers().size()) return;
-    part.tangent(layers(), transformed_, v, net_.first_convolution_);
-    detail::add_matrix_product<S>(part.feature_tangents(), dense_weights(w), of_part);
-  });
+  const std::size_t size = layers().size();
+  const std::size_t first_convolution = net_.first_convolution_;
+  for (std::size_t l = first_convolution;; ++l) {
+    const std::size_t end = next_of_all(l);
+    if (l == first_convolution || l < end || end == size)
+      for_parts([&](auto& part, Index first, Index count) {
+        if (l == first_convolution) part.begin_tangent();
+        part.tangent(layers(), transformed_, v, first_convolution, l, end, scratch_of(part));
+        if (end < size) return;
+        auto of_part = dF.middleRows(first, count);
+        detail::matrix_product<S>(part.features(), dense_weights(v), of_part);
+        if (first_convolution < size) detail::add_matrix_product<S>(part.feature_tangents(), dense_weights(w), of_part);
+      });
+    if (end == size) return;
+    l = end;
+    const Layer& layer = layers()[l];
+    S* const direction = parts_.front().weights();
+    layer.convolution.transform_weights(v.data() + layer.weights, direction);
+    PartImages images;
+    layer.convolution.forward_tangent(
+        gather(images, [&](auto& part) { return part.moved_images(l, l == first_convolution); }),
+        transformed_[l].data(), direction, scratch_.front(), parallel_);
+    for (auto& part : parts_) part.advance();
+  }
 }
 
 template <class S>
@@ -518,62 +635,58 @@ ConvBatchPart<S>::ConvBatchPart(const Layers& layers, Index num_inputs, Index ma
   Index largest = num_inputs;
   for (const auto& layer : layers) {
     values_.emplace_back(Vector<S>::Zero(batch * layer.output.size()));
-    if (!layer.is_pool) layer.convolution.reserve(scratch_, batch);
     largest = std::max(largest, layer.output.size());
   }
   for (Vector<S>& tangent : tangents_) tangent.setZero(batch * largest);
 }
 
 template <class S>
-void ConvBatchPart<S>::forward(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstMatrixRef<S> X) {
+void ConvBatchPart<S>::begin_forward(ConstMatrixRef<S> X) {
   batch_ = X.rows();
   auto padded_input = samples(input_, num_inputs_);
   padded_input.topRows(batch_) = X;
   padded_input.bottomRows(padded_input.rows() - batch_).setZero();
-  const Index batch = padded_input.rows();
-  for (std::size_t l = 0; l < layers.size(); ++l) {
+}
+
+template <class S>
+void ConvBatchPart<S>::forward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t first,
+                               std::size_t last, ConvolutionScratch<S>& scratch) {
+  for (std::size_t l = first; l < last; ++l) {
     const auto& layer = layers[l];
-    S* const out = values_[l].data();
-    if (layer.is_pool)
-      pool(layer.output, batch, input(l), out);
-    else
-      layer.convolution.forward_relu(batch, input(l), transformed[l].data(), out, scratch_);
+    if (layer.is_pool) {
+      pool(layer.output, padded_batch(), input(l), values_[l].data());
+    } else {
+      const auto part = images(l, true);
+      layer.convolution.forward_relu({&part, 1}, transformed[l].data(), scratch, ParallelOptions{1});
+    }
   }
 }
 
 template <class S>
 void ConvBatchPart<S>::backward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t l,
-                                bool is_first) {
-  const Index batch = Convolution3x3<S>::padded(batch_);
+                                bool is_first, ConvolutionScratch<S>& scratch) {
   const auto& layer = layers[l];
-  const S* const of_output = tangents_[at_].data();
-  S* const of_input = is_first ? nullptr : tangents_[1 - at_].data();
+  const auto part = images(l, is_first);
   if (layer.is_pool)
-    pool_back(layer.output, batch, input(l), values_[l].data(), of_output, of_input);
+    pool_back(layer.output, part.batch, part.A, part.Z, part.dZ, part.dA);
   else
-    layer.convolution.backward_relu(batch, input(l), transformed[l].data(), values_[l].data(), of_output, of_input,
-                                    scratch_);
-  at_ = 1 - at_;
+    layer.convolution.backward_relu({&part, 1}, transformed[l].data(), weights(), scratch, ParallelOptions{1});
+  advance();
 }
 
 template <class S>
 void ConvBatchPart<S>::tangent(const Layers& layers, const std::vector<Vector<S>>& transformed, ConstVectorRef<S> v,
-                               std::size_t first) {
-  const Index batch = Convolution3x3<S>::padded(batch_);
-  at_ = 0;
-  for (std::size_t l = first; l < layers.size(); ++l) {
+                               std::size_t first, std::size_t begin, std::size_t end, ConvolutionScratch<S>& scratch) {
+  for (std::size_t l = begin; l < end; ++l) {
     const auto& layer = layers[l];
-    const S* const of_input = l == first ? nullptr : tangents_[at_].data();
-    S* const of_output = tangents_[1 - at_].data();
+    const auto part = moved_images(l, l == first);
     if (layer.is_pool) {
-      pool_tangent(layer.output, batch, input(l), values_[l].data(), of_input, of_output);
+      pool_tangent(layer.output, part.batch, part.A, part.Z, part.dA, part.dZ);
     } else {
-      S* const direction = scratch_.weights.data();
-      layer.convolution.transform_weights(v.data() + layer.weights, direction);
-      layer.convolution.forward_tangent(batch, input(l), of_input, transformed[l].data(), direction, values_[l].data(),
-                                        of_output, scratch_);
+      layer.convolution.transform_weights(v.data() + layer.weights, weights());
+      layer.convolution.forward_tangent({&part, 1}, transformed[l].data(), weights(), scratch, ParallelOptions{1});
     }
-    at_ = 1 - at_;
+    advance();
   }
 }
 

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <span>
 
 #include "richflow/core/compiled.hpp"
+#include "richflow/core/parallel.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/products.hpp"
 
@@ -16,9 +18,18 @@ template <class S>
 struct ConvolutionScratch {
   Vector<S> inputs = {};   // transformed tiles of the input, 16 blocks (rows x C_in)
   Vector<S> outputs = {};  // transformed tiles of the output, 16 blocks (rows x C_out)
-  Vector<S> weights = {};  // transformed weights (of a gradient or a direction), 16 blocks (C_in x C_out)
   Vector<S> outside = {};  // a pixel beyond the image: zero
   Vector<S> dropped = {};  // where values that belong to such pixels are written
+};
+
+/// Some of the images of a batch before and after a convolution.
+template <class S>
+struct ConvolutionImages {
+  Index batch;  // B
+  const S* A;   // the input
+  S* Z;         // the output
+  S* dA = {};   // a change of the input, or the gradient by it; null where there is none
+  S* dZ = {};   // the same of the output
 };
 
 /// The convolution of images with 3x3 filters, stride 1, with a border of zeros, so that the images keep their size:
@@ -35,11 +46,17 @@ struct ConvolutionScratch {
 ///
 /// B must be a multiple of `lanes`: the batch is padded (zero samples stay zero). Cost of each product: 8 B H W C_in
 /// C_out operations, H and W rounded up to even.
+///
+/// Images of several parts of a batch go through the same matrix products, which the threads share: the results do not
+/// depend on their number.
 template <class S>
 class Convolution3x3 {
  public:
   /// Numbers that are worked on at once; what the batch must be a multiple of.
   static constexpr Index lanes = std::max<Index>(1, static_cast<Index>(EIGEN_MAX_STATIC_ALIGN_BYTES / sizeof(S)));
+
+  /// Parts of a batch.
+  using Parts = std::span<const ConvolutionImages<S>>;
 
   /// The values of `lanes` neighbouring images.
   using Packet = Eigen::Array<S, lanes, 1>;
@@ -68,24 +85,30 @@ class Convolution3x3 {
   /// 16 C_in C_out.
   [[nodiscard]] Index num_transformed() const { return 16 * inputs_ * outputs_; }
 
-  /// Makes the scratch large enough for batches of up to `batch` (padded) images.
-  void reserve(ConvolutionScratch<S>& scratch, Index batch) const;
+  /// Whether products of so many images read more weights than values, and enough of them to make up for threads that
+  /// meet.
+  [[nodiscard]] bool is_of_weights(Index batch) const {
+    return num_tiles() * batch <= rows_per_block && inputs_ * outputs_ >= many_weights;
+  }
+
+  /// Makes the scratch large enough for so many parts of up to `batch` (padded) images each.
+  void reserve(ConvolutionScratch<S>& scratch, Index batch, Index parts = 1) const;
 
   /// `transformed = G W G^T`, 16 blocks C_in x C_out.
   void transform_weights(const S* weights, S* transformed) const;
 
   /// `Z = max(A * W, 0)`, W given transformed.
-  void forward_relu(Index batch, const S* A, const S* transformed, S* Z, ConvolutionScratch<S>& scratch) const;
+  void forward_relu(Parts parts, const S* transformed, ConvolutionScratch<S>& scratch, ParallelOptions parallel) const;
 
   /// `dZ = [Z > 0] (dA * W + A * V)`: the derivative of `forward_relu`, whose result Z is, along dA and V. `dA` may be
   /// null: zero. W and V are given transformed.
-  void forward_tangent(Index batch, const S* A, const S* dA, const S* transformed, const S* direction, const S* Z,
-                       S* dZ, ConvolutionScratch<S>& scratch) const;
+  void forward_tangent(Parts parts, const S* transformed, const S* direction, ConvolutionScratch<S>& scratch,
+                       ParallelOptions parallel) const;
 
-  /// With `G = [Z > 0] dZ`: leaves the gradient of <G, A * W> by W, transformed, in `scratch.weights`, and `dA =
-  /// (gradient by A)` unless dA is null. W is given transformed.
-  void backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S* dA,
-                     ConvolutionScratch<S>& scratch) const;
+  /// With `G = [Z > 0] dZ`: `gradient` of <G, A * W> by W, transformed, and `dA = (gradient by A)` unless dA is null. W
+  /// is given transformed.
+  void backward_relu(Parts parts, const S* transformed, S* gradient, ConvolutionScratch<S>& scratch,
+                     ParallelOptions parallel) const;
 
   /// `target += scale * (gradient by W)` for the output channels `first ... last - 1`, from the transformed gradient
   /// that `backward_relu` left; overwrites that of these channels.
@@ -101,25 +124,66 @@ class Convolution3x3 {
 
   // Enough rows for matrix products at full speed, few enough that the transformed tiles stay in the cache.
   static constexpr Index rows_per_block = 256;
+  static constexpr Index many_weights = 128 * 128;
 
-  [[nodiscard]] static Block block(Vector<S>& values, Index k, Index rows, Index cols);
+  /// Rows of transformed tiles: for each tile the images of all parts.
+  struct Rows {
+    Index first;       // tile
+    Index last;        // the tile after the last
+    Index batch;       // images of all parts
+    Index before = 0;  // images of the parts before
+
+    [[nodiscard]] Index size() const { return (last - first) * batch; }
+  };
+
+  [[nodiscard]] Block input_block(ConvolutionScratch<S>& scratch, Index k, const Rows& rows) const {
+    return Block(scratch.inputs.data() + k * rows.size() * inputs_, rows.size(), inputs_);
+  }
+  [[nodiscard]] Block output_block(ConvolutionScratch<S>& scratch, Index k, const Rows& rows) const {
+    return Block(scratch.outputs.data() + k * rows.size() * outputs_, rows.size(), outputs_);
+  }
   [[nodiscard]] Block weight_block(S* values, Index k) const;
   [[nodiscard]] ConstBlock weight_block(const S* values, Index k) const;
 
-  /// `body(first, last)` for blocks of tiles, each of `(last - first) * batch` rows.
+  [[nodiscard]] Index num_tiles() const { return ((height_ + 1) / 2) * ((width_ + 1) / 2); }
+
+  /// `body(rows)` for blocks of tiles.
   template <class Body>
-  void for_blocks(Index batch, Body body) const {
-    const Index tiles = ((height_ + 1) / 2) * ((width_ + 1) / 2);
+  void for_blocks(Parts parts, Body body) const {
+    Index batch = 0;
+    for (const auto& part : parts) batch += part.batch;
     const Index at_once = std::max<Index>(1, rows_per_block / batch);
-    for (Index first = 0; first < tiles; first += at_once) body(first, std::min(tiles, first + at_once));
+    for (Index first = 0; first < num_tiles(); first += at_once)
+      body(Rows{first, std::min(num_tiles(), first + at_once), batch});
   }
 
-  /// `body(c, t, y, x)` for the channels and tiles of a block, whose upper left output is (y, x).
+  /// `action(k)` for the 16 products.
+  template <class Action>
+  static void for_products(ParallelOptions parallel, const Action& action) {
+    parallel_for(16, action, parallel);
+  }
+
+  /// `action(part, rows)` for each part and its rows of a block.
+  template <class Action>
+  static void for_parts(Parts parts, const Rows& block, ParallelOptions parallel, Action action) {
+    parallel_for(
+        static_cast<Index>(parts.size()),
+        [&](Index p) {
+          Rows rows = block;
+          for (const auto& before : parts.first(static_cast<std::size_t>(p))) rows.before += before.batch;
+          action(parts[static_cast<std::size_t>(p)], rows);
+        },
+        parallel);
+  }
+
+  /// `body(c, k, y, x)` for the channels and tiles of a block: the row of the part's first image, and the upper left
+  /// output of the tile.
   template <class Body>
-  void for_tiles(Index channels, Index first, Index last, Body body) const {
+  void for_tiles(Index channels, const Rows& rows, Body body) const {
     const Index across = (width_ + 1) / 2;
     for (Index c = 0; c < channels; ++c)
-      for (Index t = first; t < last; ++t) body(c, t - first, 2 * (t / across), 2 * (t % across));
+      for (Index t = rows.first; t < rows.last; ++t)
+        body(c, (t - rows.first) * rows.batch + rows.before, 2 * (t / across), 2 * (t % across));
   }
 
   /// The pixels (y, x) ... (y + size - 1, x + size - 1) of a channel; those beyond the image are `outside`.
@@ -138,25 +202,24 @@ class Convolution3x3 {
   }
 
   /// `B^T A B` of each 4x4 window.
-  void transform_inputs(Index batch, Index first, Index last, const S* A, ConvolutionScratch<S>& scratch) const;
+  void transform_inputs(Index batch, const Rows& rows, const S* A, ConvolutionScratch<S>& scratch) const;
 
   /// The transpose of `transform_inputs`, added to dA.
-  void spread_inputs(Index batch, Index first, Index last, S* dA, ConvolutionScratch<S>& scratch) const;
+  void spread_inputs(Index batch, const Rows& rows, S* dA, ConvolutionScratch<S>& scratch) const;
 
   /// `finish(value, reference, destination)` for each value of `A^T M A`, the 2x2 outputs of a tile; `reference` runs
   /// through the values at the same places of another batch.
   template <class Finish>
-  void write_outputs(Index batch, Index first, Index last, ConvolutionScratch<S>& scratch, S* Z, Finish finish,
+  void write_outputs(Index batch, const Rows& rows, ConvolutionScratch<S>& scratch, S* Z, Finish finish,
                      const S* reference) const {
-    const Index rows = (last - first) * batch;
-    const Index stride = rows * outputs_;
+    const Index stride = rows.size() * outputs_;
     const Index image = batch * height_ * width_;
-    S* const dropped = scratch.dropped.data();
+    S* const dropped = scratch.dropped.data() + rows.before;
     const S* const outside = scratch.outside.data();
-    for_tiles(outputs_, first, last, [&](Index o, Index t, Index y, Index x) {
+    for_tiles(outputs_, rows, [&](Index o, Index row, Index y, Index x) {
       const auto to = window<2>(batch, Z + o * image, y, x, dropped);
       const auto beside = window<2>(batch, reference + o * image, y, x, outside);
-      const S* const in = scratch.outputs.data() + o * rows + t * batch;
+      const S* const in = scratch.outputs.data() + o * rows.size() + row;
       for (Index n = 0; n < batch; n += lanes) {
         std::array<std::array<Packet, 4>, 2> b;
         for (std::size_t j = 0; j < 4; ++j) {
@@ -175,8 +238,7 @@ class Convolution3x3 {
   }
 
   /// The transpose of `write_outputs`, of `[Z > 0] dZ`.
-  void spread_outputs(Index batch, Index first, Index last, const S* Z, const S* dZ,
-                      ConvolutionScratch<S>& scratch) const;
+  void spread_outputs(Index batch, const Rows& rows, const S* Z, const S* dZ, ConvolutionScratch<S>& scratch) const;
 
   Index height_;
   Index width_;
@@ -185,17 +247,16 @@ class Convolution3x3 {
 };
 
 template <class S>
-void Convolution3x3<S>::reserve(ConvolutionScratch<S>& scratch, Index batch) const {
+void Convolution3x3<S>::reserve(ConvolutionScratch<S>& scratch, Index batch, Index parts) const {
   const auto grow = [](Vector<S>& values, Index size) {
     if (values.size() < size) values.setZero(size);
   };
   // Smaller batches take more tiles at once, but never more rows than this.
-  const Index rows = std::max(batch, rows_per_block);
+  const Index rows = parts * std::max(batch, rows_per_block);
   grow(scratch.inputs, 16 * rows * inputs_);
   grow(scratch.outputs, 16 * rows * outputs_);
-  grow(scratch.weights, num_transformed());
   grow(scratch.outside, batch);
-  grow(scratch.dropped, batch);
+  grow(scratch.dropped, parts * batch);
 }
 
 template <class S>
@@ -221,63 +282,71 @@ void Convolution3x3<S>::transform_weights(const S* weights, S* transformed) cons
 }
 
 template <class S>
-void Convolution3x3<S>::forward_relu(Index batch, const S* A, const S* transformed, S* Z,
-                                     ConvolutionScratch<S>& scratch) const {
-  for_blocks(batch, [&](Index first, Index last) {
-    const Index rows = (last - first) * batch;
-    transform_inputs(batch, first, last, A, scratch);
-    for (Index k = 0; k < 16; ++k)
-      detail::matrix_product<S>(block(scratch.inputs, k, rows, inputs_), weight_block(transformed, k),
-                                block(scratch.outputs, k, rows, outputs_));
-    write_outputs(
-        batch, first, last, scratch, Z,
-        [](Packet z, const S*, S* out) { store(out, each([](S v) { return v < S(0) ? S(0) : v; }, z)); }, Z);
+void Convolution3x3<S>::forward_relu(Parts parts, const S* transformed, ConvolutionScratch<S>& scratch,
+                                     ParallelOptions parallel) const {
+  const auto relu = [](Packet z, const S*, S* out) { store(out, each([](S v) { return v < S(0) ? S(0) : v; }, z)); };
+  for_blocks(parts, [&](const Rows& block) {
+    for_parts(parts, block, parallel,
+              [&](const auto& part, const Rows& rows) { transform_inputs(part.batch, rows, part.A, scratch); });
+    for_products(parallel, [&](Index k) {
+      detail::matrix_product<S>(input_block(scratch, k, block), weight_block(transformed, k),
+                                output_block(scratch, k, block));
+    });
+    for_parts(parts, block, parallel, [&](const auto& part, const Rows& rows) {
+      write_outputs(part.batch, rows, scratch, part.Z, relu, part.Z);
+    });
   });
 }
 
 template <class S>
-void Convolution3x3<S>::forward_tangent(Index batch, const S* A, const S* dA, const S* transformed, const S* direction,
-                                        const S* Z, S* dZ, ConvolutionScratch<S>& scratch) const {
-  for_blocks(batch, [&](Index first, Index last) {
-    const Index rows = (last - first) * batch;
-    transform_inputs(batch, first, last, A, scratch);
-    for (Index k = 0; k < 16; ++k)
-      detail::matrix_product<S>(block(scratch.inputs, k, rows, inputs_), weight_block(direction, k),
-                                block(scratch.outputs, k, rows, outputs_));
-    if (dA != nullptr) {
-      transform_inputs(batch, first, last, dA, scratch);
-      for (Index k = 0; k < 16; ++k)
-        detail::add_matrix_product<S>(block(scratch.inputs, k, rows, inputs_), weight_block(transformed, k),
-                                      block(scratch.outputs, k, rows, outputs_));
+void Convolution3x3<S>::forward_tangent(Parts parts, const S* transformed, const S* direction,
+                                        ConvolutionScratch<S>& scratch, ParallelOptions parallel) const {
+  const auto where_positive = [](Packet z, const S* value, S* out) { store(out, each(if_positive, load(value), z)); };
+  const bool is_input_fixed = parts.front().dA == nullptr;
+  for_blocks(parts, [&](const Rows& block) {
+    for_parts(parts, block, parallel,
+              [&](const auto& part, const Rows& rows) { transform_inputs(part.batch, rows, part.A, scratch); });
+    for_products(parallel, [&](Index k) {
+      detail::matrix_product<S>(input_block(scratch, k, block), weight_block(direction, k),
+                                output_block(scratch, k, block));
+    });
+    if (!is_input_fixed) {
+      for_parts(parts, block, parallel,
+                [&](const auto& part, const Rows& rows) { transform_inputs(part.batch, rows, part.dA, scratch); });
+      for_products(parallel, [&](Index k) {
+        detail::add_matrix_product<S>(input_block(scratch, k, block), weight_block(transformed, k),
+                                      output_block(scratch, k, block));
+      });
     }
-    write_outputs(
-        batch, first, last, scratch, dZ,
-        [](Packet z, const S* value, S* out) { store(out, each(if_positive, load(value), z)); }, Z);
+    for_parts(parts, block, parallel, [&](const auto& part, const Rows& rows) {
+      write_outputs(part.batch, rows, scratch, part.dZ, where_positive, part.Z);
+    });
   });
 }
 
 template <class S>
-void Convolution3x3<S>::backward_relu(Index batch, const S* A, const S* transformed, const S* Z, const S* dZ, S* dA,
-                                      ConvolutionScratch<S>& scratch) const {
-  scratch.weights.head(num_transformed()).setZero();
-  if (dA != nullptr) Vector<S>::Map(dA, batch * height_ * width_ * inputs_).setZero();
-  for_blocks(batch, [&](Index first, Index last) {
-    const Index rows = (last - first) * batch;
-    transform_inputs(batch, first, last, A, scratch);
-    spread_outputs(batch, first, last, Z, dZ, scratch);
-    for (Index k = 0; k < 16; ++k) {
-      auto in = block(scratch.inputs, k, rows, inputs_);
-      const auto out = block(scratch.outputs, k, rows, outputs_);
-      detail::add_product_of_transposed<S>(in, out, weight_block(scratch.weights.data(), k));
-      if (dA != nullptr) detail::product_with_transposed<S>(out, weight_block(transformed, k), in);
-    }
-    if (dA != nullptr) spread_inputs(batch, first, last, dA, scratch);
+void Convolution3x3<S>::backward_relu(Parts parts, const S* transformed, S* gradient, ConvolutionScratch<S>& scratch,
+                                      ParallelOptions parallel) const {
+  const bool is_input_fixed = parts.front().dA == nullptr;
+  for_blocks(parts, [&](const Rows& block) {
+    for_parts(parts, block, parallel, [&](const auto& part, const Rows& rows) {
+      transform_inputs(part.batch, rows, part.A, scratch);
+      spread_outputs(part.batch, rows, part.Z, part.dZ, scratch);
+    });
+    for_products(parallel, [&](Index k) {
+      auto in = input_block(scratch, k, block);
+      const auto out = output_block(scratch, k, block);
+      auto by_weights = weight_block(gradient, k);
+      if (block.first == 0) by_weights.setZero();
+      detail::add_product_of_transposed<S>(in, out, by_weights);
+      if (!is_input_fixed) detail::product_with_transposed<S>(out, weight_block(transformed, k), in);
+    });
+    if (is_input_fixed) return;
+    for_parts(parts, block, parallel, [&](const auto& part, const Rows& rows) {
+      if (block.first == 0) Vector<S>::Map(part.dA, part.batch * height_ * width_ * inputs_).setZero();
+      spread_inputs(part.batch, rows, part.dA, scratch);
+    });
   });
-}
-
-template <class S>
-typename Convolution3x3<S>::Block Convolution3x3<S>::block(Vector<S>& values, Index k, Index rows, Index cols) {
-  return Block(values.data() + k * rows * cols, rows, cols);
 }
 
 template <class S>
@@ -291,14 +360,13 @@ typename Convolution3x3<S>::ConstBlock Convolution3x3<S>::weight_block(const S* 
 }
 
 template <class S>
-void Convolution3x3<S>::transform_inputs(Index batch, Index first, Index last, const S* A,
+void Convolution3x3<S>::transform_inputs(Index batch, const Rows& rows, const S* A,
                                          ConvolutionScratch<S>& scratch) const {
-  const Index rows = (last - first) * batch;
-  const Index stride = rows * inputs_;
+  const Index stride = rows.size() * inputs_;
   const S* const outside = scratch.outside.data();
-  for_tiles(inputs_, first, last, [&](Index c, Index t, Index y, Index x) {
+  for_tiles(inputs_, rows, [&](Index c, Index row, Index y, Index x) {
     const auto pixels = window<4>(batch, A + c * batch * height_ * width_, y - 1, x - 1, outside);
-    S* const out = scratch.inputs.data() + c * rows + t * batch;
+    S* const out = scratch.inputs.data() + c * rows.size() + row;
     for (Index n = 0; n < batch; n += lanes) {
       std::array<std::array<Packet, 4>, 4> b;
       for (std::size_t j = 0; j < 4; ++j) {
@@ -323,14 +391,12 @@ void Convolution3x3<S>::transform_inputs(Index batch, Index first, Index last, c
 }
 
 template <class S>
-void Convolution3x3<S>::spread_inputs(Index batch, Index first, Index last, S* dA,
-                                      ConvolutionScratch<S>& scratch) const {
-  const Index rows = (last - first) * batch;
-  const Index stride = rows * inputs_;
-  S* const dropped = scratch.dropped.data();
-  for_tiles(inputs_, first, last, [&](Index c, Index t, Index y, Index x) {
+void Convolution3x3<S>::spread_inputs(Index batch, const Rows& rows, S* dA, ConvolutionScratch<S>& scratch) const {
+  const Index stride = rows.size() * inputs_;
+  S* const dropped = scratch.dropped.data() + rows.before;
+  for_tiles(inputs_, rows, [&](Index c, Index row, Index y, Index x) {
     const auto pixels = window<4>(batch, dA + c * batch * height_ * width_, y - 1, x - 1, dropped);
-    const S* const in = scratch.inputs.data() + c * rows + t * batch;
+    const S* const in = scratch.inputs.data() + c * rows.size() + row;
     for (Index n = 0; n < batch; n += lanes) {
       std::array<std::array<Packet, 4>, 4> b;
       for (std::size_t j = 0; j < 4; ++j) {
@@ -359,16 +425,15 @@ void Convolution3x3<S>::spread_inputs(Index batch, Index first, Index last, S* d
 }
 
 template <class S>
-void Convolution3x3<S>::spread_outputs(Index batch, Index first, Index last, const S* Z, const S* dZ,
+void Convolution3x3<S>::spread_outputs(Index batch, const Rows& rows, const S* Z, const S* dZ,
                                        ConvolutionScratch<S>& scratch) const {
-  const Index rows = (last - first) * batch;
-  const Index stride = rows * outputs_;
+  const Index stride = rows.size() * outputs_;
   const Index image = batch * height_ * width_;
   const S* const outside = scratch.outside.data();
-  for_tiles(outputs_, first, last, [&](Index o, Index t, Index y, Index x) {
+  for_tiles(outputs_, rows, [&](Index o, Index row, Index y, Index x) {
     const auto value = window<2>(batch, Z + o * image, y, x, outside);
     const auto from = window<2>(batch, dZ + o * image, y, x, outside);
-    S* const out = scratch.outputs.data() + o * rows + t * batch;
+    S* const out = scratch.outputs.data() + o * rows.size() + row;
     for (Index n = 0; n < batch; n += lanes) {
       std::array<std::array<Packet, 2>, 4> b;
       for (std::size_t j = 0; j < 2; ++j) {
