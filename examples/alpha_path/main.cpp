@@ -130,8 +130,10 @@ CsvFormat format_of(const Arguments& arguments) {
 std::vector<richflow::Scale<>> scales_of(const Arguments& arguments) {
   std::vector<richflow::Scale<>> scales;
   if (arguments.alpha)
-    for (const double alpha : parse_list("--alpha", *arguments.alpha, Spacing::logarithmic))
+    for (const double alpha : parse_list("--alpha", *arguments.alpha, Spacing::logarithmic)) {
+      richflow::require(alpha > 0.0, "--alpha must be positive, got ", alpha);
       scales.push_back(richflow::Scale<>::from_value(alpha));
+    }
   if (arguments.log_alpha)
     for (const double log_alpha : parse_list("--log-alpha", *arguments.log_alpha, Spacing::linear))
       scales.push_back(richflow::Scale<>::from_log(log_alpha));

@@ -204,7 +204,7 @@ Fig5Options fig5_options(Effort effort) {
 std::vector<Index> fig5_widths(const std::vector<double>& numbers) {
   std::vector<Index> widths;
   for (const double number : numbers) {
-    require(number >= 0.5 && number < 1e15, "a width must be at least 1, got ", number);
+    require(number >= 0.5 && number < 1e15, "--widths must be at least 1, got ", number);
     widths.push_back(static_cast<Index>(std::llround(number)));
   }
   std::sort(widths.begin(), widths.end());
@@ -234,7 +234,7 @@ Fig5Sweeps run_fig5_sweeps(const Fig5Options& options, const SweepRunner& runner
           "num_seeds_map must be between 1 and num_seeds = ", options.num_seeds, ", got ", options.num_seeds_map);
   require(options.resolution >= 2, "resolution must be at least 2, got ", options.resolution);
   require(!options.alpha2.empty() && !options.widths.empty(), "alpha2 and widths must have values");
-  for (const double value : options.alpha2) require(value > 0.0, "alpha2 must be positive, got ", value);
+  for (const double value : options.alpha2) require(value > 0.0, "--alpha2 must be positive, got ", value);
   const std::map<std::string, std::string> settings = {{"seed", std::to_string(options.seed)},
                                                        {"d", std::to_string(options.dimension)},
                                                        {"N", std::to_string(options.num_observed)}};

@@ -333,7 +333,7 @@ Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& run
   require(options.width >= 1, "width must be at least 1, got ", options.width);
   require(options.num_train >= 0 && options.num_test >= 0, "num_train and num_test must not be negative, got ",
           options.num_train, " and ", options.num_test);
-  for (const double alpha : options.alphas) require(alpha > 0.0, "alphas must be positive, got ", alpha);
+  for (const double alpha : options.alphas) require(alpha > 0.0, "--alphas must be positive, got ", alpha);
   const Images images = read_images(options);
   const std::map<std::string, std::string> settings = {{"train", std::to_string(detail::fingerprint(images.train))},
                                                        {"test", std::to_string(detail::fingerprint(images.test))},

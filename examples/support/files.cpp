@@ -26,9 +26,10 @@ void prepare_output_folder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error && !std::filesystem::is_directory(folder))
-    throw FileError("cannot make the output folder " + quoted(folder) + ": " + error.message());
+    throw FileError("cannot make the output folder " + quoted(folder) + ", see --out: " + error.message());
   const richflow::detail::TemporaryFile probe(folder / ".writable");
-  if (probe.file < 0) throw FileError("cannot write into the output folder " + quoted(folder) + ": " + reason(errno));
+  if (probe.file < 0)
+    throw FileError("cannot write into the output folder " + quoted(folder) + ", see --out: " + reason(errno));
   ::close(probe.file);
   std::filesystem::remove(probe.name, error);
 }

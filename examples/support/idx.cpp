@@ -72,7 +72,8 @@ std::filesystem::path find_file(const std::filesystem::path& folder, const std::
         std::error_code error;
         if (std::filesystem::is_regular_file(path, error)) return path;
       }
-  throw FileError("no '" + prefix + "-" + kind + ".gz' in the folder " + quoted(folder) + ", " + contents_of(folder));
+  throw FileError("no '" + prefix + "-" + kind + ".gz' in the folder " + quoted(folder) + ", " + contents_of(folder) +
+                  ": see --data");
 }
 
 }  // namespace

@@ -71,9 +71,13 @@ SweepRunner::SweepRunner(std::filesystem::path folder, const SweepChoices& choic
       code_version_(std::move(code_version)),
       use_mpi_(mpi.is_active()),
       is_root_(mpi.is_root()) {
-  if (!choices.shard.empty()) shard_ = parse_shard(choices.shard);
-  require(merge_ == 0 || shard_.count == 1, "a shard computes, and merging does not");
-  require(merge_ == 0 || !use_mpi_, "merging computes nothing: run it without MPI");
+  try {
+    if (!choices.shard.empty()) shard_ = parse_shard(choices.shard);
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(std::string("--shard: ") + error.what());
+  }
+  require(merge_ == 0 || shard_.count == 1, "--shard computes, and --merge does not: give one of them");
+  require(merge_ == 0 || !use_mpi_, "--merge computes nothing: run it without MPI");
 }
 
 SweepResult SweepRunner::run(Sweep sweep, const Function& function, const Cost& cost) const {

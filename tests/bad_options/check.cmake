@@ -1,4 +1,5 @@
-# A program that is given a seed that is no seed says so and leaves nothing behind.
+# A program that is given a seed that is no seed says so and leaves nothing behind. For other bad values of what it lists
+# in its help, and a folder that cannot be made, its message names the option to change.
 #   PROGRAM; FOLDER: for the results
 
 foreach(seed IN ITEMS 08x -1 18446744073709551616 1e3)
@@ -16,3 +17,24 @@ foreach(seed IN ITEMS 08x -1 18446744073709551616 1e3)
     message(FATAL_ERROR "--seed=${seed}: the program made its folder all the same")
   endif()
 endforeach()
+
+function(must_name option value)
+  execute_process(COMMAND ${PROGRAM} --quick --out ${FOLDER} --${option}=${value} TIMEOUT 60 RESULT_VARIABLE result
+                  OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT result MATCHES "^[0-9]+$" OR result EQUAL 0 OR NOT output MATCHES "--${option}")
+    message(FATAL_ERROR "--${option}=${value}: exit code ${result}, and a message that should name the option:\n${output}")
+  endif()
+endfunction()
+
+execute_process(COMMAND ${PROGRAM} --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
+foreach(bad IN ITEMS threads=x shard=3/2 data=nowhere alphas=0 alpha2=0 widths=0)
+  string(REPLACE "=" ";" bad ${bad})
+  list(GET bad 0 option)
+  if(help MATCHES "--${option} ")
+    must_name(${bad})
+  endif()
+endforeach()
+file(REMOVE_RECURSE ${FOLDER})
+file(WRITE ${FOLDER} "")
+must_name(out ${FOLDER}/below_a_file)
+file(REMOVE ${FOLDER})
