@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
                              ex::fig4_tables,
                              {},
                              ex::joined_text(options.num_samples, " measurements of ", options.dimension, " x ",
-                                             options.dimension, " matrices, ", options.per_decade,
-                                             " widths per factor 10, up to 10^6, ", options.num_seeds, " repetitions")};
+                                             options.dimension, " matrices, widths up to 10^6, ", options.per_decade,
+                                             " per factor 10, ", options.num_seeds, " repetitions")};
   });
 }

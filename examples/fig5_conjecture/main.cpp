@@ -38,8 +38,8 @@ int main(int argc, char** argv) {
         {ex::fig5_conjecture_picture()},
         ex::fig5_conjecture_tables,
         {},
-        ex::joined_text(options.dimension, " x ", options.dimension, " matrices, ", options.num_observed, " entries, ",
-                        options.per_decade, " values of alpha^2 k per factor 10, from 1e-8 to 1e4, ", options.num_seeds,
-                        " repetitions")};
+        ex::joined_text(options.dimension, " x ", options.dimension, " matrices, ", options.num_observed,
+                        " entries, alpha^2 k from 1e-8 to 1e4, ", options.per_decade, " per factor 10, ",
+                        options.num_seeds, " repetitions")};
   });
 }

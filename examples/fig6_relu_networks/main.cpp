@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
         {ex::fig6_picture(options)},
         ex::fig6_tables,
         {},
-        ex::joined_text(options.depths.size(), " depths, width ", options.width, ", ", options.per_decade,
-                        " scales per factor 10, ", options.num_seeds, " repetitions")};
+        ex::joined_text(options.depths.size(), " depths, width ", options.width, ", alpha^D from 1e-4 to 100, ",
+                        options.per_decade, " per factor 10, ", options.num_seeds, " repetitions")};
   });
 }
