@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing (where that is possible), builds the tests and runs all of them.
 #
-#   sh tests/run.sh [--preset NAME] [CMAKE_OPTION...]     NAME: release (default), dev, asan, tsan, ci
+#   sh tests/run.sh [--preset NAME] [CMAKE_OPTION...]     NAME: release (default), dev, asan, tsan, fuzz, ci
 set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
@@ -23,6 +23,7 @@ needs="compiler cmake build_tool Eigen3 Catch2 multiprecision"
 case $preset in
   asan) needs="$needs CLI11 nlohmann_json ZLIB" ;;
   tsan) ;;
+  fuzz) needs="compiler cmake build_tool Eigen3 nlohmann_json ZLIB clang clang_runtime" ;;
   ci) needs="$needs CLI11 nlohmann_json ZLIB benchmark gnuplot fashion_mnist" ;;
   *) needs="$needs CLI11 nlohmann_json ZLIB gnuplot fashion_mnist" ;;
 esac

@@ -26,6 +26,7 @@ package_of() {
     gnuplot) say gnuplot-nox ;;
     fashion_mnist) say dataset-fashion-mnist ;;
     clang) say clang ;;
+    clang_runtime) say libclang-rt-dev ;;
     clang-format) say clang-format ;;
     clang-tidy) say clang-tidy ;;
     pkg-config) say pkg-config ;;
@@ -42,6 +43,7 @@ describe() {
     compiler) say "a C++20 compiler (g++ 12 or clang++ 14, or newer)" ;;
     cmake) say "CMake 3.21 or newer" ;;
     build_tool) say "Ninja or Make" ;;
+    clang_runtime) say "the sanitizers of clang++, and libFuzzer" ;;
     fashion_mnist) say "the Fashion-MNIST images" ;;
     multiprecision) say "Boost.Multiprecision, for the tests with 50 digits" ;;
     *) say "$1" ;;
@@ -66,6 +68,12 @@ has_cmake() {
 
 has_compiler() {
   printf '#include <concepts>\nint main() {}\n' | ${CXX:-c++} -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
+}
+
+# Only the linker knows whether clang++ has its sanitizers and libFuzzer.
+has_clang_runtime() {
+  printf 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }\n' |
+    clang++ -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null 2>/dev/null
 }
 
 # Looks for a header without reading what it includes, which can take seconds.
@@ -104,6 +112,7 @@ has() {
     build_tool) has_command ninja || has_command make ;;
     Eigen3 | Catch2 | benchmark | CLI11 | nlohmann_json | ZLIB) has_cmake_package "$1" ;;
     clang) has_command clang++ ;;
+    clang_runtime) has_clang_runtime ;;
     gnuplot | clang-format | clang-tidy | pkg-config) has_command "$1" ;;
     fashion_mnist) [ -f /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] ;;
     multiprecision) compiles_include boost/multiprecision/cpp_bin_float.hpp ;;

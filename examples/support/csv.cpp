@@ -85,7 +85,8 @@ class CsvParser {
   void line(std::string_view text) {
     ++line_;
     if (line_ == 1) {
-      if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+      // Some programs put one mark before another.
+      while (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
       reject_other_files(text);
     }
     const std::size_t carriage_return = text.find('\r');
@@ -305,7 +306,7 @@ CsvTable read_csv(const std::filesystem::path& path, const CsvFormat& format) {
   const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
   if (!file) throw FileError("cannot open " + quoted(path) + ": " + std::generic_category().message(errno));
   CsvParser parser(path, format);
-  std::vector<char> block(std::size_t{1} << 20);
+  std::vector<char> block(std::size_t{1} << 16);
   std::size_t kept = 0;  // start of a line whose end is not read yet
   for (;;) {
     if (kept == block.size()) block.resize(2 * block.size());

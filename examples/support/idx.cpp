@@ -108,7 +108,7 @@ IdxArray read_idx(const std::filesystem::path& path, int rank) {
   // Memory follows what the file holds, not what its header announces.
   while (array.values.size() < total) {
     const std::size_t have = array.values.size();
-    const std::size_t block = std::min(total - have, std::max(have, std::size_t{1} << 22));
+    const std::size_t block = std::min(total - have, std::max(have, std::size_t{1} << 16));
     array.values.resize(have + block);
     const std::size_t got = in.read(array.values.data() + have, block);
     if (got != block)

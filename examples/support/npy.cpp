@@ -12,6 +12,7 @@
 #include <iterator>
 #include <limits>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -41,11 +42,10 @@ class HeaderParser {
   /// Nothing where the text is something else.
   [[nodiscard]] std::optional<Header> parse() {
     Header header;
-    int found = 0;
     if (!take('{')) return {};
     while (!take('}')) {
       const auto key = quoted_word();
-      if (!key || !take(':')) return {};
+      if (!key || !take(':') || !keys_.insert(*key).second) return {};
       if (*key == "descr") {
         if (next() == '[') {
           header.type = "[";
@@ -62,10 +62,9 @@ class HeaderParser {
       } else {
         return {};
       }
-      ++found;
       if (!take(',') && next() != '}') return {};
     }
-    if (found != 3 || next() != '\0') return {};
+    if (keys_.size() != 3 || next() != '\0') return {};
     return header;
   }
 
@@ -113,6 +112,7 @@ class HeaderParser {
   }
 
   std::string_view text_;
+  std::set<std::string> keys_ = {};  // so far
 };
 
 /// How a number is stored.

@@ -44,6 +44,8 @@ TEST_CASE("CRLF, blanks, a byte-order mark, quotes and blank lines at the end ch
   for (const char* text : {"a,b\r\n1,2\r\n3,4\r\n", "a,b\n1,2\n3,4", "a , b\n 1 ,\t2\n3, 4 \n",
                            "\xEF\xBB\xBF"
                            "a,b\n1,2\n3,4\n",
+                           "\xEF\xBB\xBF\xEF\xBB\xBF"
+                           "a,b\n1,2\n3,4\n",
                            "\"a\",\"b\"\n1,2\n3,4\n", "a,b\n1,2\n3,4\n\n\r\n  \n", "a,b\r\n1,2\r\n3,4"}) {
     INFO(text);
     const auto table = read(text);

@@ -114,6 +114,7 @@ TEST_CASE("arrays that are no samples are refused, naming the file and the cause
   refused("\x93NUMPY\x01", "truncated in its header");
   refused(npy_file(npy_header("|i1", "(2, 2)"), four).substr(0, 60), "truncated in its header");
   refused(npy_file(npy_header("|i1", "(2, 2)"), four, 9), "version 9");
+  refused(npy_file("{'descr': '|i1', 'shape': (2,), 'shape': (2,), }", four), "not that of an array");
   refused(npy_file(npy_header("|i1", "(2, 2)"), "\x01\x02\x03"), "truncated: it holds 3 numbers, its shape is (2, 2)");
   refused(npy_file(npy_header("|i1", "(2, 2)"), four + "\x05"), "continues after");
   refused(npy_file(npy_header("<f8", "(4000000000, 4000000000)"), four), "truncated");

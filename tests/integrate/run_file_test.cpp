@@ -227,6 +227,33 @@ TEST_CASE("a checkpoint of a run that kept something else, or came further, is r
   refuses(60, "step 20");
 }
 
+TEST_CASE("the counts in a file of a run belong together, or it is refused") {
+  const KilledProblem p(927);
+  const TemporaryFolder folder;
+  IntegrateOptions<double> options;
+  options.checkpoint = {.file = folder.path() / "run"};
+  options.save_at = {.steps = {2, 4, 6, 8}, .quantities = {{"sum", [](const Vector<double>& w) { return w.sum(); }}}};
+  options.save_at.value = [](double, const Vector<double>& w) { return w; };
+  const auto steps = [&] {
+    return integrate(GradientFlow(p.net, p.data), p.w0, Steps{10}, Descent{}, ConstantStep{1e-3}, options);
+  };
+  REQUIRE(steps().ok());
+  const std::string title = "richflow run 1";
+  const auto& path = options.checkpoint.file.path();
+  const std::string lines = detail::opened_checkpoint(title.c_str(), detail::checkpoint_content(path));
+  const auto refuses = [&](const std::string& from, const std::string& to, const std::string& part) {
+    std::string changed = lines;
+    const std::size_t at = changed.find(from);
+    REQUIRE(at != std::string::npos);
+    changed.replace(at, from.size(), to);
+    write_file(path, detail::sealed_checkpoint(title.c_str(), changed.substr(1)));
+    CHECK_THROWS_MATCHES(steps(), CheckpointError, message_contains(part));
+  };
+  refuses("kept 4", "kept 3", "it keeps 3 values of 4 times");
+  // 4 times 2^62 is 0 in 64 bits.
+  refuses("width 1\nvalues 4\n", "width 4611686018427387904\nvalues 0\n", "4 times 4611686018427387904 are needed");
+}
+
 TEST_CASE("a checkpoint that can no longer be written is no reason to lose the run") {
   const KilledProblem p(927);
   const GradientFlow flow(p.net, p.data);

@@ -682,3 +682,15 @@ TEST_CASE("progress counts cells, costs and failures, and may stop the sweep by 
   CHECK(last.failed == 1);
   CHECK(last.cost_done == last.cost_total);
 }
+
+TEST_CASE("a line of a journal that no sweep has written counts as damaged") {
+  const auto read = [](const std::string& text) {
+    return detail::from_line(detail::line_checksum(text) + " " + text).has_value();
+  };
+  CHECK(read("3 ok 1 nan -inf"));
+  CHECK(read("3 error it failed"));
+  // Without a message it would be a success without numbers.
+  CHECK_FALSE(read("3 error "));
+  CHECK_FALSE(read("3 error it\tfailed"));
+  CHECK_FALSE(read("3 ok 1 1e999"));
+}

@@ -460,6 +460,10 @@ TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes
   changed[changed.find("batch 1") + 6] = '2';
   refuses_text(changed, "changed");
   refuses_text("something else", "not a checkpoint");
+  // Behind the right checksum, too: an epoch whose steps cannot be counted.
+  changed = detail::opened_checkpoint("richflow sgd checkpoint 2", text);
+  changed.replace(changed.find("epoch 0"), 7, "epoch 9000000000000000000");
+  refuses_text(detail::sealed_checkpoint("richflow sgd checkpoint 2", changed.substr(1)), "does not exist");
   CHECK_THROWS_MATCHES(trainer.load(folder.path() / "none"), CheckpointError, message_contains("cannot open"));
 }
 
@@ -533,6 +537,14 @@ TEST_CASE("hopeless steps are given up within their first epoch, and the others 
   ladder.hopeless_batches = 4;
   CHECK_THROWS_MATCHES(search_step(LinearClassifier<double>(3, 3), data, w0, options, ladder), CheckpointError,
                        message_contains("hopeless_batches 3 where this one has 4"));
+  ladder.hopeless_batches = 3;
+  std::string lines =
+      detail::opened_checkpoint(detail::step_search_title, detail::checkpoint_content(ladder.checkpoint));
+  const std::size_t status = lines.find("\nstatus ") + 8;
+  lines.replace(status, lines.find('\n', status) - status, "99");
+  write_file(ladder.checkpoint, detail::sealed_checkpoint(detail::step_search_title, lines.substr(1)));
+  CHECK_THROWS_MATCHES(search_step(LinearClassifier<double>(3, 3), data, w0, options, ladder), CheckpointError,
+                       message_contains("status 99, which does not exist"));
   ladder.hopeless_batches = -1;
   CHECK_THROWS_MATCHES(search_step(LinearClassifier<double>(3, 3), data, w0, options, ladder), ArgumentError,
                        message_contains("hopeless_batches must not be negative, got -1"));

@@ -125,9 +125,11 @@ class ValuesOf final : public AnyValues<Scalar> {
     if constexpr (holds_numbers)
       for (const Value& value : values_) writer.field("value", value);
   }
-  void read(CheckpointReader& reader) override {
+  void read(CheckpointReader& reader, Index saves) override {
     Index count = 0;
     reader.field("kept", count);
+    require<CheckpointError>(count == (keeps_ ? saves : 0), "checkpoint: it keeps ", count, " values of ", saves,
+                             " times");
     values_.clear();
     if constexpr (holds_numbers)
       for (Index i = 0; i < count; ++i) {

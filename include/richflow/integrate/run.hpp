@@ -53,10 +53,10 @@ class AnyValues {
   virtual ~AnyValues() = default;
   virtual void reserve(std::size_t count) = 0;
   virtual void save(Scalar t, const Vector<Scalar>& y) = 0;
-  /// What is kept, to a file and from it, where it is numbers.
+  /// What is kept, to a file and from it, where it is numbers: of so many times, else CheckpointError.
   [[nodiscard]] virtual bool is_storable() const { return true; }
   virtual void write(CheckpointWriter& /*writer*/) const {}
-  virtual void read(CheckpointReader& /*reader*/) {}
+  virtual void read(CheckpointReader& /*reader*/, Index /*saves*/) {}
 };
 
 /// Of a run that keeps nothing.

@@ -260,7 +260,7 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept, const Run
   std::uint64_t event_name = 0;
   reader.field("event", event);
   reader.field("event_name", event_name);
-  values_.read(reader);
+  values_.read(reader, saves);
   Index quantities = 0;
   reader.field("quantities", quantities);
   const std::vector<std::string>& names = kept.table.names();
@@ -271,8 +271,10 @@ void RunFile<S>::read(IntegrationState<S>& state, RunOutcome<S>& kept, const Run
   for (std::size_t i = 0; i < names.size(); ++i) {
     reader.field("width", widths[i]);
     reader.field("values", columns[i]);
-    require<CheckpointError>(columns[i].size() == widths[i] * saves, "checkpoint: the quantity ", names[i], " has ",
-                             columns[i].size(), " values where ", widths[i] * saves, " are needed");
+    const Index most = saves > 0 ? columns[i].size() / saves : widths[i];
+    require<CheckpointError>(widths[i] >= 0 && widths[i] <= most && columns[i].size() == widths[i] * saves,
+                             "checkpoint: the quantity ", names[i], " has ", columns[i].size(), " values where ", saves,
+                             " times ", widths[i], " are needed");
   }
   std::vector<Vector<S>> row(names.size());
   for (Index r = 0; !names.empty() && r < saves; ++r) {

@@ -253,6 +253,7 @@ RICHFLOW_SWEEP_INLINE std::optional<SweepRow> from_line(std::string_view line) {
   std::string_view rest(index.ptr, static_cast<std::size_t>(end - index.ptr));
   if (rest.starts_with(" error ")) {
     row.error = std::string(rest.substr(7));
+    if (row.error != one_line(row.error)) return std::nullopt;  // an empty one would be a success
     return row;
   }
   if (!rest.starts_with(" ok")) return std::nullopt;

@@ -702,8 +702,9 @@ void Sgd<S>::load(const std::filesystem::path& path) {
     reader.field("seconds", record.seconds);
     at.records.push_back(record);
   }
-  require<CheckpointError>(at.epoch >= 0 && at.batch >= 0 && at.batch < num_batches(), "checkpoint: epoch ", at.epoch,
-                           ", batch ", at.batch, " does not exist");
+  const Index last_epoch = std::numeric_limits<Index>::max() / num_batches() - 1;
+  require<CheckpointError>(at.epoch >= 0 && at.epoch <= last_epoch && at.batch >= 0 && at.batch < num_batches(),
+                           "checkpoint: epoch ", at.epoch, ", batch ", at.batch, " does not exist");
   state() = std::move(at);
   w_ = std::move(w);
   stepper_->restore(num_steps(), velocity);

@@ -164,6 +164,8 @@ template <class S>
     reader.field("finite", is_finite);
     reader.field("loss", trial.loss);
     reader.field("accuracy", trial.accuracy);
+    require<CheckpointError>(status >= 0 && status <= static_cast<int>(Status::diverged),
+                             "checkpoint: a trial has the ", "status ", status, ", which does not exist");
     trial.status = static_cast<Status>(status);
     if (is_finite == 0) trial.loss = std::numeric_limits<double>::infinity();
     trials.push_back(trial);

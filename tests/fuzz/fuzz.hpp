@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "richflow/core/types.hpp"
+
+/// @file
+/// What a fuzzer of a reader is made of. Each source of this folder but fuzz.cpp is one, a program of its own, which
+/// defines `seeds` and `try_input`.
+
+namespace fuzz {
+
+/// Inputs where the search begins, made by the writers of what is read.
+std::vector<std::string> seeds();
+
+/// Reads `content`. What is read, its writer writes and the reader reads back. An exception that is not a
+/// richflow::Error ends the program.
+void try_input(const std::string& content);
+
+/// The folder of this program, in memory where the system has such files.
+const std::filesystem::path& folder();
+
+/// The path of a file of that folder, which now holds `content`.
+std::filesystem::path file(const char* name, std::string_view content);
+
+/// All of a file.
+std::string content_of(const std::filesystem::path& path);
+
+/// Ends the program where `holds` is false, and says `what`.
+void expect(bool holds, const char* what);
+
+/// A checkpoint with this title and these lines, under the checksum that no search meets by chance.
+std::string sealed_lines(const std::string& title, const std::string& lines);
+
+/// The same bits, or both not a number.
+inline bool same(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b); }
+
+/// The same shape, and the same bits.
+inline bool same(const richflow::Matrix<double>& a, const richflow::Matrix<double>& b) {
+  return a.rows() == b.rows() && a.cols() == b.cols() &&
+         (a.size() == 0 || std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(double)) == 0);
+}
+
+}  // namespace fuzz
