@@ -28,11 +28,13 @@ struct [[nodiscard]] MinimizerResult : Result<MinimizerResult<Scalar>> {
   Vector<Scalar> nu = {};                            ///< Multipliers, N: `grad Q(beta) = X^T nu`.
   Scale<Scalar> scale = Scale<Scalar>::from_log(0);  ///< alpha.
   Certificate<Scalar> certificate = {};              ///< Distance from optimality.
-  Status status = Status::stalled;                   ///< tolerance_reached, stalled or max_steps.
-  Index newton_steps = 0;                            ///< Newton and continuation steps taken.
-  Index factorizations = 0;                          ///< N x N Cholesky and, rarely, d x N QR factorizations.
-  Index inner_iterations = 0;                        ///< Conjugate-gradient iterations, O(N d) each.
-  std::string message = {};                          ///< How it ended, with these numbers.
+  /// tolerance_reached, stalled (also where the residual is small, but the duality gap above 1e-10 in double: nearly
+  /// dependent rows have large multipliers) or max_steps.
+  Status status = Status::stalled;
+  Index newton_steps = 0;      ///< Newton and continuation steps taken.
+  Index factorizations = 0;    ///< N x N Cholesky and, rarely, d x N QR factorizations.
+  Index inner_iterations = 0;  ///< Conjugate-gradient iterations, O(N d) each.
+  std::string message = {};    ///< How it ended, with these numbers.
 
   /// Whether the tolerance was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
