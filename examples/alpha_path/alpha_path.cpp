@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "csv.hpp"
@@ -516,10 +517,11 @@ void write_curves(const AlphaPath& path, const std::filesystem::path& folder) {
     }
   std::vector<Index> order(static_cast<std::size_t>(largest.size()));
   std::iota(order.begin(), order.end(), Index{0});
-  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return largest[a] > largest[b]; });
+  const auto smallness = [&](Index i) { return std::pair(-largest[i], i); };
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) { return smallness(a) < smallness(b); });
   if (static_cast<Index>(order.size()) > most_curves) order.resize(most_curves);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](Index a, Index b) { return std::abs(path.rich_end[a]) < std::abs(path.rich_end[b]); });
+  const auto height = [&](Index i) { return std::tuple(std::abs(path.rich_end[i]), -largest[i], i); };
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) { return height(a) < height(b); });
   const double strongest = std::max(path.rich_end.cwiseAbs().maxCoeff(), std::numeric_limits<double>::min());
   std::string text = "position,beta,colour,kind\n";
   Index drawn = 0;
@@ -553,8 +555,8 @@ void write_steps(const AlphaPath& path, const std::filesystem::path& folder) {
   std::set<Index> used;
   for (const auto& jump : jumps) used.insert(jump.support.begin(), jump.support.end());
   std::vector<Index> order(used.begin(), used.end());
-  std::stable_sort(order.begin(), order.end(),
-                   [&](Index a, Index b) { return std::abs(path.rich_end[a]) < std::abs(path.rich_end[b]); });
+  const auto height = [&](Index i) { return std::pair(std::abs(path.rich_end[i]), i); };
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) { return height(a) < height(b); });
   const double strongest = std::max(path.rich_end.cwiseAbs().maxCoeff(), std::numeric_limits<double>::min());
   std::string text = "time,beta,colour\n";
   for (const Index i : order) {

@@ -29,7 +29,7 @@ IntegrationState<S> difficult_state() {
   state.y.resize(7);
   state.y << Limits::denorm_min(), Limits::max(), Limits::lowest(), -S(0), S(1) + Limits::epsilon(), Limits::min(),
       S(-1) / S(7);
-  state.step = 123456789012345;
+  state.step = std::numeric_limits<Index>::max() / 3;
   state.stage_time = std::nextafter(state.t, S(1));
   state.control = {.step = S(1e-30), .previous_ratio = S(0.1), .rejected = true, .origin = S(-2), .taken = 77};
   state.bad_index = 3;

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "richflow/core/types.hpp"
@@ -69,9 +70,9 @@ inline std::map<std::pair<std::string, richflow::Index>, TabulatedPath> tabulate
   return paths;
 }
 
-inline const TabulatedPath& tabulated_path(const std::string& name, richflow::Index depth) {
+inline const TabulatedPath& tabulated_path(std::string_view name, richflow::Index depth) {
   static const auto paths = tabulated_paths();
-  return paths.at({name, depth});
+  return paths.at({std::string(name), depth});
 }
 
 inline richflow::SaddlePath<> path_of(const TabulatedPath& table) {

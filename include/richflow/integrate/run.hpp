@@ -844,8 +844,8 @@ Scalar Run<Scalar>::rate_of_decrease(Scalar h) {
   evaluate(state_.t, state_.y, probe_dy_);
   const Scalar speed = norm(probe_dy_);
   if (!(speed > Scalar(0))) return Scalar(0);
-  const auto small = static_cast<Scalar>(1e-3);
-  const Scalar delta = std::min(small * h, small * norm(state_.y) / speed);
+  const auto fraction = static_cast<Scalar>(1e-3);
+  const Scalar delta = std::min(fraction * h, fraction * norm(state_.y) / speed);
   const Event<Scalar>& goal = options_.events[*goal_];
   sum_with_multiple(state_.y, delta, probe_dy_, probe_y_);
   const Scalar ahead = event_value(goal, state_.t + delta, probe_y_);

@@ -66,7 +66,7 @@ template <class S>
 bool StableStepSearch<S>::descend(Index reserve) {
   using std::abs;
   using std::isfinite;
-  const S difference = static_cast<S>(1e-3), near = static_cast<S>(1e-2), enough = static_cast<S>(1e-6);
+  const S difference = static_cast<S>(1e-3), little = static_cast<S>(1e-2), enough = static_cast<S>(1e-6);
   const S loss_at_start = field_.loss(y_);
   evaluate(y_, dy_);
   S square = inner_product(dy_, dy_);
@@ -96,7 +96,7 @@ bool StableStepSearch<S>::descend(Index reserve) {
   // What is left of the descent, as the last curvature has it.
   const S loss = field_.loss(y_);
   return isfinite(loss) && isfinite(loss_at_start) && loss < loss_at_start &&
-         (loss <= near * loss_at_start || h * square <= near * (loss_at_start - loss));
+         (loss <= little * loss_at_start || h * square <= little * (loss_at_start - loss));
 }
 
 template <class S>

@@ -407,10 +407,10 @@ void AlignmentPath<S>::settle() {
   using std::abs;
   Vector<S> base = planes_.linear;
   std::vector<Index> passing, pushing;
-  const S near = rounding * w_.norm();
+  const S on_plane = rounding * w_.norm();
   for (std::size_t h = 0; h < side_.size(); ++h) {
     const Index k = static_cast<Index>(h);
-    if (side_[h] == 0 || abs(planes_.normals.col(k).dot(w_)) <= near)
+    if (side_[h] == 0 || abs(planes_.normals.col(k).dot(w_)) <= on_plane)
       (sign_ * planes_.kinks[k] < S(0) ? pushing : passing).push_back(k);
     else if (side_[h] > 0)
       base += planes_.kinks[k] * planes_.normals.col(k);

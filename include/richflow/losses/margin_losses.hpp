@@ -52,8 +52,8 @@ void log_losses_of_margin(MarginLoss loss, S margin, S& log_slope, S& log_loss) 
     return;
   }
   // log(1 + e^m) without overflow.
-  const S small = exp(margin < S(0) ? margin : -margin);
-  const S rest = log1p(small);
+  const S tail = exp(margin < S(0) ? margin : -margin);
+  const S rest = log1p(tail);
   log_slope = margin < S(0) ? -rest : -margin - rest;
   const S plain = margin < S(0) ? rest - margin : rest;  // the loss itself
   // Where e^-m is below rounding the loss is e^-m.
@@ -98,8 +98,8 @@ struct LogisticLoss {
     for (Index n = 0; n < f.size(); ++n) {
       const S margin = y[n] * f[n];
       // The exponential of a negative number alone, which cannot overflow.
-      const S small = exp(margin < S(0) ? margin : -margin);
-      out[n] = detail::normal_or_zero(-y[n] * (margin < S(0) ? S(1) : small) / (S(1) + small));
+      const S tail = exp(margin < S(0) ? margin : -margin);
+      out[n] = detail::normal_or_zero(-y[n] * (margin < S(0) ? S(1) : tail) / (S(1) + tail));
     }
   }
   /// `out_n = 1 / (2 cosh(f_n / 2))`, the root of the second derivative.

@@ -39,13 +39,13 @@ class DepthFunctions {
     using std::atanh;
     using std::expm1;
     using std::pow;
-    const Scalar small = pow(below, -power_);
+    const Scalar smaller = pow(below, -power_);
     if (above > Scalar(0.5)) {
       const Scalar ratio_minus_one = expm1(Scalar(2) * power_ * atanh(u));
-      return {small * ratio_minus_one, small * (Scalar(1) + ratio_minus_one) / above + small / below};
+      return {smaller * ratio_minus_one, smaller * (Scalar(1) + ratio_minus_one) / above + smaller / below};
     }
     const Scalar large = pow(above, -power_);
-    return {large - small, large / above + small / below};
+    return {large - smaller, large / above + smaller / below};
   }
 
   /// `H(u) = (D-2)/2 (above^-e + below^-e - 2)`, e = 2/(D-2), for u >= 0, times c = exp(log_c): the large
@@ -519,24 +519,24 @@ void DepthHypentropy<S>::respond(Index i, S z, S below, S above, S& beta, S& cur
   const S width = shape_->half_width[i];
   const S centered = z - shape_->center[i];
   const S u = (centered < S(0) ? -centered : centered) / width;
-  const S near = std::min(below, above) / width;
-  const S far = std::max(below, above) / width;
-  if (!(near > S(0))) {
+  const S nearer = std::min(below, above) / width;
+  const S farther = std::max(below, above) / width;
+  if (!(nearer > S(0))) {
     beta = copysign(std::numeric_limits<S>::infinity(), centered);
-    curvature = near <= S(0) ? std::numeric_limits<S>::infinity() : near;
-    if (!(near <= S(0))) beta = near;
+    curvature = nearer <= S(0) ? std::numeric_limits<S>::infinity() : nearer;
+    if (!(nearer <= S(0))) beta = nearer;
     return;
   }
-  const auto h = functions_.response(u, far, near);
+  const auto h = functions_.response(u, farther, nearer);
   const S p = functions_.power();
   if (c_[i] >= std::numeric_limits<S>::min() && isfinite(h.slope)) {
     beta = copysign(c_[i] * h.h, centered);
     curvature = c_[i] * h.slope * (p / width);
   } else {
     // Only the large term can lift the product into the range of S.
-    const S large = exp(log_c_[i] - p * log(near));
+    const S large = exp(log_c_[i] - p * log(nearer));
     beta = copysign(u < S(0.5) ? c_[i] * h.h : large, centered);
-    curvature = exp(log_c_[i] - (p + S(1)) * log(near)) * (p / width);
+    curvature = exp(log_c_[i] - (p + S(1)) * log(nearer)) * (p / width);
   }
 }
 
@@ -546,11 +546,11 @@ typename DepthHypentropy<S>::Located DepthHypentropy<S>::locate(Index i, S beta)
   const S center = shape_->center[i];
   if (beta == S(0)) return {center, width, width};
   const auto at = point(i, beta);
-  const S far = at.below * width;
-  const S near = at.above * width;
+  const S farther = at.below * width;
+  const S nearer = at.above * width;
   const bool is_central = at.u < S(0.5);
-  if (beta > S(0)) return {is_central ? center + at.u * width : shape_->from_a[i] - near, far, near};
-  return {is_central ? center - at.u * width : near - shape_->from_b[i], near, far};
+  if (beta > S(0)) return {is_central ? center + at.u * width : shape_->from_a[i] - nearer, farther, nearer};
+  return {is_central ? center - at.u * width : nearer - shape_->from_b[i], nearer, farther};
 }
 
 template <class S>
@@ -586,9 +586,9 @@ template <class S>
 S DepthHypentropy<S>::integral(Index i, S centered, S below, S above) const {
   using std::abs;
   const S width = shape_->half_width[i];
-  const S near = std::min(below, above) / width;
-  const S far = std::max(below, above) / width;
-  return width * functions_.scaled_integral(abs(centered) / width, far, near, c_[i], log_c_[i]);
+  const S nearer = std::min(below, above) / width;
+  const S farther = std::max(below, above) / width;
+  return width * functions_.scaled_integral(abs(centered) / width, farther, nearer, c_[i], log_c_[i]);
 }
 
 template <class S>

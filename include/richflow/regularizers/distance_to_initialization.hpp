@@ -163,20 +163,20 @@ NearestWeights<S> DistanceToInitialization<S>::nearest_weights(ConstVectorRef<S>
   check(beta);
   const S alpha = scale_.value();
   require(isfinite(alpha), "alpha overflows: log_alpha = ", scale_.log());
-  const S far = S(1) / (std::numeric_limits<S>::epsilon() * std::numeric_limits<S>::epsilon());
+  const S farther = S(1) / (std::numeric_limits<S>::epsilon() * std::numeric_limits<S>::epsilon());
   NearestWeights<S> w{Vector<S>(dimension_), Vector<S>(dimension_)};
   for (Index i = 0; i < dimension_; ++i) {
     const S magnitude = abs(beta[i]);
     const S z = divided_by_alpha(divided_by_alpha(magnitude));
     S large = sqrt(magnitude);
-    S small = alpha / S(2);
-    if (!(z / S(4) > far)) {
+    S smaller = alpha / S(2);
+    if (!(z / S(4) > farther)) {
       const S p = detail::distance_excess<S>(z);
       large = alpha * (S(1) + p);
-      small = alpha * ((S(1) + p) / (S(1) + S(2) * p));
+      smaller = alpha * ((S(1) + p) / (S(1) + S(2) * p));
     }
-    w.plus[i] = beta[i] < S(0) ? small : large;
-    w.minus[i] = beta[i] < S(0) ? large : small;
+    w.plus[i] = beta[i] < S(0) ? smaller : large;
+    w.minus[i] = beta[i] < S(0) ? large : smaller;
   }
   return w;
 }

@@ -116,8 +116,8 @@ struct HypentropyCoordinate {
   /// corrected for small w (Higham 2002, 1.14.1).
   [[nodiscard]] Scalar gradient(Scalar beta, Scalar w, Scalar logarithm) const {
     const Scalar rounded = (Scalar(1) + w) - Scalar(1);
-    const Scalar small = rounded > Scalar(0) ? logarithm * (w / rounded) : w;
-    const Scalar in_range = w < Scalar(1) ? small : logarithm;
+    const Scalar below_one = rounded > Scalar(0) ? logarithm * (w / rounded) : w;
+    const Scalar in_range = w < Scalar(1) ? below_one : logarithm;
     const Scalar magnitude = w >= Scalar(0) ? in_range : logarithm - log_c;
     const Scalar result = beta < Scalar(0) ? -magnitude : magnitude;
     return beta == Scalar(0) ? beta : result;

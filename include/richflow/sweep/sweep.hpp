@@ -503,10 +503,11 @@ RICHFLOW_SWEEP_INLINE SweepResult run_sweep(const Sweep& sweep, const CellFuncti
   for (const SweepRow& row : rows.rows()) progress.failed += row.ok() ? 0 : 1;
   const auto cost_of = [&](Index cell) { return options.cost ? options.cost(Cell(sweep.grid, cell)) : 1.0; };
   if (options.cost) {
-    std::vector<std::pair<double, Index>> order;
-    for (const Index i : todo) order.emplace_back(-options.cost(sweep.grid.cell(i)), i);
-    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (std::size_t k = 0; k < todo.size(); ++k) todo[k] = order[k].second;
+    // A map, because clang calls std::stable_sort of libstdc++ 12 deprecated.
+    std::multimap<double, Index> order;
+    for (const Index i : todo) order.emplace(-options.cost(sweep.grid.cell(i)), i);
+    todo.clear();
+    for (const auto& [cost, i] : order) todo.push_back(i);
   }
   for (const Index i : todo) progress.cost_total += cost_of(sweep.grid.cell(i).index());
 
@@ -582,9 +583,11 @@ RICHFLOW_SWEEP_INLINE SweepResult merge_sweep(const Sweep& sweep, const std::fil
   return result;
 }
 
-RICHFLOW_SWEEP_INLINE SweepResult::SweepResult(Sweep sweep, std::vector<SweepRow> rows)
-    : sweep_(std::move(sweep)), rows_(std::move(rows)) {
-  std::stable_sort(rows_.begin(), rows_.end(), [](const SweepRow& a, const SweepRow& b) { return a.cell < b.cell; });
+RICHFLOW_SWEEP_INLINE SweepResult::SweepResult(Sweep sweep, std::vector<SweepRow> rows) : sweep_(std::move(sweep)) {
+  std::multimap<Index, SweepRow> sorted;
+  for (SweepRow& row : rows) sorted.emplace(row.cell, std::move(row));
+  rows_.reserve(rows.size());
+  for (auto& [cell, row] : sorted) rows_.push_back(std::move(row));
 }
 
 RICHFLOW_SWEEP_INLINE double SweepResult::value(const SweepRow& row, std::string_view output) const {
@@ -602,8 +605,9 @@ RICHFLOW_SWEEP_INLINE std::vector<double> SweepResult::values(
   for (const auto& [axis, at] : conditions) {
     const std::vector<double>& on_axis = sweep_.grid.axes()[sweep_.grid.axis_number(axis)].values;
     if (std::find(on_axis.begin(), on_axis.end(), at) != on_axis.end()) continue;
-    const double nearest = *std::min_element(
-        on_axis.begin(), on_axis.end(), [at = at](double a, double b) { return std::abs(a - at) < std::abs(b - at); });
+    const double nearest = *std::min_element(on_axis.begin(), on_axis.end(), [wanted = at](double a, double b) {
+      return std::abs(a - wanted) < std::abs(b - wanted);
+    });
     throw ArgumentError(detail::concat("the axis ", axis, " has no value ", at, "; the nearest is ", nearest));
   }
   const std::size_t number = output_number(output);
