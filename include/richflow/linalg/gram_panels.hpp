@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 
 #include "richflow/core/compiled.hpp"
@@ -22,6 +23,8 @@ class GramPanels {
   // A tile is `group` columns times up to three panels: as many sums as there are registers for.
   static constexpr Index group = EIGEN_MAX_STATIC_ALIGN_BYTES >= 64 ? 8 : 4;
   static constexpr Index most_panels = 3;
+  // Numbers of a cache line.
+  static constexpr Index line = std::max<Index>(1, 64 / static_cast<Index>(sizeof(S)));
 
  public:
   /// Rows of a panel.
@@ -42,8 +45,13 @@ class GramPanels {
   static void put(From root, const From* column, Index rows, Index k, S* out) {
     S* to = out + k * lanes;
     Index i = 0;
-    for (; i + lanes <= rows; i += lanes, to += stride)
-      for (Index lane = 0; lane < lanes; ++lane) to[lane] = static_cast<S>(root * column[i + lane]);
+    for (; i + lanes <= rows; i += lanes, to += stride) {
+      if constexpr (std::is_same_v<From, S>)
+        Eigen::internal::pstoreu(to, Eigen::internal::pmul(Eigen::internal::pset1<Packet>(root),
+                                                           Eigen::internal::ploadu<Packet>(column + i)));
+      else
+        for (Index lane = 0; lane < lanes; ++lane) to[lane] = static_cast<S>(root * column[i + lane]);
+    }
     for (const Index end = panels(rows) * lanes; i < end; i += lanes, to += stride)
       for (Index lane = 0; lane < lanes; ++lane)
         to[lane] = i + lane < rows ? static_cast<S>(root * column[i + lane]) : S(0);
@@ -65,8 +73,10 @@ class GramPanels {
   template <Index height>
   static void add_tile(const Rows& A, const Rows& B, Index i, Index j, Index count, S factor, S* C, Index leading);
 
-  template <Index height, std::size_t... entry>
-  static void multiply(const S* rows, const S* columns, Index count, S* product, std::index_sequence<entry...> entries);
+  /// Gives each sum, with its row and column in the tile, to `finish`.
+  template <Index height, class Finish, std::size_t... entry>
+  static void multiply(const S* rows, const S* columns, Index count, const Finish& finish,
+                       std::index_sequence<entry...> entries);
 };
 
 template <class S>
@@ -95,9 +105,26 @@ void GramPanels<S>::add_tile(const Rows& A, const Rows& B, Index i, Index j, Ind
   const auto at = [](const Rows& rows, Index k) {
     return rows.panels + (k - rows.begin) / lanes * stride + (k - rows.begin) % lanes;
   };
+  using Eigen::internal::pmadd;
+  using Eigen::internal::pstoreu;
   constexpr Index size = height * lanes;
+  constexpr auto entries = std::make_index_sequence<height * group>();
+  if (i + size <= A.end && j + group <= B.end && i >= j + group - 1) {
+    // Asked for before it is needed.
+    S* const tile = C + j * leading + i;
+    for (Index c = 0; c < group; ++c)
+      for (Index k = 0; k < size; k += line) Eigen::internal::prefetch(tile + c * leading + k);
+    const auto scale = Eigen::internal::pset1<Packet>(factor);
+    const auto add_to = [&](const Packet& sum, Index row, Index column) {
+      S* const to = tile + column * leading + row;
+      pstoreu(to, pmadd(scale, sum, Eigen::internal::ploadu<Packet>(to)));
+    };
+    multiply<height>(at(A, i), at(B, j), count, add_to, entries);
+    return;
+  }
   alignas(64) S product[size * group];
-  multiply<height>(at(A, i), at(B, j), count, product, std::make_index_sequence<height * group>());
+  const auto keep = [&](const Packet& sum, Index row, Index column) { pstoreu(product + column * size + row, sum); };
+  multiply<height>(at(A, i), at(B, j), count, keep, entries);
   const Index end = std::min(size, A.end - i);
   for (Index c = 0; c < std::min(group, B.end - j); ++c) {
     const S* const from = product + c * size;
@@ -107,13 +134,12 @@ void GramPanels<S>::add_tile(const Rows& A, const Rows& B, Index i, Index j, Ind
 }
 
 template <class S>
-template <Index height, std::size_t... entry>
-void GramPanels<S>::multiply(const S* rows, const S* columns, Index count, S* product,
+template <Index height, class Finish, std::size_t... entry>
+void GramPanels<S>::multiply(const S* rows, const S* columns, Index count, const Finish& finish,
                              std::index_sequence<entry...> /*entries*/) {
   using Eigen::internal::ploadu;
   using Eigen::internal::pmadd;
   using Eigen::internal::pset1;
-  using Eigen::internal::pstoreu;
   // Entries with constant indices are kept in registers; those of one column come one after the other.
   Packet sums[] = {(static_cast<void>(entry), pset1<Packet>(S(0)))...};
   constexpr auto row_offset = [](std::size_t k) { return static_cast<Index>(k) % height * stride; };
@@ -125,7 +151,7 @@ void GramPanels<S>::multiply(const S* rows, const S* columns, Index count, S* pr
     ((sums[entry] =
           pmadd(ploadu<Packet>(rows + row_offset(entry)), pset1<Packet>(columns[column_offset(entry)]), sums[entry])),
      ...);
-  (pstoreu(product + static_cast<Index>(entry) * lanes, sums[entry]), ...);
+  (finish(sums[entry], static_cast<Index>(entry) % height * lanes, static_cast<Index>(entry) / height), ...);
 }
 
 }  // namespace richflow::detail

@@ -76,7 +76,8 @@ void add_product_of_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
 template <class S>
 [[nodiscard]] Vector<S> sizes_of_terms(const Matrix<S>& X, std::type_identity_t<ConstVectorRef<S>> v);
 
-/// Adds `factor A A^T` to the lower triangle of C. No allocation.
+/// Adds `factor A A^T` to the lower triangle of C. No allocation for float and double, unless
+/// EIGEN_STACK_ALLOCATION_LIMIT is lowered.
 template <class S>
 void add_lower_gram(std::type_identity_t<ConstMatrixRef<S>> A, S factor, MatrixRef<S> C);
 
