@@ -119,6 +119,20 @@ struct Problem {
   Evaluation<S> at;
 };
 
+/// Another evaluation gives the same numbers.
+void check_same(const Problem<double>& p, Evaluation<double>& at, const Matrix<double>& G, const Vector<double>& v,
+                const Vector<double>& gradient, const Matrix<double>& tangent) {
+  Matrix<double> F(p.F.rows(), p.F.cols());
+  Vector<double> g = Vector<double>::Zero(p.w.size());
+  Matrix<double> dF(p.F.rows(), p.F.cols());
+  at.forward(p.w, p.X, F);
+  at.add_pullback(G, 1.0, g);
+  at.jvp(v, dF);
+  CHECK(F == p.F);
+  CHECK(g == gradient);
+  CHECK(dF == tangent);
+}
+
 }  // namespace
 
 TEST_CASE("the convolutional network is what its definition says") {
@@ -287,15 +301,7 @@ TEST_CASE("a batch that is cut into parts has the same results for any number of
         CAPTURE(layers, batch, threads);
         Evaluation<double> shared = p.net.make_evaluation(batch + 7, ParallelOptions{threads});
         for (Evaluation<double> at : {shared, Evaluation<double>(shared)}) {
-          Matrix<double> F(batch, c.outputs);
-          Vector<double> g = Vector<double>::Zero(p.w.size());
-          Matrix<double> dF(batch, c.outputs);
-          at.forward(p.w, p.X, F);
-          at.add_pullback(G, 1.0, g);
-          at.jvp(v, dF);
-          CHECK(F == p.F);
-          CHECK(g == gradient);
-          CHECK(dF == tangent);
+          check_same(p, at, G, v, gradient, tangent);
         }
       }
       // Image by image, in another memory; sums of up to 200 terms in another order.
@@ -336,15 +342,7 @@ TEST_CASE("the parts of a batch share the products of wide layers of few pixels"
     for (const int threads : {2, 8}) {
       CAPTURE(layers, threads);
       Evaluation<double> at = p.net.make_evaluation(batch + threads, ParallelOptions{threads});
-      Matrix<double> F(batch, c.outputs);
-      Vector<double> g = Vector<double>::Zero(p.w.size());
-      Matrix<double> dF(batch, c.outputs);
-      at.forward(p.w, p.X, F);
-      at.add_pullback(G, 1.0, g);
-      at.jvp(v, dF);
-      CHECK(F == p.F);
-      CHECK(g == gradient);
-      CHECK(dF == tangent);
+      check_same(p, at, G, v, gradient, tangent);
     }
     // Image by image: sums in another order.
     Vector<double> sum = Vector<double>::Zero(p.w.size());
