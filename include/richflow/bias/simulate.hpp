@@ -246,19 +246,19 @@ template <class S>
 [[nodiscard]] int determinant_sign(const Matrix<S>& A);
 
 /// The sign of det M, which the flow of balanced layers conserves: the singular values of each layer are those of M to
-/// the power 1 / L, and `(log det M)'` is bounded where they are (docs/theory.md, section 5.5).
+/// the power 1 / L, and `(log |det M|)'` is bounded where they are, L >= 2 (docs/theory.md, section 5.5).
 template <class S>
 struct ConservedSign {
   std::function<Matrix<S>(const Vector<S>&)> matrix = {};
   int sign = 0;  ///< 0: M is not square, singular up to rounding, or its layers are not balanced.
 
-  /// Whether M has the other one.
+  /// Whether det M at w has the other sign.
   [[nodiscard]] bool is_flipped(const Vector<S>& w) const {
     return sign != 0 && determinant_sign<S>(matrix(w)) == -sign;
   }
 };
 
-/// Of a model whose layers make a matrix; of another nothing is known.
+/// The sign that a model conserves whose layers make a matrix; that of any other model is 0.
 template <class M>
 [[nodiscard]] ConservedSign<typename M::Scalar> conserved_sign(const M& model, const Vector<typename M::Scalar>& w0) {
   using S = typename M::Scalar;
@@ -275,10 +275,10 @@ template <class M>
   return conserved;
 }
 
-/// What became of a flow in `result`, where it came to no end, or to one at which a conserved sign is another, and its
-/// model is small, from the start by RelaxedEuler: replaces the result if that comes to its end. Where a run with finer
-/// steps loses the sign, too, the result is that run, as far as it has it, and stalled. Observers do not see a second
-/// run.
+/// A second run, of a small model, from the start by RelaxedEuler, if the run in `result` did not reach its end or
+/// reached one with another sign than the conserved one. It replaces `result` if it reaches its end. If `result` ended
+/// with another sign and finer steps lose the sign, too, the finer run replaces it, up to where it does, as stalled.
+/// Not with observers, which see one run only.
 template <class S>
 void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const PiController<S>& controller, S size,
                    const SimulateOptions<S>& options, const std::function<Vector<S>(const Vector<S>&)>& kept,
@@ -366,20 +366,20 @@ template <class S, class Flow>
 /// It follows the weights, with relative errors of 1e-3 in every unit of a model that has units, in every weight of
 /// others (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
 /// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
-/// Ros34Pw2 for others), Dormand and Prince's explicit method otherwise. For smooth units at tolerances below 1e-6 that
-/// is tried first, and Ros34Pw2 where 5000 steps of it do not come to the end, the flow being stiff, and where there
-/// are observers, which see one run only.
+/// Ros34Pw2 for others), Dormand and Prince's explicit method otherwise. For smooth units at tolerances below 1e-6 the
+/// explicit method is tried first. If 5000 steps of it do not reach the end, the flow is stiff, and Ros34Pw2 follows
+/// it; so it does with observers, which see one run only.
 ///
-/// Under the squared loss a small model of measurements (a factorization of 32 weights at most) that has not come to
-/// the end so, though it creeps on, is followed once more, from the start, by RelaxedEuler (5000 steps at most; not
-/// where there are observers): weights that grow to infinity, with steps in proportion to t. The loss is then below
-/// `options.loss`, and not equal to it.
+/// Under the squared loss a small model of measurements (a factorization of at most 32 weights) may creep without
+/// reaching the end. It is then followed once more, from the start, by RelaxedEuler (at most 5000 steps; not with
+/// observers), for weights that grow to infinity, with steps in proportion to t. The loss is then below `options.loss`,
+/// and not equal to it.
 ///
 /// From balanced layers that make a square matrix M the flow conserves the sign of det M (DeepFactorization,
-/// MatrixFactorization). A run that ends with another has left it, and fits by a direction that it should not have. A
-/// small model is then followed once more by RelaxedEuler with errors of 1e-6 or `tolerance`, if that is less; where
-/// these steps lose the sign, too, the result is where they do, and stalled. A larger one is stalled where the smallest
-/// singular value is above the root of the loss; where it is below, the message says so.
+/// MatrixFactorization). A run that ends with the other sign has left the flow. A small model is then followed once
+/// more by RelaxedEuler with errors of 1e-6, or of `tolerance` if that is less; if these steps lose the sign, too, the
+/// result ends there, as stalled. A larger model is stalled if the smallest singular value is above the root of the
+/// loss; if it is below, the message says so.
 ///
 /// Throws as GradientFlow and `integrate`: DimensionError where model, data and w0 do not fit, ArgumentError for
 /// options out of range, and where another loss than the squared one comes without an end. Trouble in the run is in the
@@ -471,7 +471,7 @@ int determinant_sign(const Matrix<S>& A) {
   return sign;
 }
 
-/// What a result is whose steps have lost the sign of det M, and were not followed any better.
+/// The status and message of a result whose steps have lost the sign of det M, without a better run.
 template <class S>
 void judge_sign(const ConservedSign<S>& conserved, SimulationRecord<S>& result) {
   using std::sqrt;
@@ -480,7 +480,7 @@ void judge_sign(const ConservedSign<S>& conserved, SimulationRecord<S>& result) 
   const std::string found = sentence(
       "det M has changed its sign, which the flow of balanced layers never does: the smallest singular value, ",
       smallest, ", is of the steps");
-  // Matrices of the right sign are that far away.
+  // The nearest matrices of the right sign are at this distance.
   if (smallest <= sqrt(result.loss)) {
     result.message += sentence(" (", found, ", below the root of the loss)");
     return;

@@ -14,9 +14,10 @@ namespace richflow {
 /// The gradient flow of a diagonal net in its N dual variables (docs/theory.md, section 1.3).
 ///
 ///     const DualFlow flow(regularizer(net, start), data);
-///     const PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-9}, .first_step =
-///     flow.first_step()}; const auto run = integrate(flow, flow.initial_state(), TimeSpan{0, 10}, Ros34Pw2{},
-///     controller).require_ok(); flow.beta(run.w, beta);
+///     PiController<> controller{.tolerance = {.relative = 1e-6, .absolute = 1e-9}};
+///     controller.first_step = flow.first_step();
+///     const auto run = integrate(flow, flow.initial_state(), TimeSpan{0, 10}, Ros34Pw2{}, controller).require_ok();
+///     flow.beta(run.w, beta);
 ///
 /// Along the flow `grad Q(beta(t)) = X^T nu(t)` for the mirror map Q of the net and its initialization, hence
 ///
