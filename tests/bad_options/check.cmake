@@ -18,16 +18,21 @@ foreach(seed IN ITEMS 08x -1 18446744073709551616 1e3)
   endif()
 endforeach()
 
+# must_name(option value): FOLDER is for the results, unless the option is that folder.
 function(must_name option value)
-  execute_process(COMMAND ${PROGRAM} --quick --out ${FOLDER} --${option}=${value} TIMEOUT 60 RESULT_VARIABLE result
-                  OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(NOT result MATCHES "^[0-9]+$" OR result EQUAL 0 OR NOT output MATCHES "--${option}")
+  set(arguments --quick --out=${FOLDER} --${option}=${value})
+  if(option STREQUAL "out")
+    set(arguments --quick --out=${value})
+  endif()
+  execute_process(COMMAND ${PROGRAM} ${arguments} TIMEOUT 60 RESULT_VARIABLE result OUTPUT_VARIABLE output
+                  ERROR_VARIABLE output)
+  if(NOT result MATCHES "^[0-9]+$" OR result EQUAL 0 OR NOT output MATCHES "--${option}[^a-z0-9-]")
     message(FATAL_ERROR "--${option}=${value}: exit code ${result}, and a message that should name the option:\n${output}")
   endif()
 endfunction()
 
 execute_process(COMMAND ${PROGRAM} --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
-foreach(bad IN ITEMS threads=x shard=3/2 data=nowhere alphas=0 alpha2=0 widths=0)
+foreach(bad IN ITEMS threads=x shard=3/2 data=nowhere alpha=0 alphas=0 alpha2=0 widths=0)
   string(REPLACE "=" ";" bad ${bad})
   list(GET bad 0 option)
   if(help MATCHES "--${option} ")
