@@ -15,7 +15,7 @@
 # --threads   threads of each program (default: all cores)
 # --preset    the build to use (default: native, with --portable release)
 #
-# Ends with the number of the paper's claims that hold, and a page with all figures, index.html; the exit code is 0 when
+# Ends with the number of claims that hold, and a page with all figures, index.html; the exit code is 0 when
 # all of them do. After an interruption the same command resumes the run.
 set -eu
 called_from=$(pwd)
