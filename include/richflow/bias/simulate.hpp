@@ -479,7 +479,7 @@ void judge_sign(const ConservedSign<S>& conserved, SimulationRecord<S>& result) 
   const S smallest = values[values.size() - 1];
   const std::string found = sentence(
       "det M has changed its sign, which the flow of balanced layers never does: the smallest singular value, ",
-      smallest, ", is of the steps");
+      smallest, ", comes from errors of the steps");
   // The nearest matrices of the right sign are at this distance.
   if (smallest <= sqrt(result.loss)) {
     result.message += sentence(" (", found, ", below the root of the loss)");
