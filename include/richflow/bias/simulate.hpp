@@ -397,7 +397,7 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 }
 
 /// The gradient flow of a diagonal net from `start`, until it fits the data (see `options`): beta, weights, time and
-/// loss. X is N x d, y has N labels; the loss is the plain sum `|X beta - y|^2`, and so are the units of time.
+/// loss. X is N x d, y has N labels; the loss is the plain sum `|X beta - y|^2`, which sets the unit of time.
 ///
 ///     const DiagonalNet<double> net(2, data.num_inputs());
 ///     const Simulation run = simulate(net, data, Start<>::uniform(Scale<>::from_log(-20)));
