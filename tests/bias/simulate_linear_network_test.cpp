@@ -1,4 +1,5 @@
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "support/catch.hpp"
 #include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace richflow;
 using namespace test_support;
@@ -25,6 +27,21 @@ SimulateOptions<> accurate_to(std::vector<double> times) {
   options.tolerance = 1e-10;
   options.times = std::move(times);
   return options;
+}
+
+struct StiffProblem {
+  DeepLinearNetwork<double> net{2, {2}, false, 1};
+  Dataset<> data;
+  Vector<double> w0;
+};
+
+/// Rates of 4e5 and 4: explicit steps of 1e-5 would take a million.
+StiffProblem stiff_problem() {
+  Matrix<double> X(2, 2);
+  X << 100, 0, 0, 0.3;
+  Vector<double> w0(6);
+  w0 << 1, 0.2, -0.3, 1.1, 0.8, 0.9;
+  return {.data = Dataset<>(X, Vector<double>{{100, 0.3}}), .w0 = w0};
 }
 
 }  // namespace
@@ -125,18 +142,33 @@ TEST_CASE("simulate meets the limit of a single hidden neuron to 1e-8", "[verbs]
 }
 
 TEST_CASE("where a flow is stiff implicit steps take over from explicit ones", "[verbs]") {
-  // Rates of 4e5 and 4: explicit steps of 1e-5 would take a million.
-  const DeepLinearNetwork<double> net(2, {2}, false, 1);
-  Matrix<double> X(2, 2);
-  X << 100, 0, 0, 0.3;
-  const Dataset<> data(X, Vector<double>{{100, 0.3}});
-  Vector<double> w0(6);
-  w0 << 1, 0.2, -0.3, 1.1, 0.8, 0.9;
+  const auto [net, data, w0] = stiff_problem();
   const auto run = simulate(net, data, w0, {.loss = 1e-12, .tolerance = 1e-7});
   CAPTURE(run.method, run.message);
   CHECK(run.status == Status::event);
   CHECK_THAT(run.method, text_contains("Ros34Pw2") && text_contains("after DormandPrince ended as max_steps"));
   CHECK_THAT(run.loss, near(1e-12, 1e-6, 0));
+}
+
+TEST_CASE("a run that is killed in its explicit steps takes the same road when it is resumed", "[verbs]") {
+  const auto [net, data, w0] = stiff_problem();
+  // Some 6500 explicit steps, more than are made; fewer than that many are left when the run is resumed.
+  SimulateOptions<> options{.tolerance = 1e-7, .max_time = 0.35};
+  const auto whole = simulate(net, data, w0, options);
+  CHECK_THAT(whole.method, text_contains("Ros34Pw2"));
+  const TemporaryFolder folder;
+  options.checkpoint = {.file = folder.path() / "run", .every_steps = 100};
+  SimulateOptions<> killed = options;
+  Index steps = 0;
+  killed.quantities = {{"steps", [&](const Vector<double>& /*w*/) {
+                          if (++steps == 3000) throw std::runtime_error("killed");
+                          return 0.0;
+                        }}};
+  CHECK_THROWS_WITH(simulate(net, data, w0, killed), "killed");
+  steps = 3001;
+  const auto resumed = simulate(net, data, w0, killed);
+  CHECK(resumed.method == whole.method);
+  CHECK(resumed.w == whole.w);
 }
 
 TEST_CASE("at fine tolerances a smooth network of units takes steps of higher order, one with kinks does not",

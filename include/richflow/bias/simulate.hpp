@@ -319,10 +319,15 @@ template <class M, class L, class Kept>
     } else {
       if (options.observers.empty()) {
         constexpr Index most_explicit_steps = 5'000;
+        // Of all calls, where a run that was killed is resumed: it takes the same road.
+        const auto give_up = [&](const StepView<S>& view) {
+          return view.step < most_explicit_steps ? Action::proceed : Action::stop;
+        };
         SimulateOptions<S> first = options;
-        first.max_steps = std::min(options.max_steps, most_explicit_steps);
+        first.observers = {give_up};
         first.checkpoint.file = options.checkpoint.file.beside(".explicit");
         run_with("DormandPrince", DormandPrince{}, first);
+        if (result.status == Status::stopped_by_observer) result.status = Status::max_steps;
       }
       if (!result.ok()) {
         const std::string before =
