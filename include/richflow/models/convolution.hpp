@@ -252,7 +252,7 @@ void Convolution3x3<S>::reserve(ConvolutionScratch<S>& scratch, Index batch, Ind
     if (values.size() < size) values.setZero(size);
   };
   // Smaller batches take more tiles at once, but never more rows than this.
-  const Index rows = parts * std::max(batch, rows_per_block);
+  const Index rows = std::max(parts * batch, rows_per_block);
   grow(scratch.inputs, 16 * rows * inputs_);
   grow(scratch.outputs, 16 * rows * outputs_);
   grow(scratch.outside, batch);
