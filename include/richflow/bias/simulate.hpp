@@ -250,11 +250,13 @@ template <class S>
 template <class S>
 struct ConservedSign {
   std::function<Matrix<S>(const Vector<S>&)> matrix = {};
-  int sign = 0;  ///< 0: M is not square, singular up to rounding, or its layers are not balanced.
+  int sign = 0;                            ///< 0: M is not square, or singular up to rounding.
+  std::function<bool()> is_balanced = {};  ///< Whether the layers are at the start.
 
-  /// Whether det M at w has the other sign.
+  /// Whether det M at w has the other sign. (Balance takes memory for the square of the widths: for a run that needs it
+  /// alone.)
   [[nodiscard]] bool is_flipped(const Vector<S>& w) const {
-    return sign != 0 && determinant_sign<S>(matrix(w)) == -sign;
+    return sign != 0 && determinant_sign<S>(matrix(w)) == -sign && is_balanced();
   }
 };
 
@@ -266,11 +268,14 @@ template <class M>
   if constexpr (HasInvariant<M> && requires {
                   { model.product(w0) } -> std::same_as<Matrix<S>>;
                 }) {
-    constexpr S rounding = S(256) * std::numeric_limits<S>::epsilon();
     const Matrix<S> start = model.product(w0);
-    if (start.rows() != start.cols() || !(norm(model.invariant(w0)) <= rounding * w0.squaredNorm())) return conserved;
+    if (start.rows() != start.cols()) return conserved;
     conserved.matrix = [model](const Vector<S>& w) { return model.product(w); };
     conserved.sign = determinant_sign(start);
+    conserved.is_balanced = [model, w0] {
+      constexpr S rounding = S(256) * std::numeric_limits<S>::epsilon();
+      return norm(model.invariant(w0)) <= rounding * w0.squaredNorm();
+    };
   }
   return conserved;
 }
@@ -383,8 +388,8 @@ template <class S, class Flow>
 /// From balanced layers that make a square matrix M the flow conserves the sign of det M (DeepFactorization,
 /// MatrixFactorization). A run that ends with the other sign has left the flow. A small model is then followed once
 /// more by RelaxedEuler with errors of 1e-6, or of `tolerance` if that is less; if these steps lose the sign, too, the
-/// result ends there, as stalled. A larger model is stalled if the smallest singular value is above the root of the
-/// loss; if it is below, the message says so.
+/// result ends there, as stalled. A larger model, and one that 20000 of these steps do not follow to an end, is stalled
+/// if the smallest singular value is above the root of the loss; if it is below, the message says so.
 ///
 /// Throws as GradientFlow and `integrate`: DimensionError where model, data and w0 do not fit, ArgumentError for
 /// options out of range, and where another loss than the squared one comes without an end. Trouble in the run is in the
@@ -558,8 +563,8 @@ void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const P
     record.message = sentence(
         "det M has changed its sign at t = ", record.t, ", step ", record.steps, ", loss ", record.loss,
         ", which the flow of balanced layers never does: errors of the steps, within ", steps.tolerance.relative,
-        ", are as large as the smallest singular value; a finer tolerance follows the flow further");
-  } else if (!record.ok() && record.status != Status::max_steps) {
+        ", are as large as the smallest singular value; a finer tolerance may follow the flow further");
+  } else if (!record.ok()) {
     judge_sign(conserved, result);
     return;
   }
