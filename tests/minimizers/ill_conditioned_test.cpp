@@ -20,8 +20,9 @@ using namespace test_support;
 
 namespace {
 
-using Wide = boost::multiprecision::number<boost::multiprecision::cpp_bin_float<50>, boost::multiprecision::et_off>;
-using WideMatrix = std::vector<std::vector<Wide>>;
+using FiftyDigits =
+    boost::multiprecision::number<boost::multiprecision::cpp_bin_float<50>, boost::multiprecision::et_off>;
+using FiftyDigitMatrix = std::vector<std::vector<FiftyDigits>>;
 
 struct IllConditioned {
   std::string name;
@@ -70,10 +71,10 @@ Vector<double> labels_of(const Matrix<double>& X, bool are_consistent, std::uint
 
 /// |X beta - y| / |y| in 50 digits.
 double wide_residual(const Matrix<double>& X, const Vector<double>& y, const Vector<double>& beta) {
-  Wide sum = 0;
+  FiftyDigits sum = 0;
   for (Index n = 0; n < X.rows(); ++n) {
-    Wide r = -Wide(y[n]);
-    for (Index j = 0; j < X.cols(); ++j) r += Wide(X(n, j)) * Wide(beta[j]);
+    FiftyDigits r = -FiftyDigits(y[n]);
+    for (Index j = 0; j < X.cols(); ++j) r += FiftyDigits(X(n, j)) * FiftyDigits(beta[j]);
     sum += r * r;
   }
   return static_cast<double>(sqrt(sum)) / y.norm();
@@ -82,12 +83,12 @@ double wide_residual(const Matrix<double>& X, const Vector<double>& y, const Vec
 /// X^T (X X^T)^-1 y by elimination in 50 digits.
 Vector<double> wide_least_norm(const Matrix<double>& X, const Vector<double>& y) {
   const auto n = static_cast<std::size_t>(X.rows());
-  WideMatrix A(n, std::vector<Wide>(n + 1, Wide(0)));
+  FiftyDigitMatrix A(n, std::vector<FiftyDigits>(n + 1, FiftyDigits(0)));
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t k = 0; k < n; ++k)
       for (Index j = 0; j < X.cols(); ++j)
-        A[i][k] += Wide(X(static_cast<Index>(i), j)) * Wide(X(static_cast<Index>(k), j));
-    A[i][n] = Wide(y[static_cast<Index>(i)]);
+        A[i][k] += FiftyDigits(X(static_cast<Index>(i), j)) * FiftyDigits(X(static_cast<Index>(k), j));
+    A[i][n] = FiftyDigits(y[static_cast<Index>(i)]);
   }
   for (std::size_t k = 0; k < n; ++k) {
     std::size_t pivot = k;
@@ -96,14 +97,14 @@ Vector<double> wide_least_norm(const Matrix<double>& X, const Vector<double>& y)
     std::swap(A[k], A[pivot]);
     for (std::size_t i = 0; i < n; ++i) {
       if (i == k) continue;
-      const Wide factor = A[i][k] / A[k][k];
+      const FiftyDigits factor = A[i][k] / A[k][k];
       for (std::size_t c = k; c <= n; ++c) A[i][c] -= factor * A[k][c];
     }
   }
   Vector<double> beta(X.cols());
   for (Index j = 0; j < X.cols(); ++j) {
-    Wide entry = 0;
-    for (std::size_t i = 0; i < n; ++i) entry += Wide(X(static_cast<Index>(i), j)) * A[i][n] / A[i][i];
+    FiftyDigits entry = 0;
+    for (std::size_t i = 0; i < n; ++i) entry += FiftyDigits(X(static_cast<Index>(i), j)) * A[i][n] / A[i][i];
     beta[j] = static_cast<double>(entry);
   }
   return beta;
@@ -126,10 +127,10 @@ TEST_CASE("a compensated residual is that of 50 digits, rounded") {
     Vector<double> r;
     detail::compensated_residual(data.X, beta, y, r);
     for (Index n = 0; n < y.size(); ++n) {
-      Wide exact = Wide(y[n]);
+      FiftyDigits exact = FiftyDigits(y[n]);
       double terms = std::abs(y[n]);
       for (Index j = 0; j < beta.size(); ++j) {
-        exact -= Wide(data.X(n, j)) * Wide(beta[j]);
+        exact -= FiftyDigits(data.X(n, j)) * FiftyDigits(beta[j]);
         terms += std::abs(data.X(n, j) * beta[j]);
       }
       // Twice the precision: d^2 epsilon^2 of the terms, and a rounding of the result (Ogita, Rump and Oishi 2005).
