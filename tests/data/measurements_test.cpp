@@ -242,7 +242,7 @@ TEST_CASE("measurements refuse bad input by place and value") {
                          message_contains("the measurement of a matrix of ones"));
   }
   CHECK_THROWS_MATCHES(Measurements(std::unique_ptr<AnyMeasurements<double>>()), ArgumentError,
-                       message_contains("nullptr"));
+                       message_contains("the pointer is null"));
   const Measurements X = Measurements::entries(3, 4, {{0, 1}, {2, 0}});
   CHECK_THROWS_MATCHES(X.apply(Matrix<double>::Zero(4, 3)), DimensionError, message_contains("M is 4 x 3"));
   CHECK_THROWS_AS(X.adjoint(Vector<double>::Zero(3)), DimensionError);

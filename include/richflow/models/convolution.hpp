@@ -124,7 +124,7 @@ class Convolution3x3 {
 
   // Enough rows for matrix products at full speed, few enough that the transformed tiles stay in the cache.
   static constexpr Index rows_per_block = 256;
-  static constexpr Index many_weights = 128 * 128;
+  static constexpr Index many_weights = Index(128) * 128;
 
   /// Rows of transformed tiles: for each tile the images of all parts.
   struct Rows {
