@@ -5,21 +5,32 @@
 #include <string>
 #include <utility>
 
+#if defined(__SSE2_MATH__)
+#include <xmmintrin.h>
+#endif
+
+#include "richflow/bias/effective_start.hpp"
 #include "richflow/core/subnormal.hpp"
 #include "richflow/data/labelled_dataset.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/flow/lifted_flow.hpp"
+#include "richflow/flow/stochastic_gradient_flow.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/integrate/rule.hpp"
+#include "richflow/integrate/step_control.hpp"
 #include "richflow/losses/cross_entropy.hpp"
 #include "richflow/losses/margin_losses.hpp"
 #include "richflow/models/conv_network.hpp"
+#include "richflow/models/deep_factorization.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "richflow/models/linear_classifier.hpp"
 #include "richflow/problems/matrix_completion.hpp"
 #include "richflow/sweep/sweep.hpp"
 #include "richflow/train/sgd.hpp"
+#include "richflow/train/stochastic_gradient.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"
 #include "support/temporary_folder.hpp"
@@ -36,6 +47,70 @@ Index count_subnormal(const Eigen::DenseBase<Derived>& values) {
     for (Index i = 0; i < values.rows(); ++i)
       count += std::fpclassify(values.derived().coeff(i, j)) == FP_SUBNORMAL ? 1 : 0;
   return count;
+}
+
+/// Whether an operation within `run()` had a subnormal operand, where the processor says so (x86); a thread in which
+/// they are zero has none.
+template <class Run>
+bool has_subnormal_operands([[maybe_unused]] bool otherwise, const Run& run) {
+#if defined(__SSE2_MATH__)
+  constexpr unsigned denormal_flag = 2;
+  _mm_setcsr(_mm_getcsr() & ~denormal_flag);
+  run();
+  return (_mm_getcsr() & denormal_flag) != 0;
+#else
+  run();
+  return otherwise;
+#endif
+}
+
+/// A controller that gives the loop the processor's own arithmetic back, before each step: the run that the library
+/// would make without SubnormalMode.
+template <class C>
+struct InOwnArithmetic : C {
+  template <class S, class Memory>
+  [[nodiscard]] StepPlan<S> plan(S t, S end, Memory& memory) const {
+    SubnormalMode::keep().apply();
+    return C::plan(t, end, memory);
+  }
+};
+
+/// Descent with the gradient in its memory, where it can be looked at.
+struct DescentThatShows {
+  [[nodiscard]] static Index memory_size(Index num_parameters) { return num_parameters; }
+  void operator()(const StepGradient<float>& gradient, float step, VectorRef<float> w, VectorRef<float> memory) const {
+    gradient.write(memory);
+    w -= step * memory;
+  }
+};
+
+/// No subnormal numbers among weights, memory (velocity or gradient) and operands of a run of a rule, observers
+/// included, where the same run in the processor's own arithmetic has some.
+template <class Problem, class Rule>
+Vector<float> check_rule(const Problem& problem, const Vector<float>& w0, Rule rule, float step, Index count,
+                         IntegrateOptions<float> options = {}) {
+  options.detect_stall = false;
+  Index without = 0;
+  CHECK(has_subnormal_operands(true, [&] {
+    auto plain = options;
+    plain.observers.clear();
+    const auto run = integrate(problem, w0, Steps{count}, rule, InOwnArithmetic<ConstantStep<float>>{{step}}, plain);
+    REQUIRE(run.ok());
+    without = count_subnormal(run.w) + count_subnormal(run.state.memory);
+  }));
+  CHECK(without > 0);  // the case is one where they arise
+  Solution<float> run;
+  const bool has_operands = has_subnormal_operands(
+      false, [&] { run = integrate(problem, w0, Steps{count}, rule, ConstantStep<float>{step}, options); });
+  INFO(run);
+  REQUIRE(run.ok());
+  CHECK(SubnormalMode::of_this_thread() == SubnormalMode::keep());
+  if constexpr (SubnormalMode::is_supported) {
+    CHECK_FALSE(has_operands);
+    CHECK(count_subnormal(run.w) == 0);
+    CHECK(count_subnormal(run.state.memory) == 0);
+  }
+  return run.w;
 }
 
 /// How often to step: 0.9^1200 is 1e-55.
@@ -205,6 +280,46 @@ TEST_CASE(
   if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.w) == 0);
 }
 
+TEST_CASE("runs of rules leave no subnormal numbers in weights, velocities and gradients") {
+  RandomStream random(76);
+  const Index d = 12;
+  const Dataset<float> data(random_matrix(random, 5, d).cast<float>(), random_vector(random, 5).cast<float>());
+  const SquaredDiagonalNet<float> net(d);
+  // u v stays about alpha^2 = 1e-60, as along the flow.
+  const Vector<float> w0 = Vector<float>::Constant(2 * d, 1e-30F);
+  const Index count = 5000;
+  const StochasticGradient batches(net, data, {.batch_size = 2, .seed = 3});
+  EffectiveStart<float> effective(net, data, w0);
+  IntegrateOptions<float> watched;
+  watched.observers = {effective};
+  const Vector<float> descent = check_rule(batches, w0, Descent{}, 4e-3F, count, watched);
+  CHECK(descent.cwiseAbs().maxCoeff() > 0.1F);
+  CHECK(effective.steps() == count);
+  check_rule(batches, w0, DescentThatShows{}, 4e-3F, count);
+  check_rule(batches, w0, HeavyBall{.momentum = 0.9}, 4e-4F, count);
+  check_rule(batches, w0, Nesterov{.momentum = 0.9}, 4e-4F, count);
+  check_rule(StochasticGradientFlow(net, data, {.step = 1e-3F, .seed = 5}), w0, Descent{}, 3e-3F, count);
+}
+
+TEST_CASE("flows of tiny ReLU units and deep factorizations leave no subnormal numbers") {
+  // Units with a negative output weight shrink as the others grow: u w stays 1e-40.
+  const ReluNetwork<float> relu(1, {4}, false, 1);
+  Matrix<float> X(3, 1);
+  X << 0.5F, 1.0F, 1.5F;
+  const Dataset<float> line(X, Vector<float>(2.0F * X.col(0)));
+  Vector<float> w0(8);
+  w0 << 1e-20F, 2e-20F, 1e-20F, 2e-20F, 1e-20F, 2e-20F, -1e-20F, -2e-20F;
+  const Vector<float> grown = check_rule(GradientFlow(relu, line), w0, DescentThatShows{}, 2e-3F, 4000);
+  CHECK(grown.cwiseAbs().maxCoeff() > 0.5F);
+
+  // The gradient of each of three layers is a product of the two others.
+  RandomStream random(77);
+  const auto problem = matrix_completion<float>({.rows = 4, .cols = 4, .rank = 1, .num_observed = 10, .seed = 3});
+  const DeepFactorization<float> deep({4, 4, 4, 4});
+  const auto start = balanced_start<float>(random, deep.widths(), Scale<float>::from_value(1e-20F));
+  check_rule(GradientFlow(deep, problem.observations.dataset), pack_layers(start), DescentThatShows{}, 1e-2F, 50);
+}
+
 TEST_CASE("completion at a tiny scale leaves no subnormal numbers") {
   const auto problem = matrix_completion({.rows = 8, .cols = 8, .rank = 1, .num_observed = 40, .seed = 3});
   const MatrixFactorization<double> model(8, 8, 8);
@@ -216,6 +331,16 @@ TEST_CASE("completion at a tiny scale leaves no subnormal numbers") {
   INFO(run);
   REQUIRE(run.ok());
   if constexpr (SubnormalMode::is_supported) CHECK(count_subnormal(run.w) == 0);
+
+  const TimeSpan<double> span{0, run.t};
+  const PiController<double> controller{.tolerance = {1e-2, 0.0}, .first_step = flow.first_step(w0)};
+  bool all_end = true;
+  const auto follow = [&](const auto& chosen) {
+    return [&] { all_end = integrate(flow, w0, span, Rodas4{}, chosen).ok() && all_end; };
+  };
+  CHECK(has_subnormal_operands(true, follow(InOwnArithmetic<PiController<double>>{controller})));
+  if constexpr (SubnormalMode::is_supported) CHECK_FALSE(has_subnormal_operands(false, follow(controller)));
+  CHECK(all_end);
 }
 
 TEST_CASE("the cells of a sweep have the caller's mode, and the library's loops in them flush") {

@@ -11,6 +11,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/result.hpp"
 #include "richflow/core/scale.hpp"
+#include "richflow/core/subnormal.hpp"
 #include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
@@ -199,6 +200,7 @@ EffectiveStart<S>::EffectiveStart(Index depth, bool has_two_layers, Index d, con
 
 template <class S>
 Action EffectiveStart<S>::operator()(const StepView<S>& view) {
+  const SubnormalScope flushes(SubnormalMode::flush());
   if (problem_.empty()) problem_ = objection(view);
   step_ = view.step;
   if (problem_.empty()) {

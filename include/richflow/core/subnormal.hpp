@@ -80,8 +80,9 @@ class SubnormalMode {
 
 /// A scope with its own mode, for the calling thread. The mode before it returns at its end, also when an exception
 /// ends it.
-/// The library's loops (`integrate`, `Sgd`, `evaluate`) flush; the functions of the caller that they call between
-/// steps (observers, events, what is saved, callbacks) have the caller's own mode.
+/// The library's loops (`integrate`, `Sgd`, `evaluate`) flush, and so does EffectiveStart, which works in every step.
+/// The functions of the caller that they call between steps (observers, events, what is saved, callbacks) have the
+/// caller's own mode.
 class SubnormalScope {
  public:
   /// From here to the end of the scope.
