@@ -45,7 +45,7 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   /// The flow of `mirror` (a regularizer on d coordinates with its scale) on `dataset`. Throws
   /// DimensionError when the mirror map has not d coordinates. Cost: a few products with X.
   DualFlow(Mirror mirror, const Dataset<Scalar>& dataset)
-      : engine_(std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror)), dataset) {}
+      : engine_(detail::owned_mirror_map(std::move(mirror)), dataset) {}
   DualFlow(Mirror, const Dataset<Scalar>&&) = delete;
 
   /// What the message of a run that stalls suggests.

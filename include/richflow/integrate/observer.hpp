@@ -58,15 +58,17 @@ class ObserverRef {
   template <class O>
   requires(!std::same_as<std::remove_cv_t<O>, ObserverRef>)
       ObserverRef(O& observer)  // NOLINT(google-explicit-constructor): a list of observers is a list of names
-      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(observer)))),
-        call_([](void* object, const StepView<Scalar>& view) { return (*static_cast<O*>(object))(view); }) {
-    static_assert(Observer<O, Scalar>,
-                  "richflow: an observer must be callable as `Action (const StepView<Scalar>& view)`");
-    if constexpr (requires(const O& kept, O& found, detail::CheckpointWriter& writer,
-                           detail::CheckpointReader& reader) {
-                    kept.write(writer);
-                    found.read(reader);
-                  }) {
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(observer)))) {
+    constexpr bool is_observer = Observer<O, Scalar>;
+    static_assert(is_observer, "richflow: an observer must be callable as `Action (const StepView<Scalar>& view)`");
+    if constexpr (is_observer)
+      call_ = [](void* object, const StepView<Scalar>& view) { return (*static_cast<O*>(object))(view); };
+    constexpr bool writes = requires(const O& kept, detail::CheckpointWriter& writer) { kept.write(writer); };
+    constexpr bool reads = requires(O & found, detail::CheckpointReader & reader) { found.read(reader); };
+    static_assert(writes == reads,
+                  "richflow: an observer is kept in files by `void write(detail::CheckpointWriter&) const` and `void "
+                  "read(detail::CheckpointReader&)`, and one of the two is missing or does not fit");
+    if constexpr (writes && reads) {
       write_ = [](const void* object, detail::CheckpointWriter& writer) {
         static_cast<const O*>(object)->write(writer);
       };
@@ -85,7 +87,7 @@ class ObserverRef {
 
  private:
   void* object_;
-  Action (*call_)(void*, const StepView<Scalar>&);
+  Action (*call_)(void*, const StepView<Scalar>&) = nullptr;
   void (*write_)(const void*, detail::CheckpointWriter&) = nullptr;
   void (*read_)(void*, detail::CheckpointReader&) = nullptr;
 };

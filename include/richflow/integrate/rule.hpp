@@ -8,6 +8,7 @@
 
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
+#include "richflow/core/has_member.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/integrate/any_field.hpp"
 #include "richflow/integrate/any_stepper.hpp"
@@ -145,15 +146,31 @@ class AnyRule {
   [[nodiscard]] virtual bool is_descent() const = 0;
 };
 
+RICHFLOW_DEFINE_HAS_MEMBER(memory_size)
+RICHFLOW_DEFINE_HAS_MEMBER(long_run_gain)
+
+template <class R>
+concept HasRuleMemory = requires(const R& rule, Index num_parameters) {
+  { rule.memory_size(num_parameters) } -> std::convertible_to<Index>;
+};
+template <class R>
+concept HasLongRunGain = requires(const R& rule) {
+  { rule.long_run_gain() } -> std::convertible_to<double>;
+};
+
 /// A copy of a rule.
 template <class S, DescentRule<S> R>
 class RuleOf final : public AnyRule<S> {
  public:
   explicit RuleOf(const R& rule) : rule_(rule) {
+    static_assert(HasRuleMemory<R> || !Has_memory_size<R>,
+                  "richflow: the rule's memory_size does not fit: `Index memory_size(Index num_parameters) const`");
+    static_assert(HasLongRunGain<R> || !Has_long_run_gain<R>,
+                  "richflow: the rule's long_run_gain does not fit: `double long_run_gain() const`");
     if constexpr (requires { rule_.check(); }) rule_.check();
   }
   [[nodiscard]] Index memory_size([[maybe_unused]] Index num_parameters) const override {
-    if constexpr (requires { rule_.memory_size(num_parameters); })
+    if constexpr (HasRuleMemory<R>)
       return rule_.memory_size(num_parameters);
     else
       return 0;
@@ -162,7 +179,7 @@ class RuleOf final : public AnyRule<S> {
     rule_(gradient, step, w, memory);
   }
   [[nodiscard]] double long_run_gain() const override {
-    if constexpr (requires { rule_.long_run_gain(); })
+    if constexpr (HasLongRunGain<R>)
       return rule_.long_run_gain();
     else
       return 0.0;

@@ -175,6 +175,7 @@ namespace detail {
 
 RICHFLOW_DEFINE_HAS_MEMBER(error_ratio)
 RICHFLOW_DEFINE_HAS_MEMBER(loss_from_derivative)
+RICHFLOW_DEFINE_HAS_MEMBER(time_derivative)
 
 }  // namespace detail
 
@@ -193,6 +194,9 @@ constexpr void explain_vector_field() {
     static_assert(HasLossFromDerivative<P> || !detail::Has_loss_from_derivative<P>,
                   "richflow: the problem's loss_from_derivative does not fit: `Scalar loss_from_derivative(const "
                   "Vector<Scalar>& y, const Vector<Scalar>& dy) const`, beside a loss");
+    static_assert(HasTimeDerivative<P> || !detail::Has_time_derivative<P>,
+                  "richflow: the problem's time_derivative does not fit: `void time_derivative(Scalar t, Scalar h, "
+                  "ConstVectorRef<Scalar> y, VectorRef<Scalar> out) const`, beside `bool is_autonomous() const`");
   }
   static_assert(
       requires { typename P::Scalar; }, "richflow: the problem must name its number type: `using Scalar = double;`");

@@ -199,7 +199,7 @@ requires(explain_mirror_map<Mirror>()) class MarginPath {
   /// `mirror` gives the regularizer; its scale does not matter. Throws DimensionError when the lengths differ,
   /// ArgumentError for labels other than -1 and +1. Cost: the separation of the data, O(d k^2) per support vector.
   MarginPath(Dataset<Scalar> data, Mirror mirror)
-      : engine_(std::move(data), std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror))) {}
+      : engine_(std::move(data), detail::owned_mirror_map(std::move(mirror))) {}
 
   MarginPath(const MarginPath&) = delete;
   MarginPath& operator=(const MarginPath&) = delete;

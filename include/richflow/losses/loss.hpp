@@ -40,6 +40,20 @@ namespace detail {
 
 RICHFLOW_DEFINE_HAS_MEMBER(curvature)
 RICHFLOW_DEFINE_HAS_MEMBER(curvature_root)
+RICHFLOW_DEFINE_HAS_MEMBER(check_labels)
+
+template <class L, class Scalar>
+concept ChecksLabels = requires(const L& loss, ConstVectorRef<Scalar> y) {
+  loss.check_labels(y);
+};
+
+/// Throws ArgumentError for labels that the loss does not take.
+template <class L, class Scalar>
+void check_labels_of_loss([[maybe_unused]] const L& loss, [[maybe_unused]] ConstVectorRef<Scalar> y) {
+  static_assert(ChecksLabels<L, Scalar> || !Has_check_labels<L>,
+                "richflow: the loss's check_labels does not fit: `void check_labels(ConstVectorRef<Scalar> y) const`");
+  if constexpr (ChecksLabels<L, Scalar>) loss.check_labels(y);
+}
 
 }  // namespace detail
 

@@ -48,7 +48,7 @@ template <class S, class L>
 class ObjectiveOf final : public AnyObjective<S> {
  public:
   ObjectiveOf(L loss, const Dataset<S>& dataset) : loss_(std::move(loss)), dataset_(&dataset) {
-    if constexpr (requires { loss_.check_labels(labels()); }) loss_.check_labels(labels());
+    check_labels_of_loss<L, S>(loss_, labels());
   }
   [[nodiscard]] std::unique_ptr<AnyObjective<S>> clone() const override { return std::make_unique<ObjectiveOf>(*this); }
 

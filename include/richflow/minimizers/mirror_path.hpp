@@ -41,7 +41,7 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   /// when the lengths differ, ArgumentError for bad options, InfeasibleError when no beta fits y. Costs one
   /// factorization, which the first `solve` reports.
   MirrorPath(Dataset<Scalar> data, Mirror mirror, Options options = {})
-      : engine_(std::move(data), std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror)), options) {}
+      : engine_(std::move(data), detail::owned_mirror_map(std::move(mirror)), options) {}
 
   MirrorPath(const MirrorPath&) = delete;
   MirrorPath& operator=(const MirrorPath&) = delete;

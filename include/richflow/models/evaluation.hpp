@@ -9,6 +9,7 @@
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/parallel.hpp"
+#include "richflow/core/scalar_of.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/samples.hpp"
 #include "richflow/linalg/kernels.hpp"
@@ -688,7 +689,8 @@ class EvaluationAround : public AnyEvaluation<S> {
 /// Jacobian are asked for many times, J^T is stored (P x NK). Throws DimensionError unless max_batch > 0, ArgumentError
 /// for a negative number of threads.
 template <class M>
-[[nodiscard]] auto make_evaluation(const M& model, Index max_batch, ParallelOptions parallel = {1}) {
+[[nodiscard]] Evaluation<detail::ScalarOfT<M>> make_evaluation(const M& model, Index max_batch,
+                                                               ParallelOptions parallel = {1}) {
   static_assert(explain_model<M>());
   static_cast<void>(num_threads(parallel));
   if constexpr (HasEvaluation<M>) {
@@ -701,9 +703,10 @@ template <class M>
             at.takes_measurements() ? "measurements" : "rows", " and the model ",
             takes_measurements<M> ? "measurements" : "rows");
     return at;
-  } else {
+  } else if constexpr (Model<M>) {
     return Evaluation<typename M::Scalar>(std::make_unique<detail::ModelEvaluation<M>>(model, max_batch));
   }
+  throw Error("the model has no evaluation");
 }
 
 namespace detail {

@@ -84,7 +84,8 @@ struct FullyConnectedOptions {
 /// for the kernel.
 template <class S = double, class A = activation::Relu>
 class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
-  static_assert(Activation<A, S>,
+  static constexpr bool is_activation = Activation<A, S>;
+  static_assert(is_activation,
                 "richflow: the activation must have `S value(S z) const` and its derivative, `S slope_from_value(S a) "
                 "const` as a function of a = value(z) or `S slope(S z) const`, for the number type S of the network");
 

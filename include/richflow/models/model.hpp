@@ -193,11 +193,17 @@ RICHFLOW_DEFINE_HAS_MEMBER(beta)
 RICHFLOW_DEFINE_HAS_MEMBER(hessian_product)
 RICHFLOW_DEFINE_HAS_MEMBER(num_inputs)
 RICHFLOW_DEFINE_HAS_MEMBER(invariant)
+RICHFLOW_DEFINE_HAS_MEMBER(is_smooth)
 RICHFLOW_DEFINE_HAS_MEMBER(jvp)
 RICHFLOW_DEFINE_HAS_MEMBER(make_evaluation)
 RICHFLOW_DEFINE_HAS_MEMBER(num_outputs)
 RICHFLOW_DEFINE_HAS_MEMBER(num_units)
 RICHFLOW_DEFINE_HAS_MEMBER(unit_square_norms)
+
+template <class M>
+concept SaysWhetherSmooth = requires {
+  requires M::is_smooth || !M::is_smooth;
+};
 
 /// One sentence for each optional member of a Model that is there and does not fit.
 template <Model M>
@@ -229,6 +235,8 @@ constexpr void explain_optional_members() {
   static_assert(
       HasInvariant<M> || !Has_invariant<M>,
       "richflow: the model's invariant does not fit: `Vector<Scalar> invariant(ConstVectorRef<Scalar> w) const`");
+  static_assert(SaysWhetherSmooth<M> || !Has_is_smooth<M>,
+                "richflow: the model's is_smooth does not fit: `static constexpr bool is_smooth = true`");
 }
 
 }  // namespace detail

@@ -116,6 +116,15 @@ class MirrorMapOf final : public AnyMirrorMap<typename Mirror::Scalar> {
   std::shared_ptr<const Mirror> map_;  // original_ at the present scale
 };
 
+/// A mirror map of any type, owned. Null for what is none, which `explain_mirror_map` reports.
+template <class Mirror>
+[[nodiscard]] std::unique_ptr<AnyMirrorMap<typename Mirror::Scalar>> owned_mirror_map([[maybe_unused]] Mirror map) {
+  if constexpr (MirrorMap<Mirror>)
+    return std::make_unique<MirrorMapOf<Mirror>>(std::move(map));
+  else
+    return nullptr;
+}
+
 /// A mirror map with the copies of a value.
 template <class S>
 class MirrorMapValue {

@@ -74,7 +74,7 @@ class BatchOf final : public AnyBatch<S> {
   [[nodiscard]] Index num_inputs() const override { return data_->num_inputs(); }
   /// Not classes, nor numbers that stand for them, of which the loss takes no others.
   [[nodiscard]] bool takes_label_noise() const override {
-    return std::is_same_v<Data, Dataset<S>> && !requires(const L& loss, ConstVectorRef<S> y) { loss.check_labels(y); };
+    return std::is_same_v<Data, Dataset<S>> && !ChecksLabels<L, S>;
   }
   void check_labels() const override { detail::check_labels(loss_, *data_); }
   [[nodiscard]] double loss_of_ignorance() const override { return detail::loss_of_ignorance(*data_); }

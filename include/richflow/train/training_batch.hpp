@@ -237,7 +237,7 @@ void check_labels(const L& /*loss*/, const LabelledDataset<S>& /*data*/) {}
 template <class L, class S>
 void check_labels(const L& loss, const Dataset<S>& data) {
   const Eigen::Map<const Vector<S>> labels(data.Y().data(), data.num_samples() * data.num_outputs());
-  if constexpr (requires { loss.check_labels(labels); }) loss.check_labels(labels);
+  check_labels_of_loss<L, S>(loss, labels);
 }
 
 }  // namespace richflow::detail
