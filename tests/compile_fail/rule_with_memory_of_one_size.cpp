@@ -1,13 +1,9 @@
 // must not compile: richflow: the rule's memory_size does not fit
+#include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/integrate.hpp"
+#include "richflow/models/diagonal.hpp"
 
 using namespace richflow;
-
-struct Decay {
-  using Scalar = double;
-  Index dimension() const { return 1; }
-  void operator()(double, ConstVectorRef<double> y, VectorRef<double> dy) const { dy = -y; }
-};
 
 struct SignDescent {
 #ifdef MUST_COMPILE
@@ -22,6 +18,6 @@ struct SignDescent {
   }
 };
 
-bool use() {
-  return integrate(Decay{}, Vector<double>::Ones(1), TimeSpan{0, 1}, SignDescent{}, ConstantStep<>{.step = 0.1}).ok();
+bool use(const GradientFlow<SquaredDiagonalNet<>>& flow, const Vector<double>& w) {
+  return integrate(flow, w, Steps{10}, SignDescent{}, ConstantStep{0.1}).ok();
 }

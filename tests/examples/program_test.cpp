@@ -29,6 +29,7 @@ using namespace richflow::examples;
 using test_support::content_of;
 using test_support::message_contains;
 using test_support::TemporaryFolder;
+using test_support::text_contains;
 
 namespace {
 
@@ -55,6 +56,9 @@ TEST_CASE("the exit code tells claims that hold, claims that do not, and errors 
   };
   CHECK(run({"--out", out}, claims_of(0.0)) == 0);
   CHECK(run({"--out", out}, claims_of(2.0)) == 1);
+  const std::string section = content_of(folder.path() / "out" / "program.json");
+  CHECK_THAT(section,
+             text_contains("for any processor of its kind") || text_contains("for the processor of the machine"));
   // A violated claim is on record, too.
   REQUIRE(read_claims(folder.path() / "out" / "claims.json").size() == 1);
   CHECK_FALSE(read_claims(folder.path() / "out" / "claims.json")[0].holds);

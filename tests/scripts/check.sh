@@ -54,7 +54,7 @@ finds_packages() {
 programs_that_talk() {
   mkdir "$scratch/bin"
   real=$(command -v cmake)
-  printf '#!/bin/sh\ncase "$*" in *--preset*) ;; *) exec "%s" "$@" ;; esac\n' "$real" >"$scratch/bin/cmake"
+  printf '#!/bin/sh\ncase "$*" in *--preset*) echo "cmake $*" ;; *) exec "%s" "$@" ;; esac\n' "$real" >"$scratch/bin/cmake"
   # Nothing is to be installed for this.
   printf '#!/bin/sh\nexit 1\n' >"$scratch/bin/apt-get"
   chmod +x "$scratch/bin/cmake" "$scratch/bin/apt-get"
@@ -104,6 +104,11 @@ case $1 in
     sh copy/examples/reproduce.sh --quick --out figures --mnist images >log 2>&1 || fail_check "$(cat log)"
     grep -qx "runs fig6c_mnist --quick --out $scratch/figures/mnist --data $scratch/images" log || fail_check "$(cat log)"
     grep -q 'Claims: 2 of 2 hold' log || fail_check "$(cat log)"
+    # For this machine, unless it is to run on others, where there is no program here.
+    grep -q '^cmake --preset native' log || fail_check "$(cat log)"
+    if sh copy/examples/reproduce.sh --quick --portable --out portable >log 2>&1; then fail_check "$(cat log)"; fi
+    grep -q '^cmake --preset release' log || fail_check "$(cat log)"
+    grep -qx 'No programs in build/release/examples' log || fail_check "$(cat log)"
     # What is left of it does not count in a run without.
     sh copy/examples/reproduce.sh --quick --out figures >log 2>&1 || fail_check "$(cat log)"
     if grep -q figures/mnist log || [ -e figures/mnist/claims.json ]; then fail_check "$(cat log)"; fi
