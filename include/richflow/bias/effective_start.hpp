@@ -25,6 +25,21 @@
 
 namespace richflow {
 
+namespace detail {
+
+template <class S, int depth>
+void take_diagonal_net(const DiagonalNet<S, depth>&);
+template <class S>
+void take_diagonal_net(const TwoLayerDiagonalNet<S>&);
+
+/// These nets and what derives from them.
+template <class Net, class S>
+concept HasEffectiveStart = requires(const Net& net) {
+  take_diagonal_net<S>(net);
+};
+
+}  // namespace detail
+
 /// The effective start of an algorithm on a diagonal net: what it did is gradient flow from there. An observer of a run
 /// of a rule (`Descent`, `HeavyBall`, `Nesterov`) with constant or varying steps, on all samples or in batches, with
 /// label noise or weight decay: `start()` is where a gradient flow begins that goes to what the run has reached,
@@ -73,10 +88,21 @@ class EffectiveStart : public Result<EffectiveStart<S>> {
       : EffectiveStart(2, true, net.num_inputs(), data, std::move(w0)) {}
   /// Of runs that begin at `net.initial_parameters(start)`.
   template <class Net>
-  EffectiveStart(const Net& net, const Dataset<S>& data, const Start<S>& start)
+  requires detail::HasEffectiveStart<Net, S> EffectiveStart(const Net& net, const Dataset<S>& data,
+                                                            const Start<S>& start)
       : EffectiveStart(net, data, net.initial_parameters(start)) {}
   template <class Net, class W>
   EffectiveStart(const Net&, const Dataset<S>&&, const W&) = delete;
+  /// Other models have none, and one sentence at compile time.
+  template <class Net, class W>
+  requires(!detail::HasEffectiveStart<Net, S>)
+      EffectiveStart(const Net& /*net*/, const Dataset<S>& data, const W& /*w0*/)
+      : EffectiveStart(2, false, data.num_inputs(), data, Vector<S>()) {
+    constexpr bool is_known = detail::HasEffectiveStart<Net, S>;
+    static_assert(is_known,
+                  "richflow: no theorem gives the effective start of this model. One is known for DiagonalNet (any "
+                  "depth) and TwoLayerDiagonalNet, of the number type of the data");
+  }
 
   /// Takes in a step. Throws ArgumentError where the first step is not one of this net on these data from w0.
   Action operator()(const StepView<S>& view);

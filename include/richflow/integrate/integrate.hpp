@@ -74,7 +74,13 @@ constexpr void explain_integrate() {
   explain_vector_field<Problem>();
   if constexpr (VectorField<Problem>) {
     using Controller = InNumberType<typename Problem::Scalar, GivenController>;
-    if constexpr (!IsRule<St, Problem>) explain_stepper<St, Problem>();
+    constexpr bool is_stepper_or_rule = IsRule<St, Problem> || requires { St::order; }
+    || requires(const St& stepper, const Problem& problem) { stepper.make_workspace(problem); };
+    static_assert(is_stepper_or_rule,
+                  "richflow: this is no stepper, with `order`, `make_workspace`, `begin`, `step` and `accept`, and no "
+                  "rule, with `void operator()(const StepGradient<Scalar>& gradient, Scalar step, VectorRef<Scalar> w, "
+                  "VectorRef<Scalar> memory) const`");
+    if constexpr (is_stepper_or_rule && !IsRule<St, Problem>) explain_stepper<St, Problem>();
     static_assert(is_taken<St, Problem>,
                   "richflow: a stochastic gradient flow makes the steps of Euler and Maruyama, the rule Descent: with "
                   "any other rule or stepper its noise has another size");

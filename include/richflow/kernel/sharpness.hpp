@@ -14,6 +14,7 @@
 #include "richflow/core/compiled.hpp"
 #include "richflow/core/error.hpp"
 #include "richflow/core/result.hpp"
+#include "richflow/core/scalar_of.hpp"
 #include "richflow/core/status.hpp"
 #include "richflow/core/text.hpp"
 #include "richflow/core/types.hpp"
@@ -284,14 +285,20 @@ class Sharpness {
                                                               const std::shared_ptr<const Matrix<S>>& owned,
                                                               const SharpnessOptions& options) {
     static_assert(explain_model<M>());
-    auto at = make_evaluation(model, X.size());
-    if constexpr (HasJvp<M> && !HasEvaluation<M>)
-      at = Evaluation<S>(std::make_unique<detail::UnstoredEvaluation<S>>(std::move(at)));
-    const Index outputs = at.num_outputs();
-    const detail::CurvatureKind kind = objective->curvature_kind();
-    using Flow = detail::EvaluationFlow<S>;
-    Flow flow = owned ? Flow(std::move(at), std::move(objective), owned) : Flow(std::move(at), std::move(objective), X);
-    return {std::move(flow), outputs, kind, detail::hessian_product_on(model, X), options};
+    constexpr bool is_of_one_type = std::is_same_v<detail::ScalarOfT<M>, S>;
+    static_assert(is_of_one_type, "richflow: the model and the data of a sharpness must be of one number type");
+    if constexpr (is_of_one_type) {
+      auto at = make_evaluation(model, X.size());
+      if constexpr (HasJvp<M> && !HasEvaluation<M>)
+        at = Evaluation<S>(std::make_unique<detail::UnstoredEvaluation<S>>(std::move(at)));
+      const Index outputs = at.num_outputs();
+      const detail::CurvatureKind kind = objective->curvature_kind();
+      using Flow = detail::EvaluationFlow<S>;
+      Flow flow =
+          owned ? Flow(std::move(at), std::move(objective), owned) : Flow(std::move(at), std::move(objective), X);
+      return {std::move(flow), outputs, kind, detail::hessian_product_on(model, X), options};
+    }
+    throw Error("the model has no sharpness");
   }
 
   mutable detail::SharpnessEngine<S> engine_;
