@@ -254,10 +254,8 @@ S GaussNewtonTangent<S>::growth_rate(const Vector<S>& w, const Vector<S>& dw) {
   if (unit_norms_.size() == 0) return detail::norm(dw) / (detail::norm(w) + tiny);
   at_.unit_square_norms(w, unit_norms_);
   at_.unit_square_norms(dw, unit_changes_);
-  S largest(0);
-  for (Index u = 0; u < unit_norms_.size(); ++u)
-    largest = std::max(largest, unit_changes_[u] / (unit_norms_[u] + tiny));
-  return sqrt(largest);
+  for (Index u = 0; u < unit_norms_.size(); ++u) unit_changes_[u] /= unit_norms_[u] + tiny;
+  return sqrt(detail::largest_size(unit_changes_));
 }
 
 namespace detail {

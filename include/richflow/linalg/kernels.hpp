@@ -29,6 +29,11 @@ void add_image(S a, const S* A, Index stride, Index m, Index n, const S* x, S* y
 template <class S>
 void add_transposed_image(S a, const S* A, Index stride, Index m, Index n, const S* x, S* y);
 
+/// `of_rows_i += sum_j A_ij^2` and `of_columns_j += sum_i A_ij^2` with the m x n matrix at A, in one pass over it.
+/// Either may be null.
+template <class S>
+void add_square_norms(const S* A, Index m, Index n, S* of_rows, S* of_columns);
+
 /// `y += a x`.
 template <class S>
 void add_multiple(S a, const Vector<S>& x, Vector<S>& y);
@@ -81,6 +86,53 @@ template <class S>
 void add_transposed_image(S a, const S* A, Index stride, Index m, Index n, const S* x, S* y) {
   const Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>> image(A, m, n, Eigen::OuterStride<>(stride));
   Eigen::Map<Vector<S>>(y, n).noalias() += (a * image.transpose()) * Eigen::Map<const Vector<S>>(x, m);
+}
+
+/// The same for `columns` columns of m entries side by side at A: those of all of them meet an entry of `of_rows` while
+/// it is in a register.
+template <Index columns, class S>
+void add_square_norms_of_columns(const S* A, Index m, S* of_rows, S* of_columns) {
+  constexpr Index lanes = 4;
+  using Pack = Eigen::Array<S, static_cast<int>(lanes), 1>;
+  using PackAt = Eigen::Map<Pack>;
+  const Index rest = m % lanes;  // compilers see that it is short
+  const Index whole = m - rest;
+  Pack packs[columns];
+  for (Pack& pack : packs) pack.setZero();
+  for (Index i = 0; i < whole; i += lanes) {
+    Pack of_row = Pack::Zero();
+    if (of_rows != nullptr) of_row = PackAt(of_rows + i);
+    for (Index c = 0; c < columns; ++c) {
+      const Pack squares = Eigen::Map<const Pack>(A + c * m + i).square();
+      packs[c] += squares;
+      of_row += squares;
+    }
+    if (of_rows != nullptr) PackAt(of_rows + i) = of_row;
+  }
+  S sums[columns];
+  for (Index c = 0; c < columns; ++c) sums[c] = packs[c].sum();
+  for (Index k = 0; k < rest; ++k) {
+    const Index i = whole + k;
+    S of_row = of_rows != nullptr ? of_rows[i] : S(0);
+    for (Index c = 0; c < columns; ++c) {
+      const S square = A[c * m + i] * A[c * m + i];
+      sums[c] += square;
+      of_row += square;
+    }
+    if (of_rows != nullptr) of_rows[i] = of_row;
+  }
+  for (Index c = 0; of_columns != nullptr && c < columns; ++c) of_columns[c] += sums[c];
+}
+
+template <class S>
+void add_square_norms(const S* A, Index m, Index n, S* of_rows, S* of_columns) {
+  for (Index j = 0; j < n; j += 2) {
+    S* const norms = of_columns == nullptr ? nullptr : of_columns + j;
+    if (j + 1 < n)
+      add_square_norms_of_columns<2>(A + j * m, m, of_rows, norms);
+    else
+      add_square_norms_of_columns<1>(A + j * m, m, of_rows, norms);
+  }
 }
 
 template <class S>
@@ -155,6 +207,7 @@ void multiply_entries(const Vector<S>& x, const Vector<S>& y, Vector<S>& out) {
   prefix template S detail::inner_product<S>(const S*, const S*, Index);                                \
   prefix template void detail::add_image<S>(S, const S*, Index, Index, Index, const S*, S*);            \
   prefix template void detail::add_transposed_image<S>(S, const S*, Index, Index, Index, const S*, S*); \
+  prefix template void detail::add_square_norms<S>(const S*, Index, Index, S*, S*);                     \
   prefix template void detail::add_multiple<S>(S, const Vector<S>&, Vector<S>&);                        \
   prefix template S detail::inner_product<S>(const Vector<S>&, const Vector<S>&);                       \
   prefix template S detail::norm<S>(const Vector<S>&);                                                  \

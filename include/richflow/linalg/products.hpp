@@ -255,9 +255,13 @@ template <class S>
 void product_with_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
                              const std::type_identity_t<ConstMatrixRef<S>>& B, MatrixRef<S> C) {
   if (A.cols() == 1) {
-    const ConstVectorRef<S> a = A.col(0);
-    const ConstVectorRef<S> b = B.col(0);
-    C.noalias() = a * b.transpose();
+    // Eigen's loops up to an aligned address take longer than the rest of a short column.
+    const S* const a = A.data();
+    const S* const b = B.data();
+    for (Index j = 0; j < C.cols(); ++j) {
+      S* const c = C.data() + j * C.outerStride();
+      for (Index i = 0; i < C.rows(); ++i) c[i] = a[i] * b[j];
+    }
     return;
   }
   set_zero(C);

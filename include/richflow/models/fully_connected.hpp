@@ -13,6 +13,7 @@
 #include "richflow/core/random.hpp"
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
+#include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/models/activation.hpp"
 #include "richflow/models/evaluation.hpp"
@@ -411,17 +412,20 @@ template <class S, class A>
 void FullyConnected<S, A>::neuron_sums(ConstVectorRef<S> v, S sign, VectorRef<S> out) const {
   require_size("the parameter vector", v.size(), num_parameters_);
   require_size("out", out.size(), num_units_);
-  Index first = 0;
-  for (std::size_t l = 0; l + 1 < layers_.size(); ++l) {
-    const Index width = layers_[l].outputs;
-    auto sums = out.segment(first, width);
-    const auto next = layers_[l + 1].matrix(v);
-    sums.setZero();
-    for (Index k = 0; k < next.cols(); ++k) sums.array() += next.col(k).array().square();
-    sums *= sign;
-    sums += layers_[l].matrix(v).colwise().squaredNorm().transpose();
-    if (has_biases_) sums.array() += v.segment(layers_[l].biases, width).array().square();
-    first += width;
+  std::fill_n(out.data(), num_units_, S(0));
+  // Every weight is read once, for both of its neurons. From the last layer on, so that what goes out of a neuron is
+  // there when what comes in is added.
+  Index first = num_units_;
+  for (std::size_t l = layers_.size(); l-- > 0;) {
+    const detail::DenseLayer<S>& layer = layers_[l];
+    const bool is_hidden = l + 1 < layers_.size();
+    if (is_hidden) first -= layer.outputs;
+    S* const incoming = is_hidden ? out.data() + first : nullptr;
+    S* const outgoing = l > 0 ? out.data() + first - layer.inputs : nullptr;
+    detail::add_square_norms(v.data() + layer.weights, layer.inputs, layer.outputs, outgoing, incoming);
+    for (Index j = 0; is_hidden && has_biases_ && j < layer.outputs; ++j)
+      incoming[j] += v[layer.biases + j] * v[layer.biases + j];
+    for (Index j = 0; l > 0 && j < layer.inputs; ++j) outgoing[j] *= sign;
   }
 }
 
