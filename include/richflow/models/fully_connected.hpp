@@ -576,15 +576,15 @@ template <class S, class A>
 void FullyConnectedEvaluation<S, A>::combine_kept(std::size_t l, const Block& block, ConstMatrixRef<S> G, S scale,
                                                   MatrixRef<S> B) const {
   const S unscaled = scale / layers()[l].multiplier;
-  for (Index j = 0; j < block.count; ++j) {
-    S* const b = B.data() + j * B.outerStride();
-    const S* const kept = kept_[l].data() + (block.first + j) * kept_[l].rows();
-    for (Index k = 0; k < G.cols(); ++k) {
-      const S* const g = G.data() + k * G.outerStride();
+  for (Index k = 0; k < G.cols(); ++k) {
+    const S* const g = G.data() + k * G.outerStride();
+    for (Index j = 0; j < block.count; ++j) {
+      S* const b = B.data() + j * B.outerStride();
+      const S* const kept = &kept_[l](k * batch_, block.first + j);
       if (k == 0)
         for (Index n = 0; n < batch_; ++n) b[n] = unscaled * g[n] * kept[n];
       else
-        for (Index n = 0; n < batch_; ++n) b[n] += unscaled * g[n] * kept[k * batch_ + n];
+        for (Index n = 0; n < batch_; ++n) b[n] += unscaled * g[n] * kept[n];
     }
   }
 }
@@ -728,9 +728,11 @@ void FullyConnectedEvaluation<S, A>::jvp_from_kept(ConstMatrixRef<S> X, ConstVec
       matrix_product<S>(activations_[l - 1].topRows(batch_), layer.matrix(v), moved);
     if (net_.has_biases())
       for (Index j = 0; j < layer.outputs; ++j) moved.col(j).array() += v[layer.biases + j] / layer.multiplier;
-    for (Index k = 0; k < outputs(); ++k)
-      for (Index j = 0; j < layer.outputs; ++j)
-        dF.col(k).array() += moved.col(j).array() * kept_[l].col(j).segment(k * batch_, batch_).array();
+    for (Index k = 0; k < outputs(); ++k) {
+      auto out = dF.col(k).array();
+      const auto kept = kept_[l].middleRows(k * batch_, batch_);
+      for (Index j = 0; j < layer.outputs; ++j) out += moved.col(j).array() * kept.col(j).array();
+    }
   }
 }
 
