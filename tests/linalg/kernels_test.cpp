@@ -87,3 +87,30 @@ TEST_CASE("images of blocks under a matrix and its transpose") {
       }
     }
 }
+
+TEST_CASE("square norms of rows and columns in one pass") {
+  RandomStream random(73);
+  for (const Index m : {1, 2, 3, 4, 7, 30})
+    for (const Index n : {0, 1, 2, 3, 6}) {
+      CAPTURE(m, n);
+      const Matrix<double> A = random_matrix(random, m, n);
+      Vector<double> rows = Vector<double>::Constant(m, 2.0), columns = Vector<double>::Constant(n, 3.0);
+      Vector<double> of_rows = rows, of_columns = columns;
+      for (Index i = 0; i < m; ++i)
+        for (Index j = 0; j < n; ++j) {
+          rows[i] += A(i, j) * A(i, j);
+          columns[j] += A(i, j) * A(i, j);
+        }
+      // Terms of one sign: a rounding for each product and sum, in both.
+      const double rounding = 2 * static_cast<double>(m + n + 1) * std::numeric_limits<double>::epsilon();
+      detail::add_square_norms(A.data(), m, n, of_rows.data(), of_columns.data());
+      CHECK(((of_rows - rows).array().abs() <= rounding * rows.array()).all());
+      CHECK(((of_columns - columns).array().abs() <= rounding * columns.array()).all());
+      // Either alone has the same bits.
+      Vector<double> only_rows = Vector<double>::Constant(m, 2.0), only_columns = Vector<double>::Constant(n, 3.0);
+      detail::add_square_norms<double>(A.data(), m, n, only_rows.data(), nullptr);
+      detail::add_square_norms<double>(A.data(), m, n, nullptr, only_columns.data());
+      CHECK(only_rows == of_rows);
+      CHECK(only_columns == of_columns);
+    }
+}

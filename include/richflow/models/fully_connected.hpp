@@ -576,15 +576,21 @@ template <class S, class A>
 void FullyConnectedEvaluation<S, A>::combine_kept(std::size_t l, const Block& block, ConstMatrixRef<S> G, S scale,
                                                   MatrixRef<S> B) const {
   const S unscaled = scale / layers()[l].multiplier;
-  for (Index k = 0; k < G.cols(); ++k) {
-    const S* const g = G.data() + k * G.outerStride();
-    for (Index j = 0; j < block.count; ++j) {
-      S* const b = B.data() + j * B.outerStride();
-      const S* const kept = &kept_[l](k * batch_, block.first + j);
-      if (k == 0)
-        for (Index n = 0; n < batch_; ++n) b[n] = unscaled * g[n] * kept[n];
-      else
-        for (Index n = 0; n < batch_; ++n) b[n] += unscaled * g[n] * kept[n];
+  const auto column = [&B](Index j) { return B.data() + j * B.outerStride(); };
+  const auto kept = [&](Index j) { return kept_[l].data() + (block.first + j) * kept_[l].rows(); };
+  const S* const g = G.data();
+  for (Index j = 0; j < block.count; ++j) {
+    S* const b = column(j);
+    const S* const of_first = kept(j);
+    for (Index n = 0; n < batch_; ++n) b[n] = unscaled * g[n] * of_first[n];
+  }
+  // In loops of their own: together they are slower for one output.
+  for (Index j = 0; G.cols() > 1 && j < block.count; ++j) {
+    S* const b = column(j);
+    for (Index k = 1; k < G.cols(); ++k) {
+      const S* const of_output = kept(j) + k * batch_;
+      const S* const g_k = g + k * G.outerStride();
+      for (Index n = 0; n < batch_; ++n) b[n] += unscaled * g_k[n] * of_output[n];
     }
   }
 }
