@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -131,6 +132,27 @@ void check_same(const Problem<double>& p, Evaluation<double>& at, const Matrix<d
   CHECK(F == p.F);
   CHECK(g == gradient);
   CHECK(dF == tangent);
+}
+
+/// Image by image, in another memory: sums of up to 200 terms in another order. Only in these images G is not 0.
+void check_one_at_a_time(const Problem<double>& p, const std::vector<Index>& images, const Matrix<double>& G,
+                         const Vector<double>& v, const Vector<double>& gradient, const Matrix<double>& tangent) {
+  Vector<double> sum = Vector<double>::Zero(p.w.size());
+  auto one_at_a_time = p.net.make_evaluation(1);
+  const Matrix<double> features = p.net.last_features(p.w, p.X);
+  for (const Index n : images) {
+    Matrix<double> F(1, G.cols());
+    Matrix<double> dF(1, G.cols());
+    const Matrix<double> image = p.X.row(n);
+    one_at_a_time.forward(p.w, image, F);
+    one_at_a_time.add_pullback(G.row(n), 1.0, sum);
+    one_at_a_time.jvp(v, dF);
+    CAPTURE(n);
+    CHECK((F - p.F.row(n)).norm() <= 1e-13 * (1.0 + p.F.norm()));
+    CHECK((dF - tangent.row(n)).norm() <= 1e-13 * (1.0 + tangent.norm()));
+    CHECK((p.net.last_features(p.w, image) - features.row(n)).norm() <= 1e-13 * (1.0 + features.norm()));
+  }
+  CHECK((sum - gradient).norm() <= 1e-12 * gradient.norm());
 }
 
 }  // namespace
@@ -304,23 +326,10 @@ TEST_CASE("a batch that is cut into parts has the same results for any number of
           check_same(p, at, G, v, gradient, tangent);
         }
       }
-      // Image by image, in another memory; sums of up to 200 terms in another order.
-      Vector<double> sum = Vector<double>::Zero(p.w.size());
-      auto one_at_a_time = p.net.make_evaluation(1);
-      const Matrix<double> features = p.net.last_features(p.w, p.X);
-      for (Index n = 0; n < batch; ++n) {
-        Matrix<double> F(1, c.outputs);
-        Matrix<double> dF(1, c.outputs);
-        const Matrix<double> image = p.X.row(n);
-        one_at_a_time.forward(p.w, image, F);
-        one_at_a_time.add_pullback(G.row(n), 1.0, sum);
-        one_at_a_time.jvp(v, dF);
-        CAPTURE(layers, batch, n);
-        CHECK((F - p.F.row(n)).norm() <= 1e-13 * (1.0 + p.F.norm()));
-        CHECK((dF - tangent.row(n)).norm() <= 1e-13 * (1.0 + tangent.norm()));
-        CHECK((p.net.last_features(p.w, image) - features.row(n)).norm() <= 1e-13 * (1.0 + features.norm()));
-      }
-      CHECK((sum - gradient).norm() <= 1e-12 * gradient.norm());
+      std::vector<Index> all(static_cast<std::size_t>(batch));
+      std::iota(all.begin(), all.end(), 0);
+      CAPTURE(layers, batch);
+      check_one_at_a_time(p, all, G, v, gradient, tangent);
     }
   }
 }
@@ -344,21 +353,8 @@ TEST_CASE("the parts of a batch share the products of wide layers of few pixels"
       Evaluation<double> at = p.net.make_evaluation(batch + threads, ParallelOptions{threads});
       check_same(p, at, G, v, gradient, tangent);
     }
-    // Image by image: sums in another order.
-    Vector<double> sum = Vector<double>::Zero(p.w.size());
-    auto one_at_a_time = p.net.make_evaluation(1);
-    for (const Index n : chosen) {
-      Matrix<double> F(1, c.outputs);
-      Matrix<double> dF(1, c.outputs);
-      const Matrix<double> image = p.X.row(n);
-      one_at_a_time.forward(p.w, image, F);
-      one_at_a_time.add_pullback(G.row(n), 1.0, sum);
-      one_at_a_time.jvp(v, dF);
-      CAPTURE(layers, n);
-      CHECK((F - p.F.row(n)).norm() <= 1e-13 * (1.0 + p.F.norm()));
-      CHECK((dF - tangent.row(n)).norm() <= 1e-13 * (1.0 + tangent.norm()));
-    }
-    CHECK((sum - gradient).norm() <= 1e-12 * gradient.norm());
+    CAPTURE(layers);
+    check_one_at_a_time(p, chosen, G, v, gradient, tangent);
   }
 }
 
