@@ -8,6 +8,7 @@
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/losses/margin_losses.hpp"
 #include "richflow/minimizers/certificate.hpp"
+#include "richflow/minimizers/mirror_path.hpp"
 #include "richflow/models/fully_connected.hpp"
 #include "support/catch.hpp"
 #include "support/random_inputs.hpp"
@@ -47,6 +48,51 @@ Vector<double> integrate_weights(const Net& net, const Dataset<>& data, const St
   const PiController<> control{.tolerance = {.relative = 1e-11, .absolute = 1e-13}};
   return integrate(flow, net.initial_parameters(start), TimeSpan{0, t}, DormandPrince{}, control).require_ok().w;
 }
+
+/// A user's regularizer, `alpha sum_i q(beta_i / alpha)`, by its gradient's inverse alone: beta = alpha (z + z^3).
+struct Cubic {
+  using Scalar = double;
+  Index d;
+  Scale<> alpha;
+  [[nodiscard]] Index dimension() const { return d; }
+  [[nodiscard]] double value(ConstVectorRef<double> beta) const {
+    Vector<double> z(d);
+    gradient(beta, z);
+    return z.dot(beta) - conjugate(z);
+  }
+  void gradient(ConstVectorRef<double> beta, VectorRef<double> out) const {
+    // The real root of z^3 + z = u.
+    for (Index i = 0; i < d; ++i)
+      out[i] = 2 / std::sqrt(3.0) * std::sinh(std::asinh(1.5 * std::sqrt(3.0) * beta[i] / alpha.value()) / 3);
+  }
+  void mirror(ConstVectorRef<double> z, VectorRef<double> beta, VectorRef<double> curvature) const {
+    beta = alpha.value() * (z.array() + z.array().cube());
+    curvature = alpha.value() * (1 + 3 * z.array().square());
+  }
+  [[nodiscard]] double conjugate(ConstVectorRef<double> z) const {
+    return alpha.value() * (z.array().square() / 2 + z.array().pow(4) / 4).sum();
+  }
+  [[nodiscard]] double max_step(ConstVectorRef<double>, ConstVectorRef<double>) const {
+    return std::numeric_limits<double>::infinity();
+  }
+  [[nodiscard]] Scale<> scale() const { return alpha; }
+  [[nodiscard]] Cubic with_scale(Scale<> scale) const { return {d, scale}; }
+  [[nodiscard]] double homogeneity() const { return 1; }
+  [[nodiscard]] double dual_rate() const { return 5; }
+};
+
+/// Its flow in the d mirror variables, `z' = -5 X^T (X beta(z) - y)`.
+struct CubicFlow {
+  using Scalar = double;
+  const Cubic& Q;
+  const Dataset<>& data;
+  [[nodiscard]] Index dimension() const { return Q.d; }
+  void operator()(double, ConstVectorRef<double> z, VectorRef<double> dz) const {
+    Vector<double> beta(Q.d), curvature(Q.d);
+    Q.mirror(z, beta, curvature);
+    dz = -5 * data.X().transpose() * (data.X() * beta - data.y());
+  }
+};
 
 }  // namespace
 
@@ -308,4 +354,80 @@ TEST_CASE("any model is simulated from its weights", "[verbs]") {
                        message_contains("where to stop"));
   CHECK(simulate(net, signs, smooth.w, {.loss = 0.1}, LogisticLoss<double>{}).ok());
   CHECK_THROWS_AS(simulate(net, wide, Vector<double>::Zero(3)), DimensionError);
+}
+
+TEST_CASE("the flow of a regularizer of one's own is simulated, with its times", "[verbs]") {
+  RandomStream random(97);
+  const Dataset<> data = gaussian_data(random, 5, 20);
+  for (const double log_alpha : {2.0, -3.0}) {
+    CAPTURE(log_alpha);
+    const Cubic Q{20, Scale<>::from_log(log_alpha)};
+    const Simulation<> end = simulate(Q, data);
+    CAPTURE(end.message);
+    REQUIRE(end.ok());
+    CHECK_THAT(end.method, text_contains("the dual flow of a mirror map, 5 unknowns"));
+    CHECK(end.w.size() == 0);
+    CHECK(certify(Q, data, end.beta, end.nu).kkt_residual <= 1e-13);
+    MirrorPath<Cubic> path(data, Q);
+    const Vector<double> limit = path.solve(Q.scale()).require_ok().beta;
+    CHECK((end.beta - limit).norm() <= agreement * limit.norm());
+    // Errors of 1e-6 of beta in every step, which add up at most.
+    const std::vector<double> times = {0.1 * end.t, 0.3 * end.t};
+    const Simulation<> run = simulate(Q, data, {.tolerance = 1e-6, .times = times});
+    REQUIRE(run.values.size() == 2);
+    const PiController<> control{.tolerance = {.relative = 1e-11, .absolute = 1e-13}};
+    for (std::size_t k = 0; k < 2; ++k) {
+      Vector<double> beta(20), curvature(20);
+      Q.mirror(integrate(CubicFlow{Q, data}, Vector<double>(Vector<double>::Zero(20)), TimeSpan{0, times[k]},
+                         DormandPrince{}, control)
+                   .require_ok()
+                   .w,
+               beta, curvature);
+      CHECK((run.values[k] - beta).norm() <= 1e-6 * static_cast<double>(run.steps) * beta.norm());
+    }
+  }
+  // Of a net's regularizer it is the flow of the net.
+  const DiagonalNet<double> net(2, 20);
+  const Start<> start = Start<>::uniform(Scale<>::from_log(-5));
+  const Simulation<> of_net = simulate(net, data, start);
+  const Simulation<> of_regularizer = simulate(regularizer(net, start), data);
+  CHECK(of_regularizer.beta == of_net.beta);
+  CHECK(of_regularizer.t == of_net.t);
+  CHECK(of_regularizer.method == of_net.method);
+  CHECK_THROWS_AS(simulate(Cubic{3, Scale<>::from_log(0)}, data), DimensionError);
+}
+
+TEST_CASE("a column in another unit is simulated, by a second way where the first has no digits", "[verbs]") {
+  for (const double unit : {1e10, 1e18}) {
+    Matrix<double> X(2, 3);
+    X << unit, 1, 2, 3, 1, 1;
+    const Dataset<> data(X, Vector<double>{{1, 2}});
+    const DiagonalNet<double> net(2, 3);
+    for (const double log_alpha : {2.0, -6.0, -22.0}) {
+      CAPTURE(unit, log_alpha);
+      const Start<> start = Start<>::uniform(Scale<>::from_log(log_alpha));
+      const Simulation<> run = simulate(net, data, start);
+      CAPTURE(run.message, run.method);
+      REQUIRE(run.ok());
+      CHECK((run.method.find("Rodas4, errors") != std::string::npos) == (unit > 1e17));
+      CHECK((run.f(X) - data.y()).norm() <= 1.5e-8 * data.y().norm());
+      // Of what the other columns fit, and of the first one by its own size.
+      const Vector<double> error = run.beta - solve(net, data, start).require_ok().beta;
+      CHECK(Vector<double>{{unit * error[0], error[1], error[2]}}.norm() <= agreement);
+    }
+  }
+  // An observer sees one run.
+  Matrix<double> X(2, 3);
+  X << 1e18, 1, 2, 3, 1, 1;
+  double last = 0;
+  bool is_increasing = true;
+  const auto watch = [&](const StepView<double>& view) {
+    is_increasing = is_increasing && view.t > last;
+    last = view.t;
+    return Action::proceed;
+  };
+  const Simulation<> watched = simulate(DiagonalNet<double>(2, 3), Dataset<>(X, Vector<double>{{1, 2}}),
+                                        Start<>::uniform(Scale<>::from_log(-6)), {.observers = {watch}});
+  CHECK(is_increasing);
+  CHECK_THAT(watched.method, text_contains("ExponentialRosenbrock, errors"));
 }

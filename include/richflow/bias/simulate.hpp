@@ -42,6 +42,7 @@
 #include "richflow/models/model.hpp"
 #include "richflow/models/start.hpp"
 #include "richflow/models/two_layer_diagonal.hpp"
+#include "richflow/regularizers/mirror_map.hpp"
 
 /// @file
 /// The first of the two verbs: `simulate(net, data, start)`, what gradient flow does. It chooses the problem, the
@@ -70,7 +71,7 @@ struct SimulateOptions {
   /// after every step where no times are given, are in the `table` of the result, and no other values are kept.
   std::vector<Quantity<S>> quantities = {};
   /// A file from which a run that was killed is resumed when it is called again. (Where a deep net's weights are
-  /// followed in place of its dual variables, their file has ".weights" behind its name.)
+  /// followed in place of its dual variables, their file has ".weights" behind its name; other second runs likewise.)
   CheckpointOptions<S> checkpoint = {};
   /// Called after every accepted step; what they see as y is the state of the problem that was chosen.
   std::vector<ObserverRef<S>> observers = {};
@@ -131,9 +132,9 @@ struct [[nodiscard]] ModelSimulation : SimulationRecord<typename M::Scalar>, Res
 namespace detail {
 
 /// See `simulate`. `z` is set to `X^T nu` at the end.
-template <class S>
-[[nodiscard]] Simulation<S> simulate_dual(const ImplicitRegularizer<S>& Q, const Dataset<S>& data,
-                                          const SimulateOptions<S>& options, Vector<S>& z);
+template <class S, class Mirror>
+[[nodiscard]] Simulation<S> simulate_dual(const Mirror& Q, const Dataset<S>& data, const SimulateOptions<S>& options,
+                                          Vector<S>& z);
 
 /// (w_+, w_-) at the mirror variables z of a diagonal net.
 template <class S>
@@ -415,12 +416,14 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 ///
 /// Chosen: the DualFlow of `regularizer(net, start)`, N unknowns whatever the size of alpha, by ExponentialRosenbrock,
 /// which measured best over all alpha: exact in the kernel regime (2 to 6 steps), and the only one whose time at the
-/// end, where the loss is rounding, is right at a relative tolerance of 1e-4. At depth D >= 3 and alpha^(D-2) below
-/// some 1e-7 the dual variables have no digits left near their bounds; the 2d weights are followed instead (Ros34Pw2),
-/// and the end is checked: steps through the escapes of very deep nets may leave the flow, which ends as stalled. The
-/// check is of grad Q, not of beta: where the minimum-l1 interpolator is not unique (integer data), weights that are
-/// followed may end at another one than `solve` finds. An escape takes a time of about alpha^(2-D); where it is shorter
-/// than the rounding of that time (D = 3 below log alpha = -34), the run ends as step_too_small or stalled.
+/// end, where the loss is rounding, is right at a relative tolerance of 1e-4. (Where columns of X differ in size by
+/// some 1e16 it cannot step, and a second run, by Rodas4, takes over; not with observers, which see one run only.) At
+/// depth D >= 3 and alpha^(D-2) below some 1e-7 the dual variables have no digits left near their bounds; the 2d
+/// weights are followed instead (Ros34Pw2), and the end is checked: steps through the escapes of very deep nets may
+/// leave the flow, which ends as stalled. The check is of grad Q, not of beta: where the minimum-l1 interpolator is not
+/// unique (integer data), weights that are followed may end at another one than `solve` finds. An escape takes a time
+/// of about alpha^(2-D); where it is shorter than the rounding of that time (D = 3 below log alpha = -34), the run ends
+/// as step_too_small or stalled.
 ///
 /// Throws DimensionError or ArgumentError where net, start, data and options do not fit, InfeasibleError when no beta
 /// fits y and nothing else says where to stop; trouble in the run is in the status. Cost per step: an N x N Jacobian,
@@ -436,6 +439,22 @@ template <class S>
 [[nodiscard]] Simulation<S> simulate(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data, const Start<S>& start,
                                      const SimulateOptions<std::type_identity_t<S>>& options = {}) {
   return detail::simulate_two_layer<S>(net.num_inputs(), data, start, options);
+}
+
+/// The mirror flow of a regularizer, `(grad Q(beta))' = -c X^T (X beta - y)` from `grad Q(beta) = 0`, `c =
+/// Q.dual_rate()`, until it fits the data, at the minimizer of Q: of one of your own (a MirrorMap, see
+/// docs/own_regularizer.md), or of `regularizer(net, start)`, then with the `beta`, times and loss of `simulate(net,
+/// data, start)`, where that follows dual variables. There are no weights: `w` is empty.
+///
+///     simulate(Q, data, {.times = {0.1, 1, 10}}).require_ok().beta
+///
+/// The DualFlow by ExponentialRosenbrock; throws as above, cost as above. One who chooses the stepper has `integrate`.
+template <MirrorMap Mirror>
+[[nodiscard]] Simulation<typename Mirror::Scalar> simulate(
+    const Mirror& Q, const Dataset<std::type_identity_t<typename Mirror::Scalar>>& data,
+    const SimulateOptions<std::type_identity_t<typename Mirror::Scalar>>& options = {}) {
+  Vector<typename Mirror::Scalar> z;
+  return detail::simulate_dual(Q, data, options, z);
 }
 
 /// Of any other model from a Start: does not compile, and says what to pass.
@@ -610,10 +629,9 @@ void judge_weights(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, Simu
                " from the row space of X; tighten the tolerance, or ask solve for the limit (", result.message, ")");
 }
 
-template <class S>
-Simulation<S> simulate_dual(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, const SimulateOptions<S>& options,
-                            Vector<S>& z) {
-  const DualFlow<ImplicitRegularizer<S>> flow(Q, data);
+template <class S, class Mirror>
+Simulation<S> simulate_dual(const Mirror& Q, const Dataset<S>& data, const SimulateOptions<S>& options, Vector<S>& z) {
+  const DualFlow<Mirror> flow(Q, data);
   const Index d = data.num_inputs();
   PiController<S> controller;
   controller.tolerance = {options.tolerance > S(0) ? options.tolerance : S(1e-4), S(0)};
@@ -628,18 +646,33 @@ Simulation<S> simulate_dual(const ImplicitRegularizer<S>& Q, const Dataset<S>& d
   multiply(data.X(), beta_of(start), prediction);
   const S size = std::max(norm(data.y()), norm(prediction));
   if (is_until_fit(options)) require_solution(data);
+  std::string of_mirror = "a mirror map";
+  if constexpr (requires { of_mirror = Q.name(); }) of_mirror = Q.name();
   Simulation<S> result;
   Vector<S> state;
+  const auto run = [&](const char* name, const auto& stepper, const SimulateOptions<S>& chosen) {
+    run_simulation<S>(flow, start, stepper, controller, size, chosen, beta_of, result, state);
+    result.method = sentence("the dual flow of ", of_mirror, ", ", flow.dimension(), " unknowns, by ", name,
+                             ", errors relative to beta within ", controller.tolerance.relative);
+  };
   // A Jacobian as exact as the steps costs less, and the method forgives it.
-  const ExponentialRosenbrock stepper{.jacobian_tolerance =
-                                          std::min(1e-2, static_cast<double>(controller.tolerance.relative))};
-  run_simulation<S>(flow, start, stepper, controller, size, options, beta_of, result, state);
+  run("ExponentialRosenbrock",
+      ExponentialRosenbrock{.jacobian_tolerance = std::min(1e-2, static_cast<double>(controller.tolerance.relative))},
+      options);
+  // Where rows of the Jacobian differ by more than the digits of a number its exponential is lost; its Cholesky factor
+  // is not.
+  const bool is_lost = result.status == Status::step_too_small || result.status == Status::stalled ||
+                       result.status == Status::non_finite;
+  if (flow.is_graded() && is_lost && options.observers.empty()) {
+    const std::string before = sentence(", after ExponentialRosenbrock ended as ", to_string(result.status));
+    SimulateOptions<S> second = options;
+    second.checkpoint.file = options.checkpoint.file.beside(".rosenbrock");
+    run("Rodas4", Rodas4{}, second);
+    result.method += before;
+  }
   result.beta = beta_of(state);
   result.nu = flow.multipliers(state);
   multiply_transposed(data.X(), result.nu, z);
-  result.method =
-      sentence("the dual flow of ", Q.name(), ", ", flow.dimension(),
-               " unknowns, by ExponentialRosenbrock, errors relative to beta within ", controller.tolerance.relative);
   return result;
 }
 
