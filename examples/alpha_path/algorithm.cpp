@@ -99,6 +99,10 @@ void check(const AlgorithmOptions& options, const Dataset<>& data) {
           "--decay must not be negative, got ", options.decay.value_or(0.0));
 }
 
+Start<> start_of(const std::optional<Vector<double>>& shape, Scale<> scale) {
+  return shape ? Start<>::shaped(scale, *shape) : Start<>::uniform(scale);
+}
+
 std::string describe(const AlgorithmOptions& options, const Dataset<>& data) {
   const Sampling<double> sampling = sampling_of(options, data);
   std::string text = algorithm_names.at(static_cast<std::size_t>(options.kind));
@@ -115,7 +119,7 @@ AlgorithmRow run_algorithm(const Dataset<>& data, const std::optional<Vector<dou
   row.scale = scale;
   try {
     const DiagonalNet net(depth, data.num_inputs());
-    const Start start = shape ? Start<>::shaped(scale, *shape) : Start<>::uniform(scale);
+    const Start start = start_of(shape, scale);
     const Sampling<double> sampling = sampling_of(options, data);
     const double lambda = decay_of(options, data);
     const Index batch = sampling.batch_size > 0 ? sampling.batch_size : data.num_samples();

@@ -8,6 +8,7 @@
 #include "richflow/core/scale.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/models/start.hpp"
 
 /// @file
 /// Where an algorithm ends on the diagonal net, beside where gradient flow from its effective start does.
@@ -56,6 +57,9 @@ struct AlgorithmRow {
   bool ok = false;
   std::string message = {};  ///< why it is not ok
 };
+
+/// `alpha w0`, all ones without a shape.
+[[nodiscard]] Start<> start_of(const std::optional<Vector<double>>& shape, Scale<> scale);
 
 /// `2 max |X^T y|`: a weight decay of this or more leaves nothing but beta = 0.
 [[nodiscard]] double largest_useful_decay(const Dataset<>& data);

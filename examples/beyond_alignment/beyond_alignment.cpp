@@ -240,7 +240,7 @@ class Experiment {
   }
 
   /// The error of the prediction is of order alpha^(2 - 2 tau): on the neurons that never slide, as a network of their
-  /// own, which an explicit method follows to twelve digits.
+  /// own, which an explicit method follows to twelve digits. (`simulate` takes the implicit steps that kinks need.)
   void measure_rates() {
     std::vector<Index> kept;
     for (Index j = 0; j < options_.width && kept.size() < 60; ++j)

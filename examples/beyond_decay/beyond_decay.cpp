@@ -40,7 +40,7 @@ struct Experiment {
     Index steps = 0;
   };
 
-  /// The flow with decay at these times.
+  /// The flow with decay at these times. (`simulate` is of flows without.)
   [[nodiscard]] Run follow(double alpha, double lambda, const std::vector<double>& times) const {
     const DecayingDualFlow<double> flow(net, data(), Start<>::uniform(Scale<>::from_value(alpha)), lambda);
     const double size = data().y().squaredNorm();

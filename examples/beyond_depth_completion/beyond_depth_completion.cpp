@@ -170,7 +170,8 @@ void add_depths(const BeyondDepthCompletionOptions& options, BeyondDepthCompleti
   }
 }
 
-/// A problem small enough for explicit steps with errors of 1e-9.
+/// A problem small enough for explicit steps with errors of 1e-9: the same ones for the layers and for their product,
+/// whose flow is not that of a model.
 void add_widths(const BeyondDepthCompletionOptions& options, BeyondDepthCompletion& figure) {
   constexpr Index dimension = 5;
   const MatrixCompletion<> problem = completion(dimension, 1, 14, options.seed, 0);
@@ -263,6 +264,7 @@ double distance_from_path(const RunawayPoint& point) {
   return std::abs(factor * point.time / std::pow(point.unseen, power) - 1.0);
 }
 
+/// In steps of RelaxedEuler from the start on, of which every one is a point of the curve.
 template <class M>
 void add_runaway(const M& model, Index depth, const Dataset<>& data, const Vector<double>& start, double loss,
                  double tolerance, BeyondDepthCompletion& figure) {

@@ -318,7 +318,8 @@ Dataset<> measured(RandomStream& random, bool is_completion) {
   return of_truth(MatrixMeasurements<double>::entries(d, d, entries));
 }
 
-/// The distance of the flow's limit from the kernel predictor, relative.
+/// The distance of the flow's limit from the kernel predictor, relative. (The change of a matrix is not a model, and
+/// `integrate` takes any flow.)
 double distance_from_kernel(const Dataset<>& data, const Matrix<double>& W0, double alpha, ZeroStart start) {
   const SymmetricChangeFlow<> flow(data, W0, Scale<>::from_value(alpha), start);
   PiController<> controller;

@@ -1,13 +1,10 @@
 #include "custom_model.hpp"
 
-#include <limits>
 #include <string>
 
 #include "csv.hpp"
+#include "richflow/bias/simulate.hpp"
 #include "richflow/core/random.hpp"
-#include "richflow/flow/gradient_flow.hpp"
-#include "richflow/integrate/integrate.hpp"
-#include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/models/autodiff.hpp"
@@ -36,24 +33,14 @@ CustomModel run_custom_model(std::uint64_t seed, Index units, const std::vector<
   result.claims.push_back(claim_at_most("custom_model", "checks of the model battery that fail", failed, 0.0));
 
   constexpr double loss = 1e-8;
-  constexpr double tolerance = 1e-3;
-  constexpr Index budget = 50000;
   const Matrix<double> grid = Vector<double>::LinSpaced(81, -2.0, 2.0);
   for (const double alpha : alphas) {
     const Vector<double> w0 = alpha * shape;
     const Unbiased model(net, w0);
-    const GradientFlow flow(model, data);
-    IntegrateOptions<> until_fit;
-    until_fit.events = {loss_below(loss)};
-    until_fit.max_steps = budget;
-    const auto solution = integrate(flow, w0, TimeSpan{0.0, std::numeric_limits<double>::infinity()}, Ros34Pw2{},
-                                    PiController<>{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
-    Vector<double> f(grid.rows());
-    model.predict(solution.w, grid, f);
+    const auto run = simulate(model, data, w0, {.loss = loss});
     const KernelPredictor kernel(model, w0, data);
-    result.points.push_back({alpha, flow.loss(solution.w), static_cast<double>(solution.step),
-                             kernel_distance(model, w0, solution.w, X),
-                             (f - kernel.predict(grid)).cwiseAbs().maxCoeff()});
+    result.points.push_back({alpha, run.loss, static_cast<double>(run.steps), kernel_distance(model, w0, run.w, X),
+                             (run.f(grid) - kernel.predict(grid)).cwiseAbs().maxCoeff()});
   }
   for (const CustomModelPoint& point : result.points)
     result.claims.push_back(claim_at_most(

@@ -68,7 +68,8 @@ NamedNumbers solved_numbers(const Fig1Options& options, const Cell& cell) {
   return {{"error", regression.population_error(beta)}, {"l1_norm", l1_norm(beta)}, {"l2_norm", l2_norm(beta)}};
 }
 
-/// Gradient flow on the 2d weights themselves, without any use of the theory, until it fits the data.
+/// Gradient flow on the 2d weights themselves, without any use of the theory, until it fits the data. In explicit steps
+/// of its own: `simulate` would follow the dual variables, which are a part of what is checked.
 NamedNumbers flow_numbers(const Fig1Options& options, const Cell& cell) {
   constexpr double loss = 1e-12;  // |X beta - y| <= 1e-6: beta is then known to about 1e-7
   const double alpha = cell["alpha"];

@@ -5,13 +5,13 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "csv.hpp"
 #include "list.hpp"
+#include "richflow/bias/simulate.hpp"
 #include "richflow/flow/gradient_descent.hpp"
 #include "richflow/flow/gradient_flow.hpp"
-#include "richflow/integrate/integrate.hpp"
-#include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/models/fully_connected.hpp"
@@ -30,10 +30,16 @@ constexpr Index test_points = 720;
 
 double rms(const Vector<double>& v) { return v.norm() / std::sqrt(static_cast<double>(v.size())); }
 
+/// The end of a run.
+struct End {
+  Vector<double> w;
+  Status status;
+  Index steps;
+};
+
 /// Where descent with a constant step ends: 0.01, halved as long as it diverges or throws the network into a state
 /// where every unit is dead; where even a millionth of that does, or every unit is dead from the start, as it ends.
-Solution<double> descend(const GradientFlow<ReluNetwork<double>>& flow, const Vector<double>& w0,
-                         const Fig6Options& options) {
+End descend(const GradientFlow<ReluNetwork<double>>& flow, const Vector<double>& w0, const Fig6Options& options) {
   constexpr double paper_step = 0.01;
   constexpr double smallest_step = 1e-6 * paper_step;
   const double start = flow.loss(w0);
@@ -47,7 +53,7 @@ Solution<double> descend(const GradientFlow<ReluNetwork<double>>& flow, const Ve
     flow(0.0, solution.w, velocity);
     const bool is_dead = solution.status != Status::event && velocity.norm() == 0.0;
     const bool diverged = solution.status == Status::non_finite || !(flow.loss(solution.w) <= start) || is_dead;
-    if (!diverged || step < smallest_step) return solution;
+    if (!diverged || step < smallest_step) return {std::move(solution.w), solution.status, solution.step};
   }
 }
 
@@ -64,26 +70,22 @@ NamedNumbers cell_numbers(const Fig6Options& options, const Cell& cell) {
   const double log_alpha = std::log(cell["scale"]) / static_cast<double>(depth);
   const Vector<double> w0 = net.initial_parameters(random, Scale<>::from_log(log_alpha));
 
-  const GradientFlow flow(net, problem.dataset);
-  IntegrateOptions<> until_fit;
-  until_fit.events = {loss_below(options.loss)};
-  constexpr Index budget = 100000;
-  until_fit.max_steps = budget;
-  const auto solution =
-      options.descent ? descend(flow, w0, options)
-                      : integrate(flow, w0, TimeSpan{0.0, std::numeric_limits<double>::infinity()}, Ros2{},
-                                  PiController<>{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
+  const auto follow = [&]() -> End {
+    auto run = simulate(net, problem.dataset, w0, {.loss = options.loss, .tolerance = tolerance});
+    return {std::move(run.w), run.status, run.steps};
+  };
+  const End end = options.descent ? descend(GradientFlow(net, problem.dataset), w0, options) : follow();
 
   const Matrix<double> circle = CircleTeacher<>::grid(test_points);
   const Vector<double> truth = problem.labels(circle);
   Vector<double> f(test_points);
-  net.predict(solution.w, circle, f);
+  net.predict(end.w, circle, f);
   const KernelPredictor kernel(net, w0, problem.dataset);
   return {{"rmse", rms(f - truth)},
-          {"distance", kernel_distance(net, w0, solution.w, problem.dataset.X())},
+          {"distance", kernel_distance(net, w0, end.w, problem.dataset.X())},
           {"kernel_rmse", rms(kernel.predict(circle) - truth)},
-          {"arrived", solution.status == Status::event ? 1.0 : 0.0},
-          {"steps", static_cast<double>(solution.step)}};
+          {"arrived", end.status == Status::event ? 1.0 : 0.0},
+          {"steps", static_cast<double>(end.steps)}};
 }
 
 std::vector<double> scales(const Fig6Options& options) {

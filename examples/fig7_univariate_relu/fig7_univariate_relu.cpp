@@ -9,10 +9,8 @@
 #include <string>
 
 #include "csv.hpp"
+#include "richflow/bias/simulate.hpp"
 #include "richflow/data/dataset.hpp"
-#include "richflow/flow/gradient_flow.hpp"
-#include "richflow/integrate/integrate.hpp"
-#include "richflow/integrate/rosenbrock.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
 #include "richflow/models/unbiased.hpp"
 #include "richflow/models/univariate_relu.hpp"
@@ -64,19 +62,11 @@ Unbiased<UnivariateRelu<double>> network(const Fig7Options& options, const Cell&
 NamedNumbers flow_numbers(const Fig7Options& options, const std::vector<std::string>& names, const Cell& cell) {
   const auto model = network(options, cell, cell["alpha"]);
   const Dataset data(fig7_inputs(), fig7_labels());
-  const GradientFlow flow(model, data);
-  IntegrateOptions<> until_fit;
-  until_fit.events = {loss_below(options.loss)};
-  constexpr Index budget = 100000;
-  until_fit.max_steps = budget;
-  const auto solution = integrate(flow, model.start(), TimeSpan{0.0, infinity}, Ros2{},
-                                  PiController<>{.tolerance = {.relative = tolerance, .absolute = 0.0}}, until_fit);
-  Vector<double> f(options.points);
-  model.predict(solution.w, grid_points(options.points), f);
-  NamedNumbers numbers = curve_numbers(names, f);
-  numbers.push_back({"loss", flow.loss(solution.w)});
-  numbers.push_back({"time", solution.t});
-  numbers.push_back({"steps", static_cast<double>(solution.step)});
+  const auto run = simulate(model, data, model.start(), {.loss = options.loss, .tolerance = tolerance});
+  NamedNumbers numbers = curve_numbers(names, run.f(grid_points(options.points)));
+  numbers.push_back({"loss", run.loss});
+  numbers.push_back({"time", run.t});
+  numbers.push_back({"steps", static_cast<double>(run.steps)});
   return numbers;
 }
 
