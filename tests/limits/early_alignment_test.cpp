@@ -1,10 +1,13 @@
 #include "richflow/limits/early_alignment.hpp"
 
+#include <Eigen/LU>
+#include <Eigen/QR>
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -96,6 +99,87 @@ Vector<double> packed(const NeuronStart& start) {
   Vector<double> w(start.W.size() + start.a.size());
   w << start.W.reshaped(), start.a;
   return w;
+}
+
+/// All isolated critical points of G on the sphere, by trying every pattern of signs of `<u, x_n>`: in a face the only
+/// candidates are plus and minus the projection of D.
+std::vector<Vector<double>> directions_of_all_faces(const Dataset<>& data) {
+  const Index n = data.num_samples(), d = data.num_inputs();
+  std::vector<Vector<double>> found;
+  std::vector<int> pattern(static_cast<std::size_t>(n), -1);
+  const auto next = [&] {
+    for (int& sign : pattern) {
+      if (++sign <= 1) return true;
+      sign = -1;
+    }
+    return false;
+  };
+  do {
+    std::vector<Index> zeros;
+    Vector<double> D = Vector<double>::Zero(d);
+    for (Index k = 0; k < n; ++k) {
+      const int sign = pattern[static_cast<std::size_t>(k)];
+      if (sign == 0) zeros.push_back(k);
+      if (sign > 0) D += data.y()[k] * data.X().row(k).transpose();
+    }
+    if (static_cast<Index>(zeros.size()) >= d) continue;
+    // In general position the face on d - 1 hyperplanes is a ray, where D may vanish.
+    Matrix<double> basis = Matrix<double>::Identity(d, d);
+    if (!zeros.empty()) {
+      const Matrix<double> rows = data.X()(zeros, Eigen::all);
+      const Eigen::FullPivLU<Matrix<double>> factor(rows);
+      basis = factor.kernel().householderQr().householderQ() *
+              Matrix<double>::Identity(d, d - static_cast<Index>(zeros.size()));
+    }
+    const Vector<double> inside = basis.cols() == 1 ? basis.col(0).eval() : (basis * (basis.transpose() * D)).eval();
+    if (inside.norm() <= 1e-12 * weight_of(data)) continue;
+    for (const double side : {1.0, -1.0}) {
+      const Vector<double> u = side * inside.normalized();
+      bool fits = true;
+      for (Index k = 0; k < n; ++k)
+        if (const int sign = pattern[static_cast<std::size_t>(k)]; sign != 0)
+          fits = fits && sign * data.X().row(k).dot(u) > 0.0;
+      if (fits && distance_from_critical(data, u) <= 1e-12) found.push_back(u);
+    }
+  } while (next());
+  return found;
+}
+
+/// By how much s G is above its value at u, 1e-5 away: the most over random directions, among them such that keep to
+/// some of the hyperplanes that u is on, and an ascent from each.
+double rise_around(const Dataset<>& data, const Vector<double>& u, int sign, RandomStream& random) {
+  const Index d = u.size();
+  const double here = sign * kink_sum(data, u), radius = 1e-5;
+  const auto rise = [&](const Vector<double>& v) {
+    return sign * kink_sum(data, Vector<double>((u + radius * v).normalized())) - here;
+  };
+  std::vector<Index> on;
+  for (Index k = 0; k < data.num_samples(); ++k)
+    if (std::abs(data.X().row(k).dot(u)) <= 1e-12) on.push_back(k);
+  double most = -infinity;
+  for (unsigned part = 0; part < 1U << on.size(); ++part) {
+    Matrix<double> kept(d, d);
+    Index count = 1;
+    kept.col(0) = u;
+    for (std::size_t i = 0; i < on.size(); ++i)
+      if ((part >> i & 1U) != 0) kept.col(count++) = data.X().row(on[i]).transpose();
+    if (count == d) continue;
+    const Matrix<double> basis =
+        kept.leftCols(count).householderQr().householderQ() * Matrix<double>::Identity(d, d).rightCols(d - count);
+    for (int start = 0; start < 6; ++start) {
+      Vector<double> best = (basis * random_vector(random, d - count)).normalized();
+      double size = 1.0;
+      for (int step = 0; step < 40; ++step) {
+        const Vector<double> other = (best + size * (basis * random_vector(random, d - count))).normalized();
+        if (rise(other) > rise(best))
+          best = other;
+        else
+          size *= 0.85;
+      }
+      most = std::max(most, rise(best));
+    }
+  }
+  return most;
 }
 
 Dataset<> unit_data(Index n, double y0) {
@@ -339,6 +423,137 @@ TEST_CASE("early alignment: all extremal directions of the plane, and no other e
   }
   CHECK(kinks > 20);
   CHECK(inside > 20);
+}
+
+TEST_CASE("early alignment: in three and four dimensions neurons end in the extremal directions of all faces") {
+  RandomStream random(2638);
+  Index attracting = 0, repelling = 0, kinks = 0, falling = 0, ends = 0;
+  for (int trial = 0; trial < 12; ++trial) {
+    const Index d = 3 + trial % 2;
+    const Dataset<> data = gaussian_data(random, 5 + trial % 3, d);
+    const auto all = directions_of_all_faces(data);
+    std::array<std::vector<Vector<double>>, 2> extremal;
+    for (const Vector<double>& u : all) {
+      const CriticalDirection<> judged = critical_direction(data, 3.0 * u);
+      CAPTURE(trial, d, u.transpose(), judged.kinks);
+      CHECK(judged.is_critical);
+      CHECK_THAT(judged.value, near(kink_sum(data, u), 1e-13, 1e-14 * weight_of(data)));
+      for (const int sign : {1, -1}) {
+        const double rise = rise_around(data, u, sign, random);
+        CAPTURE(sign, rise, to_string(judged.end(sign)));
+        const bool attracts = judged.end(sign) == AlignmentEnd::attracting;
+        // A rise or fall is of first or second order in the radius of 1e-5.
+        if (std::abs(rise) > 1e-13 * weight_of(data)) CHECK(attracts == (rise < 0.0));
+        (attracts ? attracting : repelling) += 1;
+        if (!attracts) continue;
+        extremal[sign > 0 ? 0 : 1].push_back(u);
+        kinks += judged.kinks > 0 ? 1 : 0;
+        falling += sign * judged.value < 0.0 ? 1 : 0;
+      }
+    }
+    const NeuronStart start = random_neurons(random, d, 300, 1.0);
+    const EarlyAlignment<> early = early_alignment(data, start.W, start.a).require_ok();
+    std::array<std::size_t, 2> reached = {0, 0};
+    for (const AlignedGroup<>& group : early.groups()) {
+      CAPTURE(trial, d, group.sign, group.rate, group.slides, to_string(group.end));
+      CHECK(group.end == AlignmentEnd::attracting);
+      CHECK(group.end == critical_direction(data, group.direction).end(group.sign));
+      const std::size_t side = group.sign > 0 ? 0 : 1;
+      CHECK(std::count_if(extremal[side].begin(), extremal[side].end(),
+                          [&](const Vector<double>& u) { return angle_between(u, group.direction) <= 1e-12; }) == 1);
+      ++reached[side];
+      ++ends;
+    }
+    // None is missed by so many neurons.
+    CHECK(reached[0] == extremal[0].size());
+    CHECK(reached[1] == extremal[1].size());
+    for (const auto& neuron : early.neurons)
+      if (neuron.is_dead) CHECK(neuron.end == AlignmentEnd::resting);
+  }
+  CAPTURE(attracting, repelling, kinks, falling, ends);
+  CHECK(attracting > 40);
+  CHECK(repelling > 40);
+  CHECK(kinks > 20);
+  CHECK(falling > 0);
+}
+
+TEST_CASE("early alignment: what a direction is, by hand") {
+  // G = relu(u_1) + relu(u_2) in space: its maximum, a saddle on the way, and the rest.
+  Matrix<double> X(2, 3);
+  X << 1, 0, 0,  //
+      0, 1, 0;
+  const Dataset<> data(X, Vector<double>{{1.0, 1.0}});
+  const auto end = [&](double x, double y, double z, int sign) {
+    return critical_direction(data, Vector<double>{{x, y, z}}).end(sign);
+  };
+  CHECK(end(1, 1, 0, 1) == AlignmentEnd::attracting);
+  CHECK(end(1, 1, 0, -1) == AlignmentEnd::repelling);
+  // Units that see one sample alone; on its border the other sample turns those on one side away.
+  CHECK(end(1, -0.3, 0, 1) == AlignmentEnd::repelling);
+  CHECK_FALSE(critical_direction(data, Vector<double>{{1, -0.3, 0}}).is_critical);
+  CHECK(end(1, 0, 0, 1) == AlignmentEnd::repelling);
+  // For a < 0 the border of the dead holds them, and those beside it rest, too.
+  CHECK(end(-1, 0, 0, -1) == AlignmentEnd::resting);
+  CHECK(end(-1, -1, 1, -1) == AlignmentEnd::resting);
+  CHECK(end(-1, -1, 1, 1) == AlignmentEnd::resting);
+  CHECK(end(0, 0, 1, 1) == AlignmentEnd::repelling);
+  CHECK(end(0, 0, 1, -1) == AlignmentEnd::resting);
+  const CriticalDirection<> pole = critical_direction(data, Vector<double>{{0, 0, 5}});
+  CHECK(pole.kinks == 2);
+  CHECK(pole.is_critical);
+  CHECK(pole.value == 0.0);
+  // With labels of both signs and a sample along the pole neurons with a > 0 that see it slide to it on two
+  // hyperplanes, of both of which they are pushed back.
+  Matrix<double> more(3, 3);
+  more << 1, 0, 0,  //
+      0, 1, 0,      //
+      -0.2, -0.3, 1;
+  const CriticalDirection<> held =
+      critical_direction(Dataset<>(more, Vector<double>{{-1.0, -1.0, 1.0}}), Vector<double>{{0, 0, 1}});
+  CHECK(held.kinks == 2);
+  CHECK_FALSE(held.is_critical);
+  more(2, 0) = 0.2;
+  more(2, 1) = 0.3;
+  const Dataset<> pushed(more, Vector<double>{{-1.0, -1.0, 1.0}});
+  CHECK(critical_direction(pushed, Vector<double>{{0, 0, 1}}).end(1) == AlignmentEnd::attracting);
+  CHECK(critical_direction(pushed, Vector<double>{{0, 0, 1}}).end(-1) == AlignmentEnd::repelling);
+  // Against the force it falls: sharp on both hyperplanes all the same.
+  const Dataset<> against(more, Vector<double>{{-1.0, -1.0, -1.0}});
+  CHECK(critical_direction(against, Vector<double>{{0, 0, 1}}).is_critical == false);
+  CHECK_THROWS_MATCHES(critical_direction(data, Vector<double>{{1.0, 0.0}}), DimensionError,
+                       message_contains("direction has 2"));
+  CHECK_THROWS_MATCHES(critical_direction(data, Vector<double>::Zero(3)), ArgumentError, message_contains("is 0"));
+  CHECK_THROWS_AS(critical_direction(data, Vector<double>{{1.0, NAN, 0.0}}), NonFiniteError);
+  CHECK(std::string(to_string(AlignmentEnd::unknown)) == "unknown");
+}
+
+TEST_CASE("early alignment: descent of a network from a tiny start is there in three and five dimensions") {
+  RandomStream random(2639);
+  Index slid = 0;
+  for (const Index d : {3, 5}) {
+    const Index h = 10;
+    const Dataset<> data = gaussian_data(random, 2 * d, d);
+    const ReluNetwork<double> net(d, {h});
+    const NeuronStart start = random_neurons(random, d, h, 1.0);
+    const EarlyAlignment<> early = early_alignment(net, data, packed(start)).require_ok();
+    const double alpha = 1e-8, t = 0.6 * early.growth_time(Scale<>::from_value(alpha));
+    const int steps = 12'000;
+    const GradientFlow<ReluNetwork<double>> flow(net, data);
+    const Vector<double> w = integrate(flow, Vector<double>(alpha * packed(start)), TimeSpan<>{0.0, t}, Euler{},
+                                       ConstantStep<>{.step = t / steps})
+                                 .require_ok()
+                                 .w;
+    const Matrix<double> now = early.directions_at(t);
+    for (Index j = 0; j < h; ++j) {
+      const auto& neuron = early.neurons[static_cast<std::size_t>(j)];
+      CAPTURE(d, j, neuron.slides, neuron.rate, to_string(neuron.end));
+      slid += neuron.has_slid ? 1 : 0;
+      // The network adds alpha^(2 - 2 tau) = 4e-7, and a step of descent turns by its length times weight_of.
+      CHECK(angle_between(w.segment(j * d, d), now.col(j)) <= 10.0 * weight_of(data) * t / steps);
+      if (!neuron.is_dead) CHECK(neuron.end == AlignmentEnd::attracting);
+    }
+  }
+  CHECK(slid > 5);
 }
 
 TEST_CASE("early alignment: parallel samples, zero labels, zero samples and the scale of the start change nothing") {

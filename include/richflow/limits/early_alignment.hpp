@@ -29,6 +29,30 @@
 
 namespace richflow {
 
+/// What a critical direction u of G on the sphere is to the neurons around it of one sign s of a (theory, section
+/// 10.4).
+enum class AlignmentEnd {
+  attracting,  ///< A strict local maximum of s G: all balanced neurons near it turn to it.
+  resting,     ///< A local maximum beside others as high, where G is 0: those near it stay near, as dead ones do.
+  repelling,   ///< No local maximum: some of those near it turn away.
+  unknown,     ///< That of a lost neuron, or on more than 12 hyperplanes at which the slope of s G jumps upwards.
+};
+
+/// The name of the enumerator.
+[[nodiscard]] constexpr const char* to_string(AlignmentEnd end) {
+  switch (end) {
+    case AlignmentEnd::attracting:
+      return "attracting";
+    case AlignmentEnd::resting:
+      return "resting";
+    case AlignmentEnd::repelling:
+      return "repelling";
+    case AlignmentEnd::unknown:
+      break;
+  }
+  return "unknown";
+}
+
 /// The early phase of one neuron: how it turns before it grows.
 template <class S = double>
 struct [[nodiscard]] AlignedNeuron : Result<AlignedNeuron<S>> {
@@ -44,8 +68,9 @@ struct [[nodiscard]] AlignedNeuron : Result<AlignedNeuron<S>> {
   /// The certificate, from the data alone: how far the subdifferential of G at the direction is from a multiple of the
   /// direction, relative to `sum |y_n| |x_n|`. 0 where it does not turn any more.
   S residual = S(0);
-  Status status = Status::stalled;  ///< tolerance_reached, or stalled where the neuron is lost.
-  std::string message = {};         ///< How it ended.
+  AlignmentEnd end = AlignmentEnd::unknown;  ///< What the direction is to neurons of this sign.
+  Status status = Status::stalled;           ///< tolerance_reached, or stalled where the neuron is lost.
+  std::string message = {};                  ///< How it ended.
 
   /// Whether the direction is where the neuron stays.
   [[nodiscard]] bool ok() const { return is_success(status); }
@@ -57,6 +82,8 @@ struct AlignedGroup {
   Vector<S> direction = {};
   int sign = 0;
   S rate = S(0);
+  AlignmentEnd end = AlignmentEnd::unknown;
+  Index slides = 0;                 ///< Hyperplanes that hold them: 0 inside a cone.
   std::vector<Index> members = {};  ///< Neurons, counted from 0.
 };
 
@@ -100,6 +127,10 @@ template <class S>
 /// See AlignedNeuron::residual.
 template <class S>
 [[nodiscard]] S alignment_residual(const Dataset<S>& data, const Vector<S>& direction);
+
+/// See AlignmentEnd: of a critical direction of length 1, to neurons of a sign.
+template <class S>
+[[nodiscard]] AlignmentEnd alignment_end(const KinkPlanes<S>& planes, const Vector<S>& direction, int sign);
 
 }  // namespace detail
 
@@ -169,6 +200,35 @@ template <class S>
 [[nodiscard]] EarlyAlignment<S> early_alignment(const ReluNetwork<S>& net, const Dataset<S>& data,
                                                 const std::type_identity_t<Vector<S>>& w0);
 
+/// A direction as an end of neurons, from the data alone.
+template <class S = double>
+struct CriticalDirection {
+  Vector<S> direction = {};  ///< d entries, of length 1.
+  S value = S(0);            ///< G(direction): the rate of neurons with a > 0, and minus that of those with a < 0.
+  S residual = S(0);         ///< As AlignedNeuron::residual: 0 up to rounding where it is critical.
+  Index kinks = 0;           ///< Hyperplanes `<w, x_n> = 0` that it is on, at which the slope of G jumps.
+  bool is_critical = false;  ///< Whether the residual is rounding. If not, it is no end, and repels neurons of a sign.
+  AlignmentEnd positive = AlignmentEnd::repelling;  ///< What it is to neurons with a > 0.
+  AlignmentEnd negative = AlignmentEnd::repelling;  ///< And to those with a < 0.
+
+  /// For the sign of an a.
+  [[nodiscard]] AlignmentEnd end(int sign) const { return sign < 0 ? negative : positive; }
+};
+
+/// Judges a direction (d entries, of any length) for any d: whether the subdifferential of G has a multiple of it (the
+/// critical points of G on the sphere, inside cones and on their faces), and whether it is a local maximum of G or of
+/// -G there. Exact, as a local maximum of a function that is linear in every cone is a matter of the cones around it:
+///
+///     for (const auto& group : early_alignment(data, W, a).groups())
+///       std::cout << to_string(critical_direction(data, group.direction).end(group.sign)) << '\n';
+///
+/// Throws DimensionError unless it has d entries, NonFiniteError, and ArgumentError where it is 0. Cost: O(N^2 d), and
+/// with m hyperplanes that it is on, k of which jump upwards, O(2^k d m^3); k is 0 where neurons end, unless the start
+/// or the data are made so.
+template <class S>
+[[nodiscard]] CriticalDirection<S> critical_direction(const Dataset<S>& data,
+                                                      const std::type_identity_t<Vector<S>>& direction);
+
 /// A direction on the circle in which neurons may end.
 template <class S = double>
 struct ExtremalDirection {
@@ -181,8 +241,9 @@ struct ExtremalDirection {
 
 /// All isolated critical directions of G on the circle, d = 2, by angle: its maxima attract neurons with a > 0, its
 /// minima those with a < 0. Exact: one candidate in each cone, and its borders. Where G vanishes on a whole cone, every
-/// direction of it is at rest, and neither it nor its borders are listed. Throws DimensionError unless d = 2. Cost:
-/// O(N^2).
+/// direction of it is at rest, and neither it nor its borders are listed. For d >= 3 there may be some N^(d-1) of them:
+/// `early_alignment` finds those in which given neurons end, and `critical_direction` judges any. Throws DimensionError
+/// unless d = 2. Cost: O(N^2).
 template <class S>
 [[nodiscard]] std::vector<ExtremalDirection<S>> extremal_directions(const Dataset<S>& data);
 
@@ -368,6 +429,59 @@ S alignment_residual(const Dataset<S>& data, const Vector<S>& direction) {
   kinks.conservativeResize(Eigen::NoChange, count);
   const Vector<S> lambda = shortest_in_box<S>(pull, kinks);
   return (pull + kinks * lambda).norm() / weight;
+}
+
+template <class S>
+AlignmentEnd alignment_end(const KinkPlanes<S>& planes, const Vector<S>& direction, int sign) {
+  using std::abs;
+  using std::sqrt;
+  constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  constexpr std::size_t most_convex = 12;
+  const S s = sign < 0 ? S(-1) : S(1);
+  const S rounding = S(1e3) * epsilon * planes.weight;
+  const Index d = direction.size();
+  const auto across = [&](const Vector<S>& v) -> Vector<S> { return v - v.dot(direction) * direction; };
+  // s G(u + v) = s G(u) + <pull, v> + sum_h s kink_h relu(<n_h, v>) for small v across u, h over the planes through u.
+  Vector<S> pull = s * planes.linear;
+  std::vector<Index> concave, convex;
+  for (Index h = 0; h < planes.kinks.size(); ++h) {
+    const S z = planes.normals.col(h).dot(direction);
+    if (abs(z) <= S(256) * epsilon)
+      (s * planes.kinks[h] < S(0) ? concave : convex).push_back(h);
+    else if (z > S(0))
+      pull += s * planes.kinks[h] * planes.normals.col(h);
+  }
+  const S value = pull.dot(direction);
+  pull = across(pull);
+  if (convex.size() > most_convex) return AlignmentEnd::unknown;
+  Matrix<S> C(d, static_cast<Index>(concave.size()));
+  for (Index i = 0; i < C.cols(); ++i) {
+    const Index h = concave[static_cast<std::size_t>(i)];
+    C.col(i) = across(s * planes.kinks[h] * planes.normals.col(h));
+  }
+  // What is linear or concave is nowhere positive if 0 is among its slopes, and negative but at 0 if it is inside: in a
+  // smaller box of coefficients, of columns that span all directions across u.
+  const S inside = sqrt(epsilon);
+  bool is_sharp = d == 1;
+  if (C.cols() > 0) {
+    Eigen::ColPivHouseholderQR<Matrix<S>> factor(C);
+    factor.setThreshold(S(64) * epsilon);
+    is_sharp = is_sharp || factor.rank() == d - 1;
+  }
+  // The convex terms are the largest of the sums of their parts.
+  for (std::size_t part = 0; part < std::size_t(1) << convex.size(); ++part) {
+    Vector<S> slope = pull;
+    for (std::size_t i = 0; i < convex.size(); ++i)
+      if ((part >> i & 1U) != 0) slope += across(s * planes.kinks[convex[i]] * planes.normals.col(convex[i]));
+    if (!((slope + C * shortest_in_box<S>(slope, C)).norm() <= rounding)) return AlignmentEnd::repelling;
+    if (!is_sharp) continue;
+    slope += inside * C.rowwise().sum();
+    const Matrix<S> smaller = (S(1) - S(2) * inside) * C;
+    is_sharp = (slope + smaller * shortest_in_box<S>(slope, smaller)).norm() <= rounding;
+  }
+  // The sphere bends away: s G of the direction of u + v is s G(u + v) / sqrt(1 + |v|^2).
+  if (is_sharp || value > rounding) return AlignmentEnd::attracting;
+  return value >= -rounding ? AlignmentEnd::resting : AlignmentEnd::repelling;
 }
 
 template <class S>
@@ -665,7 +779,7 @@ std::vector<AlignedGroup<S>> EarlyAlignment<S>::groups(S angle) const {
       return neuron.sign == group.sign && S(2) * asin(std::min<S>(sine, S(1))) <= angle;
     });
     if (same == all.end())
-      all.push_back({neuron.direction, neuron.sign, neuron.rate, {static_cast<Index>(j)}});
+      all.push_back({neuron.direction, neuron.sign, neuron.rate, neuron.end, neuron.slides, {static_cast<Index>(j)}});
     else
       same->members.push_back(static_cast<Index>(j));
   }
@@ -693,6 +807,11 @@ EarlyAlignment<S> early_alignment(const Dataset<S>& data, const std::type_identi
     early.pieces.push_back(detail::AlignmentPath<S>(planes, W.col(j), a[j]).follow(neuron));
     neuron.is_dead = ((data.X() * neuron.direction).array() <= rounding * data.X().rowwise().norm().array()).all();
     neuron.residual = detail::alignment_residual<S>(data, neuron.direction);
+    if (neuron.ok()) {
+      neuron.end = detail::alignment_end<S>(planes, neuron.direction, neuron.sign);
+      // Of no sign: what it is to either.
+      if (neuron.sign == 0) neuron.end = std::max(neuron.end, detail::alignment_end<S>(planes, neuron.direction, -1));
+    }
     if (neuron.ok() && !(neuron.residual <= rounding)) {
       neuron.status = Status::stalled;
       neuron.message += detail::concat(", but the direction is not critical: residual ", neuron.residual);
@@ -726,9 +845,31 @@ EarlyAlignment<S> early_alignment(const ReluNetwork<S>& net, const Dataset<S>& d
 }
 
 template <class S>
+CriticalDirection<S> critical_direction(const Dataset<S>& data, const std::type_identity_t<Vector<S>>& direction) {
+  using std::abs;
+  require_size("direction", direction.size(), data.num_inputs());
+  require_finite("direction", direction);
+  const S size = direction.stableNorm();
+  require(size > S(0), "direction is 0");
+  const detail::KinkPlanes<S> planes(data);
+  CriticalDirection<S> found;
+  found.direction = direction / size;
+  found.value = data.y().dot((data.X() * found.direction).cwiseMax(S(0)));
+  found.residual = detail::alignment_residual<S>(data, found.direction);
+  constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  found.kinks = ((planes.normals.transpose() * found.direction).array().abs() <= S(256) * epsilon).count();
+  found.is_critical = found.residual <= S(1e3) * epsilon;
+  if (!found.is_critical) return found;
+  found.positive = detail::alignment_end<S>(planes, found.direction, 1);
+  found.negative = detail::alignment_end<S>(planes, found.direction, -1);
+  return found;
+}
+
+template <class S>
 std::vector<ExtremalDirection<S>> extremal_directions(const Dataset<S>& data) {
   using std::atan2;
-  require<DimensionError>(data.num_inputs() == 2, "X must have d = 2 columns, got ", data.num_inputs());
+  require<DimensionError>(data.num_inputs() == 2, "X must have d = 2 columns, got ", data.num_inputs(),
+                          " (for more, early_alignment finds the directions in which neurons end)");
   const detail::KinkPlanes<S> planes(data);
   const S rounding = S(64) * std::numeric_limits<S>::epsilon() * planes.weight;
   // The borders of the cones, by angle, with their hyperplanes.
@@ -788,6 +929,8 @@ std::vector<ExtremalDirection<S>> extremal_directions(const Dataset<S>& data) {
   prefix template class detail::AlignmentPath<S>;                                                                   \
   prefix template Vector<S> detail::shortest_in_box<S>(const Vector<S>&, const Matrix<S>&);                         \
   prefix template S detail::alignment_residual<S>(const Dataset<S>&, const Vector<S>&);                             \
+  prefix template AlignmentEnd detail::alignment_end<S>(const detail::KinkPlanes<S>&, const Vector<S>&, int);       \
+  prefix template CriticalDirection<S> critical_direction<S>(const Dataset<S>&, const Vector<S>&);                  \
   prefix template struct EarlyAlignment<S>;                                                                         \
   prefix template EarlyAlignment<S> early_alignment<S>(const Dataset<S>&, const Matrix<S>&, const Vector<S>&);      \
   prefix template EarlyAlignment<S> early_alignment<S>(const ReluNetwork<S>&, const Dataset<S>&, const Vector<S>&); \
