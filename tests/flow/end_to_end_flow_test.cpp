@@ -9,6 +9,7 @@
 #include "richflow/core/random.hpp"
 #include "richflow/diagnostics/invariants.hpp"
 #include "richflow/flow/gradient_flow.hpp"
+#include "richflow/integrate/any_field.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/models/deep_factorization.hpp"
@@ -18,6 +19,7 @@
 #include "support/factorizations.hpp"
 #include "support/numbers.hpp"
 #include "support/random_inputs.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace richflow;
 using namespace test_support;
@@ -131,7 +133,10 @@ TEST_CASE("simulate knows by the sign of det M that steps have left the flow of 
   const MatrixFactorization<double> two(2, 2, 2);
   Matrix<double> stack(4, 2);
   stack << 0.3 * identity, 0.3 * identity;
-  const auto lost = simulate(two, data, two.pack(stack), {.loss = 1e-14});
+  const TemporaryFolder folder;
+  SimulateOptions<> kept{.loss = 1e-14};
+  kept.checkpoint.file = folder.path() / "run";
+  const auto lost = simulate(two, data, two.pack(stack), kept);
   CAPTURE(lost.method, lost.message);
   CHECK(lost.status == Status::stalled);
   CHECK_THAT(lost.message, text_contains("det M has changed its sign at t = "));
@@ -140,6 +145,28 @@ TEST_CASE("simulate knows by the sign of det M that steps have left the flow of 
   const double last = two.product(lost.w)(0, 0);
   CHECK(last > 5);
   CHECK_THAT(last * std::sqrt(lost.loss), near(1, 3 / last, 0));
+
+  // Called again it takes no step.
+  const auto again = simulate(two, data, two.pack(stack), kept);
+  CHECK(again.status == Status::stalled);
+  CHECK(again.steps == lost.steps);
+  CHECK(again.w == lost.w);
+  CHECK(again.message == lost.message);
+
+  // Where a run has not come to its end, and the second one loses the sign however fine its steps, it says so.
+  const Vector<double> w_two = two.pack(stack);
+  const GradientFlow<MatrixFactorization<double>> flow(two, data);
+  SimulationRecord<double> slow = simulate(two, data, w_two, {.loss = 0.1});
+  slow.status = Status::stalled;
+  PiController<> controller;
+  controller.tolerance = {1e-3, 0.0};
+  detail::follow_slowly<double>(
+      detail::TangentFieldOf<GradientFlow<MatrixFactorization<double>>>(flow), w_two, controller, std::sqrt(2.0),
+      {.loss = 1e-8}, [](const Vector<double>& w) { return w; }, detail::conserved_sign(two, w_two), slow);
+  CAPTURE(slow.message);
+  CHECK(slow.status == Status::stalled);
+  CHECK_THAT(slow.loss, near(0.1, 1e-6, 0));
+  CHECK_THAT(slow.message, text_contains("another sign of det M") && text_contains("loses the sign, too, at t = "));
 
   // A larger model is not followed twice.
   RandomStream random(2635);

@@ -25,11 +25,16 @@
 #include "richflow/flow/dual_flow.hpp"
 #include "richflow/flow/gradient_flow.hpp"
 #include "richflow/integrate/any_field.hpp"
+#include "richflow/integrate/checkpoint.hpp"
+#include "richflow/integrate/event.hpp"
 #include "richflow/integrate/explicit_rk.hpp"
 #include "richflow/integrate/exponential_rosenbrock.hpp"
 #include "richflow/integrate/integrate.hpp"
+#include "richflow/integrate/observer.hpp"
 #include "richflow/integrate/relaxed_euler.hpp"
 #include "richflow/integrate/rosenbrock.hpp"
+#include "richflow/integrate/step_control.hpp"
+#include "richflow/integrate/stepper.hpp"
 #include "richflow/linalg/cholesky.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
@@ -177,10 +182,28 @@ template <class S>
 template <class S>
 void require_solution(const Dataset<S>& data);
 
-/// Runs a flow from `y0`; what is kept of y is `value(y)`.
+/// Of errors of the residual, in relative tolerances of the weights: the time at which a loss is reached is then good
+/// to some thirty tolerances, for a fifth more steps.
+inline constexpr int residual_share = 100;
+
+/// A change of the residual in units of what is allowed. `steps`: the size of the weights over that of their change,
+/// since what rounding makes of them is allowed.
+template <class S>
+[[nodiscard]] S residual_ratio(const Vector<S>& residual, const Vector<S>& change, S steps, S size,
+                               const Tolerance<S>& tolerance) {
+  using std::sqrt;
+  constexpr S epsilon = std::numeric_limits<S>::epsilon();
+  const S moved = norm(change);
+  const S allowed = S(residual_share) * tolerance.relative * (norm(residual) + sqrt(epsilon) * size);
+  return moved / (allowed + S(64) * epsilon * (size + moved * steps));
+}
+
+/// Runs a flow from `y0`; what is kept of y is `value(y)`. `given_up`: a further event. Returns the name of the event
+/// that has ended it.
 template <class S, class Flow, class St, class Kept>
-void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, PiController<S> controller, S size,
-                    const SimulateOptions<S>& options, const Kept& kept, SimulationRecord<S>& out, Vector<S>& y) {
+std::string run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, PiController<S> controller, S size,
+                           const SimulateOptions<S>& options, const Kept& kept, SimulationRecord<S>& out, Vector<S>& y,
+                           const Event<S>* given_up = nullptr) {
   const SimulationEnd<S> end = end_of(options, size);
   IntegrateOptions<S> run;
   run.save_at.times = options.times;
@@ -201,6 +224,7 @@ void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, Pi
   // Between its steps the fast directions are not relaxed.
   if (std::is_same_v<St, RelaxedEuler>)
     for (Event<S>& event : run.events) event = event.at_step_end();
+  if (given_up != nullptr) run.events.push_back(given_up->at_step_end());
   run.observers = options.observers;
   run.max_steps = options.max_steps;
   auto solution = integrate(flow, y0, TimeSpan<S>{S(0), end.time}, stepper, controller, run);
@@ -214,7 +238,94 @@ void run_simulation(const Flow& flow, const Vector<S>& y0, const St& stepper, Pi
   out.status = solution.status;
   out.message = std::move(solution.message);
   y = std::move(solution.w);
+  return std::move(solution.event_name);
 }
+
+/// Watches explicit steps, and gives them up: at step `most`, or as soon as they are stiff, which is when stability
+/// holds their length, `h lambda_max(-F') > 2.5`, and at their pace the end is more than twice `most` steps away, in
+/// four windows of 50 steps in a row. The time to a loss counts where its rate changes no faster than the loss: on the
+/// way to a plateau and off it, it does.
+template <class S>
+class StiffnessWatch {
+ public:
+  StiffnessWatch(const AnyField<S>& field, const SimulationEnd<S>& end, Index most)
+      : field_(field), end_(end), most_(most) {}
+
+  Action operator()(const StepView<S>& view);
+
+  /// Ends the run: an event and not the observer, for a run that has ended by one takes no step when it is called
+  /// again.
+  [[nodiscard]] Event<S> event() const {
+    return condition<S>("explicit steps are given up", [this](S, const Vector<S>&) { return step_ > 0; });
+  }
+
+  /// "was given up at step ...", and why.
+  [[nodiscard]] std::string text() const;
+
+  void write(CheckpointWriter& writer) const { for_each_field(writer, *this); }
+  void read(CheckpointReader& reader) { for_each_field(reader, *this); }
+
+ private:
+  static constexpr Index window = 50;
+
+  template <class Archive, class Self>
+  static void for_each_field(Archive& archive, Self& self) {
+    archive.field("watch_t", self.t_);
+    archive.field("watch_loss", self.loss_);
+    archive.field("watch_rate", self.rate_);
+    archive.field("watch_hits", self.hits_);
+    archive.field("watch_step", self.step_);
+    archive.field("watch_length", self.length_);
+  }
+
+  /// The largest rate of F at w, by power iteration with differences.
+  [[nodiscard]] S largest_rate(const Vector<S>& w) const;
+
+  const AnyField<S>& field_;
+  const SimulationEnd<S> end_;
+  const Index most_;
+  // At the end of the last window.
+  S t_ = S(0);
+  S loss_ = S(0);
+  S rate_ = S(0);
+  Index hits_ = 0;
+  Index step_ = 0;   // at which it was given up
+  S length_ = S(0);  // of its steps then, if they are stiff
+};
+
+/// The gradient flow under the squared loss with steps whose errors are small beside the residual, too. Where the loss
+/// is below the square of their tolerance the weights hardly move, so that errors of the weights alone would leave the
+/// residual, and the time at which a loss is reached, to chance.
+template <class M, class L>
+class TimedGradientFlow : public GradientFlow<M, L> {
+ public:
+  using Scalar = typename M::Scalar;
+
+  /// Residuals count absolutely where they are smaller than the rounding of `size`.
+  TimedGradientFlow(const GradientFlow<M, L>& flow, Scalar size)
+      : GradientFlow<M, L>(flow.model(), flow.dataset()),
+        weights_(flow),
+        size_(size),
+        residual_(flow.num_residuals()),
+        change_(flow.num_residuals()) {}
+
+  /// The larger of the errors of the weights and of the residual.
+  [[nodiscard]] Scalar error_ratio(const Vector<Scalar>& w, const Vector<Scalar>& w_new, const Vector<Scalar>& error,
+                                   const Tolerance<Scalar>& tolerance) const {
+    const Scalar of_weights = error_ratio_of(weights_, w, w_new, error, tolerance);
+    const Scalar moved = norm(error);
+    if (!(of_weights <= Scalar(1)) || !(moved > Scalar(0))) return of_weights;
+    this->residual(w_new, residual_);
+    this->jvp(w_new, error, change_);
+    return std::max(of_weights, residual_ratio<Scalar>(residual_, change_, norm(w_new) / moved, size_, tolerance));
+  }
+
+ private:
+  const GradientFlow<M, L>& weights_;
+  Scalar size_;
+  mutable Vector<Scalar> residual_;
+  mutable Vector<Scalar> change_;
+};
 
 }  // namespace detail
 
@@ -306,39 +417,53 @@ template <class M, class L, class Kept>
   const S relative = options.tolerance > S(0) ? options.tolerance : S(1e-3);
   controller.tolerance = {relative, relative * absolute};
   const S size = is_squared ? std::max<S>(flow.dataset().Y().norm(), sqrt(flow.loss(w0))) : S(1);
-  const auto run_with = [&](const char* name, const auto& stepper, const SimulateOptions<S>& chosen) {
-    run_simulation<S>(flow, w0, stepper, controller, size, chosen, kept, result, result.w);
+  const SimulationEnd<S> end = end_of(options, size);
+  // Coarser steps do not pay for times that they do not give.
+  const bool is_timed = is_squared && relative < S(1e-6) && end.loss > S(0);
+  const auto run_on = [&](const auto& followed, const char* name, const auto& stepper, const SimulateOptions<S>& chosen,
+                          const Event<S>* given_up) {
+    const std::string event =
+        run_simulation<S>(followed, w0, stepper, controller, size, chosen, kept, result, result.w, given_up);
     result.method = sentence("the gradient flow of the ", flow.dimension(), " weights by ", name,
                              ", errors relative to each ", HasUnits<M> ? "unit" : "weight", " within ", relative);
+    if constexpr (!std::is_same_v<decltype(followed), const GradientFlow<M, L>&>)
+      result.method += sentence(", to the residual within ", S(residual_share) * relative);
+    return event;
   };
-  const auto run = [&](const char* name, const auto& stepper) { run_with(name, stepper, options); };
+  const auto run = [&](const char* name, const auto& stepper) { run_on(flow, name, stepper, options, nullptr); };
+  const auto run_timed = [&](const char* name, const auto& stepper, const SimulateOptions<S>& chosen,
+                             const Event<S>* given_up) {
+    if constexpr (is_squared)
+      if (is_timed) return run_on(TimedGradientFlow<M, L>(flow, size), name, stepper, chosen, given_up);
+    return run_on(flow, name, stepper, chosen, given_up);
+  };
   // At coarse tolerances Ros2 keeps the small directions of a product of layers better; at fine ones it takes ten
   // times the steps and more. There explicit steps of order 5 are longer than those of order 3 unless the flow is
   // stiff, and follow deep modes that rise a hundred times better.
   if constexpr (!GradientFlow<M, L>::has_curvature) {
     run("DormandPrince", DormandPrince{});
   } else if constexpr (!HasUnits<M>) {
-    run("Ros34Pw2", Ros34Pw2{});
+    run_timed("Ros34Pw2", Ros34Pw2{}, options, nullptr);
   } else if constexpr (HasSmoothUnits<M>) {
     if (!(relative < S(1e-6))) {
       run("Ros2", Ros2{});
     } else {
+      std::string before;
       if (options.observers.empty()) {
         constexpr Index most_explicit_steps = 5'000;
-        // Of all calls, where a run that was killed is resumed: it takes the same road.
-        const auto give_up = [&](const StepView<S>& view) {
-          return view.step < most_explicit_steps ? Action::proceed : Action::stop;
-        };
+        const FieldOf<GradientFlow<M, L>> field(flow);
+        StiffnessWatch<S> watch(field, end, most_explicit_steps);
+        const Event<S> given_up = watch.event();
         SimulateOptions<S> first = options;
-        first.observers = {give_up};
+        first.observers = {watch};
         first.checkpoint.file = options.checkpoint.file.beside(".explicit");
-        run_with("DormandPrince", DormandPrince{}, first);
-        if (result.status == Status::stopped_by_observer) result.status = Status::max_steps;
+        const bool is_given_up = run_timed("DormandPrince", DormandPrince{}, first, &given_up) == given_up.name();
+        if (is_given_up) result.status = Status::max_steps;
+        before = sentence(", after DormandPrince ",
+                          is_given_up ? watch.text() : sentence("ended as ", to_string(result.status)));
       }
       if (!result.ok()) {
-        const std::string before =
-            result.method.empty() ? "" : sentence(", after DormandPrince ended as ", to_string(result.status));
-        run("Ros34Pw2", Ros34Pw2{});
+        run_timed("Ros34Pw2", Ros34Pw2{}, options, nullptr);
         result.method += before;
       }
     }
@@ -378,8 +503,10 @@ template <class S, class Flow>
 /// others (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
 /// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
 /// Ros34Pw2 for others), Dormand and Prince's explicit method otherwise. For smooth units at tolerances below 1e-6 the
-/// explicit method is tried first. If 5000 steps of it do not reach the end, the flow is stiff, and Ros34Pw2 follows
-/// it; so it does with observers, which see one run only.
+/// explicit method is tried first. If 5000 steps of it do not reach the end, or are seen not to, by their length, which
+/// stability holds short, and by the way that is left, the flow is stiff, and Ros34Pw2 follows it; so it does with
+/// observers, which see one run only. At these tolerances, where a loss ends the run, errors of smooth models are
+/// within a hundred tolerances of the residual, too, as the time at which a small loss is reached depends on it.
 ///
 /// Under the squared loss a small model of measurements (a factorization of at most 32 weights) may creep without
 /// reaching the end. It is then followed once more, from the start, by RelaxedEuler (at most 5000 steps; not with
@@ -485,6 +612,66 @@ SimulationEnd<S> end_of(const SimulateOptions<S>& options, S size) {
 }
 
 template <class S>
+Action StiffnessWatch<S>::operator()(const StepView<S>& view) {
+  using std::abs;
+  using std::log;
+  if (step_ > 0) return Action::proceed;
+  // The event sees it one step later.
+  if (view.step + 1 >= most_) step_ = view.step + 1;
+  if (view.step % window != 0) return Action::proceed;
+  const S h = (view.t - t_) / S(window);
+  S left = end_.time - view.t;
+  bool is_steady = true;
+  S rate(0);
+  if (end_.loss > S(0)) {
+    const S loss = view.loss.value_or(S(0));
+    if (loss > S(0) && loss < loss_) rate = log(loss_ / loss) / (view.t - t_);
+    constexpr auto unsteady = static_cast<S>(0.01);
+    is_steady = rate > S(0) && rate_ > S(0) && abs(log(rate / rate_)) <= log(loss_ / loss) + unsteady;
+    if (is_steady) left = std::min<S>(left, log(loss / end_.loss) / rate);
+    loss_ = loss;
+  }
+  const bool is_known = t_ > S(0);  // a whole window
+  t_ = view.t;
+  rate_ = rate;
+  constexpr auto stable = static_cast<S>(2.5);
+  constexpr Index needed = 4;
+  const bool is_far = is_known && is_steady && S(view.step) + left / h > S(2) * S(most_);
+  hits_ = is_far && h * largest_rate(view.y) >= stable ? hits_ + 1 : 0;
+  if (hits_ < needed) return Action::proceed;
+  step_ = view.step + 1;
+  length_ = h;
+  return Action::proceed;
+}
+
+template <class S>
+std::string StiffnessWatch<S>::text() const {
+  if (!(length_ > S(0))) return sentence("ended as max_steps at step ", step_);
+  return sentence("was given up at step ", step_, ", held by stability to steps of ", length_);
+}
+
+template <class S>
+S StiffnessWatch<S>::largest_rate(const Vector<S>& w) const {
+  using std::sqrt;
+  constexpr int iterations = 20;
+  const S delta = sqrt(std::numeric_limits<S>::epsilon()) * norm(w);
+  Vector<S> here(w.size()), there(w.size());
+  field_(t_, w, here);
+  S size = norm(here), rate(0);
+  if (!(size > S(0)) || !(delta > S(0))) return S(0);
+  Vector<S> direction = here / size;
+  for (int i = 0; i < iterations; ++i) {
+    field_(t_, Vector<S>(w + delta * direction), there);
+    there -= here;
+    size = norm(there);
+    if (!(size > S(0))) return S(0);
+    rate = size / delta;
+    direction = there / size;
+  }
+  return rate;
+}
+
+template <class S>
 int determinant_sign(const Matrix<S>& A) {
   using std::abs;
   const S size = A.size() > 0 ? A.template lpNorm<Eigen::Infinity>() : S(0);
@@ -539,11 +726,16 @@ void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const P
   }
   const std::string before = sentence(", after ", result.method, ", ended as ", to_string(result.status),
                                       " at a loss of ", result.loss, is_flipped ? " and another sign of det M" : "");
-  const auto follow = [&](const PiController<S>& steps, Index most, const char* file, SimulateOptions<S> second) {
+  const Event<S> sign_is_lost = condition<S>("det M has changed its sign",
+                                             [&conserved](S, const Vector<S>& w) { return conserved.is_flipped(w); });
+  bool is_lost = false;
+  const auto follow = [&](const PiController<S>& steps, Index most, const char* file, const Event<S>* lost) {
+    SimulateOptions<S> second = options;
     second.max_steps = std::min(options.max_steps, most);
     second.checkpoint.file = options.checkpoint.file.beside(file);
     SimulationRecord<S> record;
-    run_simulation<S>(flow, w0, RelaxedEuler{}, steps, size, second, kept, record, record.w);
+    is_lost = run_simulation<S>(flow, w0, RelaxedEuler{}, steps, size, second, kept, record, record.w, lost) ==
+              sign_is_lost.name();
     record.method = sentence("the gradient flow of the ", w0.size(), " weights by RelaxedEuler, errors within ",
                              steps.tolerance.relative, before);
     return record;
@@ -558,7 +750,7 @@ void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const P
     probe.events = {loss_below(aim).at_step_end()};
     const TimeSpan<S> onwards{S(0), std::numeric_limits<S>::infinity()};
     if (integrate(flow, result.w, onwards, RelaxedEuler{}, controller, probe).status != Status::event) return;
-    SimulationRecord<S> record = follow(controller, most_steps, ".slow", options);
+    SimulationRecord<S> record = follow(controller, most_steps, ".slow", nullptr);
     if (!record.ok()) return;
     if (!conserved.is_flipped(record.w)) {
       result = std::move(record);
@@ -568,15 +760,18 @@ void follow_slowly(const AnyTangentField<S>& field, const Vector<S>& w0, const P
   PiController<S> steps = controller;
   steps.tolerance.relative = std::min(controller.tolerance.relative, fine);
   steps.tolerance.absolute *= steps.tolerance.relative / controller.tolerance.relative;
-  bool is_lost = false;
-  const auto stop_where_lost = [&](const StepView<S>& view) {
-    is_lost = conserved.is_flipped(view.y);
-    return is_lost ? Action::stop : Action::proceed;
-  };
-  SimulateOptions<S> watched = options;
-  watched.observers = {stop_where_lost};
-  SimulationRecord<S> record = follow(steps, most_fine_steps, ".sign", watched);
-  if (is_slow && (is_lost || !record.ok())) return;
+  SimulationRecord<S> record = follow(steps, most_fine_steps, ".sign", &sign_is_lost);
+  if (is_slow && (is_lost || !record.ok())) {
+    result.message += sentence(
+        " (followed once more by RelaxedEuler it reaches its end with another sign of det M, which the flow of "
+        "balanced "
+        "layers never does, and with errors within ",
+        steps.tolerance.relative, " it ",
+        is_lost ? sentence("loses the sign, too, at t = ", record.t, ", loss ", record.loss)
+                : sentence("ends as ", to_string(record.status)),
+        ")");
+    return;
+  }
   if (is_lost) {
     record.status = Status::stalled;
     record.message = sentence(
@@ -776,6 +971,8 @@ Vector<S> two_layer_weights(const Start<S>& start, const Vector<S>& z) {
 }  // namespace richflow
 
 #define RICHFLOW_INSTANTIATE_SIMULATE(prefix, S)                                                                      \
+  prefix template class detail::StiffnessWatch<S>;                                                                    \
+  prefix template S detail::residual_ratio<S>(const Vector<S>&, const Vector<S>&, S, S, const Tolerance<S>&);         \
   prefix template void detail::follow_slowly<S>(                                                                      \
       const detail::AnyTangentField<S>&, const Vector<S>&, const PiController<S>&, S, const SimulateOptions<S>&,      \
       const std::function<Vector<S>(const Vector<S>&)>&, const detail::ConservedSign<S>&, SimulationRecord<S>&);      \
