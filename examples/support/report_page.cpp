@@ -94,6 +94,17 @@ footer { color: var(--soft); padding: 1rem; font-size: .9rem; }
   summary { list-style: none; font-weight: 600; } summary::-webkit-details-marker { display: none; } }
 )";
 
+// Browsers without `::details-content` print what is folded away only where it is opened.
+constexpr const char* open_for_print = R"html(<script>
+var folded = [];
+addEventListener("beforeprint", function () {
+  folded = Array.prototype.slice.call(document.querySelectorAll("details:not([open])"));
+  folded.forEach(function (one) { one.open = true; });
+});
+addEventListener("afterprint", function () { folded.forEach(function (one) { one.open = false; }); });
+</script>
+)html";
+
 std::string escaped(std::string_view text) {
   std::string result;
   for (const char c : text) {
@@ -591,7 +602,8 @@ std::string report_html(const std::filesystem::path& folder, const Unfinished& u
          "</main>\n<footer>Every number on this page is computed by the program named beside it. The paper: B. "
          "Woodworth "
          "et al., <cite>Kernel and Rich Regimes in Overparametrized Models</cite>, COLT "
-         "2020.</footer>\n</body>\n</html>\n";
+         "2020.</footer>\n" +
+         open_for_print + "</body>\n</html>\n";
 }
 
 void write_report(const std::filesystem::path& folder, const Unfinished& unfinished) {
