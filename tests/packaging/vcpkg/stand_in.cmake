@@ -2,6 +2,9 @@
 # a program finds the package where vcpkg would put it.
 #
 #   cmake -D SCRATCH=folder -D COMPILER=c++ -D GENERATOR=Ninja -P stand_in.cmake
+#
+# With -D COMPILED=file it is the port with the feature `compiled`. The file is the library that another build of the
+# same sources has made, with FLAGS: the port configures, installs and moves, and need not compile for minutes.
 
 cmake_minimum_required(VERSION 3.21)
 set(port_folder "${CMAKE_CURRENT_LIST_DIR}/richflow")
@@ -10,8 +13,18 @@ file(REMOVE_RECURSE "${SCRATCH}")
 # What vcpkg sets before it includes a portfile.
 set(PORT richflow)
 set(FEATURES core)
+if(COMPILED)
+  list(APPEND FEATURES compiled)
+endif()
 set(CURRENT_PACKAGES_DIR "${SCRATCH}/packages")
-set(CURRENT_BUILDTREES_DIR "${SCRATCH}/buildtrees")
+set(build_types Release)
+set(build_Release "${SCRATCH}/buildtrees/rel")
+set(prefix_Release "${CURRENT_PACKAGES_DIR}")
+if(COMPILED)
+  list(APPEND build_types Debug)
+  set(build_Debug "${SCRATCH}/buildtrees/dbg")
+  set(prefix_Debug "${CURRENT_PACKAGES_DIR}/debug")
+endif()
 
 function(must_run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -40,35 +53,49 @@ endfunction()
 # know.
 function(vcpkg_cmake_configure)
   cmake_parse_arguments(PARSE_ARGV 0 arg "" SOURCE_PATH OPTIONS)
-  if(arg_UNPARSED_ARGUMENTS OR NOT VCPKG_BUILD_TYPE STREQUAL "release")
+  if(arg_UNPARSED_ARGUMENTS OR COMPILED AND DEFINED VCPKG_BUILD_TYPE
+     OR NOT COMPILED AND NOT VCPKG_BUILD_TYPE STREQUAL "release")
     message(FATAL_ERROR "the port configures with `${arg_UNPARSED_ARGUMENTS}` for `${VCPKG_BUILD_TYPE}`")
   endif()
-  must_run(
-    "${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${arg_SOURCE_PATH}" -B "${CURRENT_BUILDTREES_DIR}" ${arg_OPTIONS}
-    "-DCMAKE_CXX_COMPILER=${COMPILER}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR:STRING=lib
-    "-DCMAKE_INSTALL_PREFIX=${CURRENT_PACKAGES_DIR}" -DCMAKE_ERROR_ON_ABSOLUTE_INSTALL_DESTINATION=ON
-    -DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON)
-  if(output MATCHES "not used by the project.*\n *RICHFLOW_")
-    message(FATAL_ERROR "the port sets what the project does not know:\n${output}")
-  endif()
+  foreach(type IN LISTS build_types)
+    must_run(
+      "${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${arg_SOURCE_PATH}" -B "${build_${type}}" ${arg_OPTIONS}
+      "-DCMAKE_CXX_COMPILER=${COMPILER}" -DCMAKE_BUILD_TYPE=${type} -DCMAKE_INSTALL_LIBDIR:STRING=lib
+      "-DCMAKE_INSTALL_PREFIX=${prefix_${type}}" -DCMAKE_ERROR_ON_ABSOLUTE_INSTALL_DESTINATION=ON
+      -DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON)
+    if(output MATCHES "not used by the project.*\n *RICHFLOW_")
+      message(FATAL_ERROR "the port sets what the project does not know:\n${output}")
+    endif()
+  endforeach()
 endfunction()
 
 function(vcpkg_cmake_install)
-  must_run("${CMAKE_COMMAND}" --build "${CURRENT_BUILDTREES_DIR}" --target install)
+  foreach(type IN LISTS build_types)
+    if(COMPILED)
+      file(COPY "${COMPILED}" DESTINATION "${build_${type}}")
+      must_run("${CMAKE_COMMAND}" --install "${build_${type}}")
+    else()
+      must_run("${CMAKE_COMMAND}" --build "${build_${type}}" --target install)
+    endif()
+  endforeach()
 endfunction()
 
-# The files for find_package move to share/PORT, two folders below the prefix.
+# The files for find_package move to share/PORT, two folders below the prefix; what the debug build says of itself, too.
 function(vcpkg_cmake_config_fixup)
   cmake_parse_arguments(PARSE_ARGV 0 arg "" CONFIG_PATH "")
-  file(GLOB files "${CURRENT_PACKAGES_DIR}/${arg_CONFIG_PATH}/*.cmake")
+  file(GLOB files "${CURRENT_PACKAGES_DIR}/${arg_CONFIG_PATH}/*.cmake"
+       "${CURRENT_PACKAGES_DIR}/debug/${arg_CONFIG_PATH}/*-debug.cmake")
   foreach(file IN LISTS files)
     file(READ "${file}" text)
     set(up "get_filename_component(_IMPORT_PREFIX \"\${_IMPORT_PREFIX}\" PATH)\n")
     string(REPLACE "${up}${up}${up}" "${up}${up}" text "${text}")
     get_filename_component(name "${file}" NAME)
+    if(name MATCHES "-debug[.]cmake$")
+      string(REPLACE "\${_IMPORT_PREFIX}/" "\${_IMPORT_PREFIX}/debug/" text "${text}")
+    endif()
     file(WRITE "${CURRENT_PACKAGES_DIR}/share/${PORT}/${name}" "${text}")
   endforeach()
-  file(REMOVE_RECURSE "${CURRENT_PACKAGES_DIR}/lib/cmake")
+  file(REMOVE_RECURSE "${CURRENT_PACKAGES_DIR}/lib/cmake" "${CURRENT_PACKAGES_DIR}/debug/lib/cmake")
 endfunction()
 
 # It makes absolute paths relative: there must be none.
@@ -84,8 +111,14 @@ include("${port_folder}/portfile.cmake")
 
 # What vcpkg looks for after a port has been built.
 file(GLOB_RECURSE installed LIST_DIRECTORIES TRUE RELATIVE "${CURRENT_PACKAGES_DIR}" "${CURRENT_PACKAGES_DIR}/*")
-foreach(wanted IN ITEMS include/richflow/richflow.hpp include/richflow/source_hash.hpp share/richflow/copyright
-                        share/richflow/richflow-config.cmake lib/pkgconfig/richflow.pc)
+set(all_wanted include/richflow/richflow.hpp include/richflow/source_hash.hpp share/richflow/copyright
+               share/richflow/richflow-config.cmake lib/pkgconfig/richflow.pc)
+if(COMPILED)
+  get_filename_component(archive "${COMPILED}" NAME)
+  list(APPEND all_wanted lib/${archive} debug/lib/${archive} lib/pkgconfig/richflow-compiled.pc
+       debug/lib/pkgconfig/richflow-compiled.pc share/richflow/richflow-targets-debug.cmake)
+endif()
+foreach(wanted IN LISTS all_wanted)
   if(NOT wanted IN_LIST installed)
     message(FATAL_ERROR "the port installs no ${wanted}")
   endif()
@@ -97,7 +130,7 @@ foreach(entry IN LISTS installed)
     if(NOT inside)
       message(FATAL_ERROR "the port leaves the empty folder ${entry}")
     endif()
-  else()
+  elseif(NOT entry MATCHES "[.]a$")
     file(READ "${path}" text)
     string(FIND "${text}" "${SCRATCH}" absolute)
     if(NOT absolute EQUAL -1)
@@ -109,6 +142,10 @@ endforeach()
 # vcpkg copies the files of a package into a tree with those of others.
 file(RENAME "${CURRENT_PACKAGES_DIR}" "${SCRATCH}/installed")
 must_run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}/../consumer" -B "${SCRATCH}/consumer"
-         "-DCMAKE_CXX_COMPILER=${COMPILER}" "-DCMAKE_PREFIX_PATH=${SCRATCH}/installed")
+         "-DCMAKE_CXX_COMPILER=${COMPILER}" "-DCMAKE_PREFIX_PATH=${SCRATCH}/installed" "-DCMAKE_CXX_FLAGS=${FLAGS}"
+         -DCMAKE_BUILD_TYPE=Release)
+if(COMPILED)
+  must_run("${CMAKE_COMMAND}" -DLIBRARY=richflow::compiled "${SCRATCH}/consumer")
+endif()
 must_run("${CMAKE_COMMAND}" --build "${SCRATCH}/consumer")
 must_run("${SCRATCH}/consumer/consumer")
