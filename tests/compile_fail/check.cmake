@@ -2,9 +2,10 @@
 # the snippet's first line announces; the failure must be short enough to be read. A second line `// with: OPTION...`
 # gives options of that compilation. With MUST_COMPILE defined (its twin) a snippet must pass: all twins are compiled as
 # one source.
-# Usage: cmake -D MODE=parse|twins|snippet -D COMPILER=c++ -D SNIPPETS=x.cpp|y.cpp -D INCLUDE_DIR=include
+# Usage: cmake -D MODE=parse|twins|snippet|programs -D COMPILER=c++ -D SNIPPETS=x.cpp|y.cpp -D INCLUDE_DIR=include
 #          -D SYSTEM_INCLUDES=dir|dir -D SCRATCH=dir -P check.cmake
-# Mode parse comes first; it parses the library once for the others.
+# Mode parse comes first; it parses the library once for the others. Mode programs, with AWK and a NAME, compiles the
+# programs in the comments of the SNIPPETS, headers here (tests/documentation/header_programs.awk).
 
 set(longest_output 19)
 
@@ -40,6 +41,21 @@ elseif(MODE STREQUAL "twins")
   if(NOT result EQUAL 0)
     message(FATAL_ERROR "Every twin must compile, but:\n${output}")
   endif()
+
+elseif(MODE STREQUAL "programs")
+  set(documentation ${CMAKE_CURRENT_LIST_DIR}/../documentation)
+  execute_process(COMMAND ${AWK} -f ${documentation}/header_programs.awk ${snippets}
+                  OUTPUT_FILE ${SCRATCH}/${NAME}.cpp RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${AWK} fails on the headers")
+  endif()
+  execute_process(COMMAND ${compile} -w -fsyntax-only -include ${parsed_once} -I${documentation} ${SCRATCH}/${NAME}.cpp
+                  RESULT_VARIABLE result ERROR_VARIABLE output)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "A program in a comment does not compile:\n${output}")
+  endif()
+  file(STRINGS ${SCRATCH}/${NAME}.cpp counted REGEX "^// [0-9]+ programs")
+  message(STATUS "${counted}")
 
 else()
   file(STRINGS ${snippets} first_lines LIMIT_COUNT 2)

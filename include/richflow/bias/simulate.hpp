@@ -75,8 +75,10 @@ struct SimulateOptions {
   /// Named functions of beta, or of the weights where the model is not a diagonal net: their values at `times`, or
   /// after every step where no times are given, are in the `table` of the result, and no other values are kept.
   std::vector<Quantity<S>> quantities = {};
-  /// A file from which a run that was killed is resumed when it is called again. (Where a deep net's weights are
-  /// followed in place of its dual variables, their file has ".weights" behind its name; other second runs likewise.)
+  /// A file from which a run that was killed is resumed when it is called again. A second way (see `simulate` of any
+  /// model) is a run with a file of its own beside it: ".explicit" behind the name where explicit steps come first,
+  /// ".slow" and ".sign" for RelaxedEuler, ".weights" where a deep net's weights are followed in place of its dual
+  /// variables. All of them belong to this call alone: delete them with the file.
   CheckpointOptions<S> checkpoint = {};
   /// Called after every accepted step; what they see as y is the state of the problem that was chosen.
   std::vector<ObserverRef<S>> observers = {};
@@ -496,6 +498,7 @@ template <class S, class Flow>
 
 /// The gradient flow of any model from the weights w0 (P entries) under a loss, by default the plain sum of squares.
 ///
+///     const FullyConnected<double> net(data.num_inputs(), {100});
 ///     const auto run = simulate(net, data, net.initial_parameters(random, scale), {.loss = 1e-6});
 ///     run.require_ok().f(X_new);
 ///

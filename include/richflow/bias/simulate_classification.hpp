@@ -108,8 +108,10 @@ template <class S>
 /// beta>`, labels -1 and +1, recorded where the loss (a plain sum) has fallen to each accuracy, however small.
 ///
 ///     const DiagonalNet<double> net(2, data.num_inputs());
-///     const auto run = simulate_classification(net, data, start, {.loss = MarginLoss::logistic, .accuracies =
-///     {1e-4}}); run.require_ok().beta(); run.records[0].l1_margin <= best l1 margin <= run.records[0].l1_bound
+///     const auto run =
+///         simulate_classification(net, data, start, {.loss = MarginLoss::logistic, .accuracies = {1e-4}});
+///     run.require_ok().beta();
+///     run.records[0].l1_margin, run.records[0].l1_bound;   // between them is the best l1 margin
 ///
 /// Every record bounds how far the flow is from the margin problem (`max_margin`) without solving it. The
 /// ClassificationFlow of `regularizer(net, start)` by Ros34Pw2: N + 1 unknowns. A loss of 1e-1000 takes 100 to 400

@@ -537,9 +537,10 @@ void DiagonalMeasurements<S>::kernel(const FactorShape& shape, const ConstMatrix
 ///     MatrixMeasurements<double>::entries(10, 10, {{0, 3}, {7, 7}})      // M_03 and M_77: matrix completion
 ///     MatrixMeasurements<double>::dense(3, 4, X)                         // row n of X is vec(X_n), N x 12
 ///     MatrixMeasurements<double>::diagonal(5, 5, X)                      // row n of X is the diagonal of X_n, N x 5
-///     MatrixMeasurements<double>(std::make_unique<Yours>(...))           // see MeasurementKind
 ///
 ///     const Dataset data(measurements, measurements.apply(truth));
+///
+/// A kind of your own comes as a unique pointer: see MeasurementKind.
 ///
 /// | kind       | memory      | cost of an operation on a stack of k columns | of `kernel`          |
 /// |------------|-------------|----------------------------------------------|----------------------|

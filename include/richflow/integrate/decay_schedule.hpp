@@ -27,7 +27,7 @@ struct DecayPiece {
 ///
 ///     const DecaySchedule<> schedule({{0.1, 20.0}});        // 0.1 until t = 20, then none
 ///     DecaySchedule<>([](double t) { return 0.1 * std::exp(-t); })
-///     integrate(WithWeightDecay(GradientFlow(net, data), schedule), ...);
+///     integrate(WithWeightDecay(GradientFlow(net, data), schedule), w0, span, stepper, controller);
 ///     DecayingDualFlow(net, data, start, schedule);
 ///
 /// Lambda is exact for numbers and pieces. For functions it is the adaptive quadrature of Gauss and Kronrod from where

@@ -41,7 +41,7 @@ class SavedValue {
 /// A named function of the state, or of the time and the state, for a table of a run: a number, or a vector of a length
 /// that does not change. An immutable value.
 ///
-///     {"loss", [&](const Vector<double>& w) { return flow.loss(w); }}
+///     const Quantity<> loss{"loss", [&](const Vector<double>& w) { return flow.loss(w); }};
 template <class Scalar = double>
 class Quantity {
  public:
@@ -84,9 +84,10 @@ class Quantity {
 
 /// What a run keeps, and when. The fields add up; a time that two of them ask for is saved once.
 ///
-///     SaveAt<double, Vector<double>>{.times = {0, 1, 2}, .value = [&](double, const auto& w) { return model.beta(w);
-///     }}
-///     SaveAt{.times = log_spaced(1e-3, 1e3, 50), .quantities = {{"loss", loss}, {"beta", beta}}}  // a table
+///     const auto loss = [&](const Vector<double>& w) { return flow.loss(w); };
+///     const auto squares = [](double, const Vector<double>& w) -> Vector<double> { return w.cwiseAbs2(); };
+///     SaveAt<double, Vector<double>>{.times = {0, 1, 2}, .value = squares}
+///     SaveAt<>{.times = log_spaced(1e-3, 1e3, 50), .quantities = {{"loss", loss}, {"squares", squares}}}  // a table
 ///
 /// `times` between steps come from the stepper's interpolant and do not influence the steps.
 template <class Scalar = double, class Value = Vector<Scalar>>

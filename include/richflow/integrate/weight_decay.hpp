@@ -83,8 +83,11 @@ struct DecaySolver<P> {
 /// rule the gradients of that, so that descent is `w <- (1 - 2 h lambda) w - h grad L`. lambda is a number or a
 /// function of the time of the run, such as a DecaySchedule, which the predictions foresee.
 ///
-///     integrate(WithWeightDecay(GradientFlow(net, data), 0.01), w0, TimeSpan{0, 1000}, DormandPrince{}, ...)
-///     integrate(WithWeightDecay(StochasticGradient(net, data, {.batch_size = 1}), [](double t) { return ...; }), ...)
+///     integrate(WithWeightDecay(GradientFlow(net, data), 0.01), w0, TimeSpan{0, 1000}, DormandPrince{}, controller)
+///     const auto falling = [](double t) { return 0.1 / (1 + t); };
+///     integrate(WithWeightDecay(StochasticGradient(net, data, {.batch_size = 1}), falling), w0, Steps{1000},
+///     Descent{},
+///               ConstantStep{1e-3})
 ///
 /// The linearly implicit and the exponential steppers work on it where they do on the problem: decay adds `2 lambda I`
 /// to `S`, a shift of the systems that they solve anyway. Where lambda depends on t, its derivative is a difference

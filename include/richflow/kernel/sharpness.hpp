@@ -174,9 +174,9 @@ class SharpnessEngine final : private SymmetricOperator<S> {
 ///     Sharpness sharpness(net, data);              // or (net, data, LogisticLoss<double>{}), or on a LabelledDataset
 ///     sharpness(w);                                // the number
 ///     sharpness.measure(w).require_ok().value;     // with its certificate and eigenvector
-///     {.save_at = {.every = 10, .quantities = {{"sharpness", std::cref(sharpness)}}}}
-///     {.observers = {sharpness}}                   // sharpness.largest() of all steps
-///     {.events = {edge_of_stability(sharpness, h).at_step_end()}}
+///     options.save_at = {.every = 10, .quantities = {{"sharpness", std::cref(sharpness)}}};
+///     options.observers = {sharpness};             // sharpness.largest() of all steps
+///     options.events = {edge_of_stability(sharpness, h).at_step_end()};
 ///
 /// Descent `w <- w - h grad L(w)` is stable at a minimum while `h * sharpness < 2` (heavy ball while it is below
 /// `2 (1 + m)`); with weight decay lambda add 2 lambda.
@@ -339,7 +339,7 @@ template <Model M, class Data>
 ///
 /// A search of the step of a tangent model, whose derivatives stay, may begin at 4 times this:
 ///
-///     ladder.largest = 4 * edge_step(tangent, data, w0);
+///     ladder.largest = 4 * edge_step(tangent, classes, w0);
 ///
 /// Of a network it is less telling, as its sharpness changes in the first steps (docs/training.md has numbers).
 ///

@@ -299,18 +299,22 @@ namespace richflow {
 ///
 /// or in loops over spans:
 ///
-///     template <class T>
-///     [[nodiscard]] T predict(std::span<const T> w, std::span<const double> x) const {
-///       using std::tanh;
-///       T f(0);
-///       auto next = w.begin();
-///       for (Index i = 0; i < k; ++i) {
-///         T z(0);
-///         for (const double feature : x) z += *next++ * feature;
-///         f += *next++ * tanh(z);
+///     struct TanhLoops {
+///       Index d, k;
+///       [[nodiscard]] Index num_parameters() const { return k * (d + 1); }
+///       template <class T>
+///       [[nodiscard]] T predict(std::span<const T> w, std::span<const double> x) const {
+///         using std::tanh;
+///         T f(0);
+///         auto next = w.begin();
+///         for (Index i = 0; i < k; ++i) {
+///           T z(0);
+///           for (const double feature : x) z += *next++ * feature;
+///           f += *next++ * tanh(z);
+///         }
+///         return f;
 ///       }
-///       return f;
-///     }
+///     };
 ///
 /// A function with `Index num_outputs() const` = K has K outputs per sample: its `predict` returns K values, as
 /// `Vector<T>` or `std::vector<T>`. Without it K = 1.

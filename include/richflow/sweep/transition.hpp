@@ -45,6 +45,7 @@ struct TransitionOptions {
 
 /// Where `value(scale)` makes its step, a sweep at lambda = 0 and no time integration:
 ///
+///     MirrorPath path(data, regularizer(net, start));
 ///     const Transition t = transition([&](Scale<> alpha) {
 ///       return population_error(path.solve(alpha).require_ok().beta, beta_star);
 ///     });
