@@ -52,6 +52,11 @@ class GrowingBasis {
   /// O(d k).
   void least_solution(Vector<S>& b, Vector<S>& nu) const {
     nu.setOnes(size());
+    least_solution_for(b, nu);
+  }
+
+  /// The same for `<column_k, b> = nu_k` with the nu given.
+  void least_solution_for(Vector<S>& b, Vector<S>& nu) const {
     qr_.solve_transposed(nu, b);
     qr_.solve_gram(nu);
   }

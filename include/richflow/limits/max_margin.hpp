@@ -19,8 +19,10 @@
 #include "richflow/limits/cheapest_margin.hpp"
 #include "richflow/limits/growing_basis.hpp"
 #include "richflow/limits/separation.hpp"
+#include "richflow/linalg/compensated.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/minimizers/certificate.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/minimizer_result.hpp"
@@ -68,6 +70,10 @@ namespace detail {
 /// Times |z_n| |beta|: what rounding of products leaves uncertain of a margin.
 template <class S>
 inline constexpr S rounding_of_margins = S(64) * std::numeric_limits<S>::epsilon();
+
+/// The most by which the least margin of a minimizer is below 1: 1e-10 in double.
+template <class S>
+inline constexpr S margin_tolerance = S(100) * interpolation_tolerance<S>;
 
 /// Problems `<z_n, beta> = 1` for some of the samples, of one regularizer.
 template <class S>
@@ -491,6 +497,12 @@ void complete(const Matrix<S>& columns, const Vector<S>& beta, const Vector<S>& 
   for (Index n = 0; n < result.multipliers.size(); ++n)
     if (result.multipliers[n] > S(0)) result.support.push_back(n);
   multiply_transposed(columns, result.beta, result.margins);
+  // Terms of long samples cancel.
+  const S rounding = std::numeric_limits<S>::epsilon() * norm(beta);
+  const Vector<S> lengths = lengths_of_columns(columns);
+  for (Index n = 0; n < result.margins.size(); ++n)
+    if (rounding * lengths[n] > S(0.01) * margin_tolerance<S>)
+      result.margins[n] = compensated_product(columns.data() + n * columns.rows(), beta.data(), beta.size());
   result.margin = result.margins.minCoeff();
   S sum(0), slack(0);
   for (Index n = 0; n < result.margins.size(); ++n) {
@@ -504,6 +516,46 @@ template <class S>
 void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, MarginResult<S>& result) {
   complete(columns, active.beta(), active.multipliers(), result);
   result.solves = active.solves();
+}
+
+/// Newton steps for `<z_n, beta> = 1` on the support, with margins in twice the precision where terms cancel. They move
+/// beta itself, by `curvature` (d, its slope in the sum of the multipliers' samples), and so get nearer than that sum,
+/// whose rounding is one of log(1/alpha), would bring it. Kept where the least margin rises.
+template <class S>
+void refine_margins(const Matrix<S>& columns, const Vector<S>& curvature, MarginResult<S>& result) {
+  const auto k = static_cast<Index>(result.support.size());
+  const Vector<S> root = curvature.cwiseSqrt();
+  Matrix<S> scaled(columns.rows(), k);
+  for (Index j = 0; j < k; ++j)
+    scaled.col(j) = root.cwiseProduct(columns.col(result.support[static_cast<std::size_t>(j)]));
+  GrowingBasis<S> basis(scaled);
+  for (Index j = 0; j < k; ++j)
+    if (!basis.append(j, S(0))) return;
+  Vector<S> missing(k), change;
+  for (int step = 0; step < 2; ++step) {
+    MarginResult<S> refined = result;
+    for (Index j = 0; j < k; ++j) {
+      const Index n = result.support[static_cast<std::size_t>(j)];
+      missing[j] =
+          S(1) - compensated_product(columns.data() + n * columns.rows(), result.beta.data(), result.beta.size());
+    }
+    basis.least_solution_for(change, missing);
+    const Vector<S> beta = result.beta + root.cwiseProduct(change);
+    Vector<S> multipliers = result.multipliers;
+    for (Index j = 0; j < k; ++j) multipliers[result.support[static_cast<std::size_t>(j)]] += missing[j];
+    if (!beta.allFinite() || !(multipliers.minCoeff() >= S(0))) return;
+    complete(columns, beta, multipliers, refined);
+    if (!(refined.margin > result.margin)) return;
+    result = std::move(refined);
+  }
+}
+
+/// No success without margins and a gap. Margins are known relative to those of the start, if that has larger ones.
+template <class S>
+void judge(MarginResult<S>& result, S start_size = S(0)) {
+  const S tolerance = margin_tolerance<S> * std::max(S(1), start_size);
+  if (result.ok() && !(result.margin >= S(1) - tolerance && std::abs(result.gap) <= margin_tolerance<S>))
+    result.status = Status::stalled;
 }
 
 template <class S>
@@ -589,12 +641,18 @@ MarginResult<S> MarginPathEngine<S>::solve(Scale<S> scale) {
   result.status = status;
   result.factorizations = factorizations;
   complete(columns_, active_, result);
+  Vector<S> z, start(columns_.rows()), curvature(columns_.rows());
+  if (result.ok() && result.margin < S(1) - margin_tolerance<S>) {
+    multiply(columns_, result.multipliers, z);
+    map_->mirror(z, start, curvature);
+    refine_margins(columns_, curvature, result);
+  }
   const Certificate<S> certificate = certify_any(*map_, constraints_, result.beta, result.multipliers);
   result.gap = certificate.duality_gap;
   result.kkt_residual = certificate.kkt_residual;
-  // What was taken for rounding of margins beside samples of very different lengths.
-  if (result.ok() && result.margin < S(1) - std::sqrt(std::numeric_limits<S>::epsilon()))
-    result.status = Status::stalled;
+  EqualMarginsOfMap<S>(*map_, scale, columns_).start(start);
+  multiply_transposed(columns_, start, z);
+  judge(result, norm(z));
   explain("the margin problem", result);
   return result;
 }
@@ -611,6 +669,8 @@ MarginResult<S> max_margin_l2_of(const Dataset<S>& data) {
   result.status = active.solve(problem);
   result.factorizations = problem.factorizations();
   complete(columns, active, result);
+  if (result.ok() && result.margin < S(1) - margin_tolerance<S>)
+    refine_margins(columns, Vector<S>(Vector<S>::Ones(columns.rows())), result);
   Vector<S> rest;
   multiply(columns, result.multipliers, rest);
   const S conjugate = inner_product(rest, rest) / S(2);
@@ -618,6 +678,7 @@ MarginResult<S> max_margin_l2_of(const Dataset<S>& data) {
   const S primal = inner_product(result.beta, result.beta) / S(2);
   result.kkt_residual = norm(rest) / norm(result.beta);
   result.gap = (primal + conjugate - result.multipliers.sum()) / std::max(primal, conjugate);
+  judge(result);
   explain("the l2 margin", result);
   return result;
 }
@@ -681,6 +742,7 @@ MarginResult<S> max_margin_l1_of(const Dataset<S>& data) {
   if (largest > S(0)) result.multipliers /= largest;
   const S value = result.beta.template lpNorm<1>();
   result.gap = (value - result.multipliers.sum()) / value;
+  judge(result);
   explain("the l1 margin", result);
   return result;
 }

@@ -8,6 +8,7 @@
 #include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
+#include "richflow/linalg/compensated.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/scaling.hpp"
@@ -26,9 +27,9 @@ struct L1Certificate {
   Scalar primal_residual = std::numeric_limits<Scalar>::infinity();
   /// `max_i |x_i^T (X beta - y)| / (|x_i| |y|)`: 0 at interpolators and at all other least-squares points.
   Scalar least_squares_residual = std::numeric_limits<Scalar>::infinity();
-  /// By what part `-lower <= X^T nu <= upper` is violated where it is violated most: 0 for a feasible nu. What the
-  /// rounding of the sums `x_i^T nu` may be, where columns differ much in size, is not a violation, here and in the
-  /// gap.
+  /// By what part `-lower <= X^T nu <= upper` is violated where it is violated most: 0 for a feasible nu. The sums
+  /// `x_i^T nu` are those of nu as it is, in twice the precision where they cancel. Where columns differ much in size,
+  /// no nu of this precision may have less than `epsilon sum_n |x_ni nu_n|`.
   Scalar dual_excess = std::numeric_limits<Scalar>::infinity();
   /// `(objective - <X beta, nu>) / objective` for the feasible `nu / (1 + dual_excess)`: the objective minus what weak
   /// duality leaves for any beta of the same prediction.
@@ -46,6 +47,7 @@ template <class S>
 L1Certificate<S> certify_l1(const Dataset<S>& data, const Vector<S>& beta, const Vector<S>& nu, const Vector<S>& upper,
                             const Vector<S>& lower) {
   using std::abs;
+  using std::isfinite;
   using std::sqrt;
   const Index d = data.num_inputs();
   require_size("beta", beta.size(), d);
@@ -68,23 +70,22 @@ L1Certificate<S> certify_l1(const Dataset<S>& data, const Vector<S>& beta, const
   certificate.objective = S(0);
   certificate.least_squares_residual = S(0);
   certificate.dual_excess = S(0);
-  const S rounding = S(8 * (nu.size() + 8)) * std::numeric_limits<S>::epsilon();
+  const S rounding = S(nu.size() + 8) * std::numeric_limits<S>::epsilon() * detail::stable_norm(nu);
   S slack(0);  // sum_i |beta_i| (bound_i - sign(beta_i) x_i^T nu), without the excess
   for (Index i = 0; i < d; ++i) {
     certificate.objective += beta[i] > S(0) ? upper[i] * beta[i] : -lower[i] * beta[i];
     if (squares[i] > S(0))
       certificate.least_squares_residual =
           std::max(certificate.least_squares_residual, S(abs(slopes[i]) / sqrt(squares[i]) / unit));
+    if (beta[i] == S(0) && abs(prices[i]) + rounding * sqrt(squares[i]) <= std::min(upper[i], lower[i])) continue;
+    const S exact = detail::compensated_product(data.X().data() + i * nu.size(), nu.data(), nu.size());
+    if (isfinite(exact)) prices[i] = exact;
     const S bound = prices[i] > S(0) ? upper[i] : lower[i];
-    if (beta[i] == S(0) && abs(prices[i]) <= bound) continue;
-    S terms(0);
-    for (Index n = 0; n < nu.size(); ++n) terms += abs(data.X()(n, i) * nu[n]);
-    const bool is_met = abs(abs(prices[i]) - bound) <= rounding * terms;
-    if (!is_met) certificate.dual_excess = std::max(certificate.dual_excess, S(abs(prices[i]) / bound - S(1)));
+    certificate.dual_excess = std::max(certificate.dual_excess, S(abs(prices[i]) / bound - S(1)));
     if (beta[i] == S(0)) continue;
     const S weight = beta[i] > S(0) ? upper[i] : lower[i];
     const S price = beta[i] > S(0) ? prices[i] : -prices[i];
-    if (!is_met || price < S(0)) slack += abs(beta[i]) * (weight - price);
+    slack += abs(beta[i]) * (weight - price);
   }
   // The objective minus <X beta, nu> / (1 + excess).
   const S gap = (slack + certificate.dual_excess * certificate.objective) / (S(1) + certificate.dual_excess);

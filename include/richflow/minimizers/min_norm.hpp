@@ -21,7 +21,9 @@
 #include "richflow/linalg/compensated.hpp"
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/scaling.hpp"
+#include "richflow/linalg/stable_norm.hpp"
 #include "richflow/linalg/updatable_qr.hpp"
+#include "richflow/minimizers/certificate.hpp"
 #include "richflow/minimizers/hypentropy_path.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/lasso_path.hpp"
@@ -87,19 +89,23 @@ enum class MinL1Road {
 template <class Scalar = double>
 struct [[nodiscard]] MinL1Result : Result<MinL1Result<Scalar>> {
   Vector<Scalar> beta = {};  ///< The minimizer, d entries, at most rank(X) of them nonzero.
-  Vector<Scalar> nu = {};    ///< Dual optimum, N: `max <y, nu>` subject to `|X^T nu|_inf <= 1`; feasible.
+  /// Dual optimum, N: `max <y, nu>` subject to `|X^T nu|_inf <= 1`. Feasible; where its own rounding is more than 1e-12
+  /// in X^T nu, and the status is ok, it is the larger part of one in twice the precision that is.
+  Vector<Scalar> nu = {};
   Scalar objective = std::numeric_limits<Scalar>::infinity();        ///< `|beta|_1` (weighted where asked).
   Scalar primal_residual = std::numeric_limits<Scalar>::infinity();  ///< `|X beta - y| / |y|`.
-  Scalar duality_gap = std::numeric_limits<Scalar>::infinity();      ///< `(objective - <y, nu>) / objective`.
-  MinL1Road road = MinL1Road::homotopy;                              ///< Which road found it.
-  Index knots = 0;                                                   ///< Knots of the lasso path, if it was followed.
-  Index pivots = 0;  ///< Simplex pivots after the warm start; 0 where the lasso path sufficed.
+  /// `(objective - <y, nu>) / objective`, of that in twice the precision if it is.
+  Scalar duality_gap = std::numeric_limits<Scalar>::infinity();
+  MinL1Road road = MinL1Road::homotopy;  ///< Which road found it.
+  Index knots = 0;                       ///< Knots of the lasso path, if it was followed.
+  Index pivots = 0;                      ///< Simplex pivots after the warm start; 0 where the lasso path sufficed.
   /// True where `nu` proves that no other interpolator has this norm: the dual constraints that are not strict belong
   /// to independent columns. False where there are others (equal columns: a segment of them), or where a degenerate
   /// vertex leaves it open.
   bool is_unique = false;
-  /// tolerance_reached, max_steps, or stalled where the vertex is found but rounding leaves |X beta - y| > 1e-12 |y| or
-  /// no nu that proves it.
+  /// tolerance_reached, max_steps, or stalled where the vertex is found but rounding leaves |X beta - y| > 1e-12 |y|,
+  /// or no nu with a gap below 1e-10 (in double) even in twice the precision: nearly dependent rows have large
+  /// multipliers.
   Status status = Status::stalled;
   std::string message = {};  ///< How it ended, with these numbers.
 
@@ -365,7 +371,7 @@ template <class Scalar>
 }
 
 /// Multipliers that prove a vertex to be of least l1 norm: `|X^T nu|_inf <= 1` with `<y, nu> = |beta|_1`, both up to
-/// `interpolation_tolerance`, or the rounding of the sums if no such nu is found. Where columns differ much in size,
+/// `interpolation_tolerance`, or a hundred of it where no such nu is found. Where columns differ much in size,
 /// the rounding of a nu made for small columns may be a large part of the price of a large one, and more than its
 /// bound: such prices are aimed inside by as much, which costs nothing that counts, since large columns have small
 /// entries.
@@ -397,10 +403,27 @@ class L1Proof {
   [[nodiscard]] Scalar rounding(Index j, const Vector<Scalar>& nu) const {
     return Eigen::NumTraits<Scalar>::epsilon() * data_.X().col(j).cwiseAbs().dot(nu.cwiseAbs());
   }
-  /// Whether the gap is within the tolerance, and what is unavoidable: no nu in this precision has prices nearer to the
-  /// signs than by their rounding.
+  /// The tolerance and what is unavoidable, but a hundred times the tolerance at most.
+  [[nodiscard]] static Scalar most(Scalar unavoidable) {
+    return std::min<Scalar>(tolerance + unavoidable, Scalar(100) * tolerance);
+  }
+  /// Whether the gap is within that: no nu in this precision has prices nearer to the signs than by their rounding.
   [[nodiscard]] bool is_proved() const;
   void find_prices(const Vector<Scalar>& nu);
+  [[nodiscard]] Scalar gap_of(const Vector<Scalar>& nu) const {
+    return (objective_ - compensated_product(data_.y().data(), nu.data(), nu.size())) / objective_;
+  }
+  /// What the price of an aimed column is to be. Entries that are 0 but for rounding have the sign of their price.
+  [[nodiscard]] Scalar sign_of(Index j) const {
+    using std::abs;
+    const bool is_negative = abs(prices_[j]) < Scalar(0.5) ? beta_[j] < Scalar(0) : prices_[j] < Scalar(0);
+    return is_negative ? Scalar(-1) : Scalar(1);
+  }
+  /// Whether such a proof is near nu in twice the precision, as the sum of two vectors. Where nu is large, or columns
+  /// are, the rounding of a single one is more in its prices than the tolerance. What is kept of it is the larger part.
+  /// Its gap is added up without cancellation: `|beta|_1 - <y, nu> = sum_j (|beta_j| - beta_j x_j^T nu) - <y - X beta,
+  /// nu>`.
+  bool accept_in_two_parts(Vector<Scalar> nu);
   /// Keeps nu, divided by what its prices exceed 1 by, if it has the least gap so far.
   void keep(Vector<Scalar> nu);
   /// The columns whose prices are more than 1, or should be 1, small ones first, as far as they are independent.
@@ -411,9 +434,6 @@ class L1Proof {
   Scalar objective_;
   Vector<Scalar> nu_ = {}, prices_ = {};
   Scalar gap_ = std::numeric_limits<Scalar>::infinity();
-  // Feasible but for the rounding of the sums X^T nu: in columns of 1e18 there may be nothing better.
-  Vector<Scalar> rounded_nu_ = {};
-  Scalar rounded_gap_ = std::numeric_limits<Scalar>::infinity();
 };
 
 template <class Scalar>
@@ -424,7 +444,7 @@ bool L1Proof<Scalar>::is_proved() const {
   Scalar unavoidable(0);
   for (Index j = 0; j < beta_.size(); ++j)
     if (beta_[j] != Scalar(0)) unavoidable += abs(beta_[j]) * rounding(j, nu_);
-  return abs(gap_) <= tolerance + Scalar(4) * unavoidable / objective_;
+  return abs(gap_) <= most(Scalar(4) * unavoidable / objective_);
 }
 
 template <class Scalar>
@@ -437,24 +457,13 @@ template <class Scalar>
 void L1Proof<Scalar>::keep(Vector<Scalar> nu) {
   using std::abs;
   find_prices(nu);
-  const auto gap_of = [&] {
-    return Scalar((objective_ - compensated_product(data_.y().data(), nu.data(), nu.size())) / objective_);
-  };
-  bool is_rounding = true;
-  for (Index j = 0; j < prices_.size() && is_rounding; ++j)
-    is_rounding = abs(prices_[j]) <= Scalar(1) + tolerance + Scalar(4) * rounding(j, nu);
-  const Scalar plain = gap_of();
-  if (is_rounding && abs(plain) < abs(rounded_gap_)) {
-    rounded_gap_ = plain;
-    rounded_nu_ = nu;
-  }
   // Dividing rounds again.
   for (int pass = 0; pass < 2 && largest_size(prices_) > Scalar(1); ++pass) {
     nu /= largest_size(prices_);
     find_prices(nu);
   }
   const Scalar excess = std::max<Scalar>(largest_size(prices_) - Scalar(1), Scalar(0));
-  const Scalar gap = gap_of();
+  const Scalar gap = gap_of(nu);
   if (excess > tolerance || (nu_.size() > 0 && !(abs(gap) < abs(gap_)))) return;
   gap_ = gap;
   nu_ = std::move(nu);
@@ -486,7 +495,7 @@ bool L1Proof<Scalar>::accept(Vector<Scalar> nu) {
   if (is_rounded_little) {
     const Scalar largest = largest_size(prices_);
     nu_ = largest > Scalar(1) ? Vector<Scalar>(nu / largest) : nu;
-    gap_ = (objective_ - inner_product(data_.y(), nu_)) / objective_;
+    gap_ = gap_of(nu_);
     if (is_proved()) return true;
   }
   nu_.resize(0);
@@ -507,9 +516,7 @@ bool L1Proof<Scalar>::accept(Vector<Scalar> nu) {
       for (Index k = 0; k < lack.size(); ++k) {
         const Index j = aimed[static_cast<std::size_t>(k)];
         const Scalar aim = std::max<Scalar>(Scalar(1) - inside * rounding(j, nu), Scalar(0));
-        // Entries that are 0 but for rounding have the sign of their price.
-        const bool is_negative = abs(prices_[j]) < Scalar(0.5) ? beta_[j] < Scalar(0) : prices_[j] < Scalar(0);
-        lack[k] = (is_negative ? -aim : aim) - prices_[j];
+        lack[k] = sign_of(j) * aim - prices_[j];
       }
       qr.solve_transposed(lack, correction);
       nu += correction;
@@ -517,31 +524,70 @@ bool L1Proof<Scalar>::accept(Vector<Scalar> nu) {
       if (pass > 0) inside *= Scalar(2);
     }
   }
-  if (!is_proved() && rounded_nu_.size() > 0) {
-    std::swap(nu_, rounded_nu_);
-    std::swap(gap_, rounded_gap_);
-    if (!is_proved()) {
-      std::swap(nu_, rounded_nu_);
-      std::swap(gap_, rounded_gap_);
-    }
+  if (is_proved()) {
+    find_prices(nu_);
+    return true;
   }
+  for (const bool is_from_nothing : {false, true})
+    if (accept_in_two_parts(is_from_nothing ? Vector<Scalar>(Vector<Scalar>::Zero(first.size())) : first)) return true;
   if (nu_.size() == 0) {
     // No proof: what was given, made feasible.
     find_prices(first);
     nu_ = first / std::max<Scalar>(largest_size(prices_), Scalar(1));
-    gap_ = (objective_ - compensated_product(data_.y().data(), nu_.data(), nu_.size())) / objective_;
+    gap_ = gap_of(nu_);
     return false;
   }
   find_prices(nu_);
-  return is_proved();
+  return false;
 }
 
-/// The least-l1 end of the lasso path, if it is proved to be one, and how many knots it took.
+template <class Scalar>
+bool L1Proof<Scalar>::accept_in_two_parts(Vector<Scalar> nu) {
+  using std::abs;
+  constexpr int most_passes = 12;
+  constexpr Scalar proves = Scalar(100) * tolerance;
+  Vector<Scalar> low = Vector<Scalar>::Zero(nu.size()), misfit, correction;
+  compensated_residual(data_.X(), beta_, data_.y(), misfit);
+  UpdatableQr<Scalar> qr;
+  std::vector<Index> aimed;
+  for (int pass = 0; pass < most_passes; ++pass) {
+    find_prices(nu);
+    for (Index j = 0; j < prices_.size(); ++j) prices_[j] += inner_product(column(j), low.data(), low.size());
+    Scalar slack(0), excess(0);
+    for (Index j = 0; j < prices_.size(); ++j) {
+      excess = std::max<Scalar>(excess, abs(prices_[j]) - Scalar(1));
+      if (beta_[j] != Scalar(0)) slack += abs(beta_[j]) - beta_[j] * prices_[j];
+    }
+    const Scalar gap = (slack - inner_product(misfit, nu) - inner_product(misfit, low)) / objective_;
+    if (excess <= proves && abs(gap) <= proves) {
+      gap_ = gap;
+      nu_ = std::move(nu);
+      return true;
+    }
+    gather(qr, aimed);
+    Vector<Scalar> lack(static_cast<Index>(aimed.size()));
+    for (Index k = 0; k < lack.size(); ++k) {
+      const Index j = aimed[static_cast<std::size_t>(k)];
+      lack[k] = sign_of(j) - prices_[j];
+    }
+    qr.solve_transposed(lack, correction);
+    for (Index n = 0; n < nu.size(); ++n) {
+      const Scalar sum = nu[n] + correction[n];
+      const Scalar added = sum - nu[n];
+      low[n] += (nu[n] - (sum - added)) + (correction[n] - added);
+      nu[n] = sum;
+    }
+  }
+  return false;
+}
+
+/// The end of the lasso path, if it fits, and how many knots it took: of least l1 norm, but for what rounding may have
+/// done to the path.
 template <class Scalar>
 bool end_of_lasso_path(const Dataset<Scalar>& data, Vector<Scalar>& beta, Vector<Scalar>& nu, Index& knots) {
   LassoPath<Scalar> path = lasso_path(data);
   knots = static_cast<Index>(path.knots.size());
-  if (!path.ok() || !path.fits || !fits_each_row(data, path.beta)) return false;
+  if (!path.fits || !fits_each_row(data, path.beta)) return false;
   beta = std::move(path.beta);
   nu = std::move(path.nu);
   return true;
@@ -617,24 +663,33 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
     misjudged = simplex.polish(y);
   }
 
+  const Vector<Scalar> nu = rows ? rows->original_multipliers(simplex.dual()) : simplex.dual();
+  // What is left of y is worth its product with nu, relative to the norm: where nu is large, a residual that is
+  // rounding may still ask for refinement.
+  Vector<Scalar> misfit;
+  const auto judge = [&] {
+    const Scalar norm_beta = simplex.values().template lpNorm<1>();
+    misfit = exact_residual(data, result.beta, nu, size, norm_beta);
+    result.primal_residual = stable_norm(misfit) / size;
+    return std::max<Scalar>(result.primal_residual, abs(inner_product(misfit, nu)) / norm_beta);
+  };
   const auto place = [&] {
     for (Index k = 0; k < X.rows(); ++k)
       result.beta[simplex.basis()[static_cast<std::size_t>(k)]] = simplex.values()[k];
-    result.primal_residual = data.residual_norm(result.beta) / size;
+    return judge();
   };
-  place();
   constexpr Scalar interpolates = interpolation_tolerance<Scalar>;
-  for (int pass = 0; pass < 3 && result.primal_residual > Scalar(0.1) * interpolates; ++pass) {
-    Vector<Scalar> misfit = data.y();
-    subtract_product(data.X(), result.beta, misfit);
-    const Scalar before = result.primal_residual;
-    simplex.refine(rows ? rows->labels(misfit) : misfit);
-    place();
-    if (!(result.primal_residual < before)) {
-      simplex.refine(rows ? Vector<Scalar>(-rows->labels(misfit)) : Vector<Scalar>(-misfit));
-      place();
+  Scalar error = place();
+  for (int pass = 0; pass < 3 && error > Scalar(0.1) * interpolates; ++pass) {
+    const Vector<Scalar> step = rows ? rows->labels(misfit) : misfit;
+    simplex.refine(step);
+    const Scalar refined = place();
+    if (!(refined < error)) {
+      simplex.refine(Vector<Scalar>(-step));
+      error = place();
       break;
     }
+    error = refined;
   }
   // A small column may have an entry that is rounding, and yet a part of the norm.
   const Vector<Scalar> lengths = lengths_of_columns(data.X());
@@ -643,13 +698,15 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
   const Vector<Scalar> unrounded = result.beta;
   for (Index j = 0; j < d; ++j)
     if (abs(result.beta[j]) * lengths[j] <= zero) result.beta[j] = Scalar(0);
-  const Scalar rounded_residual = data.residual_norm(result.beta) / size;
-  if (fits_each_row(data, result.beta) || rounded_residual <= result.primal_residual)
-    result.primal_residual = rounded_residual;
-  else
+  const Scalar residual = result.primal_residual;
+  const Scalar rounded = judge();
+  const bool fits = fits_each_row(data, result.beta) || result.primal_residual <= residual;
+  if (!fits || rounded > std::max<Scalar>(error, Scalar(0.1) * interpolates)) {
     result.beta = unrounded;
+    result.primal_residual = residual;
+  }
   L1Proof<Scalar> proof(data, result.beta);
-  const bool is_proved = proof.accept(rows ? rows->original_multipliers(simplex.dual()) : simplex.dual());
+  const bool is_proved = proof.accept(nu);
   proof.write(result);
   result.pivots = simplex.pivots();
   const bool is_at_end = is_optimal && misjudged <= tolerance * result.objective;
@@ -673,8 +730,8 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
 /// It is the end of the lasso path, if that is proved: see `lasso_path`. Where it is not (rows that are nearly
 /// dependent, say), or where the simplex is asked for, the rich end of the hypentropy path shows the support and a few
 /// simplex pivots make it exact; `road` says which it was. The dual vector proves optimality: it is feasible and
-/// its value equals the objective, both to 1e-12 (in double; the value also to what the rounding of nu makes of it), in
-/// columns of any units, or else to the rounding of the sums X^T nu; where it does not, the status is not ok.
+/// its value equals the objective, both to 1e-12 (in double; 1e-10 where its rounding asks for twice the precision), in
+/// columns of any units; where it does not, the status is not ok, and the message says how large the gap is.
 /// Rank-deficient X is fine if y is consistent; throws InfeasibleError if not. Columns and rows may be in any units:
 /// the residual is refined in the data as given, and the status is ok only where it is at most 1e-12 |y| (in double).
 /// Cost: that of the lasso path; by the simplex O(N^2 d) for the hypentropy path and O(N d) per pivot.

@@ -16,6 +16,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/data/dataset.hpp"
 #include "richflow/data/measurements.hpp"
+#include "richflow/linalg/compensated.hpp"
 #include "richflow/linalg/spectral.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/least_norm.hpp"
@@ -91,6 +92,9 @@ class MeasuredRows {
   /// difference of terms in large ones, so one refinement.
   [[nodiscard]] Vector<S> original_multipliers(const Vector<S>& multipliers) const;
 
+  /// `sum_n nu_n X_n` of the data as given; in twice the precision where its terms cancel.
+  [[nodiscard]] Matrix<S> adjoint(const Vector<S>& nu) const;
+
   /// The matrix of least Frobenius norm with the measurements v, where they are consistent; entries observed twice get
   /// the mean.
   [[nodiscard]] Matrix<S> least(const Vector<S>& v) const;
@@ -160,6 +164,21 @@ Vector<S> MeasuredRows<S>::original_multipliers(const Vector<S>& multipliers) co
   Vector<S> nu = least_->original_multipliers(multipliers);
   const Vector<S> missing = least_->X().transpose() * multipliers - coefficients().transpose() * nu;
   return nu + least_->original_multipliers(least_->X() * missing);
+}
+
+template <class S>
+Matrix<S> MeasuredRows<S>::adjoint(const Vector<S>& nu) const {
+  Matrix<S> Z = data_.measurements().adjoint(nu);
+  if (are_given()) return Z;
+  constexpr S seen(S(0.1) * interpolation_tolerance<S>);
+  const Matrix<S> terms = sizes_->adjoint(nu.cwiseAbs());
+  const auto entries = coefficients();
+  for (Index j = 0; j < entries.cols(); ++j) {
+    S& entry = is_diagonal_ ? Z(j, j) : Z.data()[j];
+    if (std::numeric_limits<S>::epsilon() * (is_diagonal_ ? terms(j, j) : terms.data()[j]) > seen)
+      entry = compensated_product(entries.data() + j * entries.outerStride(), nu.data(), nu.size());
+  }
+  return Z;
 }
 
 template <class S>
@@ -307,13 +326,17 @@ template <class S>
     }
     const detail::Misfit<S> left = rows.refine(M);
     const Vector<S> given = rows.original_multipliers(nu);
-    const S dual_norm = std::max(S(1), spectral_norm(data.measurements().adjoint(given)));
+    const Vector<S> feasible = given / std::max(S(1), spectral_norm(rows.adjoint(given)));
+    // Dividing rounds, which counts where terms cancel.
+    const S dual_norm = rows.are_given() ? S(1) : std::max(S(1), spectral_norm(rows.adjoint(feasible)));
     const S objective = nuclear_norm(M);
-    const S gap = (objective - y.dot(given) / dual_norm) / objective;
-    if (isfinite(gap) && gap < best) {
-      best = gap;
+    const S gap =
+        (objective - detail::compensated_product(y.data(), feasible.data(), y.size()) / dual_norm) / objective;
+    // A gap below 0 is what the residual is worth, by the multipliers.
+    if (isfinite(gap) && abs(gap) < best) {
+      best = abs(gap);
       result.matrix = M;
-      result.nu = given / dual_norm;
+      result.nu = feasible;
       result.objective = objective;
       result.duality_gap = gap;
       result.primal_residual = left.relative;
@@ -323,7 +346,7 @@ template <class S>
       result.status = Status::stalled;
       return std::move(result).explained();
     }
-    if (result.duality_gap <= options.gap_tolerance && misfit <= options.primal_tolerance) {
+    if (best <= options.gap_tolerance && misfit <= options.primal_tolerance) {
       result.status = Status::tolerance_reached;
       return std::move(result).explained();
     }
