@@ -4,10 +4,11 @@
 
 using namespace richflow;
 
+Index steps(const Dataset<>& data, const Vector<double>& w0) {
 #ifdef MUST_COMPILE
-using Net = DiagonalNet<double>;
+  const EffectiveStart effective(SquaredDiagonalNet<double>(2), data, w0);
 #else
-using Net = ReluNetwork<double>;
+  const EffectiveStart effective(ReluNetwork<double>(2, {3}, false), data, w0);
 #endif
-
-void use(const Net& net, const Dataset<>& data, const Vector<double>& w0) { EffectiveStart effective(net, data, w0); }
+  return effective.steps();
+}
