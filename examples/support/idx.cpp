@@ -28,7 +28,8 @@ class IdxReader {
     if (std::filesystem::is_directory(path)) throw FileError(quoted(path) + " is a folder, not an IDX file");
     file_.reset(gzopen(path.c_str(), "rb"));
     if (!file_) throw FileError("cannot open " + quoted(path) + ": " + std::generic_category().message(errno));
-    gzbuffer(file_.get(), 1U << 18);
+    // Of a size for which malloc does not ask the system each time.
+    gzbuffer(file_.get(), 1U << 16);
   }
 
   /// Fills `out` as far as the file goes; returns the number of bytes.
