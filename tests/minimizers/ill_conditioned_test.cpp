@@ -355,8 +355,10 @@ TEST_CASE("the lasso path over ill-conditioned data: its certificate is that of 
         value += FiftyDigits(path.beta[j]) * wide_product(data.X.col(j), path.nu);
       const auto gap = static_cast<double>((norm - value / (1 + FiftyDigits(excess))) / norm);
       const auto d = static_cast<double>(data.X.cols());
-      CHECK(std::abs(path.certificate.dual_excess - excess) <= 8 * epsilon * (1 + excess));
-      CHECK(std::abs(path.certificate.duality_gap - gap) <= 4 * (d + 4) * epsilon);
+      // Plain sums of N terms where a rounding of a price is below a tenth of the tolerance.
+      const double off = 0.1 * detail::interpolation_tolerance<double> * static_cast<double>(y.size() + 1);
+      CHECK(std::abs(path.certificate.dual_excess - excess) <= off + 8 * epsilon * (1 + excess));
+      CHECK(std::abs(path.certificate.duality_gap - gap) <= 2 * off + 4 * (d + 4) * epsilon);
       if (path.ok()) {
         CHECK(excess <= 1e-10);
         CHECK(std::abs(gap) <= 1e-10);

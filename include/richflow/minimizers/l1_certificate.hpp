@@ -13,6 +13,7 @@
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/stable_norm.hpp"
+#include "richflow/minimizers/interpolation_tolerance.hpp"
 
 namespace richflow {
 
@@ -70,16 +71,22 @@ L1Certificate<S> certify_l1(const Dataset<S>& data, const Vector<S>& beta, const
   certificate.objective = S(0);
   certificate.least_squares_residual = S(0);
   certificate.dual_excess = S(0);
-  const S rounding = S(nu.size() + 8) * std::numeric_limits<S>::epsilon() * detail::stable_norm(nu);
+  // One of a price is this times |x_i|; N and more of them add up.
+  const S rounding = std::numeric_limits<S>::epsilon() * detail::stable_norm(nu);
+  const S all = S(nu.size() + 8) * rounding;
+  constexpr S seen(S(0.1) * detail::interpolation_tolerance<S>);
   S slack(0);  // sum_i |beta_i| (bound_i - sign(beta_i) x_i^T nu), without the excess
   for (Index i = 0; i < d; ++i) {
     certificate.objective += beta[i] > S(0) ? upper[i] * beta[i] : -lower[i] * beta[i];
-    if (squares[i] > S(0))
+    const S length = sqrt(squares[i]);
+    if (length > S(0))
       certificate.least_squares_residual =
-          std::max(certificate.least_squares_residual, S(abs(slopes[i]) / sqrt(squares[i]) / unit));
-    if (beta[i] == S(0) && abs(prices[i]) + rounding * sqrt(squares[i]) <= std::min(upper[i], lower[i])) continue;
-    const S exact = detail::compensated_product(data.X().data() + i * nu.size(), nu.data(), nu.size());
-    if (isfinite(exact)) prices[i] = exact;
+          std::max(certificate.least_squares_residual, S(abs(slopes[i]) / length / unit));
+    if (beta[i] == S(0) && abs(prices[i]) + all * length <= std::min(upper[i], lower[i])) continue;
+    if (rounding * length > seen * std::min(upper[i], lower[i])) {
+      const S exact = detail::compensated_product(data.X().data() + i * nu.size(), nu.data(), nu.size());
+      if (isfinite(exact)) prices[i] = exact;
+    }
     const S bound = prices[i] > S(0) ? upper[i] : lower[i];
     certificate.dual_excess = std::max(certificate.dual_excess, S(abs(prices[i]) / bound - S(1)));
     if (beta[i] == S(0)) continue;
