@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <boost/multiprecision/cpp_bin_float.hpp>
 #include <cmath>
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "richflow/bias/solve.hpp"
 #include "richflow/core/random.hpp"
+#include "richflow/core/text.hpp"
 #include "richflow/limits/max_margin.hpp"
 #include "richflow/linalg/compensated.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
