@@ -31,7 +31,8 @@ extern const Dataset<double> data, dataset;
 extern const LabelledDataset<double> classes, labelled;
 extern const MatrixMeasurements<double> measurements;
 
-extern const DiagonalNet<double> model, net;
+extern const DiagonalNet<double> model;
+extern const SquaredDiagonalNet<double> net;
 extern const Start<> start;
 extern const Linearized<DiagonalNet<double>> tangent;
 extern EffectiveStart<double> effective;

@@ -78,7 +78,7 @@ struct DecayingDualSolver {
 ///
 ///     const DecayingDualFlow<double> flow(net, data, start, lambda);
 ///     integrate(flow, flow.initial_state(), TimeSpan{0, 1e4}, Rodas4{},
-///               PiController{.tolerance = {.relative = 1e-6}, .first_step = flow.first_step()}, options)
+///               PiController<>{.tolerance = {.relative = 1e-6}, .first_step = flow.first_step()}, options)
 ///
 /// The state is (nu, t), N + 1 numbers: the field is autonomous, stiff, and has its exact Jacobian (HasLinearSolver),
 /// for Rodas3 and Rodas4. Any `log alpha` works: exponents are added up before they are taken. The smallest weights

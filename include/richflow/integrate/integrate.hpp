@@ -234,7 +234,7 @@ Solution<Scalar, Value> run(const Problem& problem, IntegrationState<Scalar> sta
 ///
 ///     const auto flow = GradientFlow(model, data);
 ///     const auto solution = integrate(flow, w, TimeSpan{0, infinity}, DormandPrince{},
-///                                     PiController{.tolerance = {.relative = 1e-8, .absolute = 1e-12}},
+///                                     PiController<>{.tolerance = {.relative = 1e-8, .absolute = 1e-12}},
 ///                                     {.events = {loss_below(1e-10)}});
 ///     solution.require_ok();
 ///

@@ -9,7 +9,7 @@ namespace richflow {
 
 /// Minimizers of `Q_alpha` for many scales: where gradient flow on the squared diagonal net ends.
 ///
-///     HypentropyPath path(dataset, Hypentropy<>::uniform(dataset.num_inputs(), Scale<>::from_value(1)));
+///     HypentropyPath<> path(dataset, Hypentropy<>::uniform(dataset.num_inputs(), Scale<>::from_value(1)));
 ///     for (double log_alpha : {2.0, 0.0, -5.0, -500.0})
 ///       use(path.solve(Scale<>::from_log(log_alpha)).require_ok().beta);
 template <class Scalar = double>
