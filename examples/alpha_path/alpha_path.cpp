@@ -133,9 +133,9 @@ AlphaPathRow solve(const AlphaPathProblem& problem, MirrorPath<Mirror>& path, Sc
   return row;
 }
 
-/// The flow until the loss is 1e-16 of |y|^2: a residual of 1e-8 of |y|. The tolerance decides how exact the time is:
-/// up to half as much too late; within 1e-3 at 1e-4, with some four times the steps. The end of the dual flow, where
-/// X beta = y and grad Q is in the row space of X, is not at stake.
+/// The flow until the loss is 1e-16 of |y|^2: a residual of 1e-8 of |y|. At this tolerance the time is up to half too
+/// late; at 1e-4 it is good to 1e-3, with some four times the steps. The end of the dual flow, where X beta = y and
+/// grad Q is in the row space of X, does not depend on it.
 AlphaPathRow follow(const AlphaPathProblem& problem, Index depth, Scale<> scale) {
   const Stopwatch watch;
   AlphaPathRow row;

@@ -174,7 +174,7 @@ TEST_CASE("explicit steps on plateaus are not given up", "[verbs]") {
   CHECK(run.status == Status::event);
   CHECK_THAT(run.method, text_contains("DormandPrince"));
   CHECK(run.method.find("given up") == std::string::npos);
-  CHECK(run.steps > 500);
+  CHECK(run.steps > 500);  // ten windows of the watch
 }
 
 TEST_CASE("two steppers pass a small loss at one time", "[verbs]") {

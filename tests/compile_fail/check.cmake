@@ -52,7 +52,7 @@ elseif(MODE STREQUAL "programs")
   if(NOT result EQUAL 0)
     message(FATAL_ERROR "${AWK} fails on the headers")
   endif()
-  execute_process(COMMAND ${compile} -w -fsyntax-only -include ${parsed_once} -I${documentation} ${SCRATCH}/${NAME}.cpp
+  execute_process(COMMAND ${compile} -w -fsyntax-only ${with_parsed_once} -I${documentation} ${SCRATCH}/${NAME}.cpp
                   RESULT_VARIABLE result ERROR_VARIABLE output)
   if(NOT result EQUAL 0)
     message(FATAL_ERROR "A program in a comment does not compile:\n${output}")

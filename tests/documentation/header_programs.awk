@@ -76,7 +76,10 @@ FNR == 1 {
   if (count == 0) block = ""
   text = $0
   sub(/^ *\/\/\/     /, "", text)
-  block = block text "\n"
+  # What a comment of the program says is no formula of it.
+  bare = text
+  sub(/ *\/\/ .*$/, "", bare)
+  block = block bare "\n"
   lines[++count] = text
   numbers[count] = FNR
   next

@@ -12,6 +12,10 @@
 
 #include "richflow/richflow.hpp"
 
+// A block may show the use of this macro, which is empty where the library is compiled.
+#undef RICHFLOW_EXTERN
+#define RICHFLOW_EXTERN(instantiate)
+
 namespace names {
 
 using namespace richflow;
@@ -33,6 +37,7 @@ extern const MatrixMeasurements<double> measurements;
 
 extern const DiagonalNet<double> model;
 extern const SquaredDiagonalNet<double> net;
+extern const Hypentropy<double> Q;
 extern const Start<> start;
 extern const Linearized<DiagonalNet<double>> tangent;
 extern EffectiveStart<double> effective;

@@ -571,10 +571,10 @@ template <class S>
   return detail::simulate_two_layer<S>(net.num_inputs(), data, start, options);
 }
 
-/// The mirror flow of a regularizer, `(grad Q(beta))' = -c X^T (X beta - y)` from `grad Q(beta) = 0`, `c =
-/// Q.dual_rate()`, until it fits the data, at the minimizer of Q: of one of your own (a MirrorMap, see
-/// docs/own_regularizer.md), or of `regularizer(net, start)`, then with the `beta`, times and loss of `simulate(net,
-/// data, start)`, where that follows dual variables. There are no weights: `w` is empty.
+/// The mirror flow of a regularizer, `(grad Q(beta))' = -c X^T (X beta - y)` with `c = Q.dual_rate()`, from
+/// `grad Q(beta) = 0` until it fits the data, at the minimizer of Q: of one of your own (a MirrorMap, see
+/// docs/own_regularizer.md), or of `regularizer(net, start)`. The latter gives the beta, times and loss of
+/// `simulate(net, data, start)`, where that follows dual variables. There are no weights: `w` is empty.
 ///
 ///     simulate(Q, data, {.times = {0.1, 1, 10}}).require_ok().beta
 ///

@@ -65,7 +65,7 @@ class ObserverRef {
       call_ = [](void* object, const StepView<Scalar>& view) { return (*static_cast<O*>(object))(view); };
     constexpr bool writes = requires(const O& kept, detail::CheckpointWriter& writer) { kept.write(writer); };
     constexpr bool reads = requires(O & found, detail::CheckpointReader & reader) { found.read(reader); };
-    static_assert(writes == reads,
+    static_assert(writes == reads || std::is_const_v<O>,
                   "richflow: an observer is kept in files by `void write(detail::CheckpointWriter&) const` and `void "
                   "read(detail::CheckpointReader&)`, and one of the two is missing or does not fit");
     if constexpr (writes && reads) {

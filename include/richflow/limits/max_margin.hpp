@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -71,9 +72,9 @@ namespace detail {
 template <class S>
 inline constexpr S rounding_of_margins = S(64) * std::numeric_limits<S>::epsilon();
 
-/// The most by which the least margin of a minimizer is below 1: 1e-10 in double.
+/// The most by which the least margin of a minimizer is below 1: 1e-10 in double, 5e-4 in float.
 template <class S>
-inline constexpr S margin_tolerance = S(100) * interpolation_tolerance<S>;
+inline constexpr S margin_tolerance = std::min(S(100) * interpolation_tolerance<S>, S(5e-4));
 
 /// Problems `<z_n, beta> = 1` for some of the samples, of one regularizer.
 template <class S>

@@ -260,7 +260,8 @@ void product_with_transposed(const std::type_identity_t<ConstMatrixRef<S>>& A,
     const S* const b = B.data();
     for (Index j = 0; j < C.cols(); ++j) {
       S* const c = C.data() + j * C.outerStride();
-      for (Index i = 0; i < C.rows(); ++i) c[i] = a[i] * b[j];
+      const S b_j = b[j];
+      for (Index i = 0; i < C.rows(); ++i) c[i] = a[i] * b_j;
     }
     return;
   }
