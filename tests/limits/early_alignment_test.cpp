@@ -517,14 +517,59 @@ TEST_CASE("early alignment: what a direction is, by hand") {
   const Dataset<> pushed(more, Vector<double>{{-1.0, -1.0, 1.0}});
   CHECK(critical_direction(pushed, Vector<double>{{0, 0, 1}}).end(1) == AlignmentEnd::attracting);
   CHECK(critical_direction(pushed, Vector<double>{{0, 0, 1}}).end(-1) == AlignmentEnd::repelling);
-  // Against the force it falls: sharp on both hyperplanes all the same.
-  const Dataset<> against(more, Vector<double>{{-1.0, -1.0, -1.0}});
-  CHECK(critical_direction(against, Vector<double>{{0, 0, 1}}).is_critical == false);
+  // With all labels negative nothing holds it.
+  const CriticalDirection<> against =
+      critical_direction(Dataset<>(more, Vector<double>{{-1.0, -1.0, -1.0}}), Vector<double>{{0, 0, 1}});
+  CHECK_FALSE(against.is_critical);
+  CHECK(against.end(1) == AlignmentEnd::repelling);
+  CHECK(against.end(-1) == AlignmentEnd::repelling);
   CHECK_THROWS_MATCHES(critical_direction(data, Vector<double>{{1.0, 0.0}}), DimensionError,
                        message_contains("direction has 2"));
   CHECK_THROWS_MATCHES(critical_direction(data, Vector<double>::Zero(3)), ArgumentError, message_contains("is 0"));
   CHECK_THROWS_AS(critical_direction(data, Vector<double>{{1.0, NAN, 0.0}}), NonFiniteError);
   CHECK(std::string(to_string(AlignmentEnd::unknown)) == "unknown");
+}
+
+TEST_CASE("early alignment: samples on one hyperplane are one kink") {
+  const Vector<double> pole{{0.0, 1.0}};
+  Matrix<double> X(3, 2);
+  X << 1, 0,  //
+      1, 0,   //
+      0.6, 0.8;
+  // The labels of the first two cancel: G is smooth, with the slope 0.6 across.
+  const CriticalDirection<> twice = critical_direction(Dataset<>(X, Vector<double>{{1.0, -1.0, 1.0}}), pole);
+  CHECK_FALSE(twice.is_critical);
+  CHECK(twice.kinks == 0);
+  CHECK_THAT(twice.residual, near(0.6 / 3.0, 1e-15, 0));
+  CHECK_THAT(twice.value, near(0.8, 1e-15, 0));
+  // relu(z) - relu(-z) = z, too: the slope is 1 - 0.3.
+  X(1, 0) = -1.0;
+  const CriticalDirection<> smooth = critical_direction(Dataset<>(X, Vector<double>{{1.0, -1.0, -0.5}}), pole);
+  CHECK_FALSE(smooth.is_critical);
+  CHECK(smooth.kinks == 0);
+  CHECK_THAT(smooth.residual, near(0.7 / 2.5, 1e-15, 0));
+  // |z| - 0.3 z has a minimum at 0.
+  const CriticalDirection<> sharp = critical_direction(Dataset<>(X, Vector<double>{{1.0, 1.0, -0.5}}), pole);
+  CHECK(sharp.is_critical);
+  CHECK(sharp.kinks == 1);
+  CHECK(sharp.end(1) == AlignmentEnd::repelling);
+  CHECK(sharp.end(-1) == AlignmentEnd::attracting);
+}
+
+TEST_CASE("early alignment: a direction may have any length") {
+  // The gradient at (1, 1) is (1, 1); at (1, -1) it is (1, 0).
+  const Dataset<> data(Matrix<double>::Identity(2, 2), Vector<double>{{1.0, 1.0}});
+  for (const double size : {1.7e308, 1.0, std::numeric_limits<double>::denorm_min()}) {
+    CAPTURE(size);
+    const CriticalDirection<> diagonal = critical_direction(data, Vector<double>{{size, size}});
+    CHECK((diagonal.direction - Vector<double>::Constant(2, std::sqrt(0.5))).norm() <= 1e-15);
+    CHECK(diagonal.is_critical);
+    CHECK(diagonal.end(1) == AlignmentEnd::attracting);
+    const CriticalDirection<> other = critical_direction(data, Vector<double>{{size, -size}});
+    CHECK_THAT(other.direction.norm(), near(1.0, 1e-15, 0));
+    CHECK_FALSE(other.is_critical);
+    CHECK_THAT(other.residual, near(std::sqrt(0.5) / 2.0, 1e-15, 0));
+  }
 }
 
 TEST_CASE("early alignment: descent of a network from a tiny start is there in three and five dimensions") {

@@ -66,7 +66,8 @@ struct [[nodiscard]] AlignedNeuron : Result<AlignedNeuron<S>> {
   Index sign_changes = 0;    ///< Of a; there are none from a start with `|a| >= |w|`.
   bool is_dead = false;      ///< Whether `<w, x_n> <= 0` in the end for all samples: it never grows.
   /// The certificate, from the data alone: how far the subdifferential of G at the direction is from a multiple of the
-  /// direction, relative to `sum |y_n| |x_n|`. 0 where it does not turn any more.
+  /// direction, relative to `sum |y_n| |x_n|`. 0 where it does not turn any more. A lower bound where it is on
+  /// hyperplanes with dependent normals and jumps of both signs: the terms' subdifferentials may add up to more.
   S residual = S(0);
   AlignmentEnd end = AlignmentEnd::unknown;  ///< What the direction is to neurons of this sign.
   Status status = Status::stalled;           ///< tolerance_reached, or stalled where the neuron is lost.
@@ -126,7 +127,7 @@ template <class S>
 
 /// See AlignedNeuron::residual.
 template <class S>
-[[nodiscard]] S alignment_residual(const Dataset<S>& data, const Vector<S>& direction);
+[[nodiscard]] S alignment_residual(const KinkPlanes<S>& planes, const Vector<S>& direction);
 
 /// See AlignmentEnd: of a critical direction of length 1, to neurons of a sign.
 template <class S>
@@ -207,7 +208,8 @@ struct CriticalDirection {
   S value = S(0);            ///< G(direction): the rate of neurons with a > 0, and minus that of those with a < 0.
   S residual = S(0);         ///< As AlignedNeuron::residual: 0 up to rounding where it is critical.
   Index kinks = 0;           ///< Hyperplanes `<w, x_n> = 0` that it is on, at which the slope of G jumps.
-  bool is_critical = false;  ///< Whether the residual is rounding. If not, it is no end, and repels neurons of a sign.
+  bool is_critical =
+      false;  ///< Whether the residual is rounding. If not, it is no end, and repels neurons of either sign.
   AlignmentEnd positive = AlignmentEnd::repelling;  ///< What it is to neurons with a > 0.
   AlignmentEnd negative = AlignmentEnd::repelling;  ///< And to those with a < 0.
 
@@ -405,30 +407,25 @@ Vector<S> shortest_in_box(const Vector<S>& b, const Matrix<S>& C) {
 }
 
 template <class S>
-S alignment_residual(const Dataset<S>& data, const Vector<S>& direction) {
+S alignment_residual(const KinkPlanes<S>& planes, const Vector<S>& direction) {
   using std::abs;
-  const Matrix<S>& X = data.X();
-  const S tolerance = S(256) * std::numeric_limits<S>::epsilon();
-  Vector<S> pull = Vector<S>::Zero(X.cols());
-  Matrix<S> kinks(X.cols(), X.rows());
-  Index count = 0;
-  S weight(0);
+  if (planes.weight == S(0)) return S(0);
   const auto across = [&](const Vector<S>& v) -> Vector<S> { return v - v.dot(direction) * direction; };
-  for (Index n = 0; n < X.rows(); ++n) {
-    const Vector<S> term = data.y()[n] * X.row(n).transpose();
-    const S z = X.row(n).dot(direction), length = X.row(n).norm();
-    if (term.norm() == S(0)) continue;
-    weight += term.norm();
-    if (abs(z) <= tolerance * length)
+  Vector<S> pull = planes.linear;
+  Matrix<S> kinks(direction.size(), planes.kinks.size());
+  Index count = 0;
+  for (Index h = 0; h < planes.kinks.size(); ++h) {
+    const S z = planes.normals.col(h).dot(direction);
+    const Vector<S> term = planes.kinks[h] * planes.normals.col(h);
+    if (abs(z) <= S(256) * std::numeric_limits<S>::epsilon())
       kinks.col(count++) = across(term);
     else if (z > S(0))
       pull += term;
   }
-  if (weight == S(0)) return S(0);
   pull = across(pull);
   kinks.conservativeResize(Eigen::NoChange, count);
   const Vector<S> lambda = shortest_in_box<S>(pull, kinks);
-  return (pull + kinks * lambda).norm() / weight;
+  return (pull + kinks * lambda).norm() / planes.weight;
 }
 
 template <class S>
@@ -806,17 +803,15 @@ EarlyAlignment<S> early_alignment(const Dataset<S>& data, const std::type_identi
     AlignedNeuron<S> neuron;
     early.pieces.push_back(detail::AlignmentPath<S>(planes, W.col(j), a[j]).follow(neuron));
     neuron.is_dead = ((data.X() * neuron.direction).array() <= rounding * data.X().rowwise().norm().array()).all();
-    neuron.residual = detail::alignment_residual<S>(data, neuron.direction);
-    if (neuron.ok()) {
-      neuron.end = detail::alignment_end<S>(planes, neuron.direction, neuron.sign);
-      // Of no sign: what it is to either.
-      if (neuron.sign == 0) neuron.end = std::max(neuron.end, detail::alignment_end<S>(planes, neuron.direction, -1));
-    }
+    neuron.residual = detail::alignment_residual<S>(planes, neuron.direction);
     if (neuron.ok() && !(neuron.residual <= rounding)) {
       neuron.status = Status::stalled;
       neuron.message += detail::concat(", but the direction is not critical: residual ", neuron.residual);
     }
     if (neuron.ok()) {
+      neuron.end = detail::alignment_end<S>(planes, neuron.direction, neuron.sign);
+      // Of no sign: what it is to either.
+      if (neuron.sign == 0) neuron.end = std::max(neuron.end, detail::alignment_end<S>(planes, neuron.direction, -1));
       dead += neuron.is_dead ? 1 : 0;
       worst = std::max(worst, neuron.residual);
     } else if (lost++ == 0) {
@@ -849,13 +844,14 @@ CriticalDirection<S> critical_direction(const Dataset<S>& data, const std::type_
   using std::abs;
   require_size("direction", direction.size(), data.num_inputs());
   require_finite("direction", direction);
-  const S size = direction.stableNorm();
-  require(size > S(0), "direction is 0");
+  const S largest = direction.cwiseAbs().maxCoeff();
+  require(largest > S(0), "direction is 0");
   const detail::KinkPlanes<S> planes(data);
   CriticalDirection<S> found;
-  found.direction = direction / size;
+  // Its length may overflow, or be too small to divide by.
+  found.direction = (direction / largest).normalized();
   found.value = data.y().dot((data.X() * found.direction).cwiseMax(S(0)));
-  found.residual = detail::alignment_residual<S>(data, found.direction);
+  found.residual = detail::alignment_residual<S>(planes, found.direction);
   constexpr S epsilon = std::numeric_limits<S>::epsilon();
   found.kinks = ((planes.normals.transpose() * found.direction).array().abs() <= S(256) * epsilon).count();
   found.is_critical = found.residual <= S(1e3) * epsilon;
@@ -928,7 +924,7 @@ std::vector<ExtremalDirection<S>> extremal_directions(const Dataset<S>& data) {
   prefix template struct detail::KinkPlanes<S>;                                                                     \
   prefix template class detail::AlignmentPath<S>;                                                                   \
   prefix template Vector<S> detail::shortest_in_box<S>(const Vector<S>&, const Matrix<S>&);                         \
-  prefix template S detail::alignment_residual<S>(const Dataset<S>&, const Vector<S>&);                             \
+  prefix template S detail::alignment_residual<S>(const detail::KinkPlanes<S>&, const Vector<S>&);                  \
   prefix template AlignmentEnd detail::alignment_end<S>(const detail::KinkPlanes<S>&, const Vector<S>&, int);       \
   prefix template CriticalDirection<S> critical_direction<S>(const Dataset<S>&, const Vector<S>&);                  \
   prefix template struct EarlyAlignment<S>;                                                                         \
