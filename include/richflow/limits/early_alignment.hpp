@@ -208,8 +208,7 @@ struct CriticalDirection {
   S value = S(0);            ///< G(direction): the rate of neurons with a > 0, and minus that of those with a < 0.
   S residual = S(0);         ///< As AlignedNeuron::residual: 0 up to rounding where it is critical.
   Index kinks = 0;           ///< Hyperplanes `<w, x_n> = 0` that it is on, at which the slope of G jumps.
-  bool is_critical =
-      false;  ///< Whether the residual is rounding. If not, it is no end, and repels neurons of either sign.
+  bool is_critical = false;  ///< Whether the residual is rounding. If not, it is no end, and repels both signs.
   AlignmentEnd positive = AlignmentEnd::repelling;  ///< What it is to neurons with a > 0.
   AlignmentEnd negative = AlignmentEnd::repelling;  ///< And to those with a < 0.
 
