@@ -1,6 +1,8 @@
 #include "richflow/bias/simulate.hpp"
 
 #include <cmath>
+#include <cstddef>
+#include <filesystem>
 #include <limits>
 #include <vector>
 
@@ -93,6 +95,20 @@ struct CubicFlow {
     dz = -5 * data.X().transpose() * (data.X() * beta - data.y());
   }
 };
+
+/// The model of `X = (u, 1, 2; 3, 1, 1)`, `y = (1, 2)`: the first column in a unit of its own.
+template <class S>
+[[nodiscard]] Dataset<S> column_in_unit(S unit) {
+  Matrix<S> X(2, 3);
+  X << unit, 1, 2, 3, 1, 1;
+  return Dataset<S>(X, Vector<S>{{1, 2}});
+}
+
+/// What its flow comes to as u grows: the first column fits the first row at once and for nothing, so that nu_0 = 0,
+/// and what is left is the flow of the second row, with the other columns.
+[[nodiscard]] Dataset<> rest_of_columns() {
+  return Dataset<>(Matrix<double>::Ones(1, 2), Vector<double>::Constant(1, 2.0));
+}
 
 }  // namespace
 
@@ -397,28 +413,69 @@ TEST_CASE("the flow of a regularizer of one's own is simulated, with its times",
   CHECK_THROWS_AS(simulate(Cubic{3, Scale<>::from_log(0)}, data), DimensionError);
 }
 
-TEST_CASE("a column in another unit is simulated, by a second way where the first has no digits", "[verbs]") {
-  for (const double unit : {1e10, 1e18}) {
-    Matrix<double> X(2, 3);
-    X << unit, 1, 2, 3, 1, 1;
-    const Dataset<> data(X, Vector<double>{{1, 2}});
-    const DiagonalNet<double> net(2, 3);
-    for (const double log_alpha : {2.0, -6.0, -22.0}) {
-      CAPTURE(unit, log_alpha);
+TEST_CASE("a column in another unit is simulated, with its times", "[verbs]") {
+  constexpr double epsilon = std::numeric_limits<double>::epsilon();
+  for (const int depth : {2, 3}) {
+    for (const double log_alpha : {2.0, 0.0, -6.0}) {
       const Start<> start = Start<>::uniform(Scale<>::from_log(log_alpha));
-      const Simulation<> run = simulate(net, data, start);
-      CAPTURE(run.message, run.method);
-      REQUIRE(run.ok());
-      CHECK((run.method.find("Rodas4, errors") != std::string::npos) == (unit > 1e17));
-      CHECK((run.f(X) - data.y()).norm() <= 1.5e-8 * data.y().norm());
-      // Of what the other columns fit, and of the first one by its own size.
-      const Vector<double> error = run.beta - solve(net, data, start).require_ok().beta;
-      CHECK(Vector<double>{{unit * error[0], error[1], error[2]}}.norm() <= agreement);
+      const Simulation<> rest =
+          simulate(DiagonalNet<double>(depth, 2), rest_of_columns(), start, {.loss = 5 * epsilon, .tolerance = 1e-8});
+      const std::vector<double> times = {0.03 * rest.t, 0.1 * rest.t, 0.3 * rest.t, 0.6 * rest.t};
+      const Simulation<> at_times =
+          simulate(DiagonalNet<double>(depth, 2), rest_of_columns(), start, {.tolerance = 1e-8, .times = times});
+      REQUIRE((rest.ok() && at_times.ok()));
+      for (const double unit : {1e10, 1e18}) {
+        CAPTURE(depth, log_alpha, unit);
+        const Dataset<> data = column_in_unit(unit);
+        const DiagonalNet<double> net(depth, 3);
+        const Simulation<> run = simulate(net, data, start);
+        CAPTURE(run.message, run.method);
+        REQUIRE(run.ok());
+        CHECK_THAT(run.method, text_contains("by Rodas4, errors relative to beta within 1e-07"));
+        CHECK((run.f(data.X()) - data.y()).norm() <= 1.5e-8 * data.y().norm());
+        // Of what the other columns fit, and of the first one by its own size.
+        const Vector<double> error = run.beta - solve(net, data, start).require_ok().beta;
+        CHECK(Vector<double>{{unit * error[0], error[1], error[2]}}.norm() <= agreement);
+        // As documented.
+        CHECK_THAT(run.t, near(rest.t, 1e-2, 0));
+        // Errors of 1e-7 of `(u beta_0, beta)`, at most (-2, 1, 1), in every step, which add up at most; and z_0, at
+        // most 1 / alpha, makes 3 z_0 / u of what is left.
+        const Simulation<> on_the_way = simulate(net, data, start, {.times = times});
+        REQUIRE(on_the_way.values.size() == times.size());
+        const double allowed = 2.5e-7 * static_cast<double>(on_the_way.steps) + 3 * std::exp(6) * 4 / unit;
+        for (std::size_t k = 0; k < times.size(); ++k) {
+          CAPTURE(k);
+          CHECK((on_the_way.values[k].tail(2) - at_times.values[k]).norm() <= allowed);
+          CHECK_THAT(unit * on_the_way.values[k][0], near(1 - 3 * at_times.values[k][0], 0, 3 * allowed));
+        }
+      }
     }
   }
-  // An observer sees one run.
-  Matrix<double> X(2, 3);
-  X << 1e18, 1, 2, 3, 1, 1;
+  // Columns a little apart are followed as any others, and far below any scale, too.
+  CHECK_THAT(simulate(DiagonalNet<double>(2, 3), column_in_unit(1e4), Start<>::uniform(Scale<>::from_log(0))).method,
+             text_contains("by ExponentialRosenbrock"));
+  const Start<> tiny = Start<>::uniform(Scale<>::from_log(-22));
+  const Dataset<> data = column_in_unit(1e18);
+  const Simulation<> from_tiny = simulate(DiagonalNet<double>(2, 3), data, tiny).require_ok();
+  CHECK((from_tiny.beta - solve(DiagonalNet<double>(2, 3), data, tiny).require_ok().beta).tail(2).norm() <= agreement);
+}
+
+TEST_CASE("a column in another unit is simulated in float, watched and resumed", "[verbs]") {
+  // In float the errors of a step are within 1e-4 of 2.5, and those of some twenty steps add up to no more than this.
+  constexpr double of_float = 5e-3;
+  const Start<> start = Start<>::uniform(Scale<>::from_log(-6));
+  const Simulation<> rest =
+      simulate(DiagonalNet<double>(2, 2), rest_of_columns(), start, {.tolerance = 1e-8, .times = {0.5, 0.7}});
+  const auto narrow = simulate(DiagonalNet<float>(2, 3), column_in_unit(1e10F),
+                               Start<float>::uniform(Scale<float>::from_log(-6)), {.times = {0.5F, 0.7F}});
+  CAPTURE(narrow.message, narrow.method);
+  REQUIRE((narrow.ok() && narrow.values.size() == 2));
+  for (std::size_t k = 0; k < 2; ++k)
+    CHECK((narrow.values[k].tail(2).cast<double>() - rest.values[k]).norm() <= of_float);
+
+  // A regularizer by itself, with quantities, an observer and a file: one run.
+  const Dataset<> data = column_in_unit(1e18);
+  const auto Q = regularizer(DiagonalNet<double>(2, 3), start);
   double last = 0;
   bool is_increasing = true;
   const auto watch = [&](const StepView<double>& view) {
@@ -426,8 +483,22 @@ TEST_CASE("a column in another unit is simulated, by a second way where the firs
     last = view.t;
     return Action::proceed;
   };
-  const Simulation<> watched = simulate(DiagonalNet<double>(2, 3), Dataset<>(X, Vector<double>{{1, 2}}),
-                                        Start<>::uniform(Scale<>::from_log(-6)), {.observers = {watch}});
+  SimulateOptions<> options;
+  options.quantities = {{"rest", [](const Vector<double>& beta) { return beta[1] + beta[2]; }}};
+  options.observers = {watch};
+  const Simulation<> straight = simulate(Q, data, options).require_ok();
   CHECK(is_increasing);
-  CHECK_THAT(watched.method, text_contains("ExponentialRosenbrock, errors"));
+  CHECK(last == straight.t);
+  CHECK(straight.table["rest"][straight.steps] == straight.beta[1] + straight.beta[2]);
+  const TemporaryFolder folder;
+  options.observers.clear();
+  options.checkpoint.file = folder.path() / "run";
+  options.max_steps = 20;
+  CHECK(simulate(Q, data, options).status == Status::max_steps);
+  options.max_steps = 100'000;
+  const Simulation<> resumed = simulate(Q, data, options).require_ok();
+  CHECK(resumed.beta == straight.beta);
+  CHECK(resumed.nu == straight.nu);
+  CHECK(resumed.table["rest"] == straight.table["rest"]);
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) CHECK(entry.path().filename() == "run");
 }

@@ -65,6 +65,8 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   [[nodiscard]] Vector<Scalar> multipliers(ConstVectorRef<Scalar> state) const { return engine_.multipliers(state); }
   /// Whether the state is `U^T nu`: then rows of the Jacobian differ much in size.
   [[nodiscard]] bool is_graded() const { return engine_.is_graded(); }
+  /// Then the largest size of a column of X over the smallest, without columns that are 0; else 1.
+  [[nodiscard]] Scalar column_ratio() const { return engine_.column_ratio(); }
   /// `nu(0) = 0`, N entries.
   [[nodiscard]] Vector<Scalar> initial_state() const { return Vector<Scalar>::Zero(dimension()); }
 

@@ -42,6 +42,7 @@ class DualFlowEngine {
   [[nodiscard]] const AnyMirrorMap<S>& map() const { return *map_; }
   [[nodiscard]] const Dataset<S>& dataset() const { return *dataset_; }
   [[nodiscard]] bool is_graded() const { return rotated_.has_value(); }
+  [[nodiscard]] S column_ratio() const { return column_ratio_; }
 
   // See DualFlow; `field` is the call.
   [[nodiscard]] Vector<S> multipliers(ConstVectorRef<S> state) const;
@@ -113,6 +114,7 @@ class DualFlowEngine {
   std::optional<Dataset<S>> rotated_;  // U^T X and U^T y, where columns differ much in size
   Matrix<S> rotation_;                 // U
   Vector<S> units_;                    // sizes of the columns over their median, 1 at least
+  S column_ratio_ = S(1);              // of the largest size to the smallest, where it is rotated
   S squared_norm_ = S(0);
   mutable Vector<S> point_;           // the latest evaluated nu; NaN before the first
   mutable Vector<S> residual_;        // X beta - y there
@@ -291,6 +293,7 @@ void DualFlowEngine<S>::rotate_graded_columns() {
   for (const S size : sizes)
     if (size > S(0)) smallest = std::min(smallest, size);
   if (!(largest > S(1e3) * smallest)) return;
+  column_ratio_ = largest / smallest;
   const auto middle = static_cast<std::size_t>((sizes.size() - 1) / 2);
   const S median = sizes[decreasing_order(sizes)[middle]];
   const S unit = median > S(0) ? median : smallest;
