@@ -547,7 +547,7 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 /// Chosen: the DualFlow of `regularizer(net, start)`, N unknowns whatever the size of alpha, by ExponentialRosenbrock,
 /// which measured best over all alpha: exact in the kernel regime (2 to 6 steps), and the only one whose time at the
 /// end, where the loss is rounding, is right at a relative tolerance of 1e-4. Where columns of X are in units so far
-/// apart, by 1e6 at this tolerance (the root of the tolerance over the rounding unit, and 1e3 at least), that its
+/// apart, by 7e5 at this tolerance (the root of the tolerance over the rounding unit, and 1e3 at least), that its
 /// exponentials lose the small ones, Rodas4 at a tolerance of 1e-7 at most (in float 1e-4) takes its place: there the
 /// time at the end is good to 1 %. At depth D >= 3 and alpha^(D-2) below some 1e-7 the dual variables have no digits
 /// left near their bounds; the 2d weights are followed instead (Ros34Pw2), and the end is checked: steps through the
@@ -829,6 +829,7 @@ void judge_weights(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, Simu
 
 template <class S, class Mirror>
 Simulation<S> simulate_dual(const Mirror& Q, const Dataset<S>& data, const SimulateOptions<S>& options, Vector<S>& z) {
+  using std::sqrt;
   const DualFlow<Mirror> flow(Q, data);
   const Index d = data.num_inputs();
   PiController<S> controller;
@@ -857,7 +858,7 @@ Simulation<S> simulate_dual(const Mirror& Q, const Dataset<S>& data, const Simul
   if (flow.is_graded() && epsilon * flow.column_ratio() * flow.column_ratio() > controller.tolerance.relative) {
     // Entries of the Jacobian differ as the squares of the columns: the exponential loses the small ones, the Cholesky
     // factor does not. The steps are held by their errors alone, and at more than this the end is late.
-    const S fine = std::max(static_cast<S>(1e-7), std::sqrt(epsilon));
+    const S fine = std::max(static_cast<S>(1e-7), sqrt(epsilon));
     controller.tolerance.relative = std::min(controller.tolerance.relative, fine);
     run("Rodas4", Rodas4{});
   } else {
