@@ -2,7 +2,8 @@
 //
 // sgd: steps of SGD on a 784-5000-10 ReLU network, batch 256, on 1 or more threads; `of_products` is the time that
 // the network's own five matrix products take, each as a whole on that many threads, over that of a step.
-// mnist_sgd: the same at other widths, with the epochs of 60 000 images in a minute (mnist_epochs.py has PyTorch's).
+// mnist_sgd: the same at other widths, with the epochs of 60 000 images in a minute (mnist_epochs.py has PyTorch's);
+// the last argument is the percentage of zeros in the images, 81 for the digits of MNIST.
 // sgd_in_two_passes: the same without continuing to the next batch in the pass that changes the weights.
 // plain_sgd: the same steps as one writes them down, in whole products. These have threads where the program was
 // compiled with OpenMP or calls OpenBLAS.
@@ -69,10 +70,12 @@ double seconds_of_products(Index units = width) {
   return best;
 }
 
-LabelledDataset<float> labelled_noise(RandomStream& random, Index batches = num_batches) {
+LabelledDataset<float> labelled_noise(RandomStream& random, Index batches = num_batches, double zeros = 0.0) {
   Vector<int> labels(batches * batch_size);
   for (Index n = 0; n < labels.size(); ++n) labels[n] = static_cast<int>(n % classes);
   Matrix<float> columns = normal_matrix<float>(random, d, labels.size());
+  for (Index k = 0; zeros > 0.0 && k < columns.size(); ++k)
+    if (random.uniform() < zeros) columns.data()[k] = 0.0F;
   return LabelledDataset<float>::from_columns(std::move(columns), std::move(labels), classes);
 }
 
@@ -127,10 +130,10 @@ struct TwoPasses : ReluNetwork<float> {
 
 /// Threads.
 template <class Net>
-void sgd_of(benchmark::State& state, Index units = width) {
+void sgd_of(benchmark::State& state, Index units = width, double zeros = 0.0) {
   set_product_threads(1);  // the trainer's own threads share each step
   RandomStream random(1);
-  const LabelledDataset<float> data = labelled_noise(random);
+  const LabelledDataset<float> data = labelled_noise(random, num_batches, zeros);
   const Net net(d, {units}, false, classes);
   SgdOptions<float> options;
   options.step = 0.01F;
@@ -149,8 +152,10 @@ void sgd_of(benchmark::State& state, Index units = width) {
 void sgd(benchmark::State& state) { sgd_of<ReluNetwork<float>>(state); }
 void sgd_in_two_passes(benchmark::State& state) { sgd_of<TwoPasses>(state); }
 
-/// Threads, width.
-void mnist_sgd(benchmark::State& state) { sgd_of<ReluNetwork<float>>(state, state.range(1)); }
+/// Threads, width, percentage of zeros.
+void mnist_sgd(benchmark::State& state) {
+  sgd_of<ReluNetwork<float>>(state, state.range(1), 0.01 * static_cast<double>(state.range(2)));
+}
 
 /// Threads.
 void plain_sgd(benchmark::State& state) {
@@ -197,7 +202,7 @@ BENCHMARK(mnist_sgd)
     ->Unit(benchmark::kMillisecond)
     ->MeasureProcessCPUTime()
     ->UseRealTime()
-    ->ArgsProduct({{1, 2}, {500, 5000}});
+    ->ArgsProduct({{1, 2}, {500, 5000}, {0, 81}});
 BENCHMARK(sgd_in_two_passes)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
 BENCHMARK(plain_sgd)->Unit(benchmark::kMillisecond)->UseRealTime()->Apply(up_to_all_cores);
 

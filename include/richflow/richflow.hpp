@@ -102,6 +102,7 @@
 #include "richflow/linalg/products.hpp"
 #include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/shifted_system.hpp"
+#include "richflow/linalg/sparse_factor.hpp"
 #include "richflow/linalg/spectral.hpp"
 #include "richflow/linalg/stable_norm.hpp"
 #include "richflow/linalg/triangular.hpp"

@@ -150,6 +150,96 @@ TEST_CASE("the batches of a ReLU network are the same bit for bit for any number
   CHECK_THROWS_MATCHES(net.make_evaluation(20, {-1}), ArgumentError, message_contains("threads"));
 }
 
+TEST_CASE("samples that are mostly zero give what they give in batches too small to leave the zeros out") {
+  RandomStream random(507);
+  constexpr Index half = 40, samples = 2 * half, features = 70;
+  const auto images = [&](double part) {
+    Matrix<double> X = random_matrix(random, samples, features);
+    for (double& x : X.reshaped())
+      if (random.uniform() >= part) x = 0.0;
+    return X;
+  };
+  for (const auto& widths : {std::vector<Index>{530}, std::vector<Index>{300, 20}}) {
+    CAPTURE(widths.size());
+    const ReluNetwork<double> net(features, widths, true, 2);
+    const Vector<double> w = random_vector(random, net.num_parameters());
+    const Vector<double> v = random_vector(random, net.num_parameters());
+    const Matrix<double> X = images(0.2);
+    const Matrix<double> dense = images(0.5);
+    const Matrix<double> G = random_matrix(random, samples, 2);
+    auto whole = net.make_evaluation(samples);
+    auto part = net.make_evaluation(half);
+    Matrix<double> F(samples, 2), dF(samples, 2), of_kept(samples, 2), F_part(samples, 2), dF_part(samples, 2);
+    Vector<double> g(w.size()), g_kept(w.size()), g_part = Vector<double>::Zero(w.size());
+    whole.forward(w, X, F);
+    whole.jvp(v, dF);
+    whole.vjp(G, g);
+    whole.linearize();
+    whole.jvp(v, of_kept);
+    whole.vjp(G, g_kept);
+    for (const Index first : {Index(0), half}) {
+      const Matrix<double> some = X.middleRows(first, half);
+      part.forward(w, some, F_part.middleRows(first, half));
+      part.jvp(v, dF_part.middleRows(first, half));
+      part.add_pullback(G.middleRows(first, half), 1.0, g_part);
+    }
+    // The same terms in another order: roundings of sums of some hundreds, each of about the size of the result.
+    constexpr double rounding = 1e3 * std::numeric_limits<double>::epsilon();
+    CHECK((F - F_part).norm() <= rounding * F.norm());
+    CHECK((dF - dF_part).norm() <= rounding * dF.norm());
+    CHECK((of_kept - dF).norm() <= rounding * dF.norm());
+    CHECK((g - g_part).norm() <= rounding * g.norm());
+    CHECK((g_kept - g).norm() <= rounding * g.norm());
+    // The zeros are left out: infinity times zero would be no number.
+    Matrix<double> unseen = X;
+    unseen.col(0).setZero();
+    Vector<double> infinite = w;
+    infinite[0] = std::numeric_limits<double>::infinity();
+    whole.forward(infinite, unseen, F);
+    CHECK(F.allFinite());
+    // A kernel takes the place of the activations, which a jvp then needs again; a copy stays where it was.
+    whole.forward(w, X, F);
+    auto copy = whole;
+    Matrix<double> K(samples, samples);
+    whole.kernel(K, KernelForm::trace);
+    whole.jvp(v, of_kept);
+    CHECK(of_kept == dF);
+    whole.forward(w, dense, F_part);
+    copy.jvp(v, of_kept);
+    CHECK(of_kept == dF);
+    // The tangent model at w is the network there, and its derivative.
+    auto tangent = Linearized<ReluNetwork<double>>(net, w).make_evaluation(samples);
+    const Vector<double> moved = w + v;
+    tangent.forward(moved, X, F_part);
+    CHECK((F_part - F - dF).norm() <= rounding * (F.norm() + dF.norm()));
+    // From batches with zeros to batches without and back, in one pass and in two, on any number of threads.
+    const std::vector<Matrix<double>> batches = {dense, X, X.topRows(65), X.topRows(50), X, dense.topRows(70)};
+    const auto run = [&](int threads, bool in_one_pass) {
+      auto at = net.make_evaluation(samples, {threads});
+      Vector<double> moving = w;
+      Matrix<double> out(samples, 2);
+      at.forward(moving, X, out);
+      Index size = samples;
+      for (const Matrix<double>& next : batches) {
+        if (in_one_pass) {
+          at.descend_and_forward(G.topRows(size), -0.01, moving, next, out.topRows(next.rows()));
+        } else {
+          at.add_pullback(G.topRows(size), -0.01, moving);
+          at.forward(moving, next, out.topRows(next.rows()));
+        }
+        size = next.rows();
+      }
+      Vector<double> all(moving.size() + 2 * size);
+      all << moving, out.topRows(size).reshaped();
+      return all;
+    };
+    const Vector<double> one = run(1, true);
+    CHECK(one.allFinite());
+    CHECK(run(1, false) == one);
+    for (const int threads : {2, 3}) CHECK(run(threads, true) == one);
+  }
+}
+
 TEST_CASE("descending and continuing to the next batch in one pass is both bit for bit") {
   RandomStream random(506);
   for (const auto& widths : {std::vector<Index>{4}, std::vector<Index>{1030}, std::vector<Index>{520, 6, 530}})

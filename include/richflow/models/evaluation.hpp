@@ -375,12 +375,14 @@ S Evaluation<S>::descend_to(ConstMatrixRef<S> G, S scale, VectorRef<S> w, Sample
   require(in_place || w.data() != w_.data, "descend_into: w_new must not be the w of the last forward");
   require_samples("X_next", X_next);
   require_outputs("F_next", F_next, X_next.size());
+  const Samples<S> X = X_;
+  X_ = {};
   is_at_point_ = false;
   S square_norm(-1);
   if (in_place)
-    body_->descend_and_forward(w, X_, G, scale, X_next, F_next);
+    body_->descend_and_forward(w, X, G, scale, X_next, F_next);
   else
-    square_norm = body_->descend_into(w_.map(), w, X_, G, scale, X_next, F_next);
+    square_norm = body_->descend_into(w_.map(), w, X, G, scale, X_next, F_next);
   w_ = {w.data(), w.size()};
   X_ = X_next;
   is_at_point_ = true;

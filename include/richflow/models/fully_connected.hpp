@@ -15,6 +15,7 @@
 #include "richflow/core/types.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/sparse_factor.hpp"
 #include "richflow/models/activation.hpp"
 #include "richflow/models/evaluation.hpp"
 #include "richflow/models/initialization.hpp"
@@ -74,7 +75,9 @@ struct FullyConnectedOptions {
 /// and `linearize` are made by one.) They are started anew for every pass through a layer, some 30 microseconds each.
 /// Where Eigen's products use threads of their own (with OpenMP or a BLAS), these should be set to one. In a step of
 /// descent the weights of a block of the first layer are read once for all that is done with them, if they fit into the
-/// cache.
+/// cache. Where a batch of at least 64 samples has three zeros for every other number, such as images on a black
+/// ground, a first layer of at least 256 neurons leaves the zeros out: for the digits of MNIST a step takes less
+/// than half the time. (A weight or derivative that is not finite does not show then where it meets zeros alone.)
 ///
 /// An evaluation holds two matrices B x n_l per hidden layer, and allocates nothing for layers of up to about a hundred
 /// neurons (beyond, Eigen's matrix product does). With B_l the derivatives of an output by Z_l, everything at one point
@@ -182,6 +185,7 @@ class FullyConnectedEvaluation final : public AnyEvaluation<S> {
     return std::make_unique<FullyConnectedEvaluation>(*this);
   }
 
+  void set_samples(Samples<S> X) override { samples_.assign(X.matrix(), layers().front().outputs); }
   void forward(ConstVectorRef<S> w, Samples<S> X, MatrixRef<S> F) override;
   void linearize(ConstVectorRef<S> w, Samples<S> X) override;
   void add_pullback(ConstVectorRef<S> w, Samples<S> X, ConstMatrixRef<S> G, S scale, VectorRef<S> target) override;
@@ -226,8 +230,19 @@ class FullyConnectedEvaluation final : public AnyEvaluation<S> {
     return sensitivities_[l].block(0, block.first, batch_, block.count);
   }
 
-  /// Activations of a block of hidden layer l, and what those of the last hidden layer contribute to the outputs.
-  void forward_block(ConstVectorRef<S> w, std::size_t l, const Block& block, ConstMatrixRef<S> inputs);
+  /// `out = X V` for the columns of V that belong to a block of the first layer.
+  void multiply_samples(const SparseFactor<S>& sparse, const Block& block, ConstMatrixRef<S> X, ConstMatrixRef<S> V,
+                        MatrixRef<S> out);
+
+  /// Activations of a block of the first layer.
+  void forward_first_block(ConstVectorRef<S> w, const Block& block, ConstMatrixRef<S> X, const SparseFactor<S>& sparse);
+
+  /// Those of a block of hidden layer l > 0.
+  void forward_block(ConstVectorRef<S> w, std::size_t l, const Block& block);
+
+  /// Activations of a block of hidden layer l of which `values` are the products of inputs and weights, and what those
+  /// of the last hidden layer contribute to the outputs.
+  void activate(ConstVectorRef<S> w, std::size_t l, const Block& block, MatrixRef<S> values);
 
   /// The rest of `forward` when the first layer is done.
   void forward_above_first(ConstVectorRef<S> w, MatrixRef<S> F);
@@ -298,6 +313,9 @@ class FullyConnectedEvaluation final : public AnyEvaluation<S> {
   std::vector<Matrix<S>> sensitivities_ = {};    // derivatives by Z_l / m_l on the way back; of A_l along v
   std::vector<Matrix<S>> partial_outputs_ = {};  // max_batch x K: what each block of the last hidden layer contributes
   Matrix<S> seed_ = {};                          // max_batch x K
+  SparseFactor<S> samples_ = {};                 // where most of their entries are zero
+  SparseFactor<S> next_samples_ = {};
+  std::vector<typename SparseFactor<S>::Panels> panels_ = {};  // of each block of the first layer
   // Made where they are used first:
   std::vector<Matrix<S>> kept_ = {};  // derivatives of every output of every sample by Z_l / m_l, NK x n_l
   Matrix<S> unit_ = {};               // NK x K
@@ -447,6 +465,7 @@ FullyConnectedEvaluation<S, A>::FullyConnectedEvaluation(const FullyConnected<S,
   const Index blocks = num_blocks(layers()[hidden() - 1].outputs);
   partial_outputs_.assign(static_cast<std::size_t>(blocks), Matrix<S>(max_batch, outputs()));
   seed_.resize(max_batch, outputs());
+  panels_.resize(static_cast<std::size_t>(num_blocks(layers().front().outputs)));
 }
 
 template <class S, class A>
@@ -490,16 +509,39 @@ void FullyConnectedEvaluation<S, A>::forward(ConstVectorRef<S> w, Samples<S> poi
   batch_ = X.rows();
   is_linearized_ = false;
   is_consumed_ = false;
-  for_blocks(0, [&](const Block& block) { forward_block(w, 0, block, X); });
+  for_blocks(0, [&](const Block& block) { forward_first_block(w, block, X, samples_); });
   forward_above_first(w, F);
 }
 
 template <class S, class A>
-void FullyConnectedEvaluation<S, A>::forward_block(ConstVectorRef<S> w, std::size_t l, const Block& block,
-                                                   ConstMatrixRef<S> inputs) {
+void FullyConnectedEvaluation<S, A>::multiply_samples(const SparseFactor<S>& sparse, const Block& block,
+                                                      ConstMatrixRef<S> X, ConstMatrixRef<S> V, MatrixRef<S> out) {
+  if (sparse.is_assigned())
+    sparse.multiply(V, panels_[block.index], out);
+  else
+    matrix_product<S>(X, V, out);
+}
+
+template <class S, class A>
+void FullyConnectedEvaluation<S, A>::forward_first_block(ConstVectorRef<S> w, const Block& block, ConstMatrixRef<S> X,
+                                                         const SparseFactor<S>& sparse) {
+  auto values = activations_[0].block(0, block.first, X.rows(), block.count);
+  multiply_samples(sparse, block, X, layers().front().matrix(w).middleCols(block.first, block.count), values);
+  activate(w, 0, block, values);
+}
+
+template <class S, class A>
+void FullyConnectedEvaluation<S, A>::forward_block(ConstVectorRef<S> w, std::size_t l, const Block& block) {
+  auto values = activations(l, block);
+  matrix_product<S>(activations_[l - 1].topRows(batch_), layers()[l].matrix(w).middleCols(block.first, block.count),
+                    values);
+  activate(w, l, block, values);
+}
+
+template <class S, class A>
+void FullyConnectedEvaluation<S, A>::activate(ConstVectorRef<S> w, std::size_t l, const Block& block,
+                                              MatrixRef<S> values) {
   const DenseLayer<S>& layer = layers()[l];
-  auto values = activations_[l].block(0, block.first, inputs.rows(), block.count);
-  matrix_product<S>(inputs, layer.matrix(w).middleCols(block.first, block.count), values);
   if (layer.multiplier != S(1)) values *= layer.multiplier;
   if (net_.has_biases()) values.rowwise() += w.segment(layer.biases + block.first, block.count).transpose();
   const A& sigma = net_.activation();
@@ -514,13 +556,12 @@ void FullyConnectedEvaluation<S, A>::forward_block(ConstVectorRef<S> w, std::siz
   });
   if (l + 1 == hidden())
     matrix_product<S>(values, layers().back().matrix(w).middleRows(block.first, block.count),
-                      partial_outputs_[block.index].topRows(inputs.rows()));
+                      partial_outputs_[block.index].topRows(values.rows()));
 }
 
 template <class S, class A>
 void FullyConnectedEvaluation<S, A>::forward_above_first(ConstVectorRef<S> w, MatrixRef<S> F) {
-  for (std::size_t l = 1; l < hidden(); ++l)
-    for_blocks(l, [&](const Block& block) { forward_block(w, l, block, activations_[l - 1].topRows(batch_)); });
+  for (std::size_t l = 1; l < hidden(); ++l) for_blocks(l, [&](const Block& block) { forward_block(w, l, block); });
   sum_partial_outputs(w, F);
 }
 
@@ -613,8 +654,12 @@ void FullyConnectedEvaluation<S, A>::pull_back_block(ConstVectorRef<S> w, std::s
 
 template <class S, class A>
 void FullyConnectedEvaluation<S, A>::add_first_gradient(const Block& block, ConstMatrixRef<S> X, VectorRef<S> target) {
-  add_product_of_transposed<S>(X, sensitivities(0, block),
-                               layers().front().matrix(target).middleCols(block.first, block.count));
+  const auto B = sensitivities(0, block);
+  auto gradient = layers().front().matrix(target).middleCols(block.first, block.count);
+  if (samples_.is_assigned())
+    samples_.add_transposed_product(B, panels_[block.index], gradient);
+  else
+    add_product_of_transposed<S>(X, B, gradient);
 }
 
 template <class S, class A>
@@ -646,12 +691,14 @@ void FullyConnectedEvaluation<S, A>::descend_and_forward(VectorRef<S> w, Samples
   const ConstMatrixRef<S> X = points.matrix();
   const ConstMatrixRef<S> X_next = next_points.matrix();
   restore(w, X);
+  next_samples_.assign(X_next, layers().front().outputs);
   pull_back_above_first(w, G, scale, w);
   for_blocks(0, [&](const Block& block) {
     pull_back_block(w, 0, block, G, scale, w);
     add_first_gradient(block, X, w);
-    forward_block(w, 0, block, X_next);
+    forward_first_block(w, block, X_next, next_samples_);
   });
+  std::swap(samples_, next_samples_);
   batch_ = X_next.rows();
   is_linearized_ = false;
   forward_above_first(w, F_next);
@@ -701,7 +748,7 @@ void FullyConnectedEvaluation<S, A>::jvp_forward(ConstVectorRef<S> w, ConstMatri
       auto dA = sensitivities(l, block);
       const auto V = layer.matrix(v).middleCols(block.first, block.count);
       if (l == 0) {
-        matrix_product<S>(X, V, dA);
+        multiply_samples(samples_, block, X, V, dA);
       } else {
         matrix_product<S>(activations_[l - 1].topRows(batch_), V, dA);
         add_matrix_product<S>(sensitivities_[l - 1].topRows(batch_),
@@ -729,7 +776,7 @@ void FullyConnectedEvaluation<S, A>::jvp_from_kept(ConstMatrixRef<S> X, ConstVec
     const DenseLayer<S>& layer = layers()[l];
     auto moved = moved_.leftCols(layer.outputs);
     if (l == 0)
-      matrix_product<S>(X, layer.matrix(v), moved);
+      multiply_samples(samples_, Block{0, 0, layer.outputs}, X, layer.matrix(v), moved);
     else
       matrix_product<S>(activations_[l - 1].topRows(batch_), layer.matrix(v), moved);
     if (net_.has_biases())
