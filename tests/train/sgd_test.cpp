@@ -209,7 +209,7 @@ TEST_CASE("steps grow as one over the loss of the epoch before, on the whole dat
   for (int k = 0; k < 60; ++k) {
     const double loss =
         evaluate(LinearClassifier<double>(3, 3), Eigen::Map<const Vector<double>>(W.data(), 9), data).loss;
-    growth = std::clamp(0.3 / std::max(last, loss / 2), 1.0, 5.0);
+    growth = std::clamp(0.3 / std::max(last, loss), 1.0, 5.0);
     W -= 0.4 * growth * softmax_gradient(W, data);
     last = loss;
   }
@@ -230,7 +230,7 @@ TEST_CASE("a batch with an odd sample takes a smaller step than the mean loss wo
   SgdOptions<double> options;
   options.step = 0.01;
   options.batch_size = 1;
-  options.growth_loss = 0.6;
+  options.growth_loss = 1.2;
   const auto weights = [&](const auto& trainer) -> Matrix<double> {
     return Eigen::Map<const Matrix<double>>(trainer.w().data(), count, 2);
   };
@@ -245,7 +245,7 @@ TEST_CASE("a batch with an odd sample takes a smaller step than the mean loss wo
     Index n = 0;
     moved.col(0).maxCoeff(&n);
     const double loss = std::log1p(std::exp(before(n, 1) - before(n, 0)));
-    growth[n] = 0.6 / std::max(mean, loss / 2);
+    growth[n] = 1.2 / std::max(mean, loss);
     // 1 - p of the right class, times the step; differences of weights of size 4
     CHECK_THAT(moved(n, 0), near(0.01 * growth[n] * -std::expm1(-loss), 0, 1e-14));
   }

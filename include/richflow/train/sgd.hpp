@@ -74,10 +74,11 @@ struct SgdOptions {
   ParallelOptions parallel = {1};
   /// Where it is positive, steps grow as the loss falls below it: those of an epoch are `step * growth_loss / L`, L the
   /// mean loss of the epoch before (and not below `step`, nor above `most_growth * step`), but on a batch whose own
-  /// loss l is more than 2 L they are smaller by 2 L / l. The curvature of a cross-entropy falls as the loss does, p (1
+  /// loss l is more than L they are smaller by L / l. The curvature of a cross-entropy falls as the loss does, p (1
   /// - p) < -log p for each sample, so that steps that are stable at growth_loss stay so while the model's derivatives
   /// keep their size, and a loss that falls like 1 / epoch with equal steps falls exponentially, along the same flow.
-  /// Below growth_loss all samples should be right: 1e-2 or less.
+  /// Below growth_loss all samples should be right: 1e-2 or less; for a model that is linear in its parameters, whose
+  /// derivatives do not change at all, most of them: 0.2 or less.
   double growth_loss = 0.0;
   double most_growth = 1e4;  ///< at least 1
 };
@@ -439,9 +440,9 @@ void CountedBatches<S>::begin_step(Index k, S t, const Vector<S>& w) {
 template <class S>
 double CountedBatches<S>::growth_on(double batch_loss) const {
   if (!(growth_loss_ > 0.0) || state.records.empty()) return 1.0;
-  // A batch with an odd sample has the curvature of that sample, however small the mean loss of all is.
-  constexpr double usual = 2.0;
-  const double loss = std::max(state.records.back().loss, batch_loss / usual);
+  // A batch with an odd sample has the curvature of that sample, however small the mean loss of all is; and where the
+  // last epoch ended better than the steps of this one keep it, its own losses tell first.
+  const double loss = std::max(state.records.back().loss, batch_loss);
   // Also where the loss is 0, as of samples far from their boundary in float.
   if (loss * most_growth_ <= growth_loss_) return most_growth_;
   return std::max(1.0, growth_loss_ / loss);
