@@ -36,7 +36,8 @@ struct Fig6cOptions {
   Index max_epochs = 400;
   Index trial_epochs = 10;     ///< of each step that is tried
   Index hopeless_batches = 0;  ///< of a trial that is given up early, see StepSearchOptions
-  double growth_loss = 0.0;    ///< below which steps grow, see SgdOptions
+  bool steps_grow = false;     ///< as the loss falls, see SgdOptions
+  double tangent_step = 0.0;   ///< of the tangent kernel at alpha = 1 where it is not searched
   int max_retries = 4;         ///< with smaller steps, where the one that was found does not fit the data
   SavedTraining saved = {};    ///< where and how often half-trained nets are saved
   std::vector<double> alphas = {0.1, 1, 2, 3, 4, 5, 10, 20, 50, 500};
@@ -80,9 +81,10 @@ struct Fig6c {
 
 /// Everything that is computed, one number for each repetition.
 struct Fig6cSweeps {
-  SweepResult networks;     ///< over `alpha`, `tangent` (0: the network, 1: its tangent model) and `seed`
-  SweepResult last_layer;   ///< over `seed`
-  SweepResult small_steps;  ///< over `alpha`
+  SweepResult networks;      ///< over `alpha`, `tangent` (0: the network, 1: its tangent model) and `seed`
+  SweepResult last_layer;    ///< over `seed`
+  SweepResult small_steps;   ///< over `alpha`
+  bool is_protocol = false;  ///< whether all of MNIST trained networks of the paper's size
 };
 
 /// Runs the sweeps. Throws ArgumentError for invalid sizes, FileError when the images cannot be read.

@@ -1,5 +1,6 @@
 #include "fig6c_mnist.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -80,6 +81,17 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
   }
   CHECK(figure.last_layer_test_error.mean < 0.6);
   CHECK(figure.claims.size() == 8);
+  CHECK_FALSE(one.is_protocol);
+  Fig6cSweeps protocol = one;
+  protocol.is_protocol = true;  // the paper's errors beside
+  const auto claims = make_fig6c(options, protocol).claims;
+  CHECK(claims.size() == 11);
+  const auto last_layer = std::find_if(claims.begin(), claims.end(), [](const Claim& claim) {
+    return claim.claim.find("last layer only (the paper: 2.7)") != std::string::npos;
+  });
+  REQUIRE(last_layer != claims.end());
+  CHECK(last_layer->measured == 100.0 * figure.last_layer_test_error.mean);
+  CHECK_FALSE(last_layer->holds);
   write_fig6c_tables(figure, folder.path());
   CHECK(
       content_of(folder.path() / "fig6c.csv").rfind("alpha,step,epochs,train_error,test_error,kernel_test_error", 0) ==

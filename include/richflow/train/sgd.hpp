@@ -77,8 +77,7 @@ struct SgdOptions {
   /// loss l is more than L they are smaller by L / l. The curvature of a cross-entropy falls as the loss does, p (1
   /// - p) < -log p for each sample, so that steps that are stable at growth_loss stay so while the model's derivatives
   /// keep their size, and a loss that falls like 1 / epoch with equal steps falls exponentially, along the same flow.
-  /// Below growth_loss all samples should be right: 1e-2 or less; for a model that is linear in its parameters, whose
-  /// derivatives do not change at all, most of them: 0.2 or less.
+  /// Below growth_loss all samples should be right: 1e-2 or less.
   double growth_loss = 0.0;
   double most_growth = 1e4;  ///< at least 1
 };
