@@ -254,6 +254,49 @@ TEST_CASE("a batch with an odd sample takes a smaller step than the mean loss wo
   CHECK(growth[3] < 2.0);
 }
 
+TEST_CASE("a run that makes no more progress ends as stalled, at the same epoch when it is resumed") {
+  // A sample with both labels: the smallest loss is log 2, which Newton's steps would reach at once.
+  const auto data = LabelledDataset<double>::from_columns(Matrix<double>::Ones(1, 2), Vector<int>{{0, 1}}, 2);
+  const LinearClassifier<double> model(1, 2);
+  const Vector<double> w0{{2.0, -2.0}};
+  SgdOptions<double> options;
+  options.step = 0.5;
+  options.batch_size = 2;
+  options.max_epochs = 100;
+  options.stall_epochs = 7;
+  const auto stalled = Sgd(model, data, w0, options).run();
+  CHECK(stalled.status == Status::stalled);
+  CHECK_FALSE(stalled.ok());
+  CHECK_THAT(stalled.message, Catch::Matchers::Contains("before the last 7 epochs, and not below 0.69"));
+  CHECK(stalled.final.loss < 0.7);
+  // The rule by its definition, on the losses that a run without it has.
+  options.stall_epochs = 0;
+  const auto all = Sgd(model, data, w0, options).run();
+  REQUIRE(all.records.size() == 100);
+  std::vector<double> smallest = {std::numeric_limits<double>::infinity()};  // of the first k epochs
+  for (const EpochRecord& record : all.records) smallest.push_back(std::min(smallest.back(), record.loss));
+  Index end = 8;
+  while (smallest[static_cast<std::size_t>(end)] <= 0.75 * smallest[static_cast<std::size_t>(end - 7)]) ++end;
+  CHECK(end > 8);
+  CHECK(stalled.epochs == end);
+  options.stall_epochs = 7;
+  const TemporaryFolder folder;
+  options.checkpoint = folder.path() / "half";
+  options.checkpoint_epochs = 1;
+  options.on_epoch = [](const EpochRecord& record) { return record.epoch < 5; };
+  static_cast<void>(Sgd(model, data, w0, options).run());
+  options.on_epoch = {};
+  Sgd resumed(model, data, w0, options);
+  resumed.load(options.checkpoint);
+  CHECK(resumed.run().epochs == end);
+  // One that is there again, too.
+  Sgd again(model, data, w0, options);
+  again.load(options.checkpoint);
+  const auto same = again.run();
+  CHECK(same.status == Status::stalled);
+  CHECK(same.epochs == end);
+}
+
 TEST_CASE("with growing steps a loss that would fall like one over the epochs falls exponentially") {
   const auto data = clusters(50, 0.1);
   SgdOptions<double> options;
@@ -702,6 +745,7 @@ TEST_CASE("SGD refuses bad input, naming it") {
   refuses([](auto& o) { o.max_epochs = 0; }, "max_epochs");
   refuses([](auto& o) { o.stop_accuracy = 1.5; }, "stop_accuracy");
   refuses([](auto& o) { o.stop_loss = -1; }, "stop_loss");
+  refuses([](auto& o) { o.stall_epochs = -1; }, "stall_epochs must not be negative, got -1");
   refuses([](auto& o) { o.divergence_factor = 1; }, "divergence_factor");
   refuses([](auto& o) { o.checkpoint_epochs = 0; }, "checkpoint_epochs");
   refuses([](auto& o) { o.checkpoint_seconds = -1; }, "checkpoint_seconds");

@@ -58,10 +58,12 @@ struct SgdOptions {
   S step = S(0.1);         ///< of the mean gradient of a batch
   Index batch_size = 256;  ///< the last batch of an epoch has what is left
   Index max_epochs = 100;
-  S momentum = S(0);               ///< m in [0, 1): v <- m v - step g, w <- w + v
-  std::uint64_t seed = 1;          ///< of the order of the samples
-  double stop_accuracy = 1.0;      ///< a run ends after an epoch at which all samples have this accuracy
-  double stop_loss = 0.0;          ///< and a mean loss below this; infinity: whatever the loss
+  S momentum = S(0);           ///< m in [0, 1): v <- m v - step g, w <- w + v
+  std::uint64_t seed = 1;      ///< of the order of the samples
+  double stop_accuracy = 1.0;  ///< a run ends after an epoch at which all samples have this accuracy
+  double stop_loss = 0.0;      ///< and a mean loss below this; infinity: whatever the loss
+  Index stall_epochs = 0;      ///< where positive, a run ends as stalled when the smallest loss of so many epochs is
+                               ///< more than three quarters of the smallest before them
   double divergence_factor = 100;  ///< a mean loss of an epoch beyond this times that of the first batch + log K
                                    ///< (for numbers the mean of |y|^2)
   std::function<bool(const EpochRecord&)> on_epoch = {};  ///< after each epoch; false ends the run
@@ -358,6 +360,8 @@ class Sgd {
   bool end_epoch(SgdResult<S>& result, Clock::time_point& saved);
   /// True when the run ends with the epoch that is complete now.
   bool decide(SgdResult<S>& result);
+  bool has_arrived(SgdResult<S>& result);
+  bool has_stalled(SgdResult<S>& result) const;
   void say_diverged(SgdResult<S>& result, double loss) const;
   /// Behind the step in a message.
   [[nodiscard]] std::string growth_note() const {
@@ -414,6 +418,7 @@ void check(const SgdOptions<S>& o, Index num_samples) {
           o.growth_loss);
   require(isfinite(o.most_growth) && o.most_growth >= 1.0, "most_growth must be at least 1, and finite, got ",
           o.most_growth);
+  require(o.stall_epochs >= 0, "stall_epochs must not be negative, got ", o.stall_epochs);
   require(o.divergence_factor > 1.0, "divergence_factor must be above 1, got ", o.divergence_factor);
   require(o.checkpoint_epochs >= 1, "checkpoint_epochs must be at least 1, got ", o.checkpoint_epochs);
   require(o.checkpoint_seconds >= 0.0, "checkpoint_seconds must not be negative, got ", o.checkpoint_seconds);
@@ -605,6 +610,12 @@ bool Sgd<S>::decide(SgdResult<S>& result) {
     say_diverged(result, record.loss);
     return true;
   }
+  return has_arrived(result) || has_stalled(result);
+}
+
+template <class S>
+bool Sgd<S>::has_arrived(SgdResult<S>& result) {
+  const EpochRecord& record = records().back();
   if (record.accuracy < options_.stop_accuracy || !(record.loss < options_.stop_loss)) return false;
   // Confirmed at one w.
   const Score all = evaluate_all(w());
@@ -613,6 +624,21 @@ bool Sgd<S>::decide(SgdResult<S>& result) {
   result.final = all;
   result.message =
       detail::concat("accuracy ", all.accuracy, " and mean loss ", all.loss, " after epoch ", record.epoch);
+  return true;
+}
+
+template <class S>
+bool Sgd<S>::has_stalled(SgdResult<S>& result) const {
+  constexpr double progress = 0.75;
+  if (options_.stall_epochs == 0 || epoch() <= options_.stall_epochs) return false;
+  const auto by_loss = [](const EpochRecord& a, const EpochRecord& b) { return a.loss < b.loss; };
+  const auto last = records().end() - options_.stall_epochs;
+  const double before = std::min_element(records().begin(), last, by_loss)->loss;
+  const double since = std::min_element(last, records().end(), by_loss)->loss;
+  if (since <= progress * before) return false;
+  result.status = Status::stalled;
+  result.message = detail::concat("the mean loss was ", before, " before the last ", options_.stall_epochs,
+                                  " epochs, and not below ", since, " in them");
   return true;
 }
 
