@@ -108,6 +108,7 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   sgd.momentum = static_cast<float>(options.momentum);
   sgd.max_epochs = options.max_epochs;
   sgd.stop_loss = options.loss;
+  sgd.stall_epochs = options.stall_epochs;
   sgd.seed = stream_of(options, repetition, 2)();
   StepSearchOptions<float> ladder;
   ladder.largest = static_cast<float>(steps.largest);
@@ -199,6 +200,7 @@ NamedNumbers small_step_numbers(const Fig6cOptions& options, const Images& image
   smaller.batch_size = std::min<Index>(options.batch_size, 32);
   smaller.momentum = 0.9;
   smaller.steps_grow = false;
+  smaller.stall_epochs = 0;
   smaller.loss = std::max(options.loss, 0.01);
   smaller.max_epochs = std::min<Index>(options.max_epochs, 400);
   smaller.trial_epochs = std::max<Index>(options.trial_epochs, 10);
@@ -347,11 +349,12 @@ Fig6cOptions fig6c_options(Effort effort) {
     options.loss = 1e-5;
     // Equal steps would take tens of thousands of epochs to that loss: it falls like 1 / epoch.
     options.steps_grow = true;
+    options.stall_epochs = 50;
     options.tangent_step = 64.0;
     options.max_epochs = 500;
     options.trial_epochs = 2;
     options.hopeless_batches = 24;
-    options.max_retries = 1;
+    options.max_retries = 3;
   }
   return options;
 }
@@ -400,6 +403,7 @@ Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& run
                                                        {"loss", exact_number(options.loss)},
                                                        {"max_epochs", std::to_string(options.max_epochs)},
                                                        {"steps_grow", options.steps_grow ? "1" : "0"},
+                                                       {"stall_epochs", std::to_string(options.stall_epochs)},
                                                        {"tangent_step", exact_number(options.tangent_step)},
                                                        {"hopeless_batches", std::to_string(options.hopeless_batches)},
                                                        {"max_retries", std::to_string(options.max_retries)},

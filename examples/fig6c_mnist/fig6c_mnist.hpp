@@ -37,6 +37,7 @@ struct Fig6cOptions {
   Index trial_epochs = 10;     ///< of each step that is tried
   Index hopeless_batches = 0;  ///< of a trial that is given up early, see StepSearchOptions
   bool steps_grow = false;     ///< as the loss falls, see SgdOptions
+  Index stall_epochs = 0;      ///< after which a step that makes no progress is given up, see SgdOptions
   double tangent_step = 0.0;   ///< of the tangent kernel at alpha = 1 where it is not searched
   int max_retries = 4;         ///< with smaller steps, where the one that was found does not fit the data
   SavedTraining saved = {};    ///< where and how often half-trained nets are saved
