@@ -80,7 +80,7 @@ Vector<float> initial_parameters(const Fig6cOptions& options, const Network& net
 /// curvature, K the square of its derivatives, and most of the loss of its batch where that is small: with this L the
 /// step on that batch moves the outputs of the sample by p, and those of no other by more.
 template <class M>
-double least_curved_loss(const M& model, const Vector<float>& w0, const Data& data, double step) {
+double safe_growth_loss(const M& model, const Vector<float>& w0, const Data& data, double step) {
   const Index count = std::min(kernel_images, data.num_samples());
   const Matrix<float> X = data.X().topRows(count);
   auto at = make_evaluation(model, count);
@@ -98,6 +98,11 @@ struct StepChoice {
   Index count = 12;  // of a ladder from the largest one down
   double part = 1.0;
 };
+
+/// One by which a sample that is wrong moves its outputs far, that of a perceptron: with it a linear model finds a zero
+/// of the error sooner than with any at which its loss falls smoothly, which needs hundreds of epochs on all the
+/// images.
+StepChoice perceptron_steps(double step) { return {.largest = step, .count = 1}; }
 
 /// `name` is that of the folder of checkpoints.
 template <class M>
@@ -120,7 +125,7 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   const auto search = search_step_resumably(model, data, w0, sgd, ladder, folder);
   require<ConvergenceError>(search.ok(), "every step from ", steps.largest, " down diverges");
   sgd.step = search.step * static_cast<float>(steps.part);
-  if (options.steps_grow) sgd.growth_loss = least_curved_loss(model, w0, data, static_cast<double>(sgd.step));
+  if (options.steps_grow) sgd.growth_loss = safe_growth_loss(model, w0, data, static_cast<double>(sgd.step));
   sgd.max_epochs = static_cast<Index>(static_cast<double>(options.max_epochs) / steps.part);
   auto result = train_resumably(model, data, w0, sgd, folder);
   float step = sgd.step;
@@ -165,10 +170,7 @@ NamedNumbers network_numbers(const Fig6cOptions& options, const Images& images, 
   // A step moves the outputs by about alpha^2 step: at small scales the tangent model can take, and needs, steps that
   // would destroy the network, whose weights grow.
   StepChoice steps{.largest = std::max(1.0, 0.25 / (alpha * alpha))};
-  // Steps by which a sample that is wrong moves its outputs far, those of a perceptron, find a zero of the error of a
-  // linear model sooner than any at which its loss falls smoothly: that needs hundreds of epochs on all the images.
-  if (options.tangent_step > 0.0)
-    steps = {.largest = std::max(1.0, options.tangent_step / (alpha * alpha)), .count = 1};
+  if (options.linear_step > 0.0) steps = perceptron_steps(std::max(1.0, options.linear_step / (alpha * alpha)));
   return train(options, Linearized<Network>(net, w0), w0, data, images.test, repetition, steps, name);
 }
 
@@ -186,7 +188,8 @@ NamedNumbers last_layer_numbers(const Fig6cOptions& options, const Images& image
   const Data train_data = hidden_features(net, w0, training_images(options, images, repetition));
   const Data test = hidden_features(net, w0, images.test);
   const LinearClassifier<float> last(options.width, images.train.num_classes());
-  return train(options, last, Vector<float>::Zero(last.num_parameters()), train_data, test, repetition, {},
+  const StepChoice steps = options.linear_step > 0.0 ? perceptron_steps(options.linear_step) : StepChoice();
+  return train(options, last, Vector<float>::Zero(last.num_parameters()), train_data, test, repetition, steps,
                "last_layer_" + std::to_string(repetition));
 }
 
@@ -350,7 +353,7 @@ Fig6cOptions fig6c_options(Effort effort) {
     // Equal steps would take tens of thousands of epochs to that loss: it falls like 1 / epoch.
     options.steps_grow = true;
     options.stall_epochs = 50;
-    options.tangent_step = 64.0;
+    options.linear_step = 64.0;
     options.max_epochs = 500;
     options.trial_epochs = 2;
     options.hopeless_batches = 24;
@@ -404,7 +407,7 @@ Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& run
                                                        {"max_epochs", std::to_string(options.max_epochs)},
                                                        {"steps_grow", options.steps_grow ? "1" : "0"},
                                                        {"stall_epochs", std::to_string(options.stall_epochs)},
-                                                       {"tangent_step", exact_number(options.tangent_step)},
+                                                       {"linear_step", exact_number(options.linear_step)},
                                                        {"hopeless_batches", std::to_string(options.hopeless_batches)},
                                                        {"max_retries", std::to_string(options.max_retries)},
                                                        {"trial_epochs", std::to_string(options.trial_epochs)}};
@@ -416,7 +419,7 @@ Fig6cSweeps run_fig6c_sweeps(const Fig6cOptions& options, const SweepRunner& run
       // The tangent model approaches small losses slowly where alpha is small, unless with the steps of a perceptron.
       [&](const Cell& cell) {
         if (cell["tangent"] == 0.0) return 1.0;
-        return options.tangent_step > 0.0 ? 0.9 : 1.5 + 2.0 / cell["alpha"];
+        return options.linear_step > 0.0 ? 0.9 : 1.5 + 2.0 / cell["alpha"];
       });
   SweepResult last_layer = runner.run({"fig6c_last_layer", Grid({seed_axis(options.num_seeds)}), outputs, settings},
                                       [&](const Cell& cell) { return last_layer_numbers(options, images, cell); });
