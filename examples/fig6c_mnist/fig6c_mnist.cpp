@@ -97,12 +97,15 @@ struct StepChoice {
   double largest = 1.0;
   Index count = 12;  // of a ladder from the largest one down
   double part = 1.0;
+  double divergence_factor = SgdOptions<float>().divergence_factor;
 };
 
 /// One by which a sample that is wrong moves its outputs far, that of a perceptron: with it a linear model finds a zero
 /// of the error sooner than with any at which its loss falls smoothly, which needs hundreds of epochs on all the
-/// images.
-StepChoice perceptron_steps(double step) { return {.largest = step, .count = 1}; }
+/// images. Until then its losses are as large as the step, but bounded.
+StepChoice perceptron_steps(double step) {
+  return {.largest = step, .count = 1, .divergence_factor = std::numeric_limits<double>::infinity()};
+}
 
 /// `name` is that of the folder of checkpoints.
 template <class M>
@@ -114,6 +117,7 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
   sgd.max_epochs = options.max_epochs;
   sgd.stop_loss = options.loss;
   sgd.stall_epochs = options.stall_epochs;
+  sgd.divergence_factor = steps.divergence_factor;
   sgd.seed = stream_of(options, repetition, 2)();
   StepSearchOptions<float> ladder;
   ladder.largest = static_cast<float>(steps.largest);

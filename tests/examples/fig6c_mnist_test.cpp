@@ -98,6 +98,27 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
       0);
 }
 
+TEST_CASE("the full run of figure 6 (c) arrives with networks, their tangent models and the last layer") {
+  const TemporaryFolder folder;
+  write_images(folder.path(), "train", 200, 1);
+  write_images(folder.path(), "t10k", 100, 2);
+  Fig6cOptions options = fig6c_options(Effort::full);
+  options.data = folder.path();
+  options.num_test = 0;
+  options.width = 60;
+  options.batch_size = 32;
+  options.alphas = {1, 50};
+  const Fig6cSweeps sweeps = run_fig6c_sweeps(options, SweepRunner(1));
+  for (const SweepResult* sweep : {&sweeps.networks, &sweeps.last_layer}) {
+    for (const double arrived : sweep->values("arrived")) CHECK(arrived == 1.0);
+    for (const double error : sweep->values("train_error")) CHECK(error == 0.0);
+  }
+  // The steps of a perceptron at alpha = 1 and 50, and for the last layer.
+  CHECK(sweeps.networks.values("step", {{"alpha", 1}, {"tangent", 1}}).front() == 64.0);
+  CHECK(sweeps.networks.values("step", {{"alpha", 50}, {"tangent", 1}}).front() == 1.0);
+  CHECK(sweeps.last_layer.values("step").front() == 64.0);
+}
+
 TEST_CASE("figure 6 (c) refuses invalid sizes and missing data") {
   const TemporaryFolder folder;
   Fig6cOptions options = small_options(folder.path());
