@@ -38,7 +38,8 @@ struct Fig6cOptions {
   Index hopeless_batches = 0;  ///< of a trial that is given up early, see StepSearchOptions
   bool steps_grow = false;     ///< as the loss falls, see SgdOptions
   Index stall_epochs = 0;      ///< after which a step that makes no progress is given up, see SgdOptions
-  double linear_step = 0.0;    ///< of tangent kernel, at alpha = 1, and last layer, where it is not searched
+  double linear_step = 0.0;    ///< where positive, the step of the last layer and, over alpha^2 but at least 1, of the
+                               ///< tangent models, which is searched otherwise
   int max_retries = 4;         ///< with smaller steps, where the one that was found does not fit the data
   SavedTraining saved = {};    ///< where and how often half-trained nets are saved
   std::vector<double> alphas = {0.1, 1, 2, 3, 4, 5, 10, 20, 50, 500};

@@ -76,6 +76,7 @@
 #include "richflow/integrate/vector_field.hpp"
 #include "richflow/integrate/weight_decay.hpp"
 #include "richflow/kernel/kernel_predictor.hpp"
+#include "richflow/kernel/sgd_steps.hpp"
 #include "richflow/kernel/sharpness.hpp"
 #include "richflow/kernel/tangent_kernel.hpp"
 #include "richflow/limits/cheapest_margin.hpp"

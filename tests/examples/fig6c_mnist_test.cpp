@@ -80,12 +80,12 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
     CHECK(point.small_step_test_error < 0.6);
   }
   CHECK(figure.last_layer_test_error.mean < 0.6);
-  CHECK(figure.claims.size() == 8);
+  CHECK(figure.claims.size() == 9);
   CHECK_FALSE(one.is_protocol);
   Fig6cSweeps protocol = one;
   protocol.is_protocol = true;  // the paper's errors beside
   const auto claims = make_fig6c(options, protocol).claims;
-  CHECK(claims.size() == 11);
+  CHECK(claims.size() == 12);
   const auto last_layer = std::find_if(claims.begin(), claims.end(), [](const Claim& claim) {
     return claim.claim.find("last layer only (the paper: 2.7)") != std::string::npos;
   });
@@ -107,7 +107,7 @@ TEST_CASE("the full run of figure 6 (c) arrives with networks, their tangent mod
   options.num_test = 0;
   options.width = 60;
   options.batch_size = 32;
-  options.alphas = {1, 50};
+  options.alphas = {0.1, 1, 50};
   const Fig6cSweeps sweeps = run_fig6c_sweeps(options, SweepRunner(1));
   for (const SweepResult* sweep : {&sweeps.networks, &sweeps.last_layer}) {
     for (const double arrived : sweep->values("arrived")) CHECK(arrived == 1.0);
@@ -117,6 +117,26 @@ TEST_CASE("the full run of figure 6 (c) arrives with networks, their tangent mod
   CHECK(sweeps.networks.values("step", {{"alpha", 1}, {"tangent", 1}}).front() == 64.0);
   CHECK(sweeps.networks.values("step", {{"alpha", 50}, {"tangent", 1}}).front() == 1.0);
   CHECK(sweeps.last_layer.values("step").front() == 64.0);
+}
+
+TEST_CASE("figure 6 (c) says how many trainings ended too early") {
+  const TemporaryFolder folder;
+  write_images(folder.path(), "train", 200, 1);
+  write_images(folder.path(), "t10k", 100, 2);
+  Fig6cOptions options = small_options(folder.path());
+  const auto early = [&] {
+    const auto claims = make_fig6c(options, run_fig6c_sweeps(options, SweepRunner(1))).claims;
+    const auto found = std::find_if(claims.begin(), claims.end(), [](const Claim& claim) {
+      return claim.claim.find("whose training ended before every image was right") != std::string::npos;
+    });
+    REQUIRE(found != claims.end());
+    CHECK(found->holds == (found->measured == 0.0));
+    return found->measured;
+  };
+  CHECK(early() == 0.0);
+  options.max_epochs = 1;
+  // Two scales, two repetitions: 4 networks, 4 tangent models, 2 last layers; the 2 small ones may take 10 epochs.
+  CHECK(early() >= 10.0);
 }
 
 TEST_CASE("figure 6 (c) refuses invalid sizes and missing data") {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -18,7 +17,6 @@
 #include "richflow/models/activation.hpp"
 #include "richflow/models/diagonal.hpp"
 #include "richflow/models/fully_connected.hpp"
-#include "richflow/models/linear_classifier.hpp"
 #include "richflow/models/matrix_factorization.hpp"
 #include "richflow/models/two_layer_diagonal.hpp"
 #include "support/catch.hpp"
@@ -334,26 +332,4 @@ TEST_CASE("descent ends below its edge of stability, and the run says where it c
     // Located to rounding in t; the sharpness itself to its tolerance.
     CHECK_THAT(eta * sharp(run.w), near(2.0, 1e-7, 0.0));
   }
-}
-
-TEST_CASE("edge_step of softmax regression is that of its covariance, and infinite where every softmax is saturated") {
-  RandomStream random(631);
-  const Matrix<double> X = random_matrix(random, 40, 5);
-  Vector<int> labels(40);
-  for (Index n = 0; n < 40; ++n) labels[n] = static_cast<int>(n % 3);
-  const LabelledDataset<double> data(X, labels, 3);
-  const LinearClassifier<double> model(5, 3);
-  const Vector<double> zero = Vector<double>::Zero(15);
-  // At W = 0 every p is 1/3: the Hessian of the mean loss is X^T X / N times (I - 1 1^T / 3) / 3.
-  const auto expected = [&](Index samples) {
-    const Matrix<double> first = X.topRows(samples);
-    return 2.0 * 3.0 * static_cast<double>(samples) / largest_eigenvalue(first.transpose() * first);
-  };
-  // The tolerance of the measurement; an eigenvalue within it is off by its square over the gap, or by less than it.
-  CHECK_THAT(edge_step(model, data, zero), near(expected(40), 1e-2, 0.0));
-  CHECK_THAT(edge_step(model, data, zero, 12), near(expected(12), 1e-2, 0.0));
-  CHECK(std::abs(expected(12) / expected(40) - 1) > 0.05);
-  // exp(-1000) underflows.
-  CHECK(std::isinf(edge_step(model, data, Vector<double>(1e9 * random_vector(random, 15)))));
-  CHECK_THROWS_MATCHES(edge_step(model, data, zero, 0), ArgumentError, message_contains("samples must be at least 1"));
 }

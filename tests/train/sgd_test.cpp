@@ -260,41 +260,49 @@ TEST_CASE("a run that makes no more progress ends as stalled, at the same epoch 
   const LinearClassifier<double> model(1, 2);
   const Vector<double> w0{{2.0, -2.0}};
   SgdOptions<double> options;
-  options.step = 0.5;
   options.batch_size = 2;
-  options.max_epochs = 100;
-  options.stall_epochs = 7;
-  const auto stalled = Sgd(model, data, w0, options).run();
-  CHECK(stalled.status == Status::stalled);
-  CHECK_FALSE(stalled.ok());
-  CHECK_THAT(stalled.message, Catch::Matchers::Contains("before the last 7 epochs, and not below 0.69"));
-  CHECK(stalled.final.loss < 0.7);
-  // The rule by its definition, on the losses that a run without it has.
-  options.stall_epochs = 0;
-  const auto all = Sgd(model, data, w0, options).run();
-  REQUIRE(all.records.size() == 100);
-  std::vector<double> smallest = {std::numeric_limits<double>::infinity()};  // of the first k epochs
-  for (const EpochRecord& record : all.records) smallest.push_back(std::min(smallest.back(), record.loss));
-  Index end = 8;
-  while (smallest[static_cast<std::size_t>(end)] <= 0.75 * smallest[static_cast<std::size_t>(end - 7)]) ++end;
-  CHECK(end > 8);
-  CHECK(stalled.epochs == end);
-  options.stall_epochs = 7;
+  options.max_epochs = 200;
   const TemporaryFolder folder;
-  options.checkpoint = folder.path() / "half";
-  options.checkpoint_epochs = 1;
-  options.on_epoch = [](const EpochRecord& record) { return record.epoch < 5; };
-  static_cast<void>(Sgd(model, data, w0, options).run());
-  options.on_epoch = {};
-  Sgd resumed(model, data, w0, options);
-  resumed.load(options.checkpoint);
-  CHECK(resumed.run().epochs == end);
-  // One that is there again, too.
-  Sgd again(model, data, w0, options);
-  again.load(options.checkpoint);
-  const auto same = again.run();
-  CHECK(same.status == Status::stalled);
-  CHECK(same.epochs == end);
+  for (const double step : {0.5, 0.1, 0.03})
+    for (const Index window : {1, 4, 7, 20}) {
+      INFO("step " << step << ", window " << window);
+      options.step = step;
+      // The rule by its definition, on the losses that a run without it has.
+      options.stall_epochs = 0;
+      const auto all = Sgd(model, data, w0, options).run();
+      REQUIRE(all.records.size() == 200);
+      std::vector<double> smallest = {std::numeric_limits<double>::infinity()};  // of the first k epochs
+      for (const EpochRecord& record : all.records) smallest.push_back(std::min(smallest.back(), record.loss));
+      Index end = window + 1;
+      const auto at = [&](Index epoch) { return smallest[static_cast<std::size_t>(epoch)]; };
+      while (at(end) <= 0.75 * at(end - window)) ++end;
+      options.stall_epochs = window;
+      const auto stalled = Sgd(model, data, w0, options).run();
+      CHECK(stalled.status == Status::stalled);
+      CHECK_FALSE(stalled.ok());
+      CHECK(stalled.epochs == end);
+      const std::string said = " before the last " + std::to_string(window) + " epochs and ";
+      CHECK_THAT(stalled.message, Catch::Matchers::Contains(said));
+
+      auto saved = options;
+      saved.checkpoint = folder.path() / "half";
+      saved.checkpoint_epochs = 1;
+      for (const Index last : {Index(1), std::max<Index>(1, end - 2), end - 1}) {
+        saved.on_epoch = [&](const EpochRecord& record) { return record.epoch < last; };
+        static_cast<void>(Sgd(model, data, w0, saved).run());
+        Sgd resumed(model, data, w0, options);
+        resumed.load(saved.checkpoint);
+        CHECK(resumed.run().epochs == end);
+      }
+      // One that has stalled does so again.
+      saved.on_epoch = {};
+      static_cast<void>(Sgd(model, data, w0, saved).run());
+      Sgd again(model, data, w0, options);
+      again.load(saved.checkpoint);
+      const auto same = again.run();
+      CHECK(same.status == Status::stalled);
+      CHECK(same.epochs == end);
+    }
 }
 
 TEST_CASE("with growing steps a loss that would fall like one over the epochs falls exponentially") {
@@ -305,8 +313,11 @@ TEST_CASE("with growing steps a loss that would fall like one over the epochs fa
   options.max_epochs = 400;
   options.stop_loss = 1e-4;
   const LinearClassifier<double> model(3, 3);
+  // So slowly that the loss falls by less than a quarter in 20 epochs. With all samples right the run has not stalled.
+  options.stall_epochs = 20;
   const auto equal = Sgd(model, data, Vector<double>::Zero(9), options).run();
   CHECK(equal.status == Status::max_steps);
+  CHECK(equal.records.back().loss > 0.75 * equal.records[379].loss);
   CHECK(equal.final.loss > 1e-3);
   options.growth_loss = 0.05;
   const auto growing = Sgd(model, data, Vector<double>::Zero(9), options).run();
@@ -484,6 +495,22 @@ TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes
   other = options;
   other.growth_loss = 0.5;
   refuses(model, data, other, "growth_loss");
+  SECTION("a growth_loss may have been measured by a machine that rounds otherwise") {
+    const auto growing_path = folder.path() / "growing";
+    Sgd growing(model, data, w0, other);
+    growing.save(growing_path);
+    for (const double factor : {1 + 1e-7, 1 - 1e-7}) {
+      auto nearby = other;
+      nearby.growth_loss = 0.5 * factor;
+      Sgd(model, data, w0, nearby).load(growing_path);
+    }
+    for (const double growth_loss : {0.0, 0.49, 0.51}) {
+      auto further = other;
+      further.growth_loss = growth_loss;
+      CHECK_THROWS_MATCHES(Sgd(model, data, w0, further).load(growing_path), CheckpointError,
+                           message_contains("whose growth_loss is 0.5 where this one has"));
+    }
+  }
   refuses(model, clusters(20, 0.4, 77), options, "data");
   refuses(ReluNetwork<double>(3, {4}, false, 3), data, options, "parameters");
   // Other models, starts and losses of the same sizes.

@@ -6,7 +6,6 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -331,32 +330,6 @@ template <Model M, class Data>
                                                             const Vector<typename M::Scalar>& w,
                                                             const SharpnessOptions& options) {
   return Sharpness<typename M::Scalar>(model, data, options).measure(w);
-}
-
-/// The step of Sgd at its edge of stability at w: `2 / lambda`, lambda the largest eigenvalue of the Gauss-Newton part
-/// of the mean loss over the first `samples` of the data (all where they are fewer), to 1 %; infinite where lambda is
-/// 0, as where every softmax is saturated.
-///
-/// A search of the step of a tangent model, whose derivatives stay, may begin at 4 times this:
-///
-///     ladder.largest = 4 * edge_step(tangent, classes, w0);
-///
-/// Of a network it is less telling, as its sharpness changes in the first steps (docs/training.md has numbers).
-///
-/// Throws as Sharpness, ConvergenceError where lambda cannot be measured. Cost: some ten products with J and J^T each.
-template <Model M, class L = CrossEntropy<typename M::Scalar>>
-[[nodiscard]] typename M::Scalar edge_step(const M& model, const LabelledDataset<typename M::Scalar>& data,
-                                           const Vector<typename M::Scalar>& w, Index samples = 256, L loss = {}) {
-  using S = typename M::Scalar;
-  require(samples >= 1, "edge_step: samples must be at least 1, got ", samples);
-  std::vector<Index> first(static_cast<std::size_t>(std::min(samples, data.num_samples())));
-  std::iota(first.begin(), first.end(), Index(0));
-  const LabelledDataset<S> batch = data.subset(first);
-  const SharpnessResult<S> result =
-      sharpness(model, batch, w, std::move(loss), {.part = HessianPart::gauss_newton, .tolerance = 1e-2});
-  require<ConvergenceError>(result.ok(), "edge_step: ", result.message);
-  if (!(result.value > S(0))) return std::numeric_limits<S>::infinity();
-  return S(2) * static_cast<S>(batch.num_samples()) / result.value;
 }
 
 /// The event that descent with steps h reaches its edge of stability: `h * sharpness` crosses `limit`, in the direction

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "richflow/core/error.hpp"
+#include "richflow/core/types.hpp"
+#include "richflow/data/labelled_dataset.hpp"
+#include "richflow/kernel/sharpness.hpp"
+#include "richflow/kernel/tangent_kernel.hpp"
+#include "richflow/losses/cross_entropy.hpp"
+#include "richflow/models/evaluation.hpp"
+#include "richflow/models/model.hpp"
+
+namespace richflow {
+
+/// The step of Sgd at its edge of stability at w: `2 / lambda`, lambda the largest eigenvalue of the Gauss-Newton part
+/// of the mean loss over the first `samples` of the data (all where they are fewer), to 1 %; infinite where lambda is
+/// 0, as where every softmax is saturated.
+///
+/// A search of the step of a tangent model, whose derivatives stay, may begin at 4 times this:
+///
+///     ladder.largest = 4 * edge_step(tangent, classes, w0);
+///
+/// Of a network it is less telling, as its sharpness changes in the first steps (docs/training.md has numbers).
+///
+/// Throws as Sharpness, ConvergenceError where lambda cannot be measured. Cost: some ten products with J and J^T each.
+template <Model M, class L = CrossEntropy<typename M::Scalar>>
+[[nodiscard]] typename M::Scalar edge_step(const M& model, const LabelledDataset<typename M::Scalar>& data,
+                                           const Vector<typename M::Scalar>& w, Index samples = 256, L loss = {}) {
+  using S = typename M::Scalar;
+  require(samples >= 1, "edge_step: samples must be at least 1, got ", samples);
+  std::vector<Index> first(static_cast<std::size_t>(std::min(samples, data.num_samples())));
+  std::iota(first.begin(), first.end(), Index(0));
+  const LabelledDataset<S> batch = data.subset(first);
+  const SharpnessResult<S> result =
+      sharpness(model, batch, w, std::move(loss), {.part = HessianPart::gauss_newton, .tolerance = 1e-2});
+  require<ConvergenceError>(result.ok(), "edge_step: ", result.message);
+  if (!(result.value > S(0))) return std::numeric_limits<S>::infinity();
+  return S(2) * static_cast<S>(batch.num_samples()) / result.value;
+}
+
+/// A SgdOptions::growth_loss for the cross-entropy at which no batch moves its own outputs by more than about 1:
+/// `1 / (step K)`, K the mean square of the derivatives of an output at w on the first `samples` of the data, that is
+/// the trace of the tangent kernel over N times the outputs; at most 0.01, where the samples are right.
+///
+///     sgd.growth_loss = safe_growth_loss(net, classes, w0, sgd.step);
+///
+/// Why: a sample with the probability 1 - p for its class adds p / B of its derivatives, at most, to the gradient of a
+/// batch of B and `-log(1 - p) / B >= p / B` to its loss l, so that the step, `step growth_loss / l`, moves an output
+/// of any sample of the batch by at most `step growth_loss` times the largest entry of the tangent kernel between them.
+/// This is 1 where all samples have derivatives of one size and those of different outputs are orthogonal.
+///
+/// It holds while the derivatives keep their size. Those of a network that starts at a small scale grow, by hundreds at
+/// a scale of 0.1: for scales below 1 give the initialization of the same shape at scale 1 as w. With momentum m give
+/// step / (1 - m).
+///
+/// Throws DimensionError unless w has P entries, NonFiniteError where it is not finite, ArgumentError unless step is
+/// positive and finite and samples >= 1. Cost: a tangent kernel of so many samples.
+template <Model M>
+[[nodiscard]] double safe_growth_loss(const M& model, const LabelledDataset<typename M::Scalar>& data,
+                                      const Vector<typename M::Scalar>& w, double step, Index samples = 256) {
+  using S = typename M::Scalar;
+  using std::isfinite;
+  require(isfinite(step) && step > 0.0, "safe_growth_loss: step must be positive and finite, got ", step);
+  require(samples >= 1, "safe_growth_loss: samples must be at least 1, got ", samples);
+  constexpr double most = 0.01;
+  const Matrix<S> X = data.X().topRows(std::min(samples, data.num_samples()));
+  const Matrix<S> kernel = tangent_kernel(model, w, X, KernelForm::trace);
+  const double square = static_cast<double>(kernel.diagonal().mean()) / static_cast<double>(model.num_outputs());
+  return std::min(most, 1.0 / (step * square));
+}
+
+}  // namespace richflow
