@@ -133,6 +133,9 @@ TEST_CASE("figure 6 (c) says how many trainings ended too early") {
     CHECK(found->holds == (found->measured == 0.0));
     return found->measured;
   };
+  options.alphas = {1, 50};
+  options.loss = 0.1;  // of 60 images, which the frozen layer of 20 units fits in 1000 epochs
+  options.max_epochs = 2000;
   CHECK(early() == 0.0);
   options.max_epochs = 1;
   // Two scales, two repetitions: 4 networks, 4 tangent models, 2 last layers; the 2 small ones may take 10 epochs.
