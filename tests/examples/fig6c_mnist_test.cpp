@@ -85,7 +85,7 @@ TEST_CASE("figure 6 (c): the same numbers with any number of threads, and one po
   Fig6cSweeps protocol = one;
   protocol.is_protocol = true;  // the paper's errors beside
   const auto claims = make_fig6c(options, protocol).claims;
-  CHECK(claims.size() == 12);
+  CHECK(claims.size() == 13);
   const auto last_layer = std::find_if(claims.begin(), claims.end(), [](const Claim& claim) {
     return claim.claim.find("last layer only (the paper: 2.7)") != std::string::npos;
   });
@@ -134,12 +134,11 @@ TEST_CASE("figure 6 (c) says how many trainings ended too early") {
     return found->measured;
   };
   options.alphas = {1, 50};
-  options.loss = 0.1;  // of 60 images, which the frozen layer of 20 units fits in 1000 epochs
   options.max_epochs = 2000;
   CHECK(early() == 0.0);
   options.max_epochs = 1;
-  // Two scales, two repetitions: 4 networks, 4 tangent models, 2 last layers; the 2 small ones may take 10 epochs.
-  CHECK(early() >= 10.0);
+  // Two scales, two repetitions: 4 networks, 4 tangent models; the 2 small networks may take 10 epochs.
+  CHECK(early() >= 8.0);
 }
 
 TEST_CASE("figure 6 (c) refuses invalid sizes and missing data") {
