@@ -522,10 +522,12 @@ Picture fig6c_picture() {
 set title "(c) Test error of a wide ReLU network on images"
 set xlabel "α"
 set ylabel "test error (%)"
-set logscale x
+set logscale xy
 set xrange [0.08:630]
-set yrange [0:*]
+set yrange [*:*] noextend
+set offsets 0, 0, graph 0.08, graph 0.08
 set xtics 0.1,10,100 format "%g"
+set ytics (1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40, 60, 100)
 set key below Left reverse
 set bmargin 8.5
 set bars small
@@ -537,7 +539,10 @@ plot "fig6c.csv" using "alpha":(100*column("last_layer_test_error")) with lines 
      "fig6c.csv" using "alpha":(100*column("small_step_test_error")) with linespoints lw 1.6 pt 6 ps 0.6 lc rgb green title "smaller network, a tenth of the step"
 set title "Distance of the tangent kernels before and after training"
 set ylabel "kernel distance"
+unset logscale y
+set offsets
 set yrange [0:1]
+set ytics auto
 plot "fig6c.csv" using "alpha":"kernel_distance" with linespoints lw 2.6 pt 7 ps 0.6 lc rgb blue title "network", \
      "fig6c.csv" using "alpha":"small_step_kernel_distance" with linespoints lw 1.6 pt 6 ps 0.6 lc rgb green title "smaller network, a tenth of the step"
 unset multiplot
