@@ -86,7 +86,7 @@ struct Fig6cSweeps {
   SweepResult networks;      ///< over `alpha`, `tangent` (0: the network, 1: its tangent model) and `seed`
   SweepResult last_layer;    ///< over `seed`
   SweepResult small_steps;   ///< over `alpha`
-  bool is_protocol = false;  ///< whether all of MNIST trained networks of the paper's size
+  bool is_protocol = false;  ///< the paper's experiment: all of MNIST, its width, batches and loss
 };
 
 /// Runs the sweeps. Throws ArgumentError for invalid sizes, FileError when the images cannot be read.

@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -294,6 +295,10 @@ TEST_CASE("a run that makes no more progress ends as stalled, at the same epoch 
         resumed.load(saved.checkpoint);
         CHECK(resumed.run().epochs == end);
       }
+      // As many right as asked for, every second one: it has not stalled, whatever the loss.
+      auto content = options;
+      content.stop_accuracy = 0.5;
+      CHECK(Sgd(model, data, w0, content).run().status == Status::max_steps);
       // One that has stalled does so again.
       saved.on_epoch = {};
       static_cast<void>(Sgd(model, data, w0, saved).run());
@@ -303,6 +308,57 @@ TEST_CASE("a run that makes no more progress ends as stalled, at the same epoch 
       CHECK(same.status == Status::stalled);
       CHECK(same.epochs == end);
     }
+}
+
+TEST_CASE("a run that has been right within the epochs looked at has not stalled yet") {
+  // Two samples of two classes, far apart in size: large steps on the large one make the small one wrong at times.
+  const LabelledDataset<double> data(Matrix<double>{{1.0, 0.4}, {0.9, 0.5}, {-0.2, 1.0}, {-1.0, -0.6}},
+                                     Vector<int>{{0, 1, 1, 0}}, 2);
+  const LinearClassifier<double> model(2, 2);
+  SgdOptions<double> options;
+  options.step = 6.0;
+  options.batch_size = 1;
+  options.max_epochs = 300;
+  const Vector<double> w0 = Vector<double>::Zero(4);
+  const double most = 0.75;  // of which three of the four are right at times
+  options.stop_accuracy = most;
+  const auto all = Sgd(model, data, w0, options).run();
+  REQUIRE(all.records.size() == 300);
+  std::set<Index> ends;
+  for (const Index window : {2, 3, 5, 8}) {
+    Index end = 0;
+    const auto smallest = [&](Index first, Index last) {
+      double loss = std::numeric_limits<double>::infinity();
+      for (Index k = first; k < last; ++k) loss = std::min(loss, all.records[static_cast<std::size_t>(k)].loss);
+      return loss;
+    };
+    for (Index epoch = window + 1; epoch <= 300 && end == 0; ++epoch) {
+      bool was_right = false;
+      for (Index k = epoch - window; k < epoch; ++k)
+        was_right = was_right || all.records[static_cast<std::size_t>(k)].accuracy >= most;
+      if (!was_right && smallest(epoch - window, epoch) > 0.75 * smallest(0, epoch - window)) end = epoch;
+    }
+    options.stall_epochs = window;
+    const auto run = Sgd(model, data, w0, options).run();
+    INFO("window " << window << ", expected end " << end);
+    CHECK(run.epochs == (end == 0 ? 300 : end));
+    CHECK((run.status == Status::stalled) == (end != 0));
+    ends.insert(run.epochs);
+  }
+  CHECK(ends.size() > 1);
+}
+
+TEST_CASE("numbers have no accuracy by which a run could not stall") {
+  // One input, two labels: the loss stays at the variance of the labels.
+  const Dataset<double> data(Matrix<double>::Ones(2, 1), Vector<double>{{1.0, -1.0}});
+  SgdOptions<double> options;
+  options.step = 0.01;
+  options.batch_size = 2;
+  options.max_epochs = 300;
+  options.stall_epochs = 10;
+  const auto run = Sgd(SquaredDiagonalNet<double>(1), data, Vector<double>::Constant(2, 0.5), options).run();
+  CHECK(run.status == Status::stalled);
+  CHECK(run.epochs == 11);
 }
 
 TEST_CASE("with growing steps a loss that would fall like one over the epochs falls exponentially") {
@@ -504,7 +560,7 @@ TEST_CASE("a checkpoint of another run, or a damaged one, is refused and changes
       nearby.growth_loss = 0.5 * factor;
       Sgd(model, data, w0, nearby).load(growing_path);
     }
-    for (const double growth_loss : {0.0, 0.49, 0.51}) {
+    for (const double growth_loss : {0.0, 0.5 * (1 - 2e-3), 0.5 * (1 + 2e-3)}) {
       auto further = other;
       further.growth_loss = growth_loss;
       CHECK_THROWS_MATCHES(Sgd(model, data, w0, further).load(growing_path), CheckpointError,

@@ -44,23 +44,26 @@ template <Model M, class L = CrossEntropy<typename M::Scalar>>
   return S(2) * static_cast<S>(batch.num_samples()) / result.value;
 }
 
-/// A SgdOptions::growth_loss for the cross-entropy at which no batch moves its own outputs by more than about 1:
-/// `1 / (step K)`, K the mean square of the derivatives of an output at w on the first `samples` of the data, that is
-/// the trace of the tangent kernel over N times the outputs; at most 0.01, where the samples are right.
+/// A SgdOptions::growth_loss for the cross-entropy at which no step that has grown moves the outputs of its own batch
+/// by more than about 1: `1 / (step J)`, J the squared norm of the gradient of an output at w, its mean over the
+/// outputs of the first `samples` of the data (all where they are fewer), that is the trace of the tangent kernel over
+/// their number. At most 0.01: with such a mean loss no more than 1.4 % of the samples are wrong.
 ///
 ///     sgd.growth_loss = safe_growth_loss(net, classes, w0, sgd.step);
 ///
-/// Why: a sample with the probability 1 - p for its class adds p / B of its derivatives, at most, to the gradient of a
-/// batch of B and `-log(1 - p) / B >= p / B` to its loss l, so that the step, `step growth_loss / l`, moves an output
-/// of any sample of the batch by at most `step growth_loss` times the largest entry of the tangent kernel between them.
-/// This is 1 where all samples have derivatives of one size and those of different outputs are orthogonal.
+/// Why: let the gradients of different outputs be orthogonal. A sample with the probability 1 - p for its class adds p
+/// / B of the gradient of an output, at most, to that of a batch of B and `-log(1 - p) / B >= p / B` to its loss l. So
+/// the step `step growth_loss / l` moves an output of any sample of the batch by at most `step growth_loss` times the
+/// largest entry of the tangent kernel between them, which is J where all gradients have one size. A step that has not
+/// grown, on a batch with l > growth_loss, may move them further.
 ///
-/// It holds while the derivatives keep their size. Those of a network that starts at a small scale grow, by hundreds at
-/// a scale of 0.1: for scales below 1 give the initialization of the same shape at scale 1 as w. With momentum m give
-/// step / (1 - m).
+/// It holds while the gradients keep their size. Those of a network that starts at a small scale grow, their squares by
+/// hundreds and more at a scale of 0.1: for scales below 1 give the initialization of the same shape at scale 1 as w.
+/// With momentum m give step / (1 - m).
 ///
-/// Throws DimensionError unless w has P entries, NonFiniteError where it is not finite, ArgumentError unless step is
-/// positive and finite and samples >= 1. Cost: a tangent kernel of so many samples.
+/// Throws DimensionError unless w has P entries and the samples as many as the model's inputs, NonFiniteError where w
+/// or J is not finite, ArgumentError unless step is positive and finite and samples >= 1. Cost: a tangent kernel of so
+/// many samples, with its memory.
 template <Model M>
 [[nodiscard]] double safe_growth_loss(const M& model, const LabelledDataset<typename M::Scalar>& data,
                                       const Vector<typename M::Scalar>& w, double step, Index samples = 256) {
@@ -71,7 +74,8 @@ template <Model M>
   constexpr double most = 0.01;
   const Matrix<S> X = data.X().topRows(std::min(samples, data.num_samples()));
   const Matrix<S> kernel = tangent_kernel(model, w, X, KernelForm::trace);
-  const double square = static_cast<double>(kernel.diagonal().mean()) / static_cast<double>(model.num_outputs());
+  const double square = kernel.diagonal().template cast<double>().mean() / static_cast<double>(model.num_outputs());
+  require<NonFiniteError>(isfinite(square), "safe_growth_loss: the squared norm of the gradients is ", square);
   return std::min(most, 1.0 / (step * square));
 }
 

@@ -31,6 +31,8 @@ class AnyBatch {
   [[nodiscard]] virtual Index num_outputs() const = 0;
   [[nodiscard]] virtual Index num_inputs() const = 0;
   [[nodiscard]] virtual bool takes_label_noise() const = 0;
+  /// Whether samples can be wrong; numbers have an accuracy of 1.
+  [[nodiscard]] virtual bool has_classes() const = 0;
   /// Throws ArgumentError for labels that the loss does not take.
   virtual void check_labels() const = 0;
   /// The mean loss of outputs that know nothing.
@@ -76,6 +78,7 @@ class BatchOf final : public AnyBatch<S> {
   [[nodiscard]] bool takes_label_noise() const override {
     return std::is_same_v<Data, Dataset<S>> && !ChecksLabels<L, S>;
   }
+  [[nodiscard]] bool has_classes() const override { return std::is_same_v<Data, LabelledDataset<S>>; }
   void check_labels() const override { detail::check_labels(loss_, *data_); }
   [[nodiscard]] double loss_of_ignorance() const override { return detail::loss_of_ignorance(*data_); }
   [[nodiscard]] std::uint64_t fingerprint() const override { return detail::fingerprint(*data_); }
