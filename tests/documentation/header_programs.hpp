@@ -50,6 +50,7 @@ extern const PiController<> controller;
 extern const TimeSpan<> span;
 extern IntegrateOptions<double> options;
 extern StepSearchOptions<double> ladder;
+extern SgdOptions<double> sgd;
 extern std::istream& stream;
 
 double l1_of(std::int64_t);
