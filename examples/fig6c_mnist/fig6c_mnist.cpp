@@ -84,14 +84,14 @@ struct StepChoice {
   Index count = 12;  // of a ladder from the largest one down
   double part = 1.0;
   double divergence_factor = SgdOptions<float>().divergence_factor;
-  Vector<float> growth_at = {};  // weights at which safe_growth_loss is measured, where steps grow
+  Vector<float> growth_at = {};  // weights at which safe_growth_loss is measured; none: the initial ones
 };
 
 /// One by which a sample that is wrong moves its outputs far, that of a perceptron: with it a linear model finds a zero
 /// of the error sooner than with any at which its loss falls smoothly, which needs hundreds of epochs on all the
 /// images. Until then its losses are as large as the step, but bounded.
-StepChoice perceptron_steps(double step, const Vector<float>& w0) {
-  return {.largest = step, .count = 1, .divergence_factor = std::numeric_limits<double>::infinity(), .growth_at = w0};
+StepChoice perceptron_steps(double step) {
+  return {.largest = step, .count = 1, .divergence_factor = std::numeric_limits<double>::infinity()};
 }
 
 /// `name` is that of the folder of checkpoints.
@@ -120,8 +120,10 @@ NamedNumbers train(const Fig6cOptions& options, const M& model, const Vector<flo
     sgd.step = search.step;
   }
   sgd.step *= static_cast<float>(steps.part);
-  if (options.steps_grow)
-    sgd.growth_loss = safe_growth_loss(model, data, steps.growth_at, static_cast<double>(sgd.step), kernel_images);
+  if (options.steps_grow) {
+    const Vector<float>& growth_at = steps.growth_at.size() > 0 ? steps.growth_at : w0;
+    sgd.growth_loss = safe_growth_loss(model, data, growth_at, static_cast<double>(sgd.step), kernel_images);
+  }
   sgd.max_epochs = static_cast<Index>(static_cast<double>(options.max_epochs) / steps.part);
   auto result = train_resumably(model, data, w0, sgd, folder);
   float step = sgd.step;
@@ -164,13 +166,14 @@ NamedNumbers network_numbers(const Fig6cOptions& options, const Images& images, 
   // step, and a step that leaves the network intact is the same at all scales. From small ones the tangent kernel grows
   // to that of scale 1 or so.
   if (!is_tangent) {
-    const StepChoice steps{.growth_at = alpha < 1.0 ? initial_parameters(options, net, repetition, 1.0) : w0};
+    StepChoice steps;
+    if (alpha < 1.0) steps.growth_at = initial_parameters(options, net, repetition, 1.0);
     return train(options, net, w0, data, images.test, repetition, steps, name);
   }
   // A step moves the outputs by about alpha^2 step: at small scales the tangent model can take, and needs, steps that
   // would destroy the network, whose weights grow.
-  StepChoice steps{.largest = std::max(1.0, 0.25 / (alpha * alpha)), .growth_at = w0};
-  if (options.linear_step > 0.0) steps = perceptron_steps(std::max(1.0, options.linear_step / (alpha * alpha)), w0);
+  StepChoice steps{.largest = std::max(1.0, 0.25 / (alpha * alpha))};
+  if (options.linear_step > 0.0) steps = perceptron_steps(std::max(1.0, options.linear_step / (alpha * alpha)));
   return train(options, Linearized<Network>(net, w0), w0, data, images.test, repetition, steps, name);
 }
 
@@ -189,8 +192,8 @@ NamedNumbers last_layer_numbers(const Fig6cOptions& options, const Images& image
   const Data test = hidden_features(net, w0, images.test);
   const LinearClassifier<float> last(options.width, images.train.num_classes());
   const Vector<float> zero = Vector<float>::Zero(last.num_parameters());
-  StepChoice steps{.growth_at = zero};
-  if (options.linear_step > 0.0) steps = perceptron_steps(options.linear_step, zero);
+  StepChoice steps;
+  if (options.linear_step > 0.0) steps = perceptron_steps(options.linear_step);
   return train(options, last, zero, train_data, test, repetition, steps, "last_layer_" + std::to_string(repetition));
 }
 
@@ -526,7 +529,7 @@ set offsets 0, 0, graph 0.08, graph 0.08
 # An error of zero is drawn at 0.01 %.
 percent(error) = error > 0 ? 100 * error : 0.01
 set xtics 0.1,10,100 format "%g"
-set ytics (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40, 60, 100)
+set ytics (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 set key below Left reverse
 set bmargin 8.5
 set bars small

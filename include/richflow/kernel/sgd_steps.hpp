@@ -46,8 +46,8 @@ template <Model M, class L = CrossEntropy<typename M::Scalar>>
 
 /// A SgdOptions::growth_loss for the cross-entropy at which no step that has grown moves the outputs of its own batch
 /// by more than about 1: `1 / (step J)`, J the squared norm of the gradient of an output at w, its mean over the
-/// outputs of the first `samples` of the data (all where they are fewer), that is the trace of the tangent kernel over
-/// their number. At most 0.01: with such a mean loss no more than 1.4 % of the samples are wrong.
+/// outputs of the first `samples` of the data (all where they are fewer): of N samples with K outputs the trace of the
+/// full tangent kernel over N K. At most 0.01: with such a mean loss no more than 1.4 % of the samples are wrong.
 ///
 ///     sgd.growth_loss = safe_growth_loss(net, classes, w0, sgd.step);
 ///

@@ -78,8 +78,8 @@ struct SgdOptions {
   /// of the batch and L that of the epoch before, but not below `step`, nor above `most_growth * step`. The curvature
   /// of a cross-entropy falls as the loss does, p (1 - p) < -log p for each sample, so that steps that are stable at
   /// growth_loss stay so while the model's derivatives keep their size, and a loss that falls like 1 / epoch with equal
-  /// steps falls exponentially, along nearly the same flow: a batch weighs less where l > L. Below growth_loss all
-  /// samples should be right: `safe_growth_loss` proposes one.
+  /// steps falls exponentially, along nearly the same flow: a batch weighs less where l > L. Below growth_loss
+  /// nearly all samples should be right: `safe_growth_loss` proposes one.
   double growth_loss = 0.0;
   double most_growth = 1e4;  ///< at least 1
 };
@@ -309,8 +309,9 @@ class Sgd {
 
   /// Resumes from what `save` wrote, bit for bit as if there had been no interruption. Throws CheckpointError when the
   /// file is missing, damaged, or of another model, loss, dataset, w0, step, momentum, batch size, seed or growth,
-  /// naming what differs; nothing has changed then. `max_epochs`, `stall_epochs` and the targets may be others. Not
-  /// while it runs (Error).
+  /// naming what differs; nothing has changed then. `max_epochs`, `stall_epochs` and the targets may be others, and
+  /// `growth_loss` by 1e-3 of it, as where another machine has measured it: the options' own is taken, so that the rest
+  /// of the run is near the uninterrupted one. Not while it runs (Error).
   void load(const std::filesystem::path& path);
 
   /// The lines of a checkpoint by which it knows its run, for files that hold more than one trainer.
