@@ -63,8 +63,8 @@ concept HasEffectiveStart = requires(const Net& net) {
 /// depth 2.)
 ///
 /// S is added up from the residuals of the steps, N numbers in compensated sums: a start fitted to the final weights
-/// would predict them whatever the algorithm. That the start differs little from the run's own, by `sum x_t^2`, is what
-/// the algorithm did. Weights that underflow at depth 2 continue as logarithms (`Descent` only).
+/// would predict them whatever the algorithm. The start differs little from the run's own, by `sum x_t^2`, and that
+/// difference is what the algorithm did. Weights that underflow at depth 2 continue as logarithms (`Descent` only).
 ///
 /// Where there is no such statement `ok()` is false, `message()` says why, and `start()` throws: adaptive steps and
 /// steps that are not those of a rule, rules that are not linear in the gradients, noise on gradients, a weight that
@@ -136,7 +136,7 @@ class EffectiveStart : public Result<EffectiveStart<S>> {
 
   /// What a run's checkpoint keeps of it.
   void write(detail::CheckpointWriter& writer) const;
-  /// The same from it. Throws CheckpointError where it is of other data.
+  /// Reads that back. Throws CheckpointError where it is damaged, or of another net or other data.
   void read(detail::CheckpointReader& reader);
 
  private:
@@ -177,8 +177,8 @@ class EffectiveStart : public Result<EffectiveStart<S>> {
   };
   /// The smallest |w_j|, and product of w_j with what it was.
   [[nodiscard]] Smallest smallest_of(const Vector<S>& w) const;
-  /// Weights that are zero, or so small that their steps, which are zero below the normal numbers, no longer move them:
-  /// follows their logarithms.
+  /// Follows the logarithms of weights that are zero, or so small that their steps are flushed to zero and no longer
+  /// move them.
   void follow_small(const StepResiduals<S>& seen, S decay_factor, Index step, const Vector<S>& w);
 
   /// |w_+-| of depth 2; of two layers the roots of `p_+^2 + m_-^2` and of `m_+^2 + p_-^2`.

@@ -142,7 +142,7 @@ class TimedLiftedFlow : public LiftedFlow<M> {
   mutable Vector<Scalar> change_;
 };
 
-/// Runs the lifted flow; `kept(w)` of what is kept.
+/// Runs the lifted flow; `kept(w)` is what is kept.
 template <class M, class Kept>
 void simulate_lifted(const M& net, const Dataset<typename M::Scalar>& data, const Vector<typename M::Scalar>& w0,
                      const SimulateOptions<typename M::Scalar>& options, const Kept& kept,
@@ -174,7 +174,7 @@ void simulate_lifted(const M& net, const Dataset<typename M::Scalar>& data, cons
 /// The regularizer of a wide factorization `U V^T` on these measurements, if they commute: Schatten-Q_mu,
 /// `2 mu^2 = alpha^2 k` (Woodworth et al. 2020, Section 6; docs/theory.md, section 5.3). Diagonal measurements do;
 /// others must be symmetric and commute. Throws ArgumentError naming two measurements that do not commute, where the
-/// data are not measurements, and for another start than a uniform one, DimensionError where the shapes do not fit.
+/// data are not measurements, and for a start that is not uniform, DimensionError where the shapes do not fit.
 /// Cost O(N size^3).
 template <class S>
 [[nodiscard]] SchattenHypentropy<S> regularizer(const MatrixFactorization<S>& net, const Start<S>& start,
@@ -221,8 +221,9 @@ template <class S>
 
 /// What gradient flow on a wide factorization does from a uniform start, on any measurements: the
 /// LiftedFlow from `F = alpha sqrt(k) I`, D x D, by Rodas4 with errors of 1e-4 in every direction and in the residual.
-/// Throws where net, data and options do not fit, ArgumentError where alpha sqrt(k) is outside the range of S. Cost of
-/// a step: O(D^3 + N^3).
+/// Throws DimensionError or ArgumentError where net, data, start and options do not fit, ArgumentError also where alpha
+/// sqrt(k) is outside the range of S, InfeasibleError where y is seen to fit no M and nothing else says where to stop.
+/// Cost of a step: O(D^3 + N^3).
 template <class S>
 [[nodiscard]] MatrixSimulation<S> simulate(const MatrixFactorization<S>& net, const Dataset<S>& data,
                                            const Start<S>& start,
@@ -248,8 +249,8 @@ template <class S>
 
 /// The flow of a factorization, symmetric or not, on any measurements, from the weights w0: the LiftedFlow from
 /// `net.reduce(w0)`, whose predictor is the same. `model` and `w` of the result are those of `net.reduced()`. Where
-/// that comes to no end and the reduced stack has at most 32 entries it is followed once more by RelaxedEuler, as any
-/// model.
+/// that does not reach its end and the reduced stack has at most 32 entries, it is followed once more by RelaxedEuler,
+/// as for any model. Throws as above, and DimensionError unless w0 has P entries; cost as above.
 template <class S, bool symmetric>
 [[nodiscard]] ModelSimulation<MatrixFactorization<S, symmetric>> simulate(
     const MatrixFactorization<S, symmetric>& net, const Dataset<std::type_identity_t<S>>& data,

@@ -38,14 +38,15 @@ struct [[nodiscard]] ClassificationPrediction : Result<ClassificationPrediction<
   Vector<S> weights = {};  ///< p, N, in the simplex: the share of a sample in the slope of the loss
   Vector<S> margins = {};  ///< `y_n <x_n, beta>`, N
   S margin = S(0);         ///< gamma, the least of them
-  /// The problem with margin 1 that beta solves up to its length is the one at `alpha gamma^(1/D)` less: this scale.
+  /// Up to its length beta solves the problem with margin 1 at this scale, alpha divided by `gamma^(1/D)`.
   Scale<S> effective_scale = Scale<S>::from_log(S(0));
   /// `log gamma / log(1/alpha)`, what tells plateaus from limits at depth 2; infinite from alpha = 1 on.
   S kappa = std::numeric_limits<S>::infinity();
   /// The kappa from which on the margin problem of all coordinates holds; infinite where that never comes.
   S last_kappa = S(0);
   bool is_on_plateau = false;  ///< Coordinates that the margin problem needs are not in play yet.
-  /// Those that are; empty where all are. (Also where several directions have the best l1 margin: the flow's.)
+  /// The coordinates in play; empty where all are. (Given past the last plateau, too, where several directions have the
+  /// best l1 margin.)
   std::vector<Index> in_play = {};
   S l1_margin = S(0);  ///< `gamma / |beta|_1` over the best l1 margin: 1 at that end
   S l2_margin = S(0);  ///< `gamma / |beta|_2` over the best l2 margin
@@ -107,7 +108,7 @@ class ClassificationPredictor {
 ///     at.margin, at.beta, at.position, at.is_on_plateau
 ///
 /// beta minimizes the regularizer Q of `regularizer(net, start)` subject to `y_n <x_n, beta> >= -log L - log p_n`, with
-/// the weights p that are themselves how the multipliers of that problem grow with the margin (the loss of a sample is
+/// weights p in proportion to how the multipliers of that problem grow with the margin (the loss of a sample is
 /// `p_n L`): the margin problem (Moroshko et al. 2020; docs/theory.md, section 9.2) with its first correction. Samples
 /// of least margin that depend on others share p as the softmax of their margins does. Where every sample has least
 /// margin the error is of the order `1 / (log L)^2`. Multipliers never fall along the flow, so a sample with slack
@@ -171,7 +172,7 @@ bool ClassificationPredictor<S>::find_plateau(ClassificationPrediction<S>& resul
   const Vector<S> bend = up.cwiseProduct(curvature) / size;
   gradient(-size, down);
   Vector<S> thresholds = (up - down) / S(2);
-  // In the kernel regime all coordinates move at once. (1: Q is a square there.)
+  // In the kernel regime all coordinates move at once. (Where Q is a square the bend is 1.)
   if (!(bend.minCoeff() > S(3)) || !(thresholds.minCoeff() > S(0))) return true;
   gradient(gamma * size, moved);
   const S unit = Q_.depth() == 2 && Q_.scale().log() < S(0) ? S(-Q_.scale().log()) : S(1);

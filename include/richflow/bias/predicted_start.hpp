@@ -37,7 +37,7 @@ struct AlgorithmRun {
   Sampling<S> sampling = {};       ///< batches and label noise
   S momentum = S(0);               ///< m, in [0, 1)
   DecaySchedule<S> decay = S(0);   ///< lambda, of `lambda |w|^2`: a number, or of the time of the run
-  Index steps = 0;                 ///< so many; 0: until it fits the data, after the pieces of the decay if it has any
+  Index steps = 0;                 ///< how many; 0: until it fits the data, after the pieces of the decay if it has any
   bool then_until_it_fits = true;  ///< after those steps: continue without label noise and decay until it fits
 };
 
@@ -62,7 +62,7 @@ struct PredictedStart : Result<PredictedStart<S>> {
 
   /// Whether the flow has ended.
   [[nodiscard]] bool ok() const { return is_success(status); }
-  /// Where a gradient flow begins that goes to where the run goes.
+  /// The start of a gradient flow that goes where the run goes.
   [[nodiscard]] Start<S> start() const {
     const S center = (log_a.mean() + log_b.mean()) / S(2);
     return Start<S>::biased_logs(Scale<S>::from_log(center), (log_a.array() - center).matrix(),
@@ -129,8 +129,8 @@ template <class S>
 /// to the steps, and the interpolator with it; a step on `u = w^-p` is `u |1 - x|^-p`, x^2 on average that of the
 /// noise. Noise and decay act on the flow that the integrals are taken along (DecayingDualFlow).
 ///
-/// The error of log k is of second order in the step (of `curvature_step`, see there), for batches and noise that of
-/// one run about the mean besides. (For label noise at depth D >= 3 fluctuations count in A_+- but not in the mean
+/// The error of log k is of second order in the step (in `curvature_step`); for batches and noise the fluctuation of
+/// one run about the mean is added. (For label noise at depth D >= 3 fluctuations count in A_+- but not in the mean
 /// path, so that it is formally of first order; measured on means of 16 to 24 runs of D = 3 and 4 at curvature steps of
 /// 0.1: within 0.2 % of the change of `A^-p` in the sum over coordinates, the resolution of such means.) Any start at
 /// depth 2 and in two layers; at depth D >= 3 those for which alpha^(D-2) is not below the rounding of the dual
@@ -359,8 +359,8 @@ class StartPredictor {
   [[nodiscard]] std::vector<S> steps_done() const;
   /// Takes the fall of log A_+- up to the end of a part into the logarithms and the state.
   void fall(const Vector<S>& rate, S common, S time);
-  /// Throws where the decay of a part has left nothing of the net by its last step. At depth 2 it comes back once there
-  /// is none.
+  /// Throws where the decay of a part has left nothing of the net by its last step. At depth 2 the net comes back once
+  /// there is no decay.
   void require_alive(const DecayPart<S>& part, Index last) const;
   /// Says at what time a function was found to be no decay.
   void tell_fault();

@@ -224,8 +224,8 @@ template <class S, int depth>
   return detail::diagonal_regularizer<S, depth != 2>(net.homogeneity(), net.num_inputs(), start);
 }
 
-/// That of the two-layer diagonal net, from any start (Azulay et al. 2021; docs/theory.md, section 2.6): the hypentropy
-/// with `w0^2 = (u^2 + v^2) / 2`; from equal layers that of the squared net. Throws as above.
+/// The regularizer of the two-layer diagonal net, from any start (Azulay et al. 2021; docs/theory.md, section 2.6): the
+/// hypentropy with `w0^2 = (u^2 + v^2) / 2`; from equal layers that of the squared net. Throws as above.
 template <class S>
 [[nodiscard]] ImplicitRegularizer<S> regularizer(const TwoLayerDiagonalNet<S>& net, const Start<S>& start) {
   return detail::two_layer_regularizer<S>(net.num_inputs(), start);

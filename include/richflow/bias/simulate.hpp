@@ -75,14 +75,14 @@ struct SimulateOptions {
   /// Named functions of beta, or of the weights where the model is not a diagonal net: their values at `times`, or
   /// after every step where no times are given, are in the `table` of the result, and no other values are kept.
   std::vector<Quantity<S>> quantities = {};
-  /// A file from which a run that was killed is resumed when it is called again. A second way (see `simulate` of any
-  /// model) is a run with a file of its own beside it: ".explicit" behind the name where explicit steps come first,
-  /// ".slow" and ".sign" for RelaxedEuler, ".weights" where a deep net's weights are followed in place of its dual
+  /// A file from which a killed run resumes when it is called again. A second run (see `simulate` of any model) has a
+  /// file of its own beside it: ".explicit" after the name where explicit steps come first, ".slow" and ".sign" for
+  /// RelaxedEuler, ".weights" where a deep net's weights are followed in place of its dual
   /// variables. All of them belong to this call alone: delete them with the file.
   CheckpointOptions<S> checkpoint = {};
   /// Called after every accepted step; what they see as y is the state of the problem that was chosen.
   std::vector<ObserverRef<S>> observers = {};
-  /// Attempted steps; where a second way is tried (see `simulate` of any model), of each.
+  /// Attempted steps; where there is a second run (see `simulate` of any model), of each.
   Index max_steps = 100'000;
 };
 
@@ -184,8 +184,8 @@ template <class S>
 template <class S>
 void require_solution(const Dataset<S>& data);
 
-/// Of errors of the residual, in relative tolerances of the weights: the time at which a loss is reached is then good
-/// to some thirty tolerances, for a fifth more steps.
+/// Allowed errors of the residual, in relative tolerances of the weights: the time at which a loss is reached is then
+/// good to some thirty tolerances, for a fifth more steps.
 inline constexpr int residual_share = 100;
 
 /// A change of the residual in units of what is allowed. `relative_size`: the size of the weights over that of their
@@ -243,10 +243,10 @@ std::string run_simulation(const Flow& flow, const Vector<S>& y0, const St& step
   return std::move(solution.event_name);
 }
 
-/// Watches explicit steps, and gives them up: at step `most`, or as soon as they are stiff, which is when stability
-/// holds their length, `h lambda_max(-F') > 2.5`, and at their pace the end is more than twice `most` steps away, in
-/// four windows of 50 steps in a row. The time to a loss counts where its rate changes no faster than the loss: on the
-/// way to a plateau and off it, it does.
+/// Watches explicit steps and gives them up at step `most`, or once they are stiff: when in four windows of 50 steps in
+/// a row stability limits their length, `h lambda_max(-F') > 2.5`, and at their pace the run would take more than twice
+/// `most` steps. The time left to a loss counts only where its rate changes no faster than the loss: on the way to a
+/// plateau and off it, it changes faster.
 template <class S>
 class StiffnessWatch {
  public:
@@ -255,8 +255,7 @@ class StiffnessWatch {
 
   Action operator()(const StepView<S>& view);
 
-  /// Ends the run: an event and not the observer, for a run that has ended by one takes no step when it is called
-  /// again.
+  /// Ends the run, as an event and not as an observer: a run that an event has ended takes no step when called again.
   [[nodiscard]] Event<S> event() const {
     return condition<S>("explicit steps are given up", [this](S, const Vector<S>&) { return step_ > 0; });
   }
@@ -367,14 +366,13 @@ struct ConservedSign {
   int sign = 0;                            ///< 0: M is not square, or singular up to rounding.
   std::function<bool()> is_balanced = {};  ///< Whether the layers are at the start.
 
-  /// Whether det M at w has the other sign. (Balance takes memory for the square of the widths: for a run that needs it
-  /// alone.)
+  /// Whether det M at w has the other sign. (Balance takes memory for the square of the widths, so it is checked last.)
   [[nodiscard]] bool is_flipped(const Vector<S>& w) const {
     return sign != 0 && determinant_sign<S>(matrix(w)) == -sign && is_balanced();
   }
 };
 
-/// The sign that a model conserves whose layers make a matrix; that of any other model is 0.
+/// The sign that a model whose layers make a matrix conserves; 0 for any other model.
 template <class M>
 [[nodiscard]] ConservedSign<typename M::Scalar> conserved_sign(const M& model, const Vector<typename M::Scalar>& w0) {
   using S = typename M::Scalar;
@@ -420,7 +418,7 @@ template <class M, class L, class Kept>
   controller.tolerance = {relative, relative * absolute};
   const S size = is_squared ? std::max<S>(flow.dataset().Y().norm(), sqrt(flow.loss(w0))) : S(1);
   const SimulationEnd<S> end = end_of(options, size);
-  // Coarser steps do not pay for times that they do not give.
+  // Coarser steps give no accurate times, and need not pay for them.
   const bool is_timed = is_squared && relative < S(1e-6) && end.loss > S(0);
   const auto run_on = [&](const auto& followed, const char* name, const auto& stepper, const SimulateOptions<S>& chosen,
                           const Event<S>* given_up) {
@@ -506,15 +504,15 @@ template <class S, class Flow>
 /// others (weights below a hundredth of the size at the start count as if they had that). Linearly implicit through the
 /// tangent kernel where the second derivative of the loss is known (Ros2 for models of units, which mostly have kinks;
 /// Ros34Pw2 for others), Dormand and Prince's explicit method otherwise. For smooth units at tolerances below 1e-6 the
-/// explicit method is tried first. If 5000 steps of it do not reach the end, or are seen not to, by their length, which
-/// stability holds short, and by the way that is left, the flow is stiff, and Ros34Pw2 follows it; so it does with
-/// observers, which see one run only. At these tolerances, where a loss ends the run, errors of smooth models are
+/// explicit method is tried first. If 5000 steps of it do not reach the end, or stability keeps them so short that
+/// clearly they will not, the flow is stiff, and Ros34Pw2 follows it; with observers, which see one run only, it does
+/// so from the start. At these tolerances, where a loss ends the run, errors of smooth models are
 /// within a hundred tolerances of the residual, too, as the time at which a small loss is reached depends on it.
 ///
-/// Under the squared loss a small model of measurements (a factorization of at most 32 weights) may creep without
-/// reaching the end. It is then followed once more, from the start, by RelaxedEuler (at most 5000 steps; not with
-/// observers), for weights that grow to infinity, with steps in proportion to t. The loss is then below `options.loss`,
-/// and not equal to it.
+/// Under the squared loss a small model of measurements (a factorization of at most 32 weights and 256 measurements)
+/// may creep without reaching the end. It is then followed once more, from the start, by RelaxedEuler (at most 5000
+/// steps; not with observers), for weights that grow to infinity, with steps in proportion to t. The loss is then below
+/// `options.loss`, and not equal to it.
 ///
 /// From balanced layers that make a square matrix M the flow conserves the sign of det M (DeepFactorization,
 /// MatrixFactorization). A run that ends with the other sign has left the flow. A small model is then followed once
@@ -523,8 +521,8 @@ template <class S, class Flow>
 /// if the smallest singular value is above the root of the loss; if it is below, the message says so.
 ///
 /// Throws as GradientFlow and `integrate`: DimensionError where model, data and w0 do not fit, ArgumentError for
-/// options out of range, and where another loss than the squared one comes without an end. Trouble in the run is in the
-/// status. Cost of an implicit step: O(N^2 P + N^3).
+/// options out of range, and for a loss other than the squared one where nothing says where to stop. Trouble in the run
+/// is in the status. Cost of an implicit step: O(N^2 P + N^3).
 template <Model M, class L = SquaredLoss<typename M::Scalar>>
 [[nodiscard]] ModelSimulation<M> simulate(const M& model, const Dataset<std::type_identity_t<typename M::Scalar>>& data,
                                           const Vector<std::type_identity_t<typename M::Scalar>>& w0,
@@ -579,7 +577,7 @@ template <class S>
 ///
 ///     simulate(Q, data, {.times = {0.1, 1, 10}}).require_ok().beta
 ///
-/// The DualFlow by ExponentialRosenbrock; throws as above, cost as above. One who chooses the stepper has `integrate`.
+/// The DualFlow by ExponentialRosenbrock; throws as above, cost as above. To choose the stepper, use `integrate`.
 template <MirrorMap Mirror>
 [[nodiscard]] Simulation<typename Mirror::Scalar> simulate(
     const Mirror& Q, const Dataset<std::type_identity_t<typename Mirror::Scalar>>& data,

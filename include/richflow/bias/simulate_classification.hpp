@@ -82,7 +82,7 @@ struct [[nodiscard]] Classification : Result<Classification<S>> {
 
   /// Whether every accuracy was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
-  /// Of the last record.
+  /// That of the last record, where there is one.
   [[nodiscard]] const Vector<S>& beta() const { return records.back().beta; }
 };
 
@@ -154,7 +154,7 @@ std::vector<S> wanted_log_losses(const ClassificationOptions<S>& options) {
             "; give what is smaller by its logarithm, in log_accuracies");
     logs.push_back(log(loss));
   }
-  // Below this the margins, of the size of the logarithm, have not the absolute accuracy that tells samples apart.
+  // Below this the margins, of the size of the logarithm, lack the absolute accuracy that tells samples apart.
   const S least = S(-1e-4) / std::numeric_limits<S>::epsilon();
   for (std::size_t k = 0; k < options.log_accuracies.size(); ++k) {
     const S wanted = options.log_accuracies[k];

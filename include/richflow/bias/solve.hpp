@@ -34,7 +34,7 @@ template <class S = double>
 struct LinearPrediction {
   Vector<S> beta = {};  ///< The predictor, d.
 
-  /// `f(X) = X beta`, N values for X of shape N x d. Throws DimensionError where X has not d columns.
+  /// `f(X) = X beta`, N values for X of shape N x d. Throws DimensionError unless X has d columns.
   [[nodiscard]] Vector<S> f(const Matrix<S>& X) const {
     require<DimensionError>(X.cols() == beta.size(), "X has ", X.cols(), " columns where beta has ", beta.size(),
                             " entries");
@@ -159,8 +159,8 @@ Limit<S> limit_of(MinimizerResult<S> found, S value, const std::string& name) {
 template <class S>
 Limit<S> solve_diagonal(const ImplicitRegularizer<S>& Q, const Dataset<S>& data, const MinimizerOptions<S>& options) {
   MinimizerResult<S> found;
-  // From here on the kernel end of a path of constant proportions has numbers that no factorization can hold together,
-  // or, where the weights are as small at alpha = 1, no numbers.
+  // From here on the kernel end of a path of constant proportions has numbers too far apart for any factorization, or,
+  // where the weights are that small at alpha = 1, out of range.
   constexpr S widest(8);
   constexpr S farthest(std::numeric_limits<S>::max_exponent / 7);
   const Hypentropy<S>* flat = Q.hypentropy();

@@ -74,8 +74,8 @@ void check_samples(ConstMatrixRef<S> X, Index d) {
 ///     h(w) = 2 D^2 lambda_max(X diag(c) X^T);    8 lambda_max(X diag(w_+^2 + w_-^2) X^T) at D = 2,
 ///
 /// there with `w_+^2 + w_-^2 = sqrt(beta^2 + 4 k^2)`, k = |w_+ w_-|; of two layers `2 lambda_max(X diag(u_+^2 + v_+^2 +
-/// u_-^2 + v_-^2) X^T)`. It is the Gauss-Newton part anywhere (see Sharpness, which needs no closed form), from
-/// which the Hessian differs by the residuals. Throws DimensionError where the shapes do not fit, NonFiniteError where
+/// u_-^2 + v_-^2) X^T)`. Elsewhere it is the Gauss-Newton part, from which the Hessian differs by the residuals (see
+/// Sharpness, which needs no closed form). Throws DimensionError where the shapes do not fit, NonFiniteError where
 /// w or X is not finite, or the powers overflow. Cost: O(min(N, d)^2 max(N, d)) and the eigenvalues of a matrix of
 /// min(N, d) rows.
 template <class Net>
@@ -106,9 +106,9 @@ struct StepSizeBound {
 
 /// The bound on beta that a step h implies (docs/theory.md, section 3.4). Gradient descent with steps h on
 /// `|X beta(w) - y|^2` converges to weights that fit the data only where `h lambda_max(Hessian) <= 2` there (from all
-/// starts but those of a set of measure zero, which run into an unstable point). Of all weights with one and the same
-/// beta, none has `c >= |beta|^q` undercut, `q = 2 - 2 / D` (see `interpolator_sharpness`:
-/// `w_+^2 + w_-^2 >= |w_+^2 - w_-^2|`), whatever the scale of the start; so
+/// starts but those of a set of measure zero, which run into an unstable point). All weights with this beta have
+/// `c >= |beta|^q`, `q = 2 - 2 / D`, whatever the scale of the start (see `interpolator_sharpness`:
+/// `w_+^2 + w_-^2 >= |w_+^2 - w_-^2|`); so
 ///
 ///     lambda_max(X diag(|beta|^q) X^T) <= 1 / (D^2 h),         1 / (4 h) of X diag(|beta|) X^T at depth 2,
 ///     sum_i |X_i|^2 |beta_i|^q <= min(N, d) / (D^2 h),

@@ -3,8 +3,9 @@
 #include "richflow/core/types.hpp"
 
 /// @file
-/// The library richflow::compiled holds the engines, compiled for double and float. Who links it has RICHFLOW_COMPILED
-/// defined: the engines are declared `extern` then, and not compiled again. Without it everything is in the headers.
+/// The library richflow::compiled holds the engines, compiled for double and float. A program that links it has
+/// RICHFLOW_COMPILED defined, which declares the engines `extern`, so that they are not compiled again. Without it
+/// everything is in the headers.
 ///
 /// A header that has an engine ends with
 ///

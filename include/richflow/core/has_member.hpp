@@ -3,13 +3,13 @@
 #include <type_traits>
 
 /// @file
-/// Whether a class has a member of a name, whatever it is: it distinguishes an optional member that does not fit
+/// Whether a class has a member of a given name, of any kind: this tells an optional member that does not fit
 /// from one that is not there.
 
 namespace richflow::detail {
 
-/// A class of which a requires-clause may take optional members away says so by a member
-/// `static constexpr bool has_conditional_members = true`; their absence is no mistake then.
+/// A class whose optional members may be removed by a requires-clause says so by a member
+/// `static constexpr bool has_conditional_members = true`; their absence is then no mistake.
 template <class T>
 concept HasConditionalMembers = requires {
   requires T::has_conditional_members;

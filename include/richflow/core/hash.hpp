@@ -6,7 +6,7 @@
 #include "richflow/core/types.hpp"
 
 /// @file
-/// Hashes by which streams are drawn for cells and by which files know the data that they belong to.
+/// Hashes that choose the streams of cells, and by which a file recognizes the data it belongs to.
 
 namespace richflow::detail {
 

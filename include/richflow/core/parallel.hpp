@@ -37,8 +37,8 @@ struct ParallelOptions {
 ///
 /// If calls throw, the exception of the lowest such i is rethrown when all threads have stopped: every cell
 /// below it has run, and no new cell is started after a failure was seen. Every thread has the caller's
-/// SubnormalMode, and those that are started a stack of at least 2 MiB (WorkerThread). Throws ArgumentError for
-/// count < 0 or a negative number of threads. Where the system refuses a thread, the others do the work.
+/// SubnormalMode, and every thread that is started has a stack of at least 2 MiB (WorkerThread). Throws ArgumentError
+/// for count < 0 or a negative number of threads. Where the system refuses a thread, the others do the work.
 template <class Body>
 void parallel_for(Index count, Body&& body, ParallelOptions options = {}) {
   require(count >= 0, "parallel_for needs count >= 0, got ", count);

@@ -81,7 +81,7 @@ class RandomStream {
   /// Values of 64 bits drawn so far: `RandomStream(seed, index)` after `discard(position)` is this stream.
   [[nodiscard]] constexpr std::uint64_t position() const { return position_; }
 
-  /// The beginning of a stream of its own for one purpose: of another seed, which follows from this one and the name.
+  /// A separate stream for one purpose, at its beginning: its seed follows from the seed of this one and the name.
   ///
   ///     RandomStream(seed, cell).child("initialization")
   [[nodiscard]] constexpr RandomStream child(std::string_view name) const {
@@ -113,8 +113,8 @@ class RandomStream {
   }
 
   /// Gamma with density proportional to `x^(shape-1) e^-x`: Marsaglia & Tsang (2000), with their power
-  /// transformation for shape < 1, where the result may underflow to 0. About 2 draws on average. Throws
-  /// ArgumentError unless shape is positive and finite.
+  /// transformation for shape < 1, where the result may underflow to 0. About 2 draws on average, 3 for shape < 1.
+  /// Throws ArgumentError unless shape is positive and finite.
   [[nodiscard]] double gamma(double shape) {
     require(std::isfinite(shape) && shape > 0.0, "the shape of a gamma variable must be positive and finite, got ",
             shape);
@@ -211,7 +211,8 @@ void fill_normal(RandomStream& random, Eigen::DenseBase<Derived>& out) {
   detail::fill_by_rows(out, [&random] { return random.normal(); });
 }
 
-/// `size` independent standard normals. Scalar types wider than double get the double's value.
+/// `size` independent standard normals. Scalar types wider than double get the double's value. Throws DimensionError
+/// for a negative size.
 template <class Scalar = double>
 [[nodiscard]] Vector<Scalar> normal_vector(RandomStream& random, Index size) {
   require<DimensionError>(size >= 0, "a vector cannot have ", size, " entries");
@@ -220,7 +221,8 @@ template <class Scalar = double>
   return out;
 }
 
-/// A `rows` x `cols` matrix of independent standard normals, drawn row by row.
+/// A `rows` x `cols` matrix of independent standard normals, drawn row by row. Throws DimensionError for a negative
+/// size.
 template <class Scalar = double>
 [[nodiscard]] Matrix<Scalar> normal_matrix(RandomStream& random, Index rows, Index cols) {
   require<DimensionError>(rows >= 0 && cols >= 0, "a matrix cannot be ", rows, " x ", cols);

@@ -40,7 +40,7 @@ class Scale {
     return exp(log_alpha_);
   }
 
-  /// The scale `factor` e-folds away: `alpha * e^factor`.
+  /// The scale `e_folds` e-folds away: `alpha * e^e_folds`. Throws ArgumentError where its logarithm is not finite.
   [[nodiscard]] Scale shifted(Scalar e_folds) const { return from_log(log_alpha_ + e_folds); }
 
   friend bool operator==(const Scale&, const Scale&) = default;

@@ -34,7 +34,7 @@ class SubnormalMode {
   [[nodiscard]] static SubnormalMode of_this_thread() { return SubnormalMode(read() & bits); }
   /// Subnormal numbers are zero.
   [[nodiscard]] static SubnormalMode flush() { return SubnormalMode(bits); }
-  /// Subnormal numbers are numbers, as the language has it.
+  /// Subnormal numbers are kept, as the language prescribes.
   [[nodiscard]] static SubnormalMode keep() { return SubnormalMode(0); }
 
   /// Makes this the mode of the calling thread; rounding, exception flags and masks stay.
@@ -78,8 +78,7 @@ class SubnormalMode {
   Word value_;
 };
 
-/// A scope with its own mode, for the calling thread. The mode before it returns at its end, also when an exception
-/// ends it.
+/// A scope with a given mode for the calling thread; the mode before it is restored at its end, also by an exception.
 /// The library's loops (`integrate`, `Sgd`, `evaluate`) flush, and so does EffectiveStart, which works in every step.
 /// The functions of the caller that they call between steps (observers, events, what is saved, callbacks) have the
 /// caller's own mode.

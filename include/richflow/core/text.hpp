@@ -6,7 +6,7 @@
 #include <sstream>
 #include <string>
 
-/// Before a function that no hot loop calls: compiled for size, apart from those that do.
+/// Marks a function that no hot loop calls: it is compiled for size, and placed apart from hot code.
 #ifdef __GNUC__
 #define RICHFLOW_COLD [[gnu::cold, gnu::noinline]]
 #else

@@ -23,8 +23,8 @@
 /// Names for the Eigen types used throughout.
 ///
 /// Conventions: `X` is N x d (row n is the sample x_n), `y` has N entries, the loss is the plain sum
-/// of squares `|f(w, X) - y|^2`, and `w0` is the shape of the initialization, not yet multiplied by
-/// `alpha`.
+/// of squares `|f(w, X) - y|^2`, and `w0` is the initialization: beside a scale `alpha` its shape, not yet multiplied
+/// by `alpha`.
 
 namespace richflow {
 

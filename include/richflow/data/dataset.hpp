@@ -27,7 +27,7 @@ class Dataset {
  public:
   using Scalar = S;
 
-  /// Takes over `X` and `y`. Throws DimensionError when N = 0, d = 0 or the shapes differ, and
+  /// Takes over `X` and `y`. Throws DimensionError when N = 0, d = 0 or the shapes differ,
   /// NonFiniteError when an entry is NaN or infinite, and ArgumentError when X or y is in units so large or so
   /// small that sums of their squares (losses, kernels) leave the range of S. Cost: two passes over the data.
   Dataset(Matrix<S> X, Vector<S> y);
@@ -62,7 +62,7 @@ class Dataset {
             " samples where measurements of a matrix are asked for (MatrixMeasurements)");
     return *measurements_;
   }
-  /// Either, where it is: the dataset must stay.
+  /// A view of either; the dataset must outlive it.
   [[nodiscard]] Samples<S> samples() const { return measurements_ ? Samples<S>(*measurements_) : Samples<S>(X_); }
   /// Labels, N. Throws DimensionError where there are K > 1 per sample.
   [[nodiscard]] const Vector<S>& y() const {

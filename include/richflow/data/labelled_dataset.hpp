@@ -49,7 +49,8 @@ class LabelledDataset {
   /// DimensionError for other shapes and ArgumentError for an index outside 0 .. N - 1.
   void gather(const Index* indices, MatrixRef<S> X, VectorRef<int> labels) const;
 
-  /// The same for the samples from `first` on.
+  /// The same for the samples from `first` on. Throws DimensionError for other shapes and ArgumentError for samples
+  /// outside 0 .. N - 1.
   void gather_from(Index first, MatrixRef<S> X, VectorRef<int> labels) const;
 
   /// The samples `indices` as a dataset of their own. Throws as `gather`.

@@ -73,8 +73,8 @@ struct MatrixEntry {
 /// own derives from MeasurementKind, which derives from this class.
 ///
 /// Whatever is done with measurements is one call for all of them. Arguments are checked already. The operations on
-/// stacks have defaults by `add_values` and `add_adjoint` which form a rows x cols matrix, and allocate it; a kind
-/// whose measurements are cheaper than that overrides them, as those of richflow do, none of which allocates.
+/// stacks have defaults by `add_values` and `add_adjoint`, which allocate and form a rows x cols matrix; a kind whose
+/// measurements are cheaper overrides them. Those of richflow do, and allocate nothing.
 template <class S>
 class AnyMeasurements {
  public:
@@ -90,7 +90,7 @@ class AnyMeasurements {
   /// `out_n += <M, X_n>`, M rows x cols.
   virtual void add_values(const ConstMatrixRef<S>& M, VectorRef<S> out) const = 0;
 
-  /// `A += sum_n r_n X_n`, A rows x cols: the transposed of `add_values`.
+  /// `A += sum_n r_n X_n`, A rows x cols: the transpose of `add_values`.
   virtual void add_adjoint(const ConstVectorRef<S>& r, MatrixRef<S> A) const = 0;
 
   /// `out_n += <M, X_n>`, M the product of the first factor in F1 and the second in F2, stored as T1 and T2 (k x D).
@@ -131,7 +131,7 @@ class AnyMeasurements {
   AnyMeasurements(const AnyMeasurements&) = default;
   AnyMeasurements& operator=(const AnyMeasurements&) = default;
 
-  /// For `take`: now there are so many.
+  /// What `gather` sets after `take`.
   void set_num_measurements(Index count) { count_ = count; }
 
  private:
@@ -160,8 +160,8 @@ inline constexpr char kind_of_measurements = 0;
 ///     };
 ///     MatrixMeasurements<double>(std::make_unique<RowSums>(3, 4, std::vector<Index>{0, 2}))
 ///
-/// `take` writes measurements `indices[0 ... count - 1]` of `from` over its own; steps of SGD allocate nothing if it
-/// does not, once it has had as many.
+/// `take` writes measurements `indices[0 ... count - 1]` of `from` over its own; if it allocates nothing once it has
+/// held as many, neither do steps of SGD.
 template <class Self, class S>
 class MeasurementKind : public AnyMeasurements<S> {
  public:
@@ -593,7 +593,7 @@ class MatrixMeasurements {
   /// ones.
   [[nodiscard]] Vector<S> apply(const Matrix<S>& M) const;
 
-  /// `sum_n r_n X_n`, d1 x d2: the transposed of `apply`, `<apply(M), r> = <M, adjoint(r)>`. Throws DimensionError
+  /// `sum_n r_n X_n`, d1 x d2: the transpose of `apply`, `<apply(M), r> = <M, adjoint(r)>`. Throws DimensionError
   /// unless r has N entries. Cost as `apply`, and d1 d2.
   [[nodiscard]] Matrix<S> adjoint(const Vector<S>& r) const;
 
@@ -610,7 +610,8 @@ class MatrixMeasurements {
   [[nodiscard]] const std::vector<MatrixEntry>& places() const;
 
   /// Becomes measurements `indices[0 ... count - 1]` of `from`, each in 0 ... N - 1, which is not checked. Allocates
-  /// nothing where these are of the same kind and shape and have been as many before.
+  /// nothing where these are of the same kind and shape and have held as many before. Throws DimensionError unless
+  /// count > 0.
   void gather(const MatrixMeasurements& from, const Index* indices, Index count);
 
   /// Throws DimensionError unless these measure matrices of this shape.

@@ -82,7 +82,7 @@ class Samples {
     return *measurements_;
   }
 
-  /// Throws NonFiniteError, with this name, for a row that is not finite; measurements are.
+  /// Throws NonFiniteError, with this name, for a row that is not finite; measurements always are.
   void require_finite(const char* name) const {
     if (measurements_ == nullptr) richflow::require_finite(name, matrix());
   }
@@ -116,7 +116,7 @@ class StoredSamples {
   StoredSamples& operator=(StoredSamples&&) noexcept = default;
   ~StoredSamples() = default;
 
-  /// They; the view stays good where this object is moved, or swapped, elsewhere.
+  /// The samples; the view stays valid when this object is moved or swapped.
   [[nodiscard]] Samples<S> view() const { return measurements_ ? Samples<S>(*measurements_) : Samples<S>(rows_); }
 
   /// Becomes samples `first ... first + count - 1` of X.

@@ -44,7 +44,7 @@ class Table {
   /// The first column, `num_rows()` values.
   [[nodiscard]] Vector<S> first() const { return Eigen::Map<const Vector<S>>(first_values_.data(), num_rows()); }
   /// A quantity of one number, `num_rows()` values. Throws ArgumentError for a name that is not there, DimensionError
-  /// for a quantity of more numbers.
+  /// for a quantity of several numbers.
   [[nodiscard]] Vector<S> operator[](std::string_view name) const;
   /// A quantity, num_rows() x width. Throws ArgumentError for a name that is not there.
   [[nodiscard]] Matrix<S> columns(std::string_view name) const;
@@ -94,8 +94,8 @@ template <class S = double>
 template <class S>
 [[nodiscard]] Table<S> quartiles(const std::vector<Table<S>>& repetitions);
 
-/// Writes a table as CSV (RFC 4180): one header line, a quantity of more numbers as `name[0]`, `name[1]`, ..., numbers
-/// with all their digits and a decimal point in any locale. Throws FileError naming the path.
+/// Writes a table as CSV (RFC 4180): one header line, a quantity of several numbers as `name[0]`, `name[1]`, ...,
+/// numbers with all their digits and a decimal point in any locale. Throws FileError naming the path.
 template <class S>
 void write_csv(const std::filesystem::path& path, const Table<S>& table);
 

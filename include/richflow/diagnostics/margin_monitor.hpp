@@ -39,9 +39,9 @@ struct MarginState {
   Vector<S> direction = {};  ///< `w / |w|`, P
 };
 
-/// Computes it, for a model with one output and `homogeneity()`, which throws for a model that has none. Throws
-/// ArgumentError for labels other than -1 and +1, DimensionError where model, data and w do not fit. Cost: one forward
-/// and one backward pass.
+/// The MarginState of a model with one output and `homogeneity()`, which throws for a model that has none, at the
+/// weights w (P entries). Throws ArgumentError for labels other than -1 and +1 and for w = 0, DimensionError where
+/// model, data and w do not fit. Cost: one forward and one backward pass.
 template <Model M>
 requires requires(const M& model) { model.homogeneity(); }
 [[nodiscard]] MarginState<typename M::Scalar> margin_state(const M& model, const Dataset<typename M::Scalar>& data,
@@ -94,8 +94,8 @@ requires requires(const M& model) { model.homogeneity(); }
 ///     integrate(flow, w0, span, stepper, controller, {.observers = {monitor}});
 ///     monitor.states().back().stationarity;  // and monitor.turns(): how much the direction still moves
 ///
-/// Runs under LogMarginLoss come to any loss. In nets with kinks (ReLU) a unit may come to rest where a sample is on
-/// its kink; the gradient there is one-sided, and `stationarity` need not go to 0.
+/// Runs under LogMarginLoss reach any loss, however small. In nets with kinks (ReLU) a unit may come to rest where a
+/// sample is on its kink; the gradient there is one-sided, and `stationarity` need not go to 0.
 ///
 /// Refers to the data, which must outlive it. Memory of a record: N values. Cost of a step that is recorded: one
 /// forward and one backward pass.
@@ -104,8 +104,8 @@ class MarginMonitor {
  public:
   using Scalar = typename M::Scalar;
 
-  /// Records every so many steps; of directions the last one alone, or with `keeps_directions` all, P numbers each.
-  /// Throws ArgumentError unless every > 0 and labels are -1 and +1.
+  /// Records after each step whose number is a multiple of `every`; keeps the last direction only, or with
+  /// `keeps_directions` all, P numbers each. Throws ArgumentError unless every > 0 and labels are -1 and +1.
   MarginMonitor(M model, const Dataset<Scalar>& data, MarginLoss loss = MarginLoss::exponential, Index every = 1,
                 bool keeps_directions = false)
       : model_(std::move(model)), data_(&data), loss_(loss), every_(every), keeps_directions_(keeps_directions) {

@@ -32,10 +32,9 @@ template <class S>
 [[nodiscard]] SideLogs<S> side_logs(Index d, const Start<S>& start);
 
 /// What is integrated along a flow: `f_i = of_square g_i^2 + of_samples sum_n X_ni^2 r_n^2`, `g = X^T r`, on average
-/// over residuals that fluctuate about r with the covariance `fluctuation X diag(d beta / d z) X^T`, of which g_i^2
-/// counts by `of_fluctuation`. At depth D >= 3
-/// `w_+^p f` and `w_-^p f`, p = D - 2, 2d integrals, with the covariance E times that; where it feeds back they are
-/// added to the `w_+-^-p` of the flow as they grow.
+/// over residuals that fluctuate about r with the covariance `fluctuation X diag(d beta / d z) X^T`, which enters g_i^2
+/// by `of_fluctuation`. At depth D >= 3 `w_+^p f` and `w_-^p f`, p = D - 2, 2d integrals, with the covariance E times
+/// that; where it feeds back they are added to the `w_+-^-p` of the flow as they grow.
 template <class S>
 struct FlowQuadrature {
   S of_square = S(0);
@@ -96,7 +95,7 @@ class DecayingDualFlow {
   using Schedule = std::type_identity_t<DecaySchedule<S>>;
 
   /// Of a squared net with the decay lambda. Throws DimensionError where net, data and start do not fit, ArgumentError
-  /// for an unbalanced start or a lambda that is negative or not finite (a function that is ends the run).
+  /// for an unbalanced start or a lambda that is negative or not finite (a function that becomes so ends the run).
   DecayingDualFlow(const SquaredDiagonalNet<S>& net, const Dataset<S>& data, const Start<S>& start, Schedule lambda)
       : DecayingDualFlow(net.num_inputs(), data, start, std::move(lambda), S(8)) {}
   /// Of two layers, from any start.

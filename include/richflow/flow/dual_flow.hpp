@@ -30,9 +30,9 @@ namespace richflow {
 /// (depth >= 3) beta is determined by the distance of X^T nu from them, about alpha^(D-2), so that its relative error
 /// is the rounding of nu over that distance; the limit at smaller scales is MirrorPath's.
 ///
-/// Where the sizes of the columns of X differ by more than 1e3, the state is not nu but `U^T nu`, with the orthogonal U
-/// of the column-pivoted QR `X P = U R`: the same flow of the data `U^T X, U^T y`, whose loss is the same, and in which
-/// the large columns, whose terms would cancel in X^T nu, have few entries. `multipliers` gives nu.
+/// Where the sizes of the columns of X differ by a factor of more than 1e3, the state is not nu but `U^T nu`, with the
+/// orthogonal U of the column-pivoted QR `X P = U R`: the same flow of the data `U^T X, U^T y`, whose loss is the same,
+/// and in which the large columns, whose terms would cancel in X^T nu, have few entries. `multipliers` gives nu.
 ///
 /// A SymmetricStiffField with a loss. Refers to the dataset, which must outlive it. Calls allocate nothing;
 /// they share buffers, so give each thread its own copy. The evaluation at the latest nu is remembered: the
@@ -43,7 +43,8 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   using Scalar = typename Mirror::Scalar;
 
   /// The flow of `mirror` (a regularizer on d coordinates with its scale) on `dataset`. Throws
-  /// DimensionError when the mirror map has not d coordinates. Cost: a few products with X.
+  /// DimensionError unless the mirror map has d coordinates and the data one label per sample, ArgumentError for
+  /// measurements. Cost: a few products with X.
   DualFlow(Mirror mirror, const Dataset<Scalar>& dataset)
       : engine_(detail::owned_mirror_map(std::move(mirror)), dataset) {}
   DualFlow(Mirror, const Dataset<Scalar>&&) = delete;
@@ -65,7 +66,7 @@ requires(explain_mirror_map<Mirror>()) class DualFlow {
   [[nodiscard]] Vector<Scalar> multipliers(ConstVectorRef<Scalar> state) const { return engine_.multipliers(state); }
   /// Whether the state is `U^T nu`: then rows of the Jacobian differ much in size.
   [[nodiscard]] bool is_graded() const { return engine_.is_graded(); }
-  /// Then the largest size of a column of X over the smallest, without columns that are 0; else 1.
+  /// The largest size of a column of X over the smallest, without columns that are 0, where `is_graded()`; else 1.
   [[nodiscard]] Scalar column_ratio() const { return engine_.column_ratio(); }
   /// `nu(0) = 0`, N entries.
   [[nodiscard]] Vector<Scalar> initial_state() const { return Vector<Scalar>::Zero(dimension()); }

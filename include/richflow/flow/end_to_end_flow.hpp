@@ -21,9 +21,9 @@ namespace richflow {
 /// whatever the widths of the hidden layers, if none is below min(d1, d2) (or the rank at the start): the exact
 /// reduction of DeepFactorization, `pack_layers(balanced_layers(...))`. At depth 1 the flow of M itself.
 ///
-/// A vector field with a loss; the state is vec(M), column after column. At depth L >= 2 it does not leave a singular M
-/// with less than its rank, and is not smooth there: explicit steppers (DormandPrince) with the smallest singular
-/// values in view. Refers to the dataset, which must outlive it. Calls share buffers, so give each thread its own copy.
+/// A vector field with a loss; the state is vec(M), column after column. At depth L >= 2 a singular M stays singular,
+/// and the flow is not smooth there: use explicit steppers (DormandPrince) and watch the smallest singular values.
+/// Refers to the dataset, which must outlive it. Calls share buffers, so give each thread its own copy.
 /// Cost: a singular value decomposition and the measurements.
 template <class S = double>
 class EndToEndFlow {

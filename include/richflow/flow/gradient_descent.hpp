@@ -21,7 +21,7 @@ namespace richflow {
 template <class Scalar = double, class Value = Vector<Scalar>>
 struct GradientDescentOptions {
   Scalar step = Scalar(0);                          ///< eta > 0 in `w <- w - eta grad L(w)`; must be given
-  Index iterations = 0;                             ///< at most so many, > 0; must be given
+  Index iterations = 0;                             ///< at most this many, > 0; must be given
   Scalar loss_below = Scalar(0);                    ///< > 0: stop at the first iterate with at most this loss
   SaveAt<Scalar, Value> save_at = {};               ///< what to keep; times are t = eta k
   std::vector<ObserverRef<Scalar>> observers = {};  ///< called after every iteration

@@ -318,8 +318,8 @@ typename LiftedFlow<M>::Scalar LiftedFlow<M>::inverse_power_of_two(Scalar size) 
   return ldexp(Scalar(1), -exponent);
 }
 
-/// Follows the flow from w0 until `L <= loss` (a stationary point above that ends as `stalled` or `max_steps`): the
-/// road that measured best, Rodas4 with steps accurate to `relative` in every direction of the stack. 1e-4 gives the
+/// Follows the flow from w0 until `L <= loss` (a stationary point above that ends as `stalled` or `max_steps`), by the
+/// method that measured best: Rodas4 with steps accurate to `relative` in every direction of the stack. 1e-4 gives the
 /// limit to some 1e-6, in 10 to 90 steps between the kernel regime and the deep rich one. Where `loss` is far below
 /// `relative^2 |y|^2` the time is some percent late, as errors are those of the stack (`simulate` asks for those of the
 /// residual, too). Neither has a default: both are the user's choice. Throws as `integrate`.

@@ -44,7 +44,7 @@ class SymmetricChangeFlow {
 
   /// From `U(0) U(0)^T = alpha^2 W0`, on measurements of d x d matrices. Throws ArgumentError unless the data are
   /// measurements, `alpha^-2` is in the range of S, and W0 is symmetric and positive semidefinite up to rounding;
-  /// DimensionError where shapes do not fit, NonFiniteError.
+  /// DimensionError where shapes do not fit, NonFiniteError where W0 is not finite.
   SymmetricChangeFlow(const Dataset<S>& dataset, const Matrix<S>& W0, Scale<S> scale, ZeroStart start);
   /// The flow at alpha = infinity.
   SymmetricChangeFlow(const Dataset<S>& dataset, const Matrix<S>& W0, ZeroStart start = ZeroStart::subtracted)
@@ -68,7 +68,8 @@ class SymmetricChangeFlow {
 
   /// Where the flow ends at alpha = infinity, from either start: `M = sum_n c_n (B_n W_0 + W_0 B_n)`, `B_n = A_n +
   /// A_n^T`, with the interpolating c. Throws InfeasibleError where the tangent kernel is singular to working precision
-  /// (too few columns of U_0, or measurements that depend on each other), with its condition. Cost O(N^3 + N d^3).
+  /// (too few columns of U_0, or measurements that depend on each other), with its eigenvalue range. Cost O(N^3 + N
+  /// d^3).
   [[nodiscard]] Matrix<S> kernel_limit() const;
 
  private:

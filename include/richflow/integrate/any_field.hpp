@@ -13,8 +13,8 @@
 
 namespace richflow::detail {
 
-/// A vector field of any type, with what it may have beside: the loop and the steppers that need no more are compiled
-/// once per number type, and call it for whole vectors. What a field does not have throws an Error.
+/// A vector field of any type, with whatever else it may have: the loop and the steppers that need no more are compiled
+/// once per number type, and call it for whole vectors. A member that the field lacks throws an Error.
 template <class S>
 class AnyField {
  public:

@@ -138,7 +138,7 @@ template <class St, class Problem>
 StepperOn<St, Problem>::StepperOn(const St& stepper, const Problem& problem)
     : stepper_(stepper), problem_(problem), ws_(stepper_.make_workspace(problem_)) {}
 
-/// A stepper that says that it calls nothing of `Problem` that an AnyField does not have:
+/// A stepper that promises to call nothing of `Problem` beyond what an AnyField has:
 /// `St::works_on_any_field<St, Problem>`.
 template <class St, class Problem>
 concept WorksOnAnyField = requires {

@@ -44,8 +44,8 @@ inline constexpr const char* checkpoint_title = "richflow checkpoint 2";
   return hash;
 }
 
-/// Vectors of so many entries are bytes in a file: a third of the room and a small part of the time. Shorter ones are
-/// lines that a person can read.
+/// Vectors of at least this many entries are bytes in a file: a third of the space and a small part of the time.
+/// Shorter ones are lines that a person can read.
 inline constexpr Index binary_entries = 256;
 
 /// The unsigned integer of the size of a floating-point number that has the same layout on every machine, up to the
@@ -54,7 +54,7 @@ template <class S>
 using BinaryWord = std::conditional_t<std::is_same_v<S, float>, std::uint32_t,
                                       std::conditional_t<std::is_same_v<S, double>, std::uint64_t, void>>;
 
-/// What stands behind the number of entries where they are bytes, the lowest of each number first.
+/// What follows the number of entries where they are bytes, the lowest of each number first.
 template <class S>
 inline constexpr const char* binary_mark = std::is_same_v<S, float> ? "binary32" : "binary64";
 

@@ -23,7 +23,7 @@ struct DecayPiece {
 };
 
 /// Weight decay lambda(t) >= 0 over the time of a run, with its integral Lambda: a number, pieces of constant decay, or
-/// a function. It is what WithWeightDecay runs with and what DecayingDualFlow and `predicted_start` foresee.
+/// a function. WithWeightDecay runs with it; DecayingDualFlow and `predicted_start` predict such runs.
 ///
 ///     const DecaySchedule<> schedule({{0.1, 20.0}});        // 0.1 until t = 20, then none
 ///     DecaySchedule<>([](double t) { return 0.1 * std::exp(-t); })
@@ -31,9 +31,9 @@ struct DecayPiece {
 ///     DecayingDualFlow(net, data, start, schedule);
 ///
 /// Lambda is exact for numbers and pieces. For functions it is the adaptive quadrature of Gauss and Kronrod from where
-/// it was asked for last, up to rounding of Lambda or, where that is more, to what the function itself is rounded to
-/// (as which it takes many jumps in a row below a millionth of lambda's integral over them). It sees lambda at some
-/// points only: what is zero but for a short time between them (a pulse of 0.1 in an integral over 100) is missed,
+/// it was asked for last, up to rounding of Lambda or, where that is more, to the rounding of the function itself (it
+/// takes many jumps in a row below a millionth of lambda's integral over them for such rounding). It sees lambda at
+/// some points only: what is zero but for a short time between them (a pulse of 0.1 in an integral over 100) is missed,
 /// silently, and a jump close to an end may be. Take pieces for those. Calls share the memory of the last one: give
 /// each thread its own copy.
 template <class S = double>

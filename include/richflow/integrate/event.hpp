@@ -26,8 +26,8 @@ enum class Crossing {
 /// interpolant, to rounding in t, and the run ends there, on the side where the condition holds; with
 /// `at_step_end()` it ends at the end of the step instead (the iterate of gradient descent). A user's
 /// function that changes sign twice within one step is seen too, where the stepper knows its interpolant or its
-/// derivatives (all but plain Runge-Kutta methods such as Euler) and the event is located: it is looked at in four
-/// points of a step, or in 24 that double from 2^-20 on for the exponential steppers, whose steps may be far longer
+/// derivatives (all but plain Runge-Kutta methods such as Euler) and the event is located: it is evaluated at four
+/// points of a step, or at 24 that double from 2^-20 on for the exponential steppers, whose steps may be far longer
 /// than the flow's time scales; a zero crossing is looked for in dips between them as well. Two sign changes of a
 /// loss or of |F| within one step are not seen. An event that can already hold at the start (all but
 /// `zero_crossing`) then ends the run before the first step.

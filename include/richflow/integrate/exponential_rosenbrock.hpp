@@ -219,7 +219,7 @@ class ExponentialRosenbrock {
   /// See HasLongSteps.
   static constexpr bool has_long_steps = true;
 
-  /// On the field and its Jacobian it needs no more. (A stepper derived from it may.)
+  /// It needs nothing but the field and its Jacobian. (A stepper derived from it may.)
   template <class St, class Problem>
   static constexpr bool works_on_any_stiff_field =
       std::conjunction_v<std::is_same<St, ExponentialRosenbrock>, std::bool_constant<SymmetricStiffField<Problem>>>;

@@ -114,8 +114,8 @@ void SymmetricSpectrum<Scalar>::reflect(Index k, Vector<Scalar>& samples) const 
 
 }  // namespace detail
 
-/// Everything that changes during a run of the exponential tangent-kernel method: the tangent space, two N x N matrices
-/// and a few vectors of P entries.
+/// Everything that changes during a run of the exponential tangent-kernel method: the tangent space, some N x N
+/// matrices and a few vectors of P entries.
 template <class Problem>
 struct ExponentialTangentWorkspace {
   using Scalar = typename Problem::Scalar;
@@ -136,7 +136,7 @@ struct ExponentialTangentWorkspace {
   bool has_spectrum = false;  // K has eigenvalues
 };
 
-/// The exponential method of order 2(1) for the gradient flow of any model (GaussNewtonFlow).
+/// The exponential method of order 2(1) for the gradient flow of any model (GaussNewtonFlow) under a QuadraticLoss.
 ///
 ///     integrate(GradientFlow(net, data), w, TimeSpan{0, 10}, ExponentialTangent{}, controller)
 ///
@@ -160,14 +160,14 @@ struct ExponentialTangent {
   static constexpr int error_order = 1;
   /// See HasLongSteps.
   static constexpr bool has_long_steps = true;
-  /// On the field and its tangent space it needs no more. (A stepper derived from it may.)
+  /// It needs nothing but the field and its tangent space. (A stepper derived from it may.)
   template <class St, class Problem>
   static constexpr bool works_on_any_tangent_field = std::is_same_v<St, ExponentialTangent>;
 
   template <class Problem>
   using Workspace = ExponentialTangentWorkspace<Problem>;
 
-  /// All memory of a run.
+  /// All memory of a run. Throws ArgumentError unless the loss has a constant second derivative.
   template <class Problem>
   [[nodiscard]] Workspace<Problem> make_workspace(const Problem& problem) const {
     static_assert(GaussNewtonFlow<Problem>,

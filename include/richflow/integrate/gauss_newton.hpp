@@ -29,7 +29,8 @@ namespace richflow {
 template <class S>
 class GaussNewtonTangent {
  public:
-  /// For what `X` is a view of and the loss `objective`, both of which must outlive it.
+  /// For what `X` is a view of and the loss `objective`: both must outlive it. Throws ArgumentError where a constant
+  /// curvature is not positive and finite.
   GaussNewtonTangent(Evaluation<S> at, const detail::AnyObjective<S>& objective, Samples<S> X);
   // Not copied: the evaluation refers to the point that is held here.
   GaussNewtonTangent(const GaussNewtonTangent&) = delete;
@@ -63,7 +64,7 @@ class GaussNewtonTangent {
 
   /// Says that the flow has another term `-rate(t) w`, weight decay: `linearize` leaves it out, the steppers add it.
   void set_decay(std::function<S(S)> rate) { decay_ = std::move(rate); }
-  /// Whether it was said, of whatever rate.
+  /// Whether it was said, whatever the rate.
   [[nodiscard]] bool has_decay() const { return static_cast<bool>(decay_); }
   /// That rate at time t, 0 where there is none.
   [[nodiscard]] S decay(S t) const { return decay_ ? decay_(t) : S(0); }
@@ -285,8 +286,8 @@ void TangentStiffness<S>::update(const Vector<S>& y, const Vector<S>& dy) {
     curvature = S(1);
   }
   // Gradient descent is stable up to 2 / (c |K|), and follows the growth of the units only if its steps are short
-  // against that; what it can do without looking at errors, so can this. At kinks such steps are first-order
-  // accurate: the fractions make their error a few thousandths where units grow by factors of thousands.
+  // beside the time of that; what descent can do without looking at errors, this can, too. At kinks such steps are
+  // first-order accurate: the fractions make their error a few thousandths where units grow by factors of thousands.
   constexpr int steps_per_stable_step = 4;
   constexpr int steps_per_growth = 80;
   const S norm = largest_row_sum(system_.matrix());

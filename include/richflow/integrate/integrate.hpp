@@ -273,8 +273,8 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
   }
 }
 
-/// The same for so many steps, from t = 0: those of an algorithm have numbers, and a time that is the sum of their
-/// lengths. Throws as above, and ArgumentError unless steps.count > 0. `max_steps` is not needed.
+/// The same for a given number of steps, from t = 0: the steps of an algorithm are counted, and its time is the sum of
+/// their lengths. Throws as above, and ArgumentError unless steps.count > 0. `max_steps` is not needed.
 template <class Problem, class Y0, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
 Solution<detail::ScalarOfT<Problem>, Value> integrate(
     const Problem& problem, const Eigen::DenseBase<Y0>& y0, const Steps& steps, const St& stepper,
@@ -296,8 +296,8 @@ Solution<detail::ScalarOfT<Problem>, Value> integrate(
   }
 }
 
-/// The same for so many passes through the data of a problem with a source: `epochs.count * problem.steps_per_epoch()`
-/// steps.
+/// The same for a given number of passes through the data of a problem with a source:
+/// `epochs.count * problem.steps_per_epoch()` steps. Throws as above, and ArgumentError unless epochs.count > 0.
 template <HasSource Problem, class Y0, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
 Solution<detail::ScalarOfT<Problem>, Value> integrate(
     const Problem& problem, const Eigen::DenseBase<Y0>& y0, const Epochs& epochs, const St& stepper,
@@ -325,7 +325,8 @@ Solution<detail::ScalarOfT<Problem>, Value> resume(
   }
 }
 
-/// Continues until so many steps have been made since the very start.
+/// Continues until `steps.count` steps have been made since the very start. Throws as above, and ArgumentError where
+/// there are more already.
 template <class Problem, class St, class Controller, class Value = Vector<detail::ScalarOfT<Problem>>>
 Solution<detail::ScalarOfT<Problem>, Value> resume(const Problem& problem,
                                                    const IntegrationState<detail::ScalarOfT<Problem>>& state,

@@ -21,9 +21,9 @@ namespace detail {
 /// The gradient flow of a model near a point with its exact Jacobian `-(c J^T J + C)`, `C = sum_n s_n d^2 f_n`, in
 /// dense matrices, s the slope of the loss by the outputs.
 ///
-/// Far along a slow path s is what it would be after a short implicit step, not what it is: fast directions pass off
-/// what is left of them long before anything else moves, and what rounding leaves of an output that is fitted is as
-/// large as what drives the path. C from the slope itself would hold both against every longer step.
+/// Far along a slow path s is what it would be after a short implicit step, not what it is: fast directions decay long
+/// before anything else moves, and what rounding leaves of a fitted output is as large as what drives the path. With
+/// the slope itself C would hold both against every longer step.
 template <class S>
 class CurvedTangent {
  public:
@@ -38,7 +38,7 @@ class CurvedTangent {
   /// The same without C, which `relax` does not need.
   void linearize_at(const Vector<S>& y);
 
-  /// `change = h (I + h (c J^T J + C))^{-1} F`, a linearly implicit step of Euler's. False where it is not finite, or
+  /// `change = h (I + h (c J^T J + C))^{-1} F`, a linearly implicit Euler step. False where it is not finite, or
   /// where by linear extrapolation something grows by more than an e-fold in it.
   [[nodiscard]] bool implicit_step(S h, Vector<S>& change);
 
@@ -252,8 +252,8 @@ struct RelaxedEulerWorkspace {
 /// Where weights grow like a power of t while some outputs are fitted ever better, the fast rates exceed the slow one
 /// by powers of the weights (R^4 in the completion of Razin and Cohen), and the path is bent. A W-method, which leaves
 /// out C, is bound to steps of 1 / |C|; a Rosenbrock method of many stages evaluates off the path, where the flow
-/// across it is larger than along it by such a power. This method evaluates where a step begins only, and what is off
-/// the path there is cancelled by the implicit solve. A fixed number of steps takes the weights through each factor of
+/// across it is larger than along it by such a power. This method evaluates only where a step begins, and the implicit
+/// solve cancels what is off the path there. A fixed number of steps takes the weights through each factor of
 /// ten, at any size.
 ///
 /// An EmbeddedStepper and DenseStepper (linear between steps) for the gradient flow of a model (GaussNewtonFlow) of
@@ -266,7 +266,7 @@ struct RelaxedEuler {
   static constexpr int error_order = 1;
   /// The largest share of a step in which the fast directions relax at its end.
   static constexpr double relaxing = 1e-4;
-  /// On the field and its tangent space it needs no more. (A stepper derived from it may.)
+  /// It needs nothing but the field and its tangent space. (A stepper derived from it may.)
   template <class St, class Problem>
   static constexpr bool works_on_any_tangent_field = std::is_same_v<St, RelaxedEuler>;
 
@@ -301,7 +301,7 @@ struct RelaxedEuler {
             Workspace<Problem>& ws) const {
     if (!ws.has_start) {
       ws.here.move_to(y);
-      // It makes its memory where it is used first, which is not to be between later steps.
+      // It allocates at its first use, which must not come between later steps.
       ws.between.linearize_at(y);
       ws.between.relax(Scalar(0), ws.back);
       count_linearization(ws.counters);

@@ -249,7 +249,7 @@ class Rosenbrock {
   /// Order of the embedded solution.
   static constexpr int error_order = Tableau::error_order;
 
-  /// On the field and its Jacobian, or its tangent space, it needs no more. (A stepper derived from it may.)
+  /// It needs nothing but the field and its Jacobian, or its tangent space. (A stepper derived from it may.)
   template <class St, class Problem>
   static constexpr bool works_on_any_stiff_field =
       std::conjunction_v<std::is_same<St, Rosenbrock>, std::bool_constant<SymmetricStiffField<Problem>>>;

@@ -23,7 +23,7 @@
 ///     integrate(StochasticGradient(net, data, {.batch_size = 1}), w0, Epochs{50}, Descent{}, ConstantStep{1e-3})
 ///
 /// on a problem with a source of gradients (HasSource) or on any vector field `w' = -grad L(w)`, of which each step
-/// sees all. One's own is a class with a call,
+/// sees all. A rule of your own is a class with a call operator,
 ///
 ///     struct SignDescent {
 ///       [[nodiscard]] Index memory_size(Index num_parameters) const { return num_parameters; }

@@ -254,9 +254,9 @@ class Run {
 
   [[nodiscard]] std::string stall_text(Stall stall) const;
 
-  /// Steps that go round, and which would not: from the middle of the cycle some shorter steps descend to about where
-  /// it would rest, and by power iteration from the direction of the last step there is the largest curvature, for
-  /// which gradient descent is stable below two over it.
+  /// Says that the steps go round, and which would not: from the middle of the cycle some shorter steps descend to
+  /// about where it would rest, and by power iteration from the direction of the last step there is the largest
+  /// curvature, for which gradient descent is stable below two over it.
   [[nodiscard]] std::string cycle_text(const StepPlan<Scalar>& plan);
 
   const SubnormalMode callers_mode_ = SubnormalMode::of_this_thread();

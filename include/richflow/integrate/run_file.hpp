@@ -36,8 +36,8 @@ template <class S>
 
 }  // namespace detail
 
-/// The path of a checkpoint. Made from a path it brings what reads and writes the file: a program that names none does
-/// not compile that.
+/// The path of a checkpoint. One made from a path brings the code that reads and writes the file: a program that names
+/// none does not compile it.
 template <class Scalar>
 class CheckpointFile {
  public:
@@ -74,7 +74,7 @@ template <class Scalar>
 struct CheckpointOptions {
   CheckpointFile<Scalar> file = {};  ///< empty: none
   double every_seconds = 60.0;       ///< of wall clock, between two writes; 0: after every step
-  Index every_steps = 0;             ///< and after so many accepted steps; 0: by the clock alone
+  Index every_steps = 0;             ///< and every so many accepted steps; 0: by the clock alone
 };
 
 namespace detail {
@@ -86,8 +86,8 @@ void check(const CheckpointOptions<S>& options) {
   require(options.every_steps >= 0, "checkpoint.every_steps must not be negative, got ", options.every_steps);
 }
 
-/// By what a checkpoint knows its run: the start, the loss there, which sees all data, where the first three steps
-/// lead, and what is kept. (A schedule or decay that differs later only is not seen.)
+/// What a checkpoint knows its run by: the start, the loss there, which sees all data, where the first three steps
+/// lead, and what is kept. (A schedule or decay that differs only later is not seen.)
 template <class S>
 struct RunIdentity {
   Index dimension = 0;
@@ -311,7 +311,7 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
   const std::vector<Quantity<S>> no_quantities;
   const std::vector<Event<S>> no_events;
   const std::vector<ObserverRef<S>> no_observers;
-  // Three, for a rule with memory begins without.
+  // Three, since a rule with memory begins with none.
   const RunOptions<S> few{
       {no_times, no_steps, 0, false, false, false, no_quantities}, no_events, no_observers, 100, false, state.step + 3};
   RunParts<S> probed = parts;
@@ -344,7 +344,7 @@ RunOutcome<S> run_with_file(RunParts<S> parts, const RunOptions<S>& options, Int
       return kept;
     }
   } else {
-    file.write(state, kept);  // where that cannot be, it is said before any work
+    file.write(state, kept);  // a file that cannot be written is reported before any work
   }
   parts.file = &file;
   return Run<S>(parts, options, std::move(state), end, std::move(kept)).run(is_fresh);

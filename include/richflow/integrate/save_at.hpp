@@ -94,7 +94,7 @@ template <class Scalar = double, class Value = Vector<Scalar>>
 struct SaveAt {
   std::vector<Scalar> times = {};  ///< strictly increasing, within the time span
   Index every = 0;                 ///< every so many accepted steps; 0: not
-  std::vector<Index> steps = {};   ///< after so many accepted steps; strictly increasing
+  std::vector<Index> steps = {};   ///< after these numbers of accepted steps; strictly increasing
   bool start = false;              ///< the initial state
   bool end = false;                ///< the state where the run ends, whatever its status
   bool dense = false;              ///< the whole of it, as a function of time: `solution.trajectory(t)`
@@ -105,8 +105,8 @@ struct SaveAt {
   std::vector<Quantity<Scalar>> quantities = {};
 };
 
-/// Throws ArgumentError unless the times increase and lie in `[start, end]`, and `value` is there if
-/// needed and has something to be called for.
+/// Throws ArgumentError unless times and steps increase, the times lie in `[start, end]`, steps and `every` are not
+/// negative, and `value` is there if needed and has something to be called for.
 template <class Scalar, class Value>
 void check(const SaveAt<Scalar, Value>& save_at, Scalar start, Scalar end) {
   using std::isfinite;

@@ -13,14 +13,14 @@
 
 namespace richflow {
 
-/// What a step of a rule saw of the data: `grad L_B = J_B^T G` over its batch B, by G, the derivatives of the loss in
+/// What a step of a rule saw of the data: `grad L_B = J_B^T G` over its batch B, G the derivatives of the loss by
 /// the outputs (with label noise, where there was some). Observers that add up residuals read it (StepView).
 template <class S>
 struct StepResiduals {
   const S* slopes = nullptr;        ///< G, `size` values of a model with one output; null where the source knows none
-  const Index* samples = nullptr;   ///< which, `size` numbers of rows of X; null: 0, 1, ..., size - 1
+  const Index* samples = nullptr;   ///< the rows of X, `size` numbers; null: 0, 1, ..., size - 1
   Index size = 0;                   ///< samples of the batch
-  S weight = S(1);                  ///< what G is multiplied with: 1, or for gradients of means 1 / size
+  S weight = S(1);                  ///< what G is multiplied by: 1, or for gradients of means 1 / size
   S decay = S(0);                   ///< 2 lambda of the step: `2 lambda w` was added to the gradient
   bool has_gradient_noise = false;  ///< whether noise was added that is not `J_B^T` of anything
   S h = S(0);                       ///< length of the step
@@ -59,7 +59,7 @@ class AnySource {
   /// Whether a step in the memory of w may be made: not where the loss of its samples is not a number.
   [[nodiscard]] virtual bool is_sound() const { return true; }
 
-  /// What the step saw, valid until the next `begin_step`. As it is here: nothing is known.
+  /// What the step saw, valid until the next `begin_step`. By default nothing is known.
   [[nodiscard]] virtual StepResiduals<S> residuals() { return {}; }
 };
 

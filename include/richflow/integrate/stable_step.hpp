@@ -18,12 +18,12 @@
 
 namespace richflow::detail {
 
-/// Looks for it with few right-hand sides: descends from a start with steps chosen by the curvature along the gradient,
-/// and takes two over the largest curvature there.
+/// Looks for that length with few right-hand sides: descends from a start with steps chosen by the curvature along the
+/// gradient, and takes two over the largest curvature where it arrives.
 template <class S>
 class StableStepSearch {
  public:
-  /// From y at time t, with at most so many right-hand sides, its two losses among them.
+  /// From y at time t, with at most this many right-hand sides, the two losses included.
   StableStepSearch(const AnyField<S>& field, S t, Vector<S> y, Index evaluations)
       : field_(field), t_(t), left_(evaluations - 2), y_(std::move(y)), dy_(y_.size()), dy_new_(y_.size()) {}
 
@@ -39,7 +39,7 @@ class StableStepSearch {
   }
   /// Whether it has come near to the end, with `reserve` right-hand sides left.
   bool descend(Index reserve);
-  /// An upper estimate of the largest curvature at y, by as many steps of Lanczos: the largest Ritz value and its
+  /// An upper estimate of the largest curvature at y, by this many steps of Lanczos: the largest Ritz value and its
   /// residual; 0 where there is none. (Parlett, The Symmetric Eigenvalue Problem, theorem 4.5.1.)
   [[nodiscard]] S curvature(Index steps);
 

@@ -55,7 +55,7 @@ void check(const Tolerance<Scalar>& tolerance) {
           "tolerance.relative and tolerance.absolute must not both be 0");
 }
 
-/// The time interval of a run, `start <= end`; `end` may be infinity when an event ends the run.
+/// The time interval of a run, `start <= end`; `end` may be infinity when an event or an observer ends the run.
 template <class Scalar = double>
 struct TimeSpan {
   Scalar start = Scalar(0);  ///< t0, finite

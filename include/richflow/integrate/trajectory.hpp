@@ -13,8 +13,8 @@
 namespace richflow {
 
 /// The whole of a run as a function of time (`save_at.dense`): the interpolant of the stepper in every step, as a
-/// polynomial of degree 4 through five of its points. Those of the Runge-Kutta methods and the cubic of the others are
-/// no higher, so that it is them. Memory: four states a step.
+/// polynomial of degree 4 through five of its points. The interpolants of the Runge-Kutta methods and the cubic of the
+/// others have no higher degree, and are reproduced exactly. Memory: four states a step.
 template <class S = double>
 class Trajectory {
  public:

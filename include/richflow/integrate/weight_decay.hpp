@@ -81,22 +81,20 @@ struct DecaySolver<P> {
 
 /// A problem on weights with weight decay: the flow `w' = -grad L(w) - 2 lambda(t) w` of `L + lambda |w|^2`, and for a
 /// rule the gradients of that, so that descent is `w <- (1 - 2 h lambda) w - h grad L`. lambda is a number or a
-/// function of the time of the run, such as a DecaySchedule, which the predictions foresee.
+/// function of the time of the run, such as a DecaySchedule, which the predictions take, too.
 ///
 ///     integrate(WithWeightDecay(GradientFlow(net, data), 0.01), w0, TimeSpan{0, 1000}, DormandPrince{}, controller)
 ///     const auto falling = [](double t) { return 0.1 / (1 + t); };
-///     integrate(WithWeightDecay(StochasticGradient(net, data, {.batch_size = 1}), falling), w0, Steps{1000},
-///     Descent{},
-///               ConstantStep{1e-3})
+///     const StochasticGradient samples(net, data, {.batch_size = 1});
+///     integrate(WithWeightDecay(samples, falling), w0, Steps{1000}, Descent{}, ConstantStep{1e-3})
 ///
 /// The linearly implicit and the exponential steppers work on it where they do on the problem: decay adds `2 lambda I`
 /// to `S`, a shift of the systems that they solve anyway. Where lambda depends on t, its derivative is a difference
 /// over a small part of the step.
 ///
 /// `loss` is L, without the decay: what events look at is the fit. On the diagonal nets the flow's effective scale at
-/// time t is `alpha exp(-2 integral of lambda)` (docs/theory.md, section 7.6). A decay so large that nothing of a net
-/// is left ends a run like any other, at its end: `loss` is then that of f = 0, and EffectiveStart and predicted_start
-/// say it.
+/// time t is `alpha exp(-2 integral of lambda)` (docs/theory.md, section 7.6). A run whose decay leaves nothing of the
+/// net ends like any other: `loss` is then that of f = 0, and EffectiveStart and predicted_start say so.
 template <VectorField P>
 class WithWeightDecay {
  public:

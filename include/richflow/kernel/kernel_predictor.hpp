@@ -60,11 +60,11 @@ template <class S, class M>
 /// Rank-revealing: eigenvalues below `rank_tolerance` times the largest count as zero, directions in which no weight
 /// moves; what the labels ask for there is reported (`limit_residual`, `message`), never divided by.
 ///
-/// Whether the limit interpolates is said of `f(X) - y` itself, the tangent model at the limit's weights on the X
+/// Whether the limit interpolates is judged by `f(X) - y` itself, of the tangent model at the limit's weights on the X
 /// and y that were given, and the limit is refined there. A kernel squares the condition number of J: inputs that are
 /// not normalized, or features in units of their own, leave eigenvalues that drown in the rounding of the largest.
 /// Where the residual shows it (and J has at most 32 million numbers) the limit is computed from a QR of J instead, in
-/// which units of parameters and samples do not matter; `eigenvalues`, `condition_number` and what is said of finite
+/// which units of parameters and samples do not matter; `eigenvalues`, `condition_number` and all values at finite
 /// times remain those of the kernel.
 ///
 /// With K outputs all N above are NK, output k of sample n at n + k N, and `Dataset::with_outputs` brings the labels.
@@ -77,9 +77,10 @@ class KernelPredictor {
   using Scalar = S;
 
   /// The tangent model of `model` at `w0`, on `dataset`. `rank_tolerance` in (0, 1), or 0 for N times the rounding
-  /// unit. Throws DimensionError unless w0 has P entries, NonFiniteError if it is not finite, ArgumentError for a
-  /// tolerance outside its range, or where the model takes rows and the data are measurements of a matrix, or
-  /// the other way round.
+  /// unit. Throws DimensionError unless w0 has P entries and the labels are for the outputs of the model,
+  /// NonFiniteError if w0 is not finite, ArgumentError for a tolerance outside its range, or where the model takes rows
+  /// and the data are measurements of a matrix, or the other way round, ConvergenceError where the eigenvalues do not
+  /// converge.
   template <class M>
   KernelPredictor(const M& model, Vector<std::type_identity_t<S>> w0, const Dataset<S>& dataset,
                   std::type_identity_t<S> rank_tolerance = S(0))
@@ -373,7 +374,7 @@ void KernelPredictor<S>::find_limit(const Evaluations& evaluations, const Vector
   limit_residual_ = detail::norm(misfit_);
   refine(y, by_rows);
   rank_ = least.rank();
-  // Labels that conflict are met in the mean by the kernel's limit, which no other has a smaller residual than.
+  // The kernel's limit meets conflicting labels in the mean, and no other has a smaller residual.
   if (!(limit_residual_ < detail::norm(kernel_misfit)) && !(misfit(y, initial, gradients) < before)) {
     limit_.swap(kernel_limit);
     misfit_.swap(kernel_misfit);

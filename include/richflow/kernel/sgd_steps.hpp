@@ -20,15 +20,16 @@ namespace richflow {
 
 /// The step of Sgd at its edge of stability at w: `2 / lambda`, lambda the largest eigenvalue of the Gauss-Newton part
 /// of the mean loss over the first `samples` of the data (all where they are fewer), to 1 %; infinite where lambda is
-/// 0, as where every softmax is saturated.
+/// 0, as when every softmax is saturated.
 ///
-/// A search of the step of a tangent model, whose derivatives stay, may begin at 4 times this:
+/// A search for the step of a tangent model, whose derivatives do not change, may begin at 4 times this:
 ///
 ///     ladder.largest = 4 * edge_step(tangent, classes, w0);
 ///
-/// Of a network it is less telling, as its sharpness changes in the first steps (docs/training.md has numbers).
+/// For a network it tells less, as the sharpness changes in the first steps (docs/training.md has numbers).
 ///
-/// Throws as Sharpness, ConvergenceError where lambda cannot be measured. Cost: some ten products with J and J^T each.
+/// Throws as Sharpness, ArgumentError unless samples >= 1, ConvergenceError where lambda cannot be measured. Cost: some
+/// ten products with J and J^T each.
 template <Model M, class L = CrossEntropy<typename M::Scalar>>
 [[nodiscard]] typename M::Scalar edge_step(const M& model, const LabelledDataset<typename M::Scalar>& data,
                                            const Vector<typename M::Scalar>& w, Index samples = 256, L loss = {}) {
@@ -44,7 +45,7 @@ template <Model M, class L = CrossEntropy<typename M::Scalar>>
   return S(2) * static_cast<S>(batch.num_samples()) / result.value;
 }
 
-/// A SgdOptions::growth_loss for the cross-entropy at which no step that has grown moves the outputs of its own batch
+/// An SgdOptions::growth_loss for the cross-entropy at which no step that has grown moves the outputs of its own batch
 /// by more than about 1: `1 / (step J)`, J the squared norm of the gradient of an output at w, its mean over the
 /// outputs of the first `samples` of the data (all where they are fewer): of N samples with K outputs the trace of the
 /// full tangent kernel over N K. At most 0.01: with such a mean loss no more than 1.4 % of the samples are wrong.
@@ -58,10 +59,10 @@ template <Model M, class L = CrossEntropy<typename M::Scalar>>
 /// grown, on a batch with l > growth_loss, may move them further.
 ///
 /// It holds while the gradients keep their size. Those of a network that starts at a small scale grow, their squares by
-/// hundreds and more at a scale of 0.1: for scales below 1 give the initialization of the same shape at scale 1 as w.
-/// With momentum m give step / (1 - m).
+/// factors of hundreds and more at a scale of 0.1: for scales below 1 give the initialization of the same shape at
+/// scale 1 as w. With momentum m give step / (1 - m).
 ///
-/// Throws DimensionError unless w has P entries and the samples as many as the model's inputs, NonFiniteError where w
+/// Throws DimensionError unless w has P entries and a sample as many as the model has inputs, NonFiniteError where w
 /// or J is not finite, ArgumentError unless step is positive and finite and samples >= 1. Cost: a tangent kernel of so
 /// many samples, with its memory.
 template <Model M>

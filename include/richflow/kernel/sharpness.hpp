@@ -47,7 +47,7 @@ struct SharpnessOptions {
   /// Of `|H v - value v|`, relative to the value; 0: the root of the machine epsilon, 1.5e-8 in double.
   double tolerance = 0.0;
   Index max_products = 2000;  ///< with the Hessian, per measurement
-  Index basis = 48;           ///< vectors that are kept, > 1: so many times P numbers (or NK, see Sharpness)
+  Index basis = 48;           ///< vectors that are kept, > 1, of P numbers each (or NK, see Sharpness)
   std::uint64_t seed = 1;     ///< of the vector that it starts from
   Index every = 1;            ///< as an observer: steps from one measurement to the next
 };
@@ -59,7 +59,7 @@ struct SharpnessResult : Result<SharpnessResult<S>> {
   Status status = Status::tolerance_reached;  ///< `max_steps`, `stalled` or `non_finite` where it is not to be trusted
   std::string message = {};                   ///< how it ended
   Index products = 0;                         ///< with the Hessian
-  /// The certificate, `|H v - value v|` by a product of its own: an eigenvalue is at most so far from the value.
+  /// The certificate, `|H v - value v|` by a product of its own: an eigenvalue is at most this far from the value.
   S residual = S(0);
   Vector<S> eigenvector = {};  ///< v, P values of norm 1
 
@@ -190,7 +190,7 @@ class SharpnessEngine final : private SymmetricOperator<S> {
 /// whole gradient, and have no Gauss-Newton part.
 ///
 /// Refers to the data, which must outlive it. The memory, `basis` vectors of P values (of NK where the Gauss-Newton
-/// part alone is asked for and NK < P: it has the eigenvalues of the N x N kernel), is made at once, and what the
+/// part alone is asked for and NK < P: it has the eigenvalues of the NK x NK kernel), is made at once, and what the
 /// evaluation of the model stores (`linearize`) by the first measurement; later ones allocate nothing. The value is a
 /// function of w alone: every measurement starts from the same vector. Cost: a `forward`, and for each product (20 to
 /// 50 are usual) a `jvp` and a `vjp`, and where differences are taken two `forward` and two `vjp` more. Give each
@@ -324,7 +324,7 @@ requires(!std::is_same_v<L, SharpnessOptions>)
   return Sharpness<typename M::Scalar>(model, data, std::move(loss), options).measure(w);
 }
 
-/// The same under the loss that is the data's own, with options.
+/// The same under the default loss of the data, with options.
 template <Model M, class Data>
 [[nodiscard]] SharpnessResult<typename M::Scalar> sharpness(const M& model, const Data& data,
                                                             const Vector<typename M::Scalar>& w,

@@ -132,7 +132,8 @@ template <Model M>
 }
 
 /// `K(X, X2) = J(w, X) J(w, X2)^T`, NK x MK. Memory beside the result: the tangent space on X and one gradient. Throws
-/// as above. Cost: a `vjp` on one sample and a product with J on X for every output of every row of X2.
+/// as above, and DimensionError where X and X2 differ in d. Cost: a `vjp` on one sample and a product with J on X for
+/// every output of every row of X2.
 template <Model M>
 [[nodiscard]] Matrix<typename M::Scalar> tangent_kernel(const M& model, const Vector<typename M::Scalar>& w,
                                                         const SamplesOf<M>& X, const SamplesOf<M>& X2) {
@@ -142,8 +143,8 @@ template <Model M>
                                         X2);
 }
 
-/// `K v = J (J^T v)`, NK values, without K: for N too large for its memory. `at` is where it was moved to; `linearize`
-/// it first if there are many products.
+/// `K v = J (J^T v)`, NK values, without K: for N too large for its memory. J is that of the point where `at` is;
+/// `linearize` it first if there are many products. Throws DimensionError unless v has NK entries.
 template <class S>
 [[nodiscard]] Vector<S> tangent_kernel_product(Evaluation<S>& at, const Vector<S>& v) {
   require_size("v", v.size(), at.num_samples() * at.num_outputs());
@@ -236,8 +237,8 @@ template <Model M>
 }
 
 /// Kernel alignment of two kernels on the same samples, `<K_a, K_b> / (|K_a| |K_b|)` (Frobenius; Cristianini et al.
-/// 2002): 1 where one is a multiple of the other. Throws DimensionError for different shapes, ArgumentError for a zero
-/// kernel.
+/// 2002): 1 where one is a multiple of the other. Throws DimensionError for different shapes, NonFiniteError for a
+/// kernel that is not finite, ArgumentError for a zero one.
 template <class S>
 [[nodiscard]] S kernel_alignment(const Matrix<S>& a, const Matrix<S>& b) {
   require<DimensionError>(a.rows() == b.rows() && a.cols() == b.cols() && a.size() > 0, "the kernels are ", a.rows(),

@@ -34,17 +34,17 @@ struct CheapestMargin {
 };
 
 /// `min weights^T c` subject to `B c >= 1` and c >= 0, by the simplex method on its dual, `max sum p` subject to
-/// `B^T p <= weights` and p >= 0, which p = 0 fits: the steepest edge enters, by Bland's rule where that makes no
+/// `B^T p <= weights` and p >= 0, which p = 0 satisfies: the steepest edge enters, by Bland's rule where that makes no
 /// progress. Against ties the weights are raised by different amounts of the size of `sqrt(epsilon)`; pivots of the
 /// dual simplex method lead back to the weights themselves. The vertex is solved for again from B, so that it has its
-/// own rounding only, and checked; where it does not fit, the tableau is made again from its basis. B is N x K, the
-/// weights are positive. Cost O(N K) a pivot; `200 + 2 (N + K)` pivots at most each time (random data with
-/// signed columns took fewer than 2 N + K / 2). Memory N K; nothing is tried beyond twice `largest_margin_tableau`.
+/// own rounding only, and checked; where the check fails, the tableau is rebuilt from its basis. B is N x K, the
+/// weights are positive. Cost O(N K) a pivot; `200 + 2 (N + K)` pivots at most each time (random data with signed
+/// columns took fewer than 2 N + K / 2). Memory N K; nothing is tried beyond twice `largest_margin_tableau`.
 template <class S>
 [[nodiscard]] CheapestMargin<S> cheapest_margin(const Matrix<S>& B, const Vector<S>& weights);
 
-/// The same of coordinates with either sign, `c = (max(b, 0), max(-b, 0))`, 2 d, from the signed samples in columns, d
-/// x N: the l1 margin weighted by `costs`. All but coordinate `without`, which stays 0.
+/// The same for coordinates of either sign, `c = (max(b, 0), max(-b, 0))`, 2 d, from the signed samples in columns, d x
+/// N: the l1 margin weighted by `costs`. All but coordinate `without`, which stays 0.
 template <class S>
 [[nodiscard]] CheapestMargin<S> cheapest_signed_margin(const Matrix<S>& columns, const Vector<S>& costs,
                                                        Index without = -1);
@@ -56,7 +56,7 @@ class MarginTableau {
   /// Both must outlive it.
   MarginTableau(const Matrix<S>& B, const Vector<S>& weights);
 
-  /// Pivots, so many at most, until the answer is known; false where the dual has no bound.
+  /// Pivots until the answer is known, at most `max_pivots` times; false where the dual is unbounded.
   [[nodiscard]] bool solve(Index max_pivots);
   /// Makes the tableau of the same basis again from B. False where rounding has made the basis singular.
   [[nodiscard]] bool rebuild();
@@ -66,10 +66,10 @@ class MarginTableau {
   /// The samples with multipliers and the columns in use, equally many, each in increasing order.
   [[nodiscard]] std::vector<Index> samples() const;
   [[nodiscard]] std::vector<Index> columns() const;
-  /// Where the dual has no bound: the direction in which it has none, N.
+  /// Where the dual is unbounded: a direction in which it is, N.
   [[nodiscard]] Vector<S> ray() const;
 
-  /// What is smaller beside the largest of its kind is rounding.
+  /// What is smaller than this, relative to the largest of its kind, is rounding.
   [[nodiscard]] static S floor() {
     return std::cbrt(std::numeric_limits<S>::epsilon() * std::numeric_limits<S>::epsilon());
   }
@@ -325,7 +325,7 @@ bool proves_no_margin(const Matrix<S>& B, const Vector<S>& p) {
   return true;
 }
 
-/// Solves for the vertex of a basis. False where it does not fit.
+/// Solves for the vertex of a basis. False where it is not the solution.
 template <class S>
 bool fill_vertex(const Matrix<S>& B, const Vector<S>& weights, const std::vector<Index>& samples,
                  const std::vector<Index>& columns, CheapestMargin<S>& result) {

@@ -49,9 +49,9 @@ struct ClassificationSolver {
 ///
 /// A field with a linear solver of its own (HasLinearSolver), for the W-method Ros34Pw2: the Jacobian `-A B`, `A =
 /// diag(p) - p p^T = M M^T`, `B = Z diag(d beta / d z) Z^T` with the rows `y_n x_n` of Z, is not symmetric, but `M^T B
-/// M` is, and serves. (Of the logistic loss A is made symmetric, which is exact where margins are large.) In double
-/// precision losses down to `log L = -1e12` leave p digits. For a map with bounds (depth D >= 3) beta is determined by
-/// the distance of z from them, see `digits`.
+/// M` is, and serves. (For the logistic loss A is replaced by a symmetric matrix, which is exact where margins are
+/// large.) In double precision p has digits down to `log L = -1e12`. For a map with bounds (depth D >= 3) beta is
+/// determined by the distance of z from them, see `digits`.
 ///
 /// Keeps what it needs of the data. Calls allocate nothing; they share buffers, so give each thread its own copy.
 template <class S = double>
@@ -62,11 +62,11 @@ class ClassificationFlow {
   using LinearSolver = ClassificationSolver<S>;
 
   /// Of a mirror map at its scale. Throws DimensionError where the lengths differ, ArgumentError for labels other than
-  /// -1 and +1.
+  /// -1 and +1 and where the rate of the dual variables leaves the range of S.
   template <MirrorMap Mirror>
   ClassificationFlow(Mirror mirror, const Dataset<S>& data, MarginLoss loss)
       : ClassificationFlow(std::make_unique<detail::MirrorMapOf<Mirror>>(std::move(mirror)), data, loss) {}
-  /// Of any.
+  /// Of any mirror map.
   ClassificationFlow(std::unique_ptr<detail::AnyMirrorMap<S>> map, const Dataset<S>& data, MarginLoss loss);
   ClassificationFlow(const ClassificationFlow& other);
   ClassificationFlow(ClassificationFlow&& other) noexcept;

@@ -29,13 +29,13 @@
 
 namespace richflow {
 
-/// What a critical direction u of G on the sphere is to the neurons around it of one sign s of a (theory, section
+/// What a critical direction u of G on the sphere is to the neurons near it whose a has the sign s (theory, section
 /// 10.4).
 enum class AlignmentEnd {
   attracting,  ///< A strict local maximum of s G: all balanced neurons near it turn to it.
-  resting,     ///< A local maximum beside others as high, where G is 0: those near it stay near, as dead ones do.
+  resting,     ///< A local maximum that is not strict, where G is 0: those near it stay near, as dead ones do.
   repelling,   ///< No local maximum: some of those near it turn away.
-  unknown,     ///< That of a lost neuron, or on more than 12 hyperplanes at which the slope of s G jumps upwards.
+  unknown,     ///< That of a lost neuron, or one on more than 12 hyperplanes at which the slope of s G jumps upwards.
 };
 
 /// The name of the enumerator.
@@ -66,8 +66,8 @@ struct [[nodiscard]] AlignedNeuron : Result<AlignedNeuron<S>> {
   Index sign_changes = 0;    ///< Of a; there are none from a start with `|a| >= |w|`.
   bool is_dead = false;      ///< Whether `<w, x_n> <= 0` in the end for all samples: it never grows.
   /// The certificate, from the data alone: how far the subdifferential of G at the direction is from a multiple of the
-  /// direction, relative to `sum |y_n| |x_n|`. 0 where it does not turn any more. A lower bound where it is on
-  /// hyperplanes with dependent normals and jumps of both signs: the terms' subdifferentials may add up to more.
+  /// direction, relative to `sum |y_n| |x_n|`. 0 where it no longer turns. A lower bound where it is on hyperplanes
+  /// with dependent normals and jumps of both signs: the terms' subdifferentials may add up to more.
   S residual = S(0);
   AlignmentEnd end = AlignmentEnd::unknown;  ///< What the direction is to neurons of this sign.
   Status status = Status::stalled;           ///< tolerance_reached, or stalled where the neuron is lost.
@@ -101,7 +101,7 @@ struct AlignmentPiece {
   Vector<S> along = {};
   S p = S(0), q = S(0);
 
-  /// w and a at a time of it, divided by `exp(log_norm)`, which is such that nothing overflows.
+  /// w and a at one time, divided by `exp(log_norm)` so that nothing overflows.
   struct Point {
     Vector<S> w = {};
     S a = S(0);
@@ -159,8 +159,9 @@ struct [[nodiscard]] EarlyAlignment : Result<EarlyAlignment<S>> {
   [[nodiscard]] S fastest_rate() const;
 
   /// When the early phase of the start times alpha ends, to leading order: `log(1/alpha) / (2 fastest_rate())`, when
-  /// the fastest neurons have reached a size of order 1. Until `tau` times that the flow of the network stays within
-  /// order `alpha^(2 - 2 tau)` of its limit. Infinite where no neuron grows. Throws ArgumentError unless alpha < 1.
+  /// the fastest neurons have reached a size of order 1. Until `tau` times this time, the flow of the network stays
+  /// within order `alpha^(2 - 2 tau)` of its limit. Infinite where no neuron grows. Throws ArgumentError unless alpha <
+  /// 1.
   [[nodiscard]] S growth_time(Scale<S> alpha) const;
 
   /// The directions of the neurons that are not dead, each once for either sign: those within `angle` (in radians) of
@@ -173,7 +174,7 @@ struct [[nodiscard]] EarlyAlignment : Result<EarlyAlignment<S>> {
 
 /// Follows the early phase of every neuron of `f(x) = sum_j a_j relu(<w_j, x>)` under `L = |f(X) - y|^2` exactly: the
 /// limit of the gradient flow from `(alpha W, alpha a)` as alpha -> 0, at any fixed time. Column j of W, d x h, is w_j;
-/// a has h entries. (The scale of the start does not matter, nor need a be `|w|`.)
+/// a has h entries. (The scale of the start does not matter, and |a| need not be |w|.)
 ///
 ///     const EarlyAlignment<> early = early_alignment(data, W, a).require_ok();
 ///     for (const auto& group : early.groups()) std::cout << group.direction.transpose() << '\n';
@@ -181,16 +182,16 @@ struct [[nodiscard]] EarlyAlignment : Result<EarlyAlignment<S>> {
 /// Between two hyperplanes `<w, x_n> = 0` D is constant, so that w moves in the plane of w and D, by hyperbolic
 /// functions; with `delta = a^2 - |w|^2` conserved, the position on the next hyperplane is known in closed form, and
 /// the time with it. There a neuron passes, or, where it is pushed back from the other side (`a y_n < 0`), slides: D is
-/// then the shortest of the convex combinations of its values around (Filippov's solution, which is unique there). From
-/// a start that is on a hyperplane to rounding it takes the side where `<w, x_n> < 0` if that does not push it away.
+/// then the shortest of the convex combinations of its values around (Filippov's solution, which is unique there). If
+/// it starts on a hyperplane, up to rounding, it takes the side where `<w, x_n> < 0` if that does not push it away.
 ///
 /// Lost (`stalled`) are neurons whose way is not unique: with `|a| > |w|`, w may come to 0, where all cones meet (at d
 /// = 1 it passes); with `|a| < |w|`, a may change its sign while the neuron slides. Balanced starts, `|a| = |w|`, are
 /// never lost.
 ///
 /// Throws DimensionError where the shapes do not fit, NonFiniteError, and ArgumentError where some w_j is 0. Cost:
-/// O(N^2 d) once, for parallel samples, and O(N d) a crossing, of which a neuron has at most some N in practice,
-/// with O(d m^3) where it slides on m hyperplanes.
+/// O(N^2 d) once, for parallel samples, and O(N d) a crossing, of which a neuron has about N at most in practice, with
+/// O(d m^3) where it slides on m hyperplanes.
 template <class S>
 [[nodiscard]] EarlyAlignment<S> early_alignment(const Dataset<S>& data, const std::type_identity_t<Matrix<S>>& W,
                                                 const std::type_identity_t<Vector<S>>& a);
@@ -225,7 +226,7 @@ struct CriticalDirection {
 ///
 /// Throws DimensionError unless it has d entries, NonFiniteError, and ArgumentError where it is 0. Cost: O(N^2 d), and
 /// with m hyperplanes that it is on, k of which jump upwards, O(2^k d m^3); k is 0 where neurons end, unless the start
-/// or the data are made so.
+/// or the data are constructed for it.
 template <class S>
 [[nodiscard]] CriticalDirection<S> critical_direction(const Dataset<S>& data,
                                                       const std::type_identity_t<Vector<S>>& direction);
@@ -236,7 +237,7 @@ struct ExtremalDirection {
   Vector<S> direction = {};  ///< Two entries.
   S angle = S(0);            ///< In (-pi, pi].
   S value = S(0);            ///< G(direction): the rate of neurons with a > 0, and minus that of those with a < 0.
-  int attracts = 0;          ///< The sign of the a of those that turn to it; those of the other sign turn away.
+  int attracts = 0;          ///< The sign of a for which neurons turn to it; those of the other sign turn away.
   bool is_kink = false;      ///< Whether some `<direction, x_n> = 0`, where neurons slide.
 };
 
@@ -271,12 +272,12 @@ class AlignmentPath {
 
   /// Sides of the planes that w is on, from the sign of a, and the D that follows.
   void settle();
-  /// w off the planes it slides on, to rounding.
+  /// Removes from v what is normal to the planes that w slides on.
   void clean(Vector<S>& v) const;
   /// Splits w by D.
   void split();
   [[nodiscard]] Next next() const;
-  /// `p z` or `p` at a value of u, without cancellation.
+  /// `a + u`, without cancellation.
   [[nodiscard]] S plus(S u, S a) const;
   void move_to(const Next& next);
   /// Sizes near 1.

@@ -23,9 +23,9 @@
 
 namespace richflow {
 
-/// When a flow of finite scale jumps, beside its limit (docs/theory.md, section 8.2): with the unit `log(1/alpha)` of
-/// time at depth 2, `alpha^(2-D)` beyond, `t_k = tau_k unit + C_k`, where tau_k is the time of the saddle path and C_k
-/// does not depend on alpha but for what falls with a power of it.
+/// When a flow of finite scale jumps, compared with its limit (docs/theory.md, section 8.2): with the unit
+/// `log(1/alpha)` of time at depth 2, `alpha^(2-D)` beyond, `t_k = tau_k unit + C_k`, where tau_k is the time of the
+/// saddle path and C_k does not depend on alpha, up to terms that fall like a power of it.
 template <class S = double>
 struct [[nodiscard]] JumpTimes : Result<JumpTimes<S>> {
   Scale<S> scale = Scale<S>::from_log(S(0));  ///< alpha.

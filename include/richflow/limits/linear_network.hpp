@@ -41,8 +41,8 @@ struct [[nodiscard]] TwoLayerState : Result<TwoLayerState<S>> {
   Matrix<S> W1 = {};       ///< First layer, h x d_in; W_1 and W_2 up to one rotation of the hidden layer.
   Matrix<S> W2 = {};       ///< Second layer, d_out x h.
   Matrix<S> product = {};  ///< `W_2 W_1`, d_out x d_in.
-  /// How far R, made at times around t, misses `R' = 2 c (F R + R F - R^2)`, relative to the sizes of these terms, by
-  /// differences of fourth order: rounding puts it at some epsilon^(4/5).
+  /// How far R, computed at times around t, misses `R' = 2 c (F R + R F - R^2)`, relative to the sizes of these terms,
+  /// by differences of fourth order: rounding leaves it near epsilon^(4/5).
   S residual = S(0);
   /// `|W_2^T W_2 - W_1 W_1^T - lambda I|_F` relative to `|W_1|_F^2 + |W_2|_F^2`, which steps may have moved.
   S defect = S(0);
@@ -93,8 +93,9 @@ class TwoLayerExact {
   /// T, d_out x d_in: the product at which the flow is aimed, the least-squares map.
   [[nodiscard]] const Matrix<S>& target() const { return target_; }
 
-  /// Where the flow is at time t. Throws ArgumentError unless `0 <= t < infinity`. Cost: O(h^2 (d_in + d_out) + h^3)
-  /// for each of `c e_max t` steps, or fewer: it stops where steps move nothing by more than rounding.
+  /// Where the flow is at time t. Throws ArgumentError unless `0 <= t < infinity`, and beyond 1e9 steps. Cost: O(h^2
+  /// (d_in + d_out) + h^3) for each of `c e_max t` steps, or fewer: it stops where steps move nothing by more than
+  /// rounding.
   [[nodiscard]] TwoLayerState<S> at(S t) const;
 
  private:
@@ -106,7 +107,8 @@ class TwoLayerExact {
   TwoLayerExact(FromData&& data, const Matrix<S>& W1, const Matrix<S>& W2)
       : TwoLayerExact(W1, W2, data.target, data.c) {}
 
-  /// Whether a step has moved no direction by more than its rounding, those apart that vanish beside the others.
+  /// Whether a step has moved no direction by more than its rounding, except for those that are negligible beside the
+  /// others.
   static bool is_at_rest(const Matrix<S>& before, const Matrix<S>& Q);
   /// Q, in the eigenbasis of F, a time h later (or before, for small h).
   void move(S h, Matrix<S>& Q) const;
@@ -174,10 +176,11 @@ struct [[nodiscard]] SingleNeuronLimit : Result<SingleNeuronLimit<S>> {
 /// The limit of gradient flow on `|X (a w) - y|^2` from (a, w), on any data that can be fitted: the flow conserves
 /// `delta = a^2 - |w|^2` and moves w in the row space of X, so that `w = w_n + u / a` with w_n the part of w(0) in the
 /// null space of X, u the least-norm interpolator, and `a^4 - b a^2 - |u|^2 = 0`, `b = delta + |w_n|^2`: in closed form
-/// but for the sign of a. That of the start it is where b >= 0, and wherever the loss of the start is at most `|y|^2`,
-/// its value at a = 0, as it only falls. It is known for a = 0, too. From other starts (b < 0: most of w is in the row
-/// space, and larger than a) the flow of a and of w in the row space is integrated, by DormandPrince with relative
-/// errors of `1e3 epsilon`, until a has changed its sign or the loss is below `|y|^2`: it can do so once.
+/// but for the sign of a. The sign is that of the start where b >= 0, and wherever the loss of the start is at most
+/// `|y|^2`, its value at a = 0, as the loss only falls. It is known for a = 0, too. From other starts (b < 0: most of w
+/// is in the row space, and larger than a) the flow of a and of w in the row space is integrated, by DormandPrince with
+/// relative errors of `1e3 epsilon`, until a has changed its sign, which it can do only once, or the loss is below
+/// `|y|^2`.
 ///
 /// X is N x d. Throws DimensionError, NonFiniteError, InfeasibleError where nothing fits y, and ArgumentError where the
 /// flow runs straight into a saddle at a = 0 (b = 0, and `a w` points against `X^T y`, an eigenvector of X^T X), rests

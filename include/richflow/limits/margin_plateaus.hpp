@@ -46,8 +46,8 @@ struct [[nodiscard]] MarginPlateaus : Result<MarginPlateaus<S>> {
   std::vector<MarginPlateau<S>> plateaus = {};  ///< By rising kappa.
   Index saddles = 0;          ///< Minimizers of the loss at which the flow rests before any plateau, beta = 0 included.
   bool is_l1_margin = false;  ///< Whether the last has the best margin of all: at depth D >= 3 it need not.
-  /// The last: whether coordinates out of play could not enter without lowering the margin. Otherwise, several
-  /// directions have the same.
+  /// Whether no coordinate out of play could enter the last plateau without lowering its margin. Otherwise several
+  /// directions have that margin.
   bool is_unique = false;
   bool is_separable = true;  ///< Otherwise there are no plateaus.
   Status status = Status::stalled;
@@ -70,22 +70,22 @@ struct [[nodiscard]] MarginPlateaus : Result<MarginPlateaus<S>> {
 /// while the others move as `Z^T p`. Once those in play separate the data (docs/theory.md, section 9.3), margins grow
 /// without end, and the unit of progress is `kappa = log margin / log(1/alpha)`: beta has the best l1 margin over the
 /// coordinates in play, p are its multipliers, thresholds move as 2 + kappa and the others as
-/// `ds_i/dkappa = (Z^T p)_i |beta|_1`. What catches up enters: a simplex method run by the flow, that ends at the best
+/// `ds_i/dkappa = (Z^T p)_i |beta|_1`. What catches up enters: a simplex method run by the flow, which ends at the best
 /// l1 margin. Each plateau lasts from its kappa to the next.
 ///
 /// At depth D >= 3 thresholds are `theta = w0^(2-D)` and do not move, and so the first plateau is the last.
-/// `thresholds` gives them (positive, d, in the unit of s); empty: 2 everywhere.
+/// `thresholds` gives them (positive, d, in the unit of s); empty: 2 everywhere at depth 2, 1 beyond.
 ///
 /// Where ties leave p free (a direction with more samples of least margin than entries), p are the multipliers of a
 /// vertex, and what comes into play at 0 stays there until the plateau ends: the plateaus are right, their kappa one of
 /// several that the limit alone allows. Rates, times and costs that differ by less than 1e5 epsilon count as equal.
 ///
 /// A saddle may be at infinity though the data are not separated yet (ties or entries of x that are exactly 0 can make
-/// one): the samples whose margins grow there have weights 0. Where those of others grow in their turn the path ends as
-/// stalled, and the message says so. Throws ArgumentError for labels other than -1 and +1 and thresholds
-/// that are not positive, DimensionError for their number. Cost: `max_margin_l1`, and with k coordinates in play a
-/// linear program of k columns in a tableau of N x k numbers (ten million at most) for each that enters after the data
-/// are separated, a convex problem of k unknowns and O(N k^2) a Newton step for each saddle.
+/// one): the samples whose margins grow there have weights 0. Where the margins of others then grow, too, the path ends
+/// as stalled, and the message says so. Throws ArgumentError for a depth below 2, labels other than -1 and +1 and
+/// thresholds that are not positive, DimensionError for their number. Cost: `max_margin_l1`, and with k coordinates in
+/// play a linear program of k columns in a tableau of N x k numbers (ten million at most) for each that enters after
+/// the data are separated, a convex problem of k unknowns and O(N k^2) a Newton step for each saddle.
 template <class S>
 [[nodiscard]] MarginPlateaus<S> margin_plateaus(const Dataset<S>& data, MarginLoss loss = MarginLoss::exponential,
                                                 Index depth = 2, const Vector<S>& thresholds = {});
@@ -96,8 +96,8 @@ namespace detail {
 template <class S>
 class PlateauWalk {
  public:
-  /// `columns` (d x N), the signed samples, must outlive it. In units of their own thresholds begin at `thresholds` and
-  /// grow as `kappa costs`.
+  /// `columns` (d x N), the signed samples, must outlive it. The thresholds begin at `thresholds` and grow as `kappa
+  /// costs`.
   PlateauWalk(const Matrix<S>& columns, MarginLoss loss, Vector<S> thresholds, Vector<S> costs);
 
   /// To the end, or no further than the first plateau that lasts until `last_kappa`.
@@ -106,12 +106,12 @@ class PlateauWalk {
  private:
   /// B, N x k: the columns in play, along their signs.
   [[nodiscard]] Matrix<S> in_play() const;
-  /// The minimizer of the loss over `c >= 0`, and its p; where it is at infinity, p within rounding of its limit. What
-  /// was wrong, or null.
+  /// The minimizer of the loss over `c >= 0`, and its p; where it is at infinity, p within rounding of its limit.
+  /// Returns what went wrong, or null.
   [[nodiscard]] const char* rest_at_saddle(const Matrix<S>& B, Vector<S>& c);
   void weigh(const Vector<S>& margins);
-  /// Moves s along its slope, times `unit`, until something is at its threshold, which goes away at the rate `growth`.
-  /// False where nothing ever is.
+  /// Moves s along its slope, times `unit`, until a coordinate is at its threshold; thresholds recede at the rate
+  /// `growth`. False where none ever is.
   [[nodiscard]] bool advance(S unit, S growth, S& reach);
   /// What counts as rounding of the rate at which i gains on its threshold.
   [[nodiscard]] S negligible(Index i, S unit, S growth) const {

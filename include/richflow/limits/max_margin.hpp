@@ -57,7 +57,7 @@ struct [[nodiscard]] MarginResult : Result<MarginResult<S>> {
   /// have positive margins, for their mean by p is 0. Empty otherwise.
   Vector<S> obstacle = {};
   S obstacle_residual = S(0);  ///< `|sum_n p_n y_n x_n|_inf` over the largest |x_ni|.
-  Index solves = 0;            ///< Problems `y_n <x_n, beta> = 1` that were solved, for some of the samples each.
+  Index solves = 0;            ///< Problems `y_n <x_n, beta> = 1` solved, for some of the samples each; or pivots.
   Index factorizations = 0;    ///< Factorizations they took.
   Status status = Status::stalled;
   std::string message = {};  ///< How it ended, with these numbers.
@@ -134,7 +134,7 @@ class MarginActiveSet {
   bool move_towards(const Vector<S>& target, bool blocks);
   /// Sets margins and what violates them, the worst first.
   void find_violated();
-  /// How many of those entered, `most` at most.
+  /// Lets at most `most` of those enter; how many did.
   Index enter(Index most);
   /// The dependent sample n takes the place of another. False where that would show that the data are not separable.
   bool exchange(Index n);
@@ -194,8 +194,8 @@ template <class S>
 /// 2020; with margin gamma instead of 1 at the scale `alpha gamma^(1/D)`: Q is homogeneous; docs/theory.md, section
 /// 9.2). X is N x d, y has N labels -1 and +1; N may exceed d, samples may be equal.
 ///
-/// Unknowns are the N multipliers: an active set around the problems with equality on it, each of which is solved by
-/// MirrorPath's engine, so that any `log alpha` works that works there. Begins from the hard margin's support, later
+/// The unknowns are the N multipliers. An active set is adapted, and the problems with equality on it are solved by
+/// MirrorPath's engine, so that any `log alpha` works that works there. It begins from the hard margin's support, later
 /// from the last scale's. Cost: per change of the active set of k samples some ten factorizations, O(k^2 d) each.
 template <class Mirror>
 requires(explain_mirror_map<Mirror>()) class MarginPath {
@@ -211,8 +211,8 @@ requires(explain_mirror_map<Mirror>()) class MarginPath {
   MarginPath(const MarginPath&) = delete;
   MarginPath& operator=(const MarginPath&) = delete;
 
-  /// The minimizer at `scale`. Numerical trouble and data that are not separable never throw: status, message and
-  /// certificate say what was reached.
+  /// The minimizer at `scale`. Throws ArgumentError where the map refuses it; numerical trouble and data that are not
+  /// separable never throw: status, message and certificate say what was reached.
   Result solve(Scale<Scalar> scale) { return engine_.solve(scale); }
 
   /// The data.
@@ -244,11 +244,11 @@ template <class S>
 /// The l1 margin, `min |beta|_1` subject to `y_n <x_n, beta> >= 1`: the margin problem of the rich regime, alpha -> 0.
 /// The multipliers are feasible for its dual, `max sum nu_n` subject to `|sum nu_n y_n x_n|_inf <= 1` and nu >= 0, and
 /// the gap is `(|beta|_1 - sum nu_n) / |beta|_1`. A vertex, by the simplex method, as long as its tableau of N x 2 d
-/// numbers is not beyond ten million. Beyond that, and where rounding is in its way, it is the small end of depth
-/// 4, which is within alpha^2 of the l1 margin (alpha^2 is rounding, or its root at most where rounding leaves
-/// multipliers undetermined: the gap tells), and of the minimizer itself within alpha^4 where that is unique; where it
-/// is not, it is one inside the set of minimizers. Throws as MarginPath. Cost: O(N d) for each pivot, of which random
-/// data took fewer than 2 N + d (`200 + 2 (N + 2 d)` is the most that is tried), or that of MarginPath.
+/// numbers is not beyond ten million. Beyond that, and where rounding is in its way, it is the minimizer of depth 4 at
+/// a small alpha, which is within alpha^2 of the l1 margin (alpha^2 is rounding, or its root at most where rounding
+/// leaves multipliers undetermined: the gap tells), and of the minimizer itself within alpha^4 where that is unique;
+/// where it is not, it is one inside the set of minimizers. Throws as MarginPath. Cost: O(N d) for each pivot, of which
+/// random data took fewer than 2 N + d (`200 + 2 (N + 2 d)` is the most that is tried), or that of MarginPath.
 template <class S>
 [[nodiscard]] MarginResult<S> max_margin_l1(const Dataset<S>& data) {
   return detail::max_margin_l1_of(data);
@@ -520,8 +520,8 @@ void complete(const Matrix<S>& columns, const MarginActiveSet<S>& active, Margin
 }
 
 /// Newton steps for `<z_n, beta> = 1` on the support, with margins in twice the precision where terms cancel. They move
-/// beta itself, by `curvature` (d, its slope in the sum of the multipliers' samples), and so get nearer than that sum,
-/// whose rounding is one of log(1/alpha), would bring it. Kept where the least margin rises.
+/// beta itself, by `curvature` (d, its slope in the sum of the multipliers' samples), and so bring it nearer than that
+/// sum could, whose rounding is relative to log(1/alpha). Kept where the least margin rises.
 template <class S>
 void refine_margins(const Matrix<S>& columns, const Vector<S>& curvature, MarginResult<S>& result) {
   const auto k = static_cast<Index>(result.support.size());

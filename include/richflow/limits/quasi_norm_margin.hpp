@@ -69,8 +69,8 @@ template <class S>
 /// `log alpha` 0, -1, -2, ..., -8 for data of unit size, and the l1 margin, which is its end. The best stationary point
 /// below them, and below the l1 margins without one of its coordinates, as long as that helps: a local one, as the name
 /// of its result says (on 48 random problems of 2 to 4 samples and 3 to 6 features it was the global one 34 times).
-/// Cost: that of the margin problems, and a linear program of 2 d columns for each coordinate
-/// (left out where N d is above five million).
+/// Throws as above. Cost: that of the margin problems, and a linear program of 2 d columns for each coordinate (left
+/// out where N d is above five million).
 template <class S>
 [[nodiscard]] StationaryMargin<S> stationary_margin(const Dataset<S>& data, Index depth);
 

@@ -74,7 +74,8 @@ template <class S, int depth>
   return detail::diagonal_saddle_path<S>(net.homogeneity(), net.num_inputs(), data, start);
 }
 
-/// That of the two-layer diagonal net, from any start: as at depth 2 in twice the time (`c = 4`, `theta = 2`).
+/// That of the two-layer diagonal net, from any start: as at depth 2 in twice the time (`c = 4`, `theta = 2`). Throws
+/// DimensionError where the sizes do not fit.
 template <class S>
 [[nodiscard]] SaddlePath<S> saddle_path(const TwoLayerDiagonalNet<S>& net, const Dataset<S>& data,
                                         const Start<S>& start) {

@@ -15,8 +15,8 @@
 namespace richflow::detail {
 
 /// `A = L L^T` of a symmetric positive definite matrix, for systems with single right-hand sides. Our own, on the rank
-/// updates that Gram matrices need anyway: Eigen's costs every program that solves one system two seconds of a
-/// compiler.
+/// updates that Gram matrices need anyway: Eigen's adds two seconds to the compilation of every program that solves a
+/// system.
 template <class S>
 class Cholesky {
  public:

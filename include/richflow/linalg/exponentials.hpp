@@ -23,7 +23,7 @@ void exponentiate(S* values, Index n);
 template <class S>
 void take_logarithms(S* values, Index n);
 
-/// So many entries are whole packets of every processor, also where fewer are left.
+/// This many entries are whole packets on every processor, padded where fewer are left.
 inline constexpr Index packed_entries = 16;
 
 /// `values = function(values)` entry by entry, `function` of an array of `packed_entries`; `pad` fills the last one.

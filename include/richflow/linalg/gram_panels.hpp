@@ -15,7 +15,7 @@ namespace richflow::detail {
 /// `depth` of them at most.
 ///
 /// Eigen's `rankUpdate` copies both factors for each product and computes whole squares on the diagonal: for some
-/// hundred rows it takes half as long again, and it costs a compiler more.
+/// hundred rows it takes half as long again, and it takes longer to compile.
 template <class S>
 class GramPanels {
   using Packet = typename Eigen::internal::packet_traits<S>::type;
@@ -34,7 +34,7 @@ class GramPanels {
   /// From one panel to the next.
   static constexpr Index stride = lanes * depth;
 
-  /// Panels of so many rows, filled up with zeros: whole ones, and whole groups of columns.
+  /// The number of panels for so many rows, padded with zeros to whole panels and whole groups of columns.
   [[nodiscard]] static constexpr Index panels(Index rows) {
     constexpr Index whole = std::max(lanes, group);
     return (rows + whole - 1) / whole * whole / lanes;

@@ -6,7 +6,7 @@
 #include "richflow/linalg/gram_panels.hpp"
 
 /// @file
-/// Weighted Gram matrices, also in numbers that are faster than those of the columns.
+/// Weighted Gram matrices, also in a faster type of numbers than that of the columns.
 
 namespace richflow::detail {
 
@@ -14,7 +14,7 @@ namespace richflow::detail {
 template <class S>
 using LowPrecision = std::conditional_t<std::is_same_v<S, double>, float, S>;
 
-/// `factor sum_k c_k c_k^T` of columns that come one by one. They are collected in a buffer, whose size is that of the
+/// `factor sum_k c_k c_k^T` of columns that come one by one. They are collected in a buffer, whose size suits the
 /// matrix products.
 template <class Number>
 class GramSum {
@@ -25,7 +25,7 @@ class GramSum {
     allocate(gram.rows(), buffer);
   }
 
-  /// All memory for columns of `rows` entries; nothing where there is that already.
+  /// All memory for columns of `rows` entries; does nothing where it is there already.
   static void allocate(Index rows, Matrix<Number>& buffer) { buffer.resize(Panels::stride, Panels::panels(rows)); }
 
   /// One more column, `root` times the values at `column`.

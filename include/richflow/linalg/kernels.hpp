@@ -154,7 +154,7 @@ S norm(const Vector<S>& x) {
 template <class S>
 S largest_size(const S* x, Index n) {
   if constexpr (std::is_same_v<S, double> || std::is_same_v<S, float>) {
-    // A plain loop that minds NaN is none of vectors.
+    // A plain loop that respects NaN is not vectorized.
     return n > 0 ? Eigen::Map<const Vector<S>>(x, n).cwiseAbs().template maxCoeff<Eigen::PropagateNaN>() : S(0);
   } else {
     using std::abs;

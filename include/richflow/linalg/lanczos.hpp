@@ -43,8 +43,8 @@ class Lanczos {
   /// For n x n matrices, n and basis positive.
   Lanczos(Index n, Index basis, std::uint64_t seed);
 
-  /// Until `|A v - value v| <= tolerance |value|` by the recurrence, or is rounding, with at most that many products.
-  /// The value is never above the largest eigenvalue but for rounding.
+  /// Until `|A v - value v| <= tolerance |value|` by the recurrence, or is rounding, with at most `max_products`
+  /// products. Up to rounding, the value is never above the largest eigenvalue.
   Status compute(SymmetricOperator<S>& A, S tolerance, Index max_products);
 
   [[nodiscard]] S value() const { return value_; }
@@ -157,7 +157,7 @@ bool Lanczos<S>::extend(SymmetricOperator<S>& A, Index j) {
   ++products_;
   diagonal_[j] = inner_product(vector_, image_);
   if (!isfinite(diagonal_[j]) || !isfinite(norm(image_))) return false;
-  // Twice: once leaves what cancellation has.
+  // Twice: one pass leaves the errors of cancellation.
   orthogonalize(j + 1);
   orthogonalize(j + 1);
   if (j > kept_ || kept_ == 0) last_coupling_ = j > 0 ? off_diagonal_[j - 1] : S(0);

@@ -16,7 +16,7 @@ namespace richflow::detail {
 
 /// The column-pivoted QR factorization `A P = Q R` of an m x n matrix by Householder reflections (Businger and Golub
 /// 1965; Golub and Van Loan, Matrix Computations, 5.4.2), column by column in plain loops. Eigen's is not faster below
-/// some hundred columns and costs a compiler two seconds in every program.
+/// some hundred columns and adds two seconds to the compilation of every program.
 template <class S>
 class PivotedQr {
  public:

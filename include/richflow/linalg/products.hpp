@@ -45,7 +45,7 @@ void multiply_by_weighted_gram(const Matrix<S>& X, const Vector<S>& weights, con
 template <class S>
 void multiply_columns(const Matrix<S>& X, const Vector<S>& v, const Index* columns, Index count, Vector<S>& out);
 
-// Matrices of one column are vectors at run time: small products with them are faster for it.
+// Matrices of one column are treated as vectors at run time: small products are faster that way.
 
 /// `C = A B`. C is neither A nor B.
 template <class S>
@@ -112,8 +112,7 @@ void add_transposed_product(const Matrix<S>& X, std::type_identity_t<ConstVector
   add_transposed_image(S(1), X.data(), X.rows(), X.rows(), X.cols(), v.data(), out.data());
 }
 
-/// The vectors of the processor, but for its longest half of them: those would straddle cache lines in every other
-/// column.
+/// The processor's vectors, halved where they are the longest, which would straddle cache lines in every other column.
 template <class S, bool has_longest = (EIGEN_MAX_STATIC_ALIGN_BYTES >= 64)>
 struct ShorterPacket {
   using type = typename Eigen::internal::packet_traits<S>::type;
@@ -126,7 +125,7 @@ struct ShorterPacket<S, true> {
 };
 
 /// `out += sum_c weighted_c here_c` and then `weighted_c = next_c^T v`, of some columns of n entries side by side at
-/// `here` and `next`. The one is made of the nearest cache while the other waits for memory.
+/// `here` and `next`. The former works from the nearest cache while the latter waits for memory.
 template <class S, std::size_t... c>
 void add_and_project(const S* here, const S* next, const S* v, Index n, S* weighted, S* out,
                      std::index_sequence<c...> /*columns*/) {
@@ -222,8 +221,8 @@ void multiply_columns(const Matrix<S>& X, const Vector<S>& v, const Index* colum
   }
 }
 
-/// For short columns several times faster than Eigen's, whose loops up to an aligned address g++ makes string
-/// instructions of.
+/// For short columns several times faster than Eigen's, whose loops up to an aligned address g++ turns into string
+/// instructions.
 template <class S>
 void set_zero(MatrixRef<S>& C) {
   const bool is_contiguous = C.outerStride() == C.rows();

@@ -9,8 +9,8 @@
 #include "richflow/linalg/stable_norm.hpp"
 
 /// @file
-/// Sizes of rows and columns, and changes of their units. In plain loops: each is used where a whole-matrix expression
-/// would cost a compiler more than its reader.
+/// Sizes of rows and columns, and changes of their units. In plain loops: whole-matrix expressions would take longer to
+/// compile.
 
 namespace richflow::detail {
 

@@ -10,8 +10,8 @@
 
 namespace richflow::detail {
 
-/// Products with a matrix X of n samples that is mostly zeros, such as images on a black ground: `X W` and `X^T B` for
-/// W and B of many columns, with a multiplication for every entry that is not zero.
+/// Products with a matrix X of n samples that is mostly zeros, such as images on a black background: `X W` and `X^T B`
+/// for W and B of many columns, with a multiplication for every entry that is not zero.
 ///
 /// Some columns of W or B at a time are turned into a panel, in which each of their rows is contiguous; a row of the
 /// product is then a sum of a few rows of the panel. A zero of X drops its term, also where W or B is not finite.
@@ -26,7 +26,7 @@ class SparseFactor {
  public:
   /// Columns of a panel.
   static constexpr Index width = group * lanes;
-  /// The panels of `multiply` and `add_transposed_product`, of a thread's own. Aligned: vectors of the processor that
+  /// Scratch of `multiply` and `add_transposed_product`, one for each thread. Aligned: vectors of the processor that
   /// straddle cache lines take half as long again.
   using Panels = Vector<S>;
 
@@ -45,7 +45,7 @@ class SparseFactor {
   void add_transposed_product(ConstMatrixRef<S> B, Panels& panels, MatrixRef<S> out) const;
 
  private:
-  // With fewer rows W is turned into panels for too little, with fewer columns zeros are looked for in vain.
+  // With fewer rows turning W into panels does not pay, with fewer columns nor does looking for zeros.
   static constexpr Index least_rows = 64;
   static constexpr Index least_inputs = 64;
   static constexpr Index least_columns = 256;
@@ -127,7 +127,7 @@ void SparseFactor<S>::list_columns(const ConstMatrixRef<S>& X, Index count) {
   for (Index j = 0; j < X.cols(); ++j) {
     const S* const x = X.data() + j * X.outerStride();
     for (Index i = 0; i < X.rows(); ++i) {
-      // Written where it is zero, too: the next one takes its place. A branch would be guessed wrong.
+      // Written where it is zero, too: the next one takes its place. A branch would be mispredicted.
       entries[end] = {static_cast<int>(i), x[i]};
       const Index is_entry = x[i] != S(0) ? 1 : 0;
       end += is_entry;
@@ -180,7 +180,7 @@ void SparseFactor<S>::multiply_lists(const Lists& lists, const ConstMatrixRef<S>
   }
 }
 
-// Eigen's own argument of a transposition: g++ tells that its name loses the attributes of the vectors.
+// Eigen's own argument of a transposition: g++ warns that its name loses the attributes of the vectors.
 #ifdef __GNUC__
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"

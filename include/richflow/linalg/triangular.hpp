@@ -5,8 +5,8 @@
 #include "richflow/linalg/kernels.hpp"
 
 /// @file
-/// Triangular systems. Column by column in plain loops: as fast as Eigen's for the few hundred unknowns here, and no
-/// work for a compiler.
+/// Triangular systems. Column by column in plain loops: as fast as Eigen's for the few hundred unknowns here, and quick
+/// to compile.
 
 namespace richflow::detail {
 

@@ -13,11 +13,11 @@
 namespace richflow::detail {
 
 /// The thin QR factorization `A = Q R` of columns that come and go, one by one: Q is N x k with orthonormal columns, R
-/// k x k upper triangular. What follows an active set needs no other: least squares, systems with `A^T A`, and the
+/// k x k upper triangular. A method with an active set needs nothing else: least squares, systems with `A^T A`, and the
 /// least-norm solution of `A^T nu = v`, without the squared condition number of a Cholesky factor of `A^T A`.
 ///
-/// A column comes by Gram-Schmidt with a second pass (Daniel, Gragg, Kaufman and Stewart 1976), and goes by Givens
-/// rotations (Golub and Van Loan, Matrix Computations, 6.5). Memory for n columns grows as they come.
+/// A column is added by Gram-Schmidt with a second pass (Daniel, Gragg, Kaufman and Stewart 1976), and removed by
+/// Givens rotations (Golub and Van Loan, Matrix Computations, 6.5). Memory for n columns grows as they come.
 template <class S>
 class UpdatableQr {
  public:

@@ -20,15 +20,16 @@ namespace richflow {
 /// that is not finite makes the value NaN. Allocates nothing.
 template <class S = double>
 struct CrossEntropy {
-  /// The loss. Cost: as `value_and_gradient`.
+  /// The loss. Throws and costs as `value_and_gradient`.
   [[nodiscard]] S value(ConstMatrixRef<S> F, ConstVectorRef<int> labels) const;
 
   /// The loss, and `G` = dL / dF, the softmax minus the indicator of the label, B x K; `G` may be `F` itself. Throws
-  /// DimensionError for other shapes, ArgumentError for a label outside 0 .. K - 1. Cost: 2 B K exponentials.
+  /// DimensionError for other shapes and K < 2, ArgumentError for a label outside 0 .. K - 1. Cost: 2 B K exponentials.
   S value_and_gradient(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> G) const;
 
   /// Roots of the second derivative `diag(p) - p p^T` of each sample, p its softmax: with `q = sqrt(p)` elementwise it
-  /// is `R R^T`, `R = diag(q) (I - q q^T)`. R is N x K^2, see ConvexClassLoss. Throws DimensionError for other shapes.
+  /// is `R R^T`, `R = diag(q) (I - q q^T)`. R is N x K^2, see ConvexClassLoss. Throws DimensionError for other shapes,
+  /// ArgumentError as above.
   void curvature_root(ConstMatrixRef<S> F, ConstVectorRef<int> labels, MatrixRef<S> R) const;
 
  private:
@@ -140,7 +141,7 @@ void CrossEntropy<S>::curvature_root(ConstMatrixRef<S> F, ConstVectorRef<int> la
   }
 }
 
-/// Samples whose label has the strictly largest output.
+/// The number of samples whose label has the strictly largest output. Throws as `CrossEntropy::curvature_root`.
 template <class Derived>
 [[nodiscard]] Index count_correct(const Eigen::MatrixBase<Derived>& F, ConstVectorRef<int> labels) {
   detail::require_labels(labels, F.rows(), F.cols());

@@ -12,7 +12,7 @@ namespace richflow {
 /// - `value(f, y)`
 /// - `gradient(f, y, out)`: `out` = dL / df, N values; `out` may be `f` itself
 ///
-/// A loss that cannot take any labels also has `check_labels(y)`, which throws; flows call it once.
+/// A loss that does not take all labels also has `check_labels(y)`, which throws for the others; flows call it once.
 template <class L, class Scalar>
 concept Loss = requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {
   { loss.value(f, f) } -> std::convertible_to<Scalar>;
@@ -27,9 +27,9 @@ concept QuadraticLoss = Loss<L, Scalar> && requires(const L& loss) {
   { loss.curvature() } -> std::convertible_to<Scalar>;
 };
 
-/// A Loss that is a sum over the outputs, of convex functions: `curvature_root(f, y, out)` writes the square roots of
-/// their second derivatives. With `H = d^2 L / df^2` the Gauss-Newton matrix of the flow is `J^T H J`.
-/// (The logarithm of a sum, whose `H = diag(p) - q q^T` with p in the simplex and q = +-p, says so by a static member
+/// A Loss that is a sum of convex functions, one of each output: `curvature_root(f, y, out)` writes the square roots of
+/// their second derivatives. With `H = d^2 L / df^2` the Gauss-Newton matrix of the flow is `J^T H J`. (The logarithm
+/// of a sum, whose `H = diag(p) - q q^T` with p in the simplex and q = +-p, declares that by a static member
 /// `has_centered_curvature` and writes the roots of p with the signs of q.)
 template <class L, class Scalar>
 concept ConvexLoss = Loss<L, Scalar> && requires(const L& loss, ConstVectorRef<Scalar> f, VectorRef<Scalar> out) {

@@ -74,8 +74,8 @@ template <class S>
 
 }  // namespace detail
 
-/// `sum_n log(1 + exp(-y_n f_n))`, a plain sum, to full relative accuracy at any margin. Refused where it is given
-/// other labels than +1 and -1.
+/// `sum_n log(1 + exp(-y_n f_n))`, a plain sum, to full relative accuracy at any margin. Labels other than +1 and -1
+/// are refused.
 template <class S = double>
 struct LogisticLoss {
   /// Throws ArgumentError unless every label is +1 or -1.
@@ -139,8 +139,9 @@ struct ExponentialLoss {
 };
 
 /// The logarithm of one of these losses, `log sum_n l(y_n f_n)`: to full accuracy however small the loss is, where the
-/// loss itself is no longer a number. Its gradient flow takes the path of the loss's own, in the time `tau` with `dtau
-/// = L dt`, in which margins do not slow down: the flow of a homogeneous model down to losses of 1e-1000 and beyond.
+/// loss itself is no longer a number. Its gradient flow follows the path of the loss's own flow, in the time `tau` with
+/// `dtau = L dt`, in which margins do not slow down: the flow of a homogeneous model down to losses of 1e-1000 and
+/// beyond.
 ///
 ///     const GradientFlow flow(net, data, LogMarginLoss<>{MarginLoss::logistic});
 ///     const auto is_accurate = [&](double, const Vector<double>& w) { return flow.loss(w) <= -2303; };
@@ -148,13 +149,12 @@ struct ExponentialLoss {
 ///     const auto end = integrate(flow, w0, forever, Ros2{}, controller, {.events = {condition("L", is_accurate)}});
 ///
 /// Its second derivative, `diag(p) - p p^T` of the margins (that of the logistic loss where margins are large), is what
-/// Ros2 and Ros34Pw2 work with; explicit steppers run it, too, in more steps.
-/// Refused where it is given other labels than +1 and -1.
+/// Ros2 and Ros34Pw2 work with; explicit steppers run it, too, in more steps. Labels other than +1 and -1 are refused.
 template <class S = double>
 struct LogMarginLoss {
   /// See ConvexLoss.
   static constexpr bool has_centered_curvature = true;
-  MarginLoss loss = MarginLoss::exponential;  ///< Of which.
+  MarginLoss loss = MarginLoss::exponential;  ///< Whose logarithm it is.
 
   /// Throws ArgumentError unless every label is +1 or -1.
   void check_labels(ConstVectorRef<S> y) const { detail::require_two_classes<S>(y); }

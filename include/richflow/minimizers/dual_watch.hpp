@@ -44,8 +44,8 @@ class DualWatch {
   [[nodiscard]] S way(const Vector<S>& nu, const Vector<S>& direction);
 
  private:
-  // Fewer columns are not worth a choice. A renewal costs as much as a step with all columns: from one to the next the
-  // steps should cost about as much, neither less nor this many times as much.
+  // Fewer columns are not worth a choice. A renewal costs as much as a step with all columns: the steps between two of
+  // them should cost about as much, neither less nor this many times as much.
   static constexpr Index few = 64;
   static constexpr Index dear = 6;
 

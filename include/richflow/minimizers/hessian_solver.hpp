@@ -47,12 +47,12 @@ class HessianSolver {
   /// Conjugate-gradient iterations of all solves.
   [[nodiscard]] Index iterations() const { return iterations_; }
 
-  /// True where the lift of the diagonal is felt beside the smallest pivot, but that is not all lift: then the
+  /// True where the lift of the diagonal is felt beside the smallest pivot, but the pivot is not all lift: then the
   /// directions it belongs to are invisible.
   [[nodiscard]] bool is_lift_felt() const;
 
  private:
-  // Smaller pivots, relative to the diagonal, the rounding of the low precision might disturb.
+  // The rounding of the low precision might disturb smaller pivots, relative to the diagonal.
   static constexpr double visible_pivot = 1e-3;
 
   using Low = LowPrecision<S>;

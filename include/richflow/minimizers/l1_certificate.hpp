@@ -18,8 +18,8 @@
 namespace richflow {
 
 /// How far a pair (beta, nu) is from the optimum of `min sum_i (upper_i beta_i^+ + lower_i beta_i^-)` subject to
-/// `X beta = y`, and where nothing fits y, over the least-squares points. All are 0 at the optimum, the residual apart;
-/// none relies on how the pair was found.
+/// `X beta = y`, and where nothing fits y, over the least-squares points. The last three are 0 at the optimum, and the
+/// residual where something fits y; none relies on how the pair was found.
 template <class Scalar = double>
 struct L1Certificate {
   /// `sum_i (upper_i beta_i^+ + lower_i beta_i^-)`: the weighted l1 norm.
@@ -39,7 +39,7 @@ struct L1Certificate {
 
 /// Checks a claimed minimizer `beta` (d) of the weighted l1 norm against multipliers `nu` (N). `upper` and `lower` (d
 /// each) are the positive weights of positive and negative entries. Throws DimensionError for wrong lengths,
-/// ArgumentError for weights that are not positive. Cost: two products with X.
+/// ArgumentError for weights that are not positive. Cost O(N d).
 template <class S>
 [[nodiscard]] L1Certificate<S> certify_l1(const Dataset<S>& data, const Vector<S>& beta, const Vector<S>& nu,
                                           const Vector<S>& upper, const Vector<S>& lower);
@@ -71,7 +71,7 @@ L1Certificate<S> certify_l1(const Dataset<S>& data, const Vector<S>& beta, const
   certificate.objective = S(0);
   certificate.least_squares_residual = S(0);
   certificate.dual_excess = S(0);
-  // One of a price is this times |x_i|; N and more of them add up.
+  // One rounding of a price is this times |x_i|; N and more of them add up.
   const S rounding = std::numeric_limits<S>::epsilon() * detail::stable_norm(nu);
   const S all = S(nu.size() + 8) * rounding;
   constexpr S seen(S(0.1) * detail::interpolation_tolerance<S>);

@@ -85,7 +85,7 @@ class L1Path {
   /// `upper`, `lower`: positive thresholds, d each. `data` must outlive it.
   L1Path(const Dataset<S>& data, Vector<S> upper, Vector<S> lower, S rate, L1PathRule rule);
 
-  /// All of it.
+  /// Follows it to its end.
   [[nodiscard]] std::vector<PathPoint<S>> follow(PathEnd<S>& end);
 
  private:
@@ -100,10 +100,10 @@ class L1Path {
 
   /// The least-squares point of the columns in play, and its residual, from the data.
   void fit();
-  /// The same after the last column has come, or one has gone, from what it was before.
+  /// The same, updated, after the last column was added or one was removed.
   void fit_last_column();
   void fit_without_column();
-  /// Where rounding could tell: from the data after all. Sets `terms_`.
+  /// From the data after all, where rounding could show. Sets `terms_`.
   void check_fit();
   void sum_terms();
   /// What must have the signs of the duals: that point, or the direction of the lasso.

@@ -38,10 +38,10 @@ struct [[nodiscard]] LassoPath : PathEnd<S>, Result<LassoPath<S>> {
 ///     path.at(0.1);   // beta at lambda = 0.1
 ///
 /// Its dual over lambda follows the same equation as that of the saddle path at depth 2 (docs/theory.md, section 8.1):
-/// as long as no coordinate has left, the jumps of that are at the times `1 / (4 lambda)` of these knots, with the same
-/// coordinates. Where nothing fits y, the path ends at a least-squares point. Cost of a knot with k active columns: O(N
-/// k), with their factorization updated, and the slopes of those columns that can enter soon; a product with all of X
-/// only every so many knots, when it is chosen anew which these are. No column is missed: the others are out of reach
+/// as long as no coordinate has left, the jumps of that path are at the times `1 / (4 lambda)` of these knots, with the
+/// same coordinates. Where nothing fits y, the path ends at a least-squares point. Cost of a knot with k active
+/// columns: O(N k), with their factorization updated, and the slopes of those columns that can enter soon; a product
+/// with all of X only every so many knots, when these are chosen anew. No column is missed: the others are out of reach
 /// by Cauchy and Schwarz.
 template <class S>
 [[nodiscard]] LassoPath<S> lasso_path(const Dataset<S>& data);

@@ -36,9 +36,8 @@ namespace richflow {
 ///
 ///     const Vector<double> beta = min_l2_interpolator(data);
 ///
-/// Rank-deficient X is fine if y is
-/// consistent; throws InfeasibleError if not. Columns and rows may be in any units: the residual is refined in the data
-/// as given. Cost O(N^2 d).
+/// Rank-deficient X is fine if y is consistent; throws InfeasibleError if not. Columns and rows may be in any units:
+/// the residual is refined in the data as given. Cost O(N^2 d).
 template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const Dataset<Scalar>& data) {
   const Matrix<Scalar>& X = data.X();
@@ -62,7 +61,7 @@ template <class Scalar>
 }
 
 /// `argmin sum_i beta_i^2 / w0_i^2` subject to `X beta = y`: the kernel limit of the net with shape `w0`.
-/// `w0` has d positive entries, else ArgumentError.
+/// Throws as above, DimensionError unless w0 has d entries, and ArgumentError where one is not positive.
 template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const Dataset<Scalar>& data, const Vector<Scalar>& w0) {
   require_size("w0", w0.size(), data.num_inputs());
@@ -90,11 +89,11 @@ template <class Scalar = double>
 struct [[nodiscard]] MinL1Result : Result<MinL1Result<Scalar>> {
   Vector<Scalar> beta = {};  ///< The minimizer, d entries, at most rank(X) of them nonzero.
   /// Dual optimum, N: `max <y, nu>` subject to `|X^T nu|_inf <= 1`. Feasible; where its own rounding is more than 1e-12
-  /// in X^T nu, and the status is ok, it is the larger part of one in twice the precision that is.
+  /// in X^T nu, and the status is ok, it is the leading part of a feasible one in twice the precision.
   Vector<Scalar> nu = {};
   Scalar objective = std::numeric_limits<Scalar>::infinity();        ///< `|beta|_1` (weighted where asked).
   Scalar primal_residual = std::numeric_limits<Scalar>::infinity();  ///< `|X beta - y| / |y|`.
-  /// `(objective - <y, nu>) / objective`, of that in twice the precision if it is.
+  /// `(objective - <y, nu>) / objective`, with the nu in twice the precision where there is one.
   Scalar duality_gap = std::numeric_limits<Scalar>::infinity();
   MinL1Road road = MinL1Road::homotopy;  ///< Which road found it.
   Index knots = 0;                       ///< Knots of the lasso path, if it was followed.
@@ -371,10 +370,9 @@ template <class Scalar>
 }
 
 /// Multipliers that prove a vertex to be of least l1 norm: `|X^T nu|_inf <= 1` with `<y, nu> = |beta|_1`, both up to
-/// `interpolation_tolerance`, or a hundred of it where no such nu is found. Where columns differ much in size,
-/// the rounding of a nu made for small columns may be a large part of the price of a large one, and more than its
-/// bound: such prices are aimed inside by as much, which costs nothing that counts, since large columns have small
-/// entries.
+/// `interpolation_tolerance`, or a hundred times that where no such nu is found. Where columns differ much in size, the
+/// rounding of a nu made for small columns may be a large part of the price of a large one, and more than its bound:
+/// such prices are aimed inside by as much, which costs nothing that counts, since large columns have small entries.
 template <class Scalar>
 class L1Proof {
  public:
@@ -382,7 +380,8 @@ class L1Proof {
     objective_ = beta.template lpNorm<1>();
   }
 
-  /// Whether nu is such a proof, or becomes one; as it is where its prices are rounded to less than the tolerance.
+  /// Whether nu is such a proof or can be made one; kept as it is where its prices are rounded to less than the
+  /// tolerance.
   bool accept(Vector<Scalar> nu);
 
   /// The prices `X^T nu`.
@@ -424,7 +423,7 @@ class L1Proof {
   /// Its gap is added up without cancellation: `|beta|_1 - <y, nu> = sum_j (|beta_j| - beta_j x_j^T nu) - <y - X beta,
   /// nu>`.
   bool accept_in_two_parts(Vector<Scalar> nu);
-  /// Keeps nu, divided by what its prices exceed 1 by, if it has the least gap so far.
+  /// Keeps nu, divided by its largest price if that exceeds 1, if it has the least gap so far.
   void keep(Vector<Scalar> nu);
   /// The columns whose prices are more than 1, or should be 1, small ones first, as far as they are independent.
   void gather(UpdatableQr<Scalar>& qr, std::vector<Index>& aimed) const;
@@ -751,8 +750,8 @@ template <class Scalar>
   return std::move(result).explained();
 }
 
-/// `argmin sum_i weights_i |beta_i|` subject to `X beta = y`; `weights` has d positive entries, else
-/// ArgumentError. `nu` satisfies `|x_i^T nu| <= weights_i`. Otherwise as without weights.
+/// `argmin sum_i weights_i |beta_i|` subject to `X beta = y`. Throws DimensionError unless `weights` has d entries,
+/// ArgumentError where one is not positive. `nu` satisfies `|x_i^T nu| <= weights_i`. Otherwise as without weights.
 template <class Scalar>
 [[nodiscard]] MinL1Result<Scalar> min_l1_interpolator(const Dataset<Scalar>& data, const Vector<Scalar>& weights,
                                                       MinL1Road first = MinL1Road::homotopy) {

@@ -27,8 +27,8 @@
 
 namespace richflow {
 
-/// A matrix that fits the measurements and minimizes a regularizer R among those that do, with its proof. With the
-/// multipliers nu, `sum_n nu_n X_n = Z` and any nu the optimum is at least `<y, nu> - R*(Z)` (weak duality).
+/// A matrix that fits the measurements and minimizes a regularizer R among those that do, with its proof. With any
+/// multipliers nu and `sum_n nu_n X_n = Z` the optimum is at least `<y, nu> - R*(Z)` (weak duality).
 template <class Scalar = double>
 struct [[nodiscard]] SpectralResult : Result<SpectralResult<Scalar>> {
   Matrix<Scalar> matrix = {};                                  ///< M, d1 x d2.
@@ -65,8 +65,8 @@ template <class S>
   return lowest < S(0) ? std::min(S(1), S(-0.9) / lowest) : S(1);
 }
 
-/// The measurements of a matrix with others to work with: independent, orthonormal ones whatever the units of X (see
-/// `LeastNorm`); entries are so as they are. What is said of a fit is said of the data as given.
+/// The measurements of a matrix, and equivalent ones to work with: independent, orthonormal ones whatever the units of
+/// X (see `LeastNorm`); observed entries are used as they are. Fits are judged in the data as given.
 template <class S>
 class MeasuredRows {
  public:
@@ -241,7 +241,7 @@ Matrix<S> MeasuredRows<S>::feasible() const {
 /// factorizations; of observed entries every unobserved one is 0. Dependent measurements are fine if y is consistent;
 /// throws InfeasibleError if not, ArgumentError unless the data are measurements. Units of measurements (rows) and of
 /// entries (columns) of X may differ by any factor: rank and consistency do not depend on them, and the fit is judged
-/// and refined in the data as given. Fits means `|<M, X_n> - y_n|` at most the root of the rounding unit times |y|, and
+/// and refined in the data as given. A fit has `|<M, X_n> - y_n|` at most the root of the rounding unit times |y|, and
 /// in each measurement times its terms; for consistent data it is a few roundings. Cost O(N^2 d1 d2), O(N + d1 d2) for
 /// entries.
 template <class S>
@@ -268,7 +268,8 @@ struct NuclearNormOptions {
 /// feasible (the first M is that of smallest Frobenius norm), with the Newton directions of Helmberg, Kojima and
 /// Monteiro. Each costs one kernel of the measurements and O(N^3 + D^3); some 15 reach the default gap. Where
 /// the minimizer is not unique the result is the middle of the set of minimizers. Throws as
-/// `min_frobenius_interpolator`; a gap or a residual that is not reached is in the status.
+/// `min_frobenius_interpolator`, and ArgumentError for bad options; a gap or a residual that is not reached is in the
+/// status.
 ///
 /// The iteration works with orthonormal rows; residual, dual norm and gap are those of the data as given, with nu
 /// rounded to S. The units of measurements do not matter to them. Those of the entries do: where they differ by a

@@ -46,8 +46,8 @@ requires(explain_mirror_map<Mirror>()) class MirrorPath {
   MirrorPath(const MirrorPath&) = delete;
   MirrorPath& operator=(const MirrorPath&) = delete;
 
-  /// The minimizer at `scale`, continued from the last one found (at first: from the kernel end). Numerical
-  /// trouble never throws: status and certificate say what was reached.
+  /// The minimizer at `scale`, continued from the last one found (at first: from the kernel end). Throws ArgumentError
+  /// where the map refuses the scale; numerical trouble never throws: status and certificate say what was reached.
   Result solve(Scale<Scalar> scale) { return engine_.solve(scale); }
 
   /// The problem being solved.

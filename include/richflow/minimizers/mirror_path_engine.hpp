@@ -111,8 +111,8 @@ class MirrorPathEngine final : private ContinuedPath<S> {
 
   void accept(S t, const Vector<S>& direction, S residual);
 
-  /// Near a bound the residual says nothing of the small entries of beta; that a Newton step moves no distance by more
-  /// than half does. At the final tolerance those entries are below rounding.
+  /// Near a bound the residual says nothing of the small entries of beta, but a Newton step that moves no distance by
+  /// more than half does. At the final tolerance those entries are below rounding.
   [[nodiscard]] bool is_close(S goal) const;
 
   [[nodiscard]] S log_scale() const override { return log_alpha_; }
@@ -553,7 +553,7 @@ void MirrorPathEngine<S>::refine(MinimizerResult<S>& result) {
     compensated_residual(data_.X(), beta, data_.y(), misfit);
     if (!isfinite(norm(misfit))) break;
     rhs_ = rows_ ? rows_->labels(misfit) : misfit;
-    // How accurate the step is, the certificate tells.
+    // The certificate tells how accurate the step is.
     if (!solve_hessian(here_.curvature, rhs_, accuracy, max_inner, step_, step_z_) && !is_fresh_ &&
         !is_budget_spent()) {
       factorize();
@@ -568,7 +568,7 @@ void MirrorPathEngine<S>::refine(MinimizerResult<S>& result) {
     const S now = excess(refined.certificate, rounding);
     steps_without_gain = now < least / S(2) ? 0 : steps_without_gain + 1;
     least = std::min(least, now);
-    // What fits is not given up for what does not, but on the way.
+    // A point that fits is left for one that does not only on the way.
     const bool fits = refined.certificate.primal_residual <= options_.primal_tolerance ||
                       result.certificate.primal_residual > options_.primal_tolerance;
     if (!fits || !(now < best)) continue;

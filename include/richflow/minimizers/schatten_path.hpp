@@ -46,7 +46,6 @@ struct SchattenPathOptions {
 template <class S = double>
 class SchattenPath final : private detail::ContinuedPath<S> {
  public:
-  /// Number type.
   using Scalar = S;
 
   /// On data that are measurements. Throws ArgumentError where they are not or an option does not fit, InfeasibleError

@@ -9,9 +9,8 @@
 /// Activations of networks. One is a small value with
 ///
 /// - `value(z)`
-/// - `slope_from_value(a)`: the derivative at z as a function of `a = value(z)`, or, where it is none, `slope(z)`,
-/// which
-///   costs a network memory for one more number per neuron and sample
+/// - `slope_from_value(a)`: the derivative at z as a function of `a = value(z)`, or, where it is not a function of a,
+///   `slope(z)`, which costs a network memory for one more number per neuron and sample
 ///
 /// for any floating-point number, and optionally
 ///
@@ -19,7 +18,7 @@
 ///   homogeneous then, and its flow conserves the balance of every neuron
 /// - `static constexpr bool is_smooth = true`, if it has no kinks: see HasSmoothUnits
 /// - `gain()`: the variance of a layer's weights times its inputs that preserves sizes, 1 by default
-/// - `pull_back(a, b)`: `slope_from_value(a) * b` in a better way
+/// - `pull_back(a, b)`: `slope_from_value(a) * b`, computed in a better way
 
 namespace richflow {
 
@@ -150,7 +149,7 @@ template <class A>
 
 }  // namespace detail
 
-/// See this file. `S` is the number type.
+/// An activation as described at the top of this file, for the number type S.
 template <class A, class S>
 concept Activation = requires(const A& activation, S z) {
   { activation.value(z) } -> std::same_as<S>;

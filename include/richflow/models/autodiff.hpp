@@ -333,7 +333,7 @@ template <class F, class S = double>
 class Autodiff {
  public:
   using Scalar = S;
-  /// Optional members of what is inside are its own.
+  /// Its optional members are those of the function inside.
   static constexpr bool has_conditional_members = true;
 
   /// Wraps the function.
@@ -373,7 +373,8 @@ class Autodiff {
   }
   { function_.unit_square_norms(v, out); }
 
-  /// `out = f(w, X)`, N x K: for K = 1 a vector of N values will do.
+  /// `out = f(w, X)`, N x K: for K = 1 a vector of N values will do. Throws DimensionError for wrong shapes, as do
+  /// `vjp` and `jvp`.
   void predict(ConstVectorRef<S> w, ConstMatrixRef<S> X, MatrixRef<S> out) const {
     check(w, X, "out", out);
     const Vector<S> parameters = w;

@@ -131,8 +131,8 @@ class ConvBatchPart {
     return samples(tangents_[at_], num_features_);
   }
 
-  /// From the gradient by the output of layer l that by its input, unless it is the first with weights. A convolution
-  /// leaves its own in `weights()`.
+  /// Turns the gradient by the output of layer l into that by its input, unless it is the first with weights. A
+  /// convolution leaves that by its weights in `weights()`.
   void backward(const Layers& layers, const std::vector<Vector<S>>& transformed, std::size_t l, bool is_first,
                 ConvolutionScratch<S>& scratch);
 
@@ -163,7 +163,7 @@ class ConvBatchPart {
   /// Transformed weights of a gradient or a direction, of one layer.
   [[nodiscard]] S* weights() { return weights_.data(); }
 
-  /// Memory for those of so large a layer.
+  /// Memory for those of a layer of this size.
   void reserve_weights(Index size) {
     if (weights_.size() < size) weights_.setZero(size);
   }
@@ -201,7 +201,7 @@ class ConvBatchPart {
   static void pool_back(const ImageShape& output, Index batch, const S* in, const S* out, const S* of_output,
                         S* of_input);
 
-  /// The gradients g of `batch` squares to the first of the values a, b, c, d that is the largest, m.
+  /// Gives the gradients g of `batch` squares to the first of the values a, b, c, d that is the largest, m.
   static void give_to_first(Index batch, const S* ab, const S* cd, const S* m, const S* g, S* __restrict to_a,
                             S* __restrict to_b, S* __restrict to_c, S* __restrict to_d);
 
@@ -268,7 +268,8 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
   /// The weights of the dense layer are the last ones of w, this many: features * K.
   [[nodiscard]] Index num_dense_weights() const { return dense_.inputs * dense_.outputs; }
 
-  /// The weights of the layer `l` of those with weights, from 1 to depth(), as a view of the parameters.
+  /// The weights of the layer `l` of those with weights, from 1 to depth(), as a view of the parameters. Throws
+  /// DimensionError unless w has P entries, ArgumentError for another l.
   [[nodiscard]] Eigen::Map<const Matrix<S>> weights(ConstVectorRef<S> w, Index l) const;
 
   /// `alpha w0` with w0 drawn by the rule of He, layer by layer. Throws ArgumentError where alpha is outside the range
@@ -282,8 +283,8 @@ class ConvNetwork : public detail::ByEvaluation<ConvNetwork<S>, S> {
 
   /// Features of the dense layer.
   [[nodiscard]] Index num_last_features() const { return dense_.inputs; }
-  /// What the dense layer sees of the images X, N x num_last_features(): the inputs of a LinearClassifier that is its
-  /// training alone. Allocates an evaluation.
+  /// What the dense layer sees of the images X, N x num_last_features(): the inputs of a LinearClassifier that trains
+  /// this layer alone. Allocates an evaluation. Throws DimensionError for wrong shapes.
   [[nodiscard]] Matrix<S> last_features(ConstVectorRef<S> w, ConstMatrixRef<S> X) const;
 
  private:
@@ -325,11 +326,11 @@ class ConvNetworkEvaluation final : public AnyEvaluation<S> {
  private:
   using Layer = detail::PlacedConvLayer<S>;
 
-  // Layers of few pixels have matrix products of so few rows; those of fewer are slow.
+  // Layers of few pixels have matrix products of about this many rows; fewer would be slow.
   static constexpr Index least_images = 64;
   static constexpr Index most_parts = 4;
 
-  /// Images of a part of a batch, the last one excepted.
+  /// Images of each part of a batch but the last.
   [[nodiscard]] static Index images_of_part(Index batch) {
     return Convolution3x3<S>::padded(std::max(least_images, (batch + most_parts - 1) / most_parts));
   }

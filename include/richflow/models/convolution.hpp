@@ -85,8 +85,8 @@ class Convolution3x3 {
   /// 16 C_in C_out.
   [[nodiscard]] Index num_transformed() const { return 16 * inputs_ * outputs_; }
 
-  /// Whether products of so many images read more weights than values, and enough of them to make up for threads that
-  /// meet.
+  /// Whether products of so many images read more weights than values, and enough of them to make up for the
+  /// synchronization of threads.
   [[nodiscard]] bool is_of_weights(Index batch) const {
     return num_tiles() * batch <= rows_per_block && inputs_ * outputs_ >= many_weights;
   }

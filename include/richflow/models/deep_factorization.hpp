@@ -20,7 +20,7 @@
 namespace richflow {
 
 /// Deep matrix factorization (Arora et al. 2019): `f(w, X_n) = <M(w), X_n>`, `M = W_L ... W_1`, d1 x d2, of any depth
-/// L >= 2 and any widths. Its samples are MatrixMeasurements of M, as those of MatrixFactorization: observed entries
+/// L >= 2 and any widths. Its samples are MatrixMeasurements of M, like those of MatrixFactorization: observed entries
 /// (matrix completion) or any other kind (sensing).
 ///
 ///     const DeepFactorization<double> model({10, 10, 10, 10});   // depth 3, 10 x 10

@@ -147,8 +147,8 @@ class DiagonalEvaluation final : public AnyEvaluation<S> {
 /// `Depth` fixes D at compile time; with `Eigen::Dynamic`, the default, the constructor takes it.
 ///
 /// A Model with its own evaluation, LinearPredictor, HasJvp, HasHessianProduct, HasInvariant. Immutable; no member
-/// allocates except `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X and
-/// O(d log D).
+/// allocates except `initial_parameters` and `invariant`. Members throw DimensionError for wrong shapes. `predict`,
+/// `vjp` and `jvp` each cost one product with X and O(d log D).
 template <class S, int Depth>
 class DiagonalNet {
   static_assert(Depth == Eigen::Dynamic || Depth >= 2, "richflow: the depth of a diagonal net is at least 2");
@@ -191,15 +191,14 @@ class DiagonalNet {
     return initial_parameters(Start<S>::uniform(scale));
   }
 
-  /// `w_+ = w_- = alpha w0`: an unbiased start of shape w0 (d entries). Throws ArgumentError unless
-  /// every entry is positive and finite.
+  /// `w_+ = w_- = alpha w0`: an unbiased start of shape w0 (d entries). Throws as above, and as `Start::shaped`.
   [[nodiscard]] Vector<S> initial_parameters(Scale<S> scale, const Vector<S>& w0) const {
     require_size("w0", w0.size(), d_);
     return initial_parameters(Start<S>::shaped(scale, w0));
   }
 
-  /// `w_+ = alpha a`, `w_- = alpha b`: a start biased to beta = alpha^D (a^D - b^D). Throws ArgumentError
-  /// unless every entry is positive and finite.
+  /// `w_+ = alpha a`, `w_- = alpha b`: a start biased to beta = alpha^D (a^D - b^D). Throws as above, and as
+  /// `Start::biased`.
   [[nodiscard]] Vector<S> initial_parameters(Scale<S> scale, const Vector<S>& a, const Vector<S>& b) const {
     require_size("a", a.size(), d_);
     require_size("b", b.size(), d_);
@@ -341,7 +340,7 @@ template <class S>
 inline constexpr int entry_lanes = std::max(2 * EIGEN_MAX_ALIGN_BYTES / static_cast<int>(sizeof(S)), 4);
 template <class S, int lanes = entry_lanes<S>>
 using Entries = Eigen::Array<S, lanes, 1>;
-/// And those that are left after that: of two wide registers one.
+/// And among those left over: one register where they are wide.
 template <class S>
 inline constexpr int last_lanes = EIGEN_MAX_ALIGN_BYTES > 32 ? entry_lanes<S> / 2 : entry_lanes<S>;
 

@@ -37,7 +37,7 @@ struct EvaluationShape {
 /// class and returns it from `make_evaluation`; the arguments are checked already, `w` and `X` are those of the last
 /// `forward` (`X.matrix()` for a model of rows, `X.measurements()` for one that takes measurements), and `forward`,
 /// `add_pullback` and `jvp` are all that is needed. Nothing in them should allocate; what `linearize` or `kernel` need
-/// beyond, their first call makes.
+/// beyond that is allocated by their first call.
 template <class S>
 class AnyEvaluation {
  public:
@@ -70,8 +70,8 @@ class AnyEvaluation {
   /// `dF = J v`, N x K.
   virtual void jvp(ConstVectorRef<S> w, Samples<S> X, ConstVectorRef<S> v, MatrixRef<S> dF) = 0;
 
-  /// `K = J J^T`, the lower triangle at least. As it is here: a backward pass and a `jvp` for each output of each
-  /// sample, in the memory of one gradient.
+  /// `K = J J^T`, the lower triangle at least. By default: a backward pass and a `jvp` for each output of each sample,
+  /// in the memory of one gradient.
   virtual void kernel(ConstVectorRef<S> w, Samples<S> X, KernelForm form, MatrixRef<S> K);
 
   /// `add_pullback` into w, then `forward` on X_next.
@@ -83,7 +83,7 @@ class AnyEvaluation {
   }
 
   /// The same from w to other memory: `w_new = w + scale J^T G`, then `forward` on X_next there. Returns |w_new|^2
-  /// where it was made on the way, or else a negative number.
+  /// where it was computed on the way, or else a negative number.
   virtual S descend_into(ConstVectorRef<S> w, VectorRef<S> w_new, Samples<S> X, ConstMatrixRef<S> G, S scale,
                          Samples<S> X_next, MatrixRef<S> F_next) {
     std::copy_n(w.data(), w.size(), w_new.data());
@@ -91,8 +91,8 @@ class AnyEvaluation {
     return S(-1);
   }
 
-  /// What `descend_and_forward` multiplies |w_i| with at most where no |X_ni| is above `largest`; infinity where
-  /// nothing is known.
+  /// A bound on the factor by which `descend_and_forward` multiplies |w_i| where no |X_ni| is above `largest`; infinity
+  /// where none is known.
   [[nodiscard]] virtual S growth_of_descent(ConstMatrixRef<S> /*G*/, S /*scale*/, S /*largest*/) const {
     return std::numeric_limits<S>::infinity();
   }
@@ -135,7 +135,7 @@ class AnyEvaluation {
 ///
 /// `forward` moves to (w, X) and refers to both: they must stay where and as they are while the other members are used.
 /// Copies are independent. Results do not depend on the threads that share a batch. Throws DimensionError where a shape
-/// is wrong, more samples than `max_batch` among them, and ArgumentError before the first `forward`.
+/// is wrong or there are more samples than `max_batch`, and ArgumentError before the first `forward`.
 template <class S>
 class Evaluation {
  public:
@@ -209,7 +209,7 @@ class Evaluation {
   }
 
   /// The same from w to `w_new`, other memory of P values, to which the evaluation refers from there on: `w_new = w +
-  /// scale J^T G`, then `forward(w_new, X_next, F_next)`. Returns |w_new|^2 where that was made on the way, or else a
+  /// scale J^T G`, then `forward(w_new, X_next, F_next)`. Returns |w_new|^2 where it was computed on the way, or else a
   /// negative number.
   template <class X_>
   S descend_into(ConstMatrixRef<S> G, S scale, VectorRef<S> w_new, X_&& X_next, MatrixRef<S> F_next) {
@@ -217,8 +217,8 @@ class Evaluation {
     return descend_to(G, scale, w_new, X_next, F_next, false);
   }
 
-  /// What `descend_and_forward` multiplies |w_i| with at most where no |X_ni| is above `largest`: infinity where
-  /// nothing is known.
+  /// A bound on the factor by which `descend_and_forward` multiplies |w_i| where no |X_ni| is above `largest`; infinity
+  /// where none is known.
   [[nodiscard]] S growth_of_descent(ConstMatrixRef<S> G, S scale, S largest) const {
     return body_->growth_of_descent(G, scale, largest);
   }

@@ -43,7 +43,7 @@ struct DenseLayer {
 
 }  // namespace detail
 
-/// What a FullyConnected network has beside its widths.
+/// What a FullyConnected network has besides its widths.
 template <class S, class A = activation::Relu>
 struct FullyConnectedOptions {
   bool has_biases = false;
@@ -70,13 +70,13 @@ struct FullyConnectedOptions {
 ///
 /// A Model with its own evaluation, HasJvp, HasUnits, and HasInvariant where the activation is homogeneous. Immutable.
 ///
-/// Batches are worked on in blocks of up to 512 neurons, layer by layer. Threads share the blocks of a layer, which do
-/// not depend on their number: a layer of up to 512 neurons keeps one thread busy, one of 5000 at most ten. (Kernels
-/// and `linearize` are made by one.) They are started anew for every pass through a layer, some 30 microseconds each.
-/// Where Eigen's products use threads of their own (with OpenMP or a BLAS), these should be set to one. In a step of
-/// descent the weights of a block of the first layer are read once for all that is done with them, if they fit into the
-/// cache. Where a batch of at least 64 samples has three zeros for every other number, such as images on a black
-/// ground, a first layer of at least 256 neurons leaves the zeros out: for the digits of MNIST a step takes less
+/// Batches are worked on in blocks of up to 512 neurons, layer by layer. Threads share the blocks of a layer, which are
+/// the same for any number of threads: a layer of up to 512 neurons keeps one thread busy, one of 5000 at most ten.
+/// (Kernels and `linearize` use one.) Threads are started anew for every pass through a layer, some 30 microseconds
+/// each. Where Eigen's products use threads of their own (with OpenMP or a BLAS), these should be set to one. In a step
+/// of descent the weights of a block of the first layer are read once for all that is done with them, if they fit into
+/// the cache. Where a batch of at least 64 samples has three zeros for each nonzero number, such as images on a black
+/// background, a first layer of at least 256 neurons leaves the zeros out: for the digits of MNIST a step takes less
 /// than half the time. (A weight or derivative that is not finite does not show then where it meets zeros alone.)
 ///
 /// An evaluation holds two matrices B x n_l per hidden layer, and allocates nothing for layers of up to about a hundred
@@ -104,11 +104,11 @@ class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
   /// unless there is a hidden layer (depth >= 2) and d, all widths and the number of outputs are positive.
   FullyConnected(Index d, const std::vector<Index>& hidden_widths, const FullyConnectedOptions<S, A>& options);
 
-  /// The same with everything but biases and outputs by default.
+  /// The same with default options but for biases and outputs.
   FullyConnected(Index d, const std::vector<Index>& hidden_widths, bool has_biases = false, Index num_outputs = 1)
       : FullyConnected(d, hidden_widths, {.has_biases = has_biases, .num_outputs = num_outputs}) {}
 
-  /// A net of `depth` >= 2 layers whose hidden layers all have the same width.
+  /// A net of `depth` >= 2 layers whose hidden layers all have the same width. Throws as the constructor.
   [[nodiscard]] static FullyConnected uniform_width(Index d, Index depth, Index width, bool has_biases = false);
 
   /// d.
@@ -127,7 +127,8 @@ class FullyConnected : public detail::ByEvaluation<FullyConnected<S, A>, S> {
   /// homogeneous.
   [[nodiscard]] Index homogeneity() const;
 
-  /// `W_l`, l from 1 to depth(), as a view of the parameters.
+  /// `W_l`, l from 1 to depth(), as a view of the parameters. Throws DimensionError unless w has P entries,
+  /// ArgumentError for another l.
   [[nodiscard]] Eigen::Map<const Matrix<S>> weights(ConstVectorRef<S> w, Index l) const;
 
   /// `alpha w0` with w0 drawn layer by layer, of the variance that the parametrization asks for; biases start at zero.

@@ -15,8 +15,8 @@
 namespace richflow {
 
 /// `f(w, x) = W^T x` with K outputs, w the d x K matrix W column by column: softmax regression with the cross-entropy,
-/// least squares with the squared loss. On the hidden features of a network at its initialization it is training of the
-/// last layer alone. A Model with its own evaluation and HasJvp.
+/// least squares with the squared loss. On the hidden features of a network at its initialization, training it is
+/// training the last layer alone. A Model with its own evaluation and HasJvp.
 template <class S = double>
 class LinearClassifier : public detail::ByEvaluation<LinearClassifier<S>, S> {
  public:

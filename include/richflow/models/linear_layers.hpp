@@ -53,15 +53,17 @@ template <class S>
 template <class S>
 [[nodiscard]] Vector<S> pack_layers(const std::vector<Matrix<S>>& layers);
 
-/// The layers of parameters w, of the widths n_0, ..., n_L. Throws DimensionError where w has not as many entries.
+/// The layers of parameters w, of the widths n_0, ..., n_L. Throws DimensionError unless there are two or more positive
+/// widths, and as many entries as they ask for.
 template <class S>
 [[nodiscard]] std::vector<Matrix<S>> unpack_layers(const std::vector<Index>& widths, const Vector<S>& w);
 
 /// Balanced layers, `W_{l+1}^T W_{l+1} = W_l W_l^T` up to rounding, with product `product` (d_out x d_in) through
 /// hidden layers of the given widths, one for each of `W_1 ... W_{L-1}`: with the singular value decomposition
 /// `U diag(s) V^T` of the product `W_l = U_l diag(s^{1/L}) U_{l-1}^T`, U_0 = V, U_L = U, and random orthonormal columns
-/// U_l in the hidden layers. Throws NonFiniteError unless the product is finite, and ArgumentError where a hidden layer
-/// is too narrow for its rank. Cost: a singular value decomposition, and O(n_l r^2) for each layer.
+/// U_l in the hidden layers. Throws DimensionError for an empty product, NonFiniteError unless it is finite, and
+/// ArgumentError where a hidden layer is too narrow for its rank. Cost: a singular value decomposition, and O(n_l r^2)
+/// for each layer.
 template <class S>
 [[nodiscard]] std::vector<Matrix<S>> balanced_layers(RandomStream& random, const Matrix<S>& product,
                                                      const std::vector<Index>& hidden_widths);

@@ -53,7 +53,6 @@ template <class S>
 template <class S = double, bool symmetric = false>
 class MatrixFactorization {
  public:
-  /// Number type.
   using Scalar = S;
   /// What it is evaluated on.
   using Samples = MatrixMeasurements<S>;

@@ -11,7 +11,7 @@
 
 namespace richflow {
 
-/// The kinds of start: at what the two sides of a net begin.
+/// The kinds of start: where the two sides of a net begin.
 enum class StartFamily {
   uniform,     ///< every weight at alpha
   shaped,      ///< at alpha w0 on both sides, so that beta(0) = 0
@@ -42,11 +42,10 @@ enum class StartFamily {
 ///
 /// Scale and shape are kept by their logarithms, so that nothing underflows before it is made a weight: alpha = e^-500
 /// is an ordinary value, and so is an entry of e^-395. Numbers that are given as numbers are kept as they are, too, and
-/// lose no digit. A value; immutable but for assignment.
+/// lose no digit. A value, immutable except by assignment.
 template <class S = double>
 class Start {
  public:
-  /// Number type.
   using Scalar = S;
   /// Type of alpha.
   using ScaleType = Scale<S>;
@@ -64,14 +63,14 @@ class Start {
   /// `w_+ = alpha a`, `w_- = alpha b`, d entries each: biased to `beta(0) = alpha^D (a^D - b^D)`; in two layers
   /// `u_+ = v_+ = alpha a`, `u_- = v_- = alpha b`. Throws as `shaped`, and DimensionError where the lengths differ.
   [[nodiscard]] static Start biased(ScaleType scale, Vector<S> a, Vector<S> b);
-  /// The same from the logarithms of the entries.
+  /// The same from the logarithms of the entries. Throws as `shaped_logs`, and DimensionError where the lengths differ.
   [[nodiscard]] static Start biased_logs(ScaleType scale, Vector<S> log_a, Vector<S> log_b);
 
   /// Two layers, `u_+ = u_- = alpha u`, `v_+ = v_- = alpha v`, entries of any sign: beta(0) = 0. Throws DimensionError
   /// for empty vectors or different lengths, NonFiniteError, ArgumentError where u_i = v_i = 0: that pair never moves.
   [[nodiscard]] static Start unbalanced(ScaleType scale, Vector<S> u, Vector<S> v);
 
-  /// Which of them.
+  /// The kind of start.
   [[nodiscard]] StartFamily family() const { return family_; }
   /// alpha.
   [[nodiscard]] ScaleType scale() const { return scale_; }

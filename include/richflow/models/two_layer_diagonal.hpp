@@ -15,12 +15,12 @@ namespace richflow {
 /// The parameters are one vector of P = 4d entries, `w = (u_+, v_+, u_-, v_-)`. `X` is N x d; the loss is the plain sum
 /// of squares, so the gradient flow is `u_+' = -2 v_+ * X^T r`, `v_+' = -2 u_+ * X^T r`, and with the other sign for
 /// the second pair; `u_+^2 - v_+^2` and `u_-^2 - v_-^2` are constant along it. Started at `alpha (u, v)` in both pairs,
-/// a limit that fits the data is the minimizer of `Hypentropy::two_layer(u, v, alpha)` over `X beta = y`. How
-/// unbalanced the layers are acts like the scale: the regularizer depends on `u^2 + v^2` alone, the predictor's speed
-/// on both.
+/// a limit that fits the data is the minimizer of `Hypentropy::two_layer(u, v, alpha)` over `X beta = y`. An imbalance
+/// of the layers acts like the scale: the regularizer depends on `u^2 + v^2` alone, the predictor's speed on both.
 ///
 /// A Model, LinearPredictor, HasJvp, HasHessianProduct, HasInvariant. Immutable; no member allocates except
-/// `initial_parameters` and `invariant`. `predict`, `vjp` and `jvp` each cost one product with X.
+/// `initial_parameters` and `invariant`. Members throw DimensionError for wrong shapes. `predict`, `vjp` and `jvp` each
+/// cost one product with X.
 template <class S = double>
 class TwoLayerDiagonalNet {
  public:

@@ -78,7 +78,7 @@ requires(explain_model<M>()) class Unbiased : public detail::WrappedModel<Unbias
  public:
   using Scalar = typename M::Scalar;
 
-  /// `model`, less its function at `start` = w(0). Throws DimensionError unless that has P entries and NonFiniteError
+  /// `model` minus its function at `start` = w(0). Throws DimensionError unless that has P entries and NonFiniteError
   /// if one is not finite.
   Unbiased(M model, Vector<Scalar> start)
       : detail::WrappedModel<Unbiased, M>(std::move(model)), start_(std::move(start)) {

@@ -13,11 +13,11 @@ template <class Self, class M>
 class WrappedModel : public ByEvaluation<Self, typename M::Scalar, SamplesArgument<M>> {
  public:
   using Scalar = typename M::Scalar;
-  /// Those of what is inside.
+  /// Those of the model inside.
   using Samples = SamplesOf<M>;
-  /// Optional members of what is inside are its own.
+  /// Its optional members are those of the model inside.
   static constexpr bool has_conditional_members = true;
-  /// Smooth where what is inside is.
+  /// Smooth where the model inside is.
   static constexpr bool is_smooth = HasSmoothUnits<M>;
 
   /// The model inside, f.

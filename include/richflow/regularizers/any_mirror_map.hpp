@@ -116,7 +116,7 @@ class MirrorMapOf final : public AnyMirrorMap<typename Mirror::Scalar> {
   std::shared_ptr<const Mirror> map_;  // original_ at the present scale
 };
 
-/// A mirror map of any type, owned. Null for what is none, which `explain_mirror_map` reports.
+/// A mirror map of any type, owned. Null where Mirror is not one, which `explain_mirror_map` reports.
 template <class Mirror>
 [[nodiscard]] std::unique_ptr<AnyMirrorMap<typename Mirror::Scalar>> owned_mirror_map([[maybe_unused]] Mirror map) {
   if constexpr (MirrorMap<Mirror>)

@@ -128,7 +128,7 @@ class DepthFunctions {
 
 /// `h_D(u) = (1 - u)^(-D/(D-2)) - (1 + u)^(-D/(D-2))` on (-1, 1), D >= 3: the predictor of the depth-D diagonal net,
 /// `beta = alpha^D h_D(X^T nu)` (Woodworth et al. 2020, Theorem 3; docs/theory.md, section 3.2); infinite beyond the
-/// ends. A few ulp for every u. Throws ArgumentError for D < 3.
+/// ends. To a few ulp for every u. Throws ArgumentError for D < 3.
 template <class Scalar>
 [[nodiscard]] Scalar depth_hypentropy_mirror(Index depth, Scalar u) {
   using std::abs;
@@ -181,11 +181,11 @@ template <class Scalar>
 /// A BoundedMirrorMap: z lives between bounds, and near them beta is determined by the distance from the
 /// bound, about `alpha^(D-2) |beta|^(-(D-2)/D)`, which has no digits in z itself; the members that take `below` and
 /// `above` work from it. Accurate for any `log alpha` in which alpha^D does not overflow and alpha^(D-2) does not
-/// underflow; alpha^D = e^-500 is an ordinary input. Immutable; copies share their shape. Each call costs O(d).
+/// underflow; alpha^D = e^-500 is an ordinary input. Throws ArgumentError where (alpha w0)^D overflows. Immutable;
+/// copies share their shape. Each call costs O(d).
 template <class S = double>
 class DepthHypentropy {
  public:
-  /// Number type.
   using Scalar = S;
   /// Type of alpha.
   using ScaleType = Scale<S>;
@@ -193,11 +193,11 @@ class DepthHypentropy {
   /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0, ArgumentError for depth < 3.
   [[nodiscard]] static DepthHypentropy uniform(Index depth, Index d, ScaleType scale);
 
-  /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite or depth < 3.
+  /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where an entry is not positive or depth < 3, NonFiniteError
+  /// where one is not finite.
   [[nodiscard]] static DepthHypentropy shaped(Index depth, const Vector<S>& w0, ScaleType scale);
 
-  /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws ArgumentError where an entry is not positive and
-  /// finite or depth < 3, DimensionError where the lengths differ.
+  /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws as `shaped`, and DimensionError where the lengths differ.
   [[nodiscard]] static DepthHypentropy biased(Index depth, const Vector<S>& a, const Vector<S>& b, ScaleType scale);
 
   /// `shaped` and `biased` from the logarithms of the entries; entries and their powers may underflow, but not

@@ -90,7 +90,6 @@ struct NearestWeights {
 template <class S = double>
 class DistanceToInitialization {
  public:
-  /// Number type.
   using Scalar = S;
   /// Type of alpha.
   using ScaleType = Scale<S>;

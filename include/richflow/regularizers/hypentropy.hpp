@@ -137,12 +137,12 @@ struct HypentropyCoordinate {
 /// For a != b, c_i = alpha^2 a_i b_i and Q is the Bregman divergence of the above from
 /// `beta(0) = alpha^2 (a^2 - b^2)`, so that always `grad Q(beta(0)) = 0` and `grad Q(beta(t)) = X^T nu(t)`.
 ///
-/// A MirrorMap. All members work from `log alpha` and are accurate for any `log alpha` in which alpha^2
-/// does not overflow. Immutable; copies share their data. Each call costs O(d).
+/// A MirrorMap. All members work from `log alpha` and are accurate for any `log alpha` in which alpha^2 does not
+/// overflow; where alpha^2 w0^2 does, construction throws ArgumentError. Immutable; copies share their data. Each call
+/// costs O(d).
 template <class S = double>
 class Hypentropy {
  public:
-  /// Number type.
   using Scalar = S;
   /// Type of alpha.
   using ScaleType = Scale<S>;
@@ -150,17 +150,16 @@ class Hypentropy {
   /// `w_+(0) = w_-(0) = alpha`, d coordinates. Throws DimensionError for d <= 0.
   [[nodiscard]] static Hypentropy uniform(Index d, ScaleType scale);
 
-  /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where w0 is not positive and finite.
+  /// `w_+(0) = w_-(0) = alpha w0`. Throws ArgumentError where an entry is not positive, NonFiniteError where one is not
+  /// finite.
   [[nodiscard]] static Hypentropy shaped(const Vector<S>& w0, ScaleType scale);
 
-  /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws ArgumentError where an entry is not positive and
-  /// finite, DimensionError where the lengths differ.
+  /// `w_+(0) = alpha a`, `w_-(0) = alpha b`. Throws as `shaped`, and DimensionError where the lengths differ.
   [[nodiscard]] static Hypentropy biased(const Vector<S>& a, const Vector<S>& b, ScaleType scale);
 
-  /// `shaped` and `biased` from the logarithms of the entries, which may be such that the entries, or their squares,
-  /// underflow: e^-395 is an ordinary entry. Throw NonFiniteError where a logarithm is not finite, DimensionError as
-  /// above. O(d) per `with_scale` where a
-  /// square is near the ends of the range of S.
+  /// `shaped` and `biased` from the logarithms of the entries; the entries and their squares may underflow: e^-395 is
+  /// an ordinary entry. Throw NonFiniteError where a logarithm is not finite, DimensionError as above. O(d) per
+  /// `with_scale` where a square is near the ends of the range of S.
   [[nodiscard]] static Hypentropy shaped_logs(const Vector<S>& log_w0, ScaleType scale);
   [[nodiscard]] static Hypentropy biased_logs(const Vector<S>& log_a, const Vector<S>& log_b, ScaleType scale);
 
@@ -170,8 +169,8 @@ class Hypentropy {
 
   /// The two-layer net `beta = u_+ v_+ - u_- v_-` with both pairs started at `alpha (u, v)`: the regularizer of its
   /// limit is the hypentropy with `w0^2 = (u^2 + v^2) / 2` (Azulay et al. 2021; docs/theory.md, section 2.6), its dual
-  /// flow runs at half the rate of the squared net's. Throws ArgumentError where an entry is not finite or u_i = v_i =
-  /// 0, DimensionError where the lengths differ.
+  /// flow runs at half the rate of the squared net's. Throws NonFiniteError where an entry is not finite, ArgumentError
+  /// where u_i = v_i = 0, DimensionError where the lengths differ.
   [[nodiscard]] static Hypentropy two_layer(const Vector<S>& u, const Vector<S>& v, ScaleType scale);
 
   /// The logarithms of the smallest and of the largest weight of the start, `alpha a` and `alpha b`.
@@ -220,7 +219,7 @@ class Hypentropy {
     Vector<S> offset = {};  // log(a_i / b_i); empty when a = b
     Vector<S> start = {};   // a_i^2 - b_i^2; empty when a = b
     S dual_rate = S(8);
-    bool is_extreme = false;  // root_c and start, outside the range of S perhaps, are for the scale at hand
+    bool is_extreme = false;  // root_c and start might leave the range of S: they are made for each scale
   };
 
   /// root_c and start from the logarithms, for alpha = exp(log_alpha).
@@ -419,7 +418,7 @@ void Hypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> out) const {
       ratios[k] = detail::HypentropyCoordinate<S>{log_cs[k], roots[k]}.half_ratio(values[k]);
       cosh[k] = S(1) + ratios[k] * ratios[k];
     }
-    cosh = cosh.sqrt().eval();  // a loop with std::sqrt, which sets errno, is none of vectors
+    cosh = cosh.sqrt().eval();  // a loop with std::sqrt, which sets errno, is not vectorized
     for (Index k = 0; k < block; ++k) {
       ratios[k] = detail::HypentropyCoordinate<S>{log_cs[k], roots[k]}.growth(ratios[k], cosh[k]);
       logarithms[k] = ratios[k] >= S(0) ? S(1) + ratios[k] : abs(values[k]);
@@ -459,7 +458,7 @@ void Hypentropy<S>::mirror(ConstVectorRef<S> z, VectorRef<S> beta, VectorRef<S> 
       sinhs[k] = sinh_on_unit(shifted[k]);
       cosh[k] = S(1) + sinhs[k] * sinhs[k];
     }
-    cosh = cosh.sqrt().eval();  // a loop with std::sqrt, which sets errno, is none of vectors
+    cosh = cosh.sqrt().eval();  // a loop with std::sqrt, which sets errno, is not vectorized
     // From p = c e^|z| and m = c e^-|z| = c^2 / p to p - m and p + m. Where |z| < 1 the difference would cancel, and c
     // through its logarithm lose digits, so the series serves.
     for (Index k = 0; k < block; ++k) {

@@ -46,8 +46,8 @@ concept MirrorMap = Regularizer<R> && requires(const R& regularizer, ConstVector
 /// - `mirror(z, below, above, beta, curvature)` and `gradient(beta, z, below, above)`: the members of a MirrorMap,
 ///   working from and giving the distances, each accurate relative to itself
 ///
-/// One whose z is bounded for some values only says so by `bool is_bounded() const`; where it is false the members
-/// above are not called.
+/// A type whose z is bounded only for some of its values says so by `bool is_bounded() const`; where it is false the
+/// members above are not called.
 template <class R>
 concept BoundedMirrorMap = MirrorMap<R> &&
     requires(const R& regularizer, ConstVectorRef<typename R::Scalar> in, VectorRef<typename R::Scalar> out) {

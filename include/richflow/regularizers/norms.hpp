@@ -40,7 +40,6 @@ void check_weights(const Vector<S>& weights) {
 template <class S = double>
 class L1Norm {
  public:
-  /// Number type.
   using Scalar = S;
 
   /// v = 1, d coordinates. Throws DimensionError for d <= 0.
@@ -48,7 +47,7 @@ class L1Norm {
     require<DimensionError>(d > 0, "the l1 norm needs d > 0 coordinates, got ", d);
   }
 
-  /// Weights v. Throws ArgumentError where an entry is not positive and finite.
+  /// Weights v. Throws ArgumentError where an entry is not positive, NonFiniteError where one is not finite.
   explicit L1Norm(Vector<S> weights) : dimension_(weights.size()), weights_(std::move(weights)) {
     detail::check_weights(weights_);
   }
@@ -83,7 +82,6 @@ class L1Norm {
 template <class S = double>
 class L2Norm {
  public:
-  /// Number type.
   using Scalar = S;
 
   /// v = 1, d coordinates. Throws DimensionError for d <= 0.
@@ -91,7 +89,7 @@ class L2Norm {
     require<DimensionError>(d > 0, "the l2 norm needs d > 0 coordinates, got ", d);
   }
 
-  /// Weights v. Throws ArgumentError where an entry is not positive and finite.
+  /// Weights v. Throws ArgumentError where an entry is not positive, NonFiniteError where one is not finite.
   explicit L2Norm(const Vector<S>& weights) : dimension_(weights.size()) {
     detail::check_weights(weights);
     root_weights_ = weights.cwiseSqrt();
@@ -130,8 +128,8 @@ class L2Norm {
 ///
 ///     alpha <= min{ (2 (1 + epsilon) l1)^(-(2 + epsilon)/(2 epsilon)),  exp(-d / (epsilon l1)) }
 ///
-/// Sufficient, not sharp. Returned as a Scale, since it easily lies below the range of double. Throws ArgumentError
-/// unless l1 > 0, d > 0 and 0 < epsilon < d.
+/// Sufficient, not sharp. Returned as a Scale, since it easily lies below the range of double. Throws DimensionError
+/// unless d > 0, ArgumentError unless l1 > 0 and 0 < epsilon < d.
 template <class S>
 [[nodiscard]] Scale<S> scale_for_l1(S l1, Index d, S epsilon) {
   using std::isfinite;

@@ -56,7 +56,6 @@ template <class Derived>
 template <class S = double>
 class SchattenHypentropy {
  public:
-  /// Number type.
   using Scalar = S;
 
   /// For rows x cols matrices. Throws DimensionError unless both are positive, ArgumentError where mu^2 overflows.
@@ -66,13 +65,13 @@ class SchattenHypentropy {
   /// mu.
   [[nodiscard]] Scale<S> scale() const { return spectral_.scale(); }
 
-  /// `Q_mu(M)`; nonnegative, 0 at M = 0. Cost: one SVD.
+  /// `Q_mu(M)`; nonnegative, 0 at M = 0. Throws DimensionError for another shape, NonFiniteError. Cost: one SVD.
   [[nodiscard]] S value(const Matrix<S>& M) const {
     check(M);
     return spectral_.value(detail::svd_values(M));
   }
 
-  /// `grad Q_mu(M)`, rows x cols. Cost: one SVD.
+  /// `grad Q_mu(M)`, rows x cols. Throws likewise. Cost: one SVD.
   [[nodiscard]] Matrix<S> gradient(const Matrix<S>& M) const {
     check(M);
     detail::Svd<S> svd;

@@ -44,12 +44,13 @@ class Cell;
 /// The product of axes, the last one running fastest, or a part of it. A value type.
 class Grid {
  public:
-  /// All combinations. Throws ArgumentError when there is no axis, an axis has no value, a value twice or
-  /// one that is not finite, two axes have one name, or a name has other characters than letters, digits, `_.-`.
+  /// All combinations. Throws ArgumentError when there is no axis, an axis has no value or a value twice, two axes have
+  /// one name, or a name has other characters than letters, digits, `_.-`, NonFiniteError for a value that is not
+  /// finite.
   explicit Grid(std::vector<Axis> axes);
 
-  /// The cells of this grid for which `keep(cell)` is true. Throws ArgumentError when that is none. Cost: one
-  /// call for each cell.
+  /// The cells of this grid for which `keep(cell)` is true. Throws ArgumentError when no cell is kept. Cost: one call
+  /// for each cell.
   template <class Keep>
   [[nodiscard]] Grid where(Keep&& keep) const;
 
@@ -85,13 +86,13 @@ class Cell {
   /// The value on the k-th axis.
   [[nodiscard]] double value(std::size_t k) const;
 
-  /// The value on an axis of whole numbers. Throws ArgumentError when it is none.
+  /// The value on an axis of whole numbers. Throws ArgumentError when it is not one.
   [[nodiscard]] Index integer(std::string_view axis) const;
 
   /// Position of that value on the k-th axis.
   [[nodiscard]] Index position(std::size_t k) const;
 
-  /// A number of random stream that follows from the names and values of this cell alone: `RandomStream(seed,
+  /// The number of a random stream that follows from the names and values of this cell alone: `RandomStream(seed,
   /// cell.stream())` draws the same when the grid gains values or is reordered.
   [[nodiscard]] std::uint64_t stream() const;
 

@@ -116,7 +116,8 @@ class Journal {
   /// Flushes to the disk. Throws FileError when that fails.
   void sync();
 
-  /// Rows of a file that is not in use, for reading alone; throws as the constructor does, also when there is none.
+  /// Rows of a file that is not in use, repaired as when it is opened; throws as the constructor does, also when there
+  /// is none.
   [[nodiscard]] static std::vector<SweepRow> read(const std::filesystem::path& path,
                                                   const std::vector<std::string>& header);
 

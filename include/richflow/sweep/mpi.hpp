@@ -31,9 +31,9 @@ namespace richflow {
 /// out one at a time to whichever thread is free, there and elsewhere, so that cells of different cost share the
 /// machine well.
 ///
-/// MPI must be initialized with `MPI_THREAD_FUNNELED` or more, and sweeps be run on the thread that did it. Under an
-/// MPI launcher one process a core, of one thread each, is usual; `threads` is the number of each process. If a process
-/// dies, MPI ends them all; a run with `resume` continues from there.
+/// MPI must be initialized with `MPI_THREAD_FUNNELED` or more, and sweeps must run on the thread that did it. Under an
+/// MPI launcher one process per core, of one thread each, is usual; `threads` is the number for each process. If a
+/// process dies, MPI ends them all; a run with `resume` continues from there.
 class MpiExecutor {
  public:
   /// Throws ArgumentError when MPI is not initialized, or without support for threads, or for a negative number of
@@ -193,7 +193,7 @@ class MpiExecutor {
     int local = 0;
     for (; local < threads.count() && next < todo.size(); ++local) threads.give(todo[next++]);
 
-    int asking = 0;  // threads elsewhere that are not yet to stop
+    int asking = 0;  // threads elsewhere that were not yet told to stop
     for (int rank = 1; rank < size_; ++rank) {
       int count = 0;
       MPI_Recv(&count, 1, MPI_INT, rank, request, comm_, MPI_STATUS_IGNORE);

@@ -57,8 +57,8 @@ struct Sweep {
   Grid grid;                                         ///< the cells
   std::vector<std::string> outputs;                  ///< names of the numbers, as columns of the CSV file
   std::map<std::string, std::string> settings = {};  ///< whatever else the numbers depend on: seed, sizes, tolerances
-  /// Of the caller's code: results of another one are not resumed, nor those of other headers of richflow, whose hash
-  /// CMake provides (compiled in another way it is unknown, and the name of the code is all there is).
+  /// Version of the caller's code: results of another one are not resumed, nor those of other headers of richflow,
+  /// whose hash CMake provides (in other builds it is unknown, and this version is all there is).
   std::string code_version = {};
 };
 
@@ -72,7 +72,7 @@ struct Shard {
 /// Reads `i/n`. Throws ArgumentError unless 1 <= i <= n <= 1000000.
 [[nodiscard]] Shard parse_shard(std::string_view text);
 
-/// How far a sweep is.
+/// How far a sweep has come.
 struct SweepProgress {
   Index done = 0;   ///< cells finished, those of earlier runs included
   Index total = 0;  ///< cells of this run and those already done
@@ -85,7 +85,7 @@ struct SweepProgress {
 struct SweepOptions {
   std::filesystem::path folder = {};  ///< of the results files, made if missing; empty: no files
   bool resume = false;                ///< take over the cells of an earlier run; without it, they are kept as `.old`
-  bool retry_failed = false;          ///< with resume: run cells again that threw
+  bool retry_failed = false;          ///< with resume: run again the cells that threw
   Shard shard = {};                   ///< the part to compute
   double sync_seconds = 1.0;          ///< results reach the disk at least that often (see Journal); not negative
   std::function<double(const Cell&)> cost = {};                ///< rough relative cost: costly cells go first
@@ -277,7 +277,7 @@ class ExecutorRef final : public AnyExecutor {
 /// done; `resume` takes finished cells from there. When all cells of the grid are done, the sorted table is written to
 /// `folder/name.csv`. Throws ArgumentError for an ill-formed sweep or shard and FileError for the files (another
 /// sweep's results, another process on them, a full disk), in which case what was finished before is in the journal.
-/// Cost beside the function: a few microseconds a cell.
+/// Cost besides the function: a few microseconds a cell.
 template <class Function, SweepExecutor Executor = ThreadExecutor>
 [[nodiscard]] SweepResult run_sweep(const Sweep& sweep, const Function& function, const SweepOptions& options = {},
                                     Executor&& executor = {}) {

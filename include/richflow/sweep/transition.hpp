@@ -11,10 +11,10 @@
 
 namespace richflow {
 
-/// The time at which the flow with weight decay from scale `alpha` is as the flow without it from `alpha_c`: `log(alpha
-/// / alpha_c) / (2 lambda)`, the time of `alpha e^(-2 lambda t) = alpha_c`, negative where alpha is smaller already. Of
-/// the squared diagonal nets and L + lambda |w|^2, up to O(lambda) (DecayingDualFlow). Throws ArgumentError unless
-/// lambda is positive and finite.
+/// The time at which the flow with weight decay from scale `alpha` matches the flow without it from `alpha_c`:
+/// `log(alpha / alpha_c) / (2 lambda)`, the time of `alpha e^(-2 lambda t) = alpha_c`, negative where alpha is smaller
+/// already. For the squared diagonal nets and L + lambda |w|^2, up to O(lambda) (DecayingDualFlow). Throws
+/// ArgumentError unless lambda is positive and finite.
 [[nodiscard]] inline double grokking_time(Scale<> alpha, Scale<> alpha_c, double lambda) {
   require(std::isfinite(lambda) && lambda > 0.0, "lambda must be positive and finite, got ", lambda);
   return (alpha.log() - alpha_c.log()) / (2.0 * lambda);
@@ -43,7 +43,7 @@ struct TransitionOptions {
   double tolerance = 1e-4;  ///< of log alpha; positive
 };
 
-/// Where `value(scale)` makes its step, a sweep at lambda = 0 and no time integration:
+/// Where `value(scale)` makes its step, by a sweep at lambda = 0 without time integration:
 ///
 ///     MirrorPath path(data, regularizer(net, start));
 ///     const Transition t = transition([&](Scale<> alpha) {

@@ -28,7 +28,8 @@ struct ConvergenceStudy {
 
 /// Integrates `problem` from `(span.start, y0)` with `first_steps`, twice as many, ... constant steps,
 /// `doublings` times, and compares the end with `exact`. A stepper of order p shows orders that tend to p, until
-/// the errors reach rounding. Throws ConvergenceError if a run does not arrive.
+/// the errors reach rounding. Throws ArgumentError unless `first_steps` and `doublings` are positive, ConvergenceError
+/// if a run does not arrive.
 template <class Problem, class St>
 [[nodiscard]] ConvergenceStudy<typename Problem::Scalar> convergence_study(
     const Problem& problem, const Vector<typename Problem::Scalar>& y0, const TimeSpan<typename Problem::Scalar>& span,
@@ -53,7 +54,8 @@ template <class Problem, class St>
 
 /// The order of the interpolant of a dense stepper: one step of length h from `(t, y)` is evaluated at
 /// `theta` and compared with the exact flow `exact(t, y, s)` (the solution after time s); the same with h / 2, ...
-/// The orders returned are those of the local error, one more than the order of the interpolant.
+/// The orders returned are those of the local error, one more than the order of the interpolant. Throws ArgumentError
+/// unless `doublings` is positive.
 template <class Problem, class St, class Exact>
 [[nodiscard]] ConvergenceStudy<typename Problem::Scalar> interpolant_study(
     const Problem& problem, typename Problem::Scalar t, const Vector<typename Problem::Scalar>& y, const St& stepper,

@@ -25,8 +25,8 @@ struct DerivativeCheck {
   Scalar rounding = Scalar(0);
   Scalar order = Scalar(0);  ///< log2(coarse_error / fine_error); 2 for a correct derivative
 
-  /// True if the error is at the level of rounding, or small and falling like h^2 (in 1.8 to 2.2; a
-  /// polynomial of degree 2 has no error but rounding).
+  /// True if the error is at the level of rounding, or small and falling like h^2 (an order of 1.8 to 2.2; a polynomial
+  /// of degree 2 has no error but rounding).
   [[nodiscard]] bool passed() const {
     using std::isfinite;
     if (!isfinite(coarse_error) || !isfinite(fine_error)) return false;
@@ -36,7 +36,8 @@ struct DerivativeCheck {
 };
 
 /// Compares `derivative`, the derivative at 0 of the vector-valued `curve(s)`, with central differences of steps
-/// h and h / 2. The curve returns a `Vector<Scalar>`, with values of relative accuracy of a few ulp.
+/// h and h / 2. The curve returns a `Vector<Scalar>`, with values of relative accuracy of a few ulp. Throws
+/// ArgumentError unless h is positive and finite.
 template <class Scalar, class Curve>
 [[nodiscard]] DerivativeCheck<Scalar> check_derivative(const Curve& curve, const Vector<Scalar>& derivative, Scalar h) {
   using std::isfinite;

@@ -181,7 +181,7 @@ template <class M>
 ///
 /// `w` is a point where the model is differentiable, `X` (N x d, or measurements) and the labels (N x K) some data, `v`
 /// (P) and `G` (N x K) directions; all should be random. `options.step` is the step of the differences, small against
-/// the entries of w.
+/// the entries of w. Throws DimensionError for wrong shapes.
 template <Model M>
 [[nodiscard]] BatteryReport model_battery(const M& model, const Vector<typename M::Scalar>& w,
                                           const Dataset<typename M::Scalar>& dataset,

@@ -74,7 +74,7 @@ class BatchOf final : public AnyBatch<S> {
   [[nodiscard]] Index num_samples() const override { return data_->num_samples(); }
   [[nodiscard]] Index num_outputs() const override { return outputs_of(*data_); }
   [[nodiscard]] Index num_inputs() const override { return data_->num_inputs(); }
-  /// Not classes, nor numbers that stand for them, of which the loss takes no others.
+  /// Not for classes, nor for numbers that stand for them, where the loss takes no others.
   [[nodiscard]] bool takes_label_noise() const override {
     return std::is_same_v<Data, Dataset<S>> && !ChecksLabels<L, S>;
   }
@@ -108,7 +108,7 @@ class BatchOf final : public AnyBatch<S> {
   TrainingBatch<Data> batch_ = {};
 };
 
-/// Throws DimensionError where a model and the data are of other sizes.
+/// Throws DimensionError where the sizes of a model and the data differ.
 template <class S>
 void require_fit(const Evaluation<S>& at, const AnyBatch<S>& data) {
   require<DimensionError>(at.num_inputs() == 0 || at.num_inputs() == data.num_inputs(), "the model takes ",

@@ -21,7 +21,7 @@ namespace richflow {
 struct Score {
   double loss = 0.0;
   double accuracy = 0.0;
-  /// Fraction of samples whose label has not the largest output.
+  /// Fraction of samples whose label does not have the largest output.
   [[nodiscard]] double error() const { return 1.0 - accuracy; }
 };
 
@@ -67,7 +67,8 @@ template <class M, class Data, class L>
 }  // namespace detail
 
 /// Mean loss and accuracy of a model over a dataset, in batches. Throws DimensionError where the two do not fit,
-/// ArgumentError unless max_batch > 0. A loss that is not finite says so: nothing is thrown.
+/// ArgumentError unless max_batch > 0 and for labels that the loss does not take. A loss that is not finite is
+/// returned, not thrown.
 template <class M, class L = CrossEntropy<detail::ScalarOfT<M>>>
 [[nodiscard]] Score evaluate(const M& model, const Vector<detail::ScalarOfT<M>>& w,
                              const LabelledDataset<detail::ScalarOfT<M>>& data, const L& loss = {},

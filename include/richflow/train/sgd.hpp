@@ -62,10 +62,10 @@ struct SgdOptions {
   std::uint64_t seed = 1;      ///< of the order of the samples
   double stop_accuracy = 1.0;  ///< a run ends after an epoch at which all samples have this accuracy
   double stop_loss = 0.0;      ///< and a mean loss below this; infinity: whatever the loss
-  Index stall_epochs = 0;      ///< where positive, a run ends as stalled when so many epochs do not make the smallest
-                               ///< mean loss smaller by a quarter, nor have stop_accuracy (of classes)
-  double divergence_factor = 100;  ///< a mean loss of an epoch beyond this times that of the first batch + log K
-                                   ///< (for numbers the mean of |y|^2)
+  Index stall_epochs = 0;      ///< where positive, a run ends as stalled when so many epochs neither lower the smallest
+                               ///< mean loss by a quarter nor have stop_accuracy (with classes)
+  double divergence_factor = 100;  ///< a run diverges at a mean loss of an epoch beyond this times the sum of that
+                                   ///< of the first batch and log K (for numbers, the mean of |y|^2)
   std::function<bool(const EpochRecord&)> on_epoch = {};  ///< after each epoch; false ends the run
   std::filesystem::path checkpoint = {};  ///< file that is written after every `checkpoint_epochs`, and at the end
   Index checkpoint_epochs = 10;
@@ -104,7 +104,7 @@ namespace detail {
 template <class S>
 void check(const SgdOptions<S>& options, Index num_samples);
 
-/// What a trainer has counted; with weights and velocity all that its rest follows from.
+/// What a trainer has counted; with weights and velocity, all that determines the rest of the run.
 template <class S>
 struct TrainerState {
   Index epoch = 0;
@@ -261,7 +261,8 @@ class Sgd {
   using Scalar = S;
 
   /// Ready to train `model` on `data` from w0. Throws DimensionError where model, data and w0 do not fit, ArgumentError
-  /// for options out of range (a batch larger than the data among them), NonFiniteError for a w0 that is not finite.
+  /// for options out of range (such as a batch larger than the data) and labels that the loss does not take,
+  /// NonFiniteError for a w0 that is not finite.
   template <class M, class L = CrossEntropy<S>>
   Sgd(const M& model, const LabelledDataset<S>& data, Vector<std::type_identity_t<S>> w0,
       SgdOptions<std::type_identity_t<S>> options, L loss = {})
@@ -300,21 +301,21 @@ class Sgd {
   /// One batch; ends the epoch with its last one. False, with w as it was, when the loss is not finite.
   bool step();
 
-  /// Trains until the targets of the options are reached, the epochs are used up, the loss diverges or the callback
-  /// ends it. Continues where the trainer is.
+  /// Trains until the targets of the options are reached, the epochs are used up, the loss diverges or stalls, or the
+  /// callback ends it. Continues from where the trainer is.
   SgdResult<S> run();
 
-  /// Writes everything that the rest of the run follows from, atomically. Throws FileError where it cannot.
+  /// Writes everything that determines the rest of the run, atomically. Throws FileError where it cannot.
   void save(const std::filesystem::path& path) const;
 
   /// Resumes from what `save` wrote, bit for bit as if there had been no interruption. Throws CheckpointError when the
   /// file is missing, damaged, or of another model, loss, dataset, w0, step, momentum, batch size, seed or growth,
-  /// naming what differs; nothing has changed then. `max_epochs`, `stall_epochs` and the targets may be others, and
-  /// `growth_loss` by 1e-3 of it, as where another machine has measured it: the options' own is taken, so that the rest
-  /// of the run is near the uninterrupted one. Not while it runs (Error).
+  /// naming what differs; nothing has changed then. `max_epochs`, `stall_epochs` and the targets may differ, and
+  /// `growth_loss` by 1e-3 of it, as when another machine has measured it: that of the options is used, so that the
+  /// rest of the run is near the uninterrupted one. Throws Error while it runs.
   void load(const std::filesystem::path& path);
 
-  /// The lines of a checkpoint by which it knows its run, for files that hold more than one trainer.
+  /// The lines of a checkpoint that identify its run, for files that hold more than one trainer.
   void write_identity(detail::CheckpointWriter& writer) const;
 
   /// Reads them. Throws CheckpointError where they are those of another run.

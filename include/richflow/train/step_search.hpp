@@ -28,13 +28,13 @@ struct StepSearchOptions {
   S largest = S(1);
   S ratio = S(0.25);         ///< in (0, 1)
   Index count = 8;           ///< steps on the ladder
-  Index trial_epochs = 3;    ///< each is tried for so long
-  Index patience = 2;        ///< so many steps in a row worse than a larger one end the search
+  Index trial_epochs = 3;    ///< each is tried for this many
+  Index patience = 2;        ///< this many steps in a row worse than a larger one end the search
   bool by_accuracy = false;  ///< the largest accuracy wins, the loss decides among equals; otherwise the loss alone
   /// File of the trials so far, written after each; a search that finds its own file resumes from there.
   std::filesystem::path checkpoint = {};
-  /// Where positive, a trial is given up early: after so many batches of its first epoch in a row with a mean loss
-  /// above that of all samples at the start, which diverge or have destroyed the model. Some dozens are enough.
+  /// Where positive, a trial is given up after this many batches in a row of its first epoch with a mean loss above
+  /// that of all samples at the start: it diverges or has destroyed the model. Some dozens are enough.
   Index hopeless_batches = 0;
 };
 
@@ -50,7 +50,7 @@ struct StepTrial {
 /// The result of a step search.
 template <class S = double>
 struct StepSearchResult : Result<StepSearchResult<S>> {
-  S step = S(0);                          ///< with the smallest loss; 0 when every step diverged
+  S step = S(0);                          ///< the best one; 0 when every step diverged
   std::vector<StepTrial<S>> trials = {};  ///< from the largest step down
 
   /// Whether any step did not diverge.
@@ -173,8 +173,8 @@ template <class S>
   return trials;
 }
 
-/// Whether so many batches in a row of the first epoch lose more than `start_loss`, or one more than any number. The
-/// trainer is then where that shows, otherwise at the end of the epoch.
+/// Whether so many batches in a row of the first epoch have a loss above `start_loss`, or one a loss that is not
+/// finite. The trainer is then where that shows, otherwise at the end of the epoch.
 template <class S>
 [[nodiscard]] bool is_hopeless(Sgd<S>& trainer, Index batches, double start_loss) {
   Index above = 0;
@@ -226,8 +226,8 @@ template <class S>
 }  // namespace detail
 
 /// Tries the steps of a geometric ladder from large to small, each from w0 for a few epochs, and returns the one with
-/// the smallest mean loss at the end. Steps that diverge are noted and passed over. Throws ArgumentError for a
-/// invalid ladder, what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter, and
+/// the smallest mean loss at the end. Steps that diverge are noted and passed over. Throws ArgumentError for an invalid
+/// ladder, what Sgd throws for `options`, whose step, length, callback and checkpoint do not matter, and
 /// CheckpointError when the ladder's checkpoint is damaged or of another search.
 template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::type>
 [[nodiscard]] StepSearchResult<typename M::Scalar> search_step(const M& model, const Data& data,
@@ -249,9 +249,8 @@ template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::typ
 /// The same with any rule on any problem with a source: each step from w0 for `trial_epochs` passes through the data,
 /// and the one with the smallest loss over all data is best. A step is passed over where the run ends early, or at a
 /// loss that is not finite or above a hundred times that at w0. With `checkpoint` every trial is kept in a file of its
-/// own beside it
-/// (`checkpoint.0`, ...), from which it resumes. Throws as above, and ArgumentError for `by_accuracy`: a loss is all
-/// that is asked for here.
+/// own beside it (`checkpoint.0`, ...), from which it resumes. Throws as above, and ArgumentError for `by_accuracy`:
+/// only losses are compared here.
 ///
 ///     search_step(StochasticGradient(net, data, {.batch_size = 8}), w0, HeavyBall{.momentum = 0.9}, {.largest = 0.1})
 template <class P, class R>

@@ -33,9 +33,9 @@ template <class S = double>
 struct Sampling {
   Index batch_size = 0;  ///< samples of a step, at most N; 0: all of them, in their order
   bool with_replacement =
-      false;             ///< drawn afresh in each step, a sample perhaps twice; or else each once per epoch, in an
+      false;             ///< drawn afresh in each step, a sample perhaps twice; otherwise each once per epoch, in an
                          ///< order that follows from (seed, epoch) as in Sgd, the last batch with what is left
-  bool mean = false;     ///< gradients of the mean over the batch; or else of the plain sum
+  bool mean = false;     ///< gradients of the mean over the batch; otherwise of the plain sum
   S label_noise = S(0);  ///< delta: every label of a step has `delta xi` added, fresh in each step
   /// The law of xi; standard normal where it is empty. It draws from the stream that it is given, and from nothing
   /// else.
@@ -56,7 +56,7 @@ void require_choice(const Sampling<S>& sampling, Index num_samples) {
       "batch_size = 0 is");
 }
 
-/// A model, a loss and data, a batch at a time: what StochasticGradient is but for their types.
+/// A model, a loss and data, a batch at a time: what StochasticGradient is apart from their types.
 template <class S>
 class SampledLoss {
  public:
@@ -96,7 +96,7 @@ class SampledLoss {
   void swap_batch(std::unique_ptr<AnyBatch<S>>& other) { batch_.swap(other); }
 
  private:
-  /// What sums over all data are multiplied with.
+  /// The factor of sums over all data.
   [[nodiscard]] S weight() const { return sampling_.mean ? S(1) / static_cast<S>(batch_->num_samples()) : S(1); }
 
   /// Moves through all data: `visit(size)` with the outputs in F.
@@ -119,10 +119,10 @@ class SampledLoss {
 /// What the batches of a run are for.
 struct BatchUse {
   bool counts = false;  ///< outputs that are right are counted
-  bool goes_on = true;  ///< steps of descent may continue to the outputs of the next batch in the pass that makes them
+  bool goes_on = true;  ///< steps of descent may continue to the outputs of the next batch in the same pass
   bool as_predict =
       false;  ///< results are those of the model's `predict` and `vjp` to the bit, not only up to rounding
-  bool stops_at_epochs = false;  ///< but not to that of another epoch: others use what is prepared then
+  bool stops_at_epochs = false;  ///< but not to that of another epoch, before which others use what is prepared
 };
 
 /// The batches of a run.
@@ -164,7 +164,7 @@ class BatchSource final : public AnySource<S> {
 
   /// Gathers the samples of step k and says how many they are.
   Index take_samples(Index k, AnyBatch<S>& batch);
-  /// What the plain sum over the samples of the step is multiplied with.
+  /// The factor of the plain sum over the samples of the step.
   [[nodiscard]] S weight_of_step(S scale) const {
     return loss_.sampling().mean ? scale / static_cast<S>(size_) : scale;
   }
@@ -422,7 +422,6 @@ template <class M, class L, class Data>
 class StochasticGradient {
  public:
   static_assert(explain_model<M>());
-  /// Number type.
   using Scalar = detail::ScalarOfT<M>;
   static_assert(detail::explain_loss<L, Data>());
 

@@ -45,7 +45,7 @@ class TrainingBatch<LabelledDataset<S>> {
     F.setZero(size, data.num_classes());
     labels_.setZero(size);
   }
-  /// They are so.
+  /// Nothing to do: each sample is contiguous already.
   void keep_rows(const LabelledDataset<S>& /*data*/, bool /*views*/) {}
   [[nodiscard]] static S largest_in_view() { return std::numeric_limits<S>::infinity(); }
   void gather(const LabelledDataset<S>& data, const Index* indices, Index size) {
