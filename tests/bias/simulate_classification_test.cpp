@@ -298,6 +298,7 @@ TEST_CASE("classifications that cannot continue say so", "[verbs]") {
   CHECK_FALSE(refused.is_separable);
   CHECK((refused.obstacle - Vector<double>::Constant(2, 0.5)).norm() <= 1e-14);
   CHECK(refused.message.find("not separable") != std::string::npos);
+  CHECK_THROWS_MATCHES(refused.beta(), ConvergenceError, message_contains("not separable"));
 
   const Dataset<> data = margin_data("one_free");
   const Classification<> deep = simulate_classification(

@@ -35,6 +35,9 @@ TEST_CASE("a dataset rejects shapes that do not fit") {
                        message_contains("d = 0"));
   CHECK_THROWS_MATCHES(Dataset(Matrix<double>::Ones(2, 3), Vector<double>::Ones(3)), richflow::DimensionError,
                        message_contains("X is 2 x 3 but y has 3"));
+  const Dataset data(Matrix<double>::Ones(2, 3), Vector<double>::Ones(2));
+  CHECK_THROWS_MATCHES(data.residual_norm(Vector<double>::Ones(2)), richflow::DimensionError,
+                       message_contains("beta has 2"));
 }
 
 TEST_CASE("a dataset rejects units in which squares leave the range") {

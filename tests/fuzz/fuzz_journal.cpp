@@ -37,6 +37,8 @@ void read_back(const std::string& content) {
   } catch (const Error&) {
     return;
   }
+  fuzz::expect(fuzz::content_of(path) == content, "reading changes nothing");
+  fuzz::expect(Journal(path, header, Journal::Open::resume).rows().size() == rows.size(), "as many rows resumed");
   {
     Journal journal(other, header, Journal::Open::resume);
     for (const SweepRow& row : rows) journal.append(row);

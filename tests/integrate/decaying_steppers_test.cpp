@@ -116,6 +116,10 @@ TEST_CASE("steps on a field with a Jacobian and decay keep their order, whether 
   check(WithWeightDecay(problem, 0.5));
   check(WithWeightDecay(problem, decaying_rate));
   check(WithWeightDecay(problem, DecaySchedule<>(decaying_rate)));
+  // Of a problem that depends on t itself.
+  check(WithWeightDecay(WithWeightDecay(problem, decaying_rate), 0.5));
+  CHECK_FALSE(WithWeightDecay(WithWeightDecay(problem, decaying_rate), 0.5).is_autonomous());
+  CHECK(WithWeightDecay(WithWeightDecay(problem, 0.1), 0.5).is_autonomous());
   CHECK(WithWeightDecay(problem, 0.5).is_autonomous());
   CHECK(WithWeightDecay(problem, DecaySchedule<>(0.5)).is_autonomous());
   CHECK_FALSE(WithWeightDecay(problem, decaying_rate).is_autonomous());
@@ -137,6 +141,7 @@ TEST_CASE("steps on the weights of a squared diagonal net with decay keep their 
   };
   check(WithWeightDecay(flow, 0.3));
   check(WithWeightDecay(flow, decaying_rate));
+  check(WithWeightDecay(WithWeightDecay(flow, decaying_rate), 0.3));
 }
 
 TEST_CASE("the exponential steps of a linear model with decay are exact, whatever their length") {

@@ -123,6 +123,11 @@ TEST_CASE("the l_{2/D} margin: one sample, copies, zero columns and what has non
   CHECK(single.nonzero == std::vector<Index>{2});
   CHECK(single.beta[2] == Approx(0.25).epsilon(1e-15));
   CHECK(single.value == Approx(single.lower_bound).epsilon(1e-9));
+  // An l1 margin that was not proved bounds nothing.
+  MarginResult<> l1 = max_margin_l1(one);
+  CHECK(detail::least_l1_of(l1) == l1.beta.lpNorm<1>());
+  l1.status = Status::stalled;
+  CHECK(detail::least_l1_of(l1) == 0.0);
   const Dataset<> data = margin_data("all_support");
   Matrix<double> X(8, 8);
   X << Vector<double>::Zero(4), data.X(), Vector<double>::Zero(4), data.X();

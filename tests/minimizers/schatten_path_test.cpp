@@ -107,6 +107,8 @@ TEST_CASE("zero labels and bad options") {
   const auto result = path.solve(Scale<>::from_value(1.0));
   CHECK(result.ok());
   CHECK(result.matrix.norm() == 0.0);
+  const Dataset<> twice(MatrixMeasurements<>::dense(2, 2, Matrix<double>::Ones(3, 4)), Vector<double>::Zero(3));
+  CHECK(SchattenPath<>(twice).solve(Scale<>::from_value(1.0)).require_ok().nu == Vector<double>::Zero(3));
   CHECK_THROWS_AS(SchattenPath<>(zero, {.primal_tolerance = -1.0}), ArgumentError);
   CHECK_THROWS_AS(SchattenPath<>(zero, {.max_iterations = 0}), ArgumentError);
   CHECK_THROWS_AS(SchattenPath<>(Dataset(Matrix<double>::Ones(1, 4), Vector<double>::Ones(1))), ArgumentError);

@@ -314,6 +314,17 @@ TEST_CASE("the depth hypentropy refuses bad input by name", "[regularizers]") {
   CHECK_THROWS_AS(depth_hypentropy_mirror(0, 0.5), ArgumentError);
   const auto map = DepthHypentropy<>::uniform(3, 4, scale);
   CHECK_THROWS_AS(map.value(Vector<double>::Zero(3)), DimensionError);
+  const Vector<double> zero = Vector<double>::Zero(4);
+  Vector<double> out(4), three(3);
+  CHECK_THROWS_MATCHES(map.gradient(zero, three, out, out), DimensionError, message_contains("z has 3"));
+  CHECK_THROWS_AS(map.gradient(zero, out, three, out), DimensionError);
+  CHECK_THROWS_AS(map.gradient(zero, out, out, three), DimensionError);
+  CHECK_THROWS_AS(map.bounds(zero, three, out), DimensionError);
+  CHECK_THROWS_AS(map.bounds(zero, out, three), DimensionError);
+  CHECK_THROWS_MATCHES(map.mirror(zero, three, zero, out, out), DimensionError, message_contains("below has 3"));
+  CHECK_THROWS_AS(map.mirror(zero, zero, three, out, out), DimensionError);
+  CHECK_THROWS_AS(map.mirror(zero, zero, zero, three, out), DimensionError);
+  CHECK_THROWS_AS(map.mirror(zero, zero, zero, out, three), DimensionError);
   CHECK(map.dual_rate() == 2 * 3 * 1 * 0.5);
   CHECK(map.homogeneity() == 3.0);
   CHECK(map.with_scale(Scale<>::from_log(-9)).scale() == Scale<>::from_log(-9));

@@ -492,6 +492,10 @@ TEST_CASE("bad input of the hypentropy is named") {
   CHECK_THROWS_MATCHES(Hypentropy<>::uniform(3, Scale<>::from_log(400.0)), ArgumentError, message_contains("400"));
   CHECK_THROWS_AS(Hypentropy<>::uniform(3, scale).with_scale(Scale<>::from_log(400.0)), ArgumentError);
   CHECK_THROWS_AS(Hypentropy<>::shaped(1e200 * one, Scale<>::from_log(0.0)), ArgumentError);
+  // beta(0) = e^690 1e20, and below it in range.
+  CHECK_THROWS_MATCHES(Hypentropy<>::biased(1e10 * one, 1e-10 * one, Scale<>::from_log(345.0)), ArgumentError,
+                       message_contains("345"));
+  CHECK_NOTHROW(Hypentropy<>::biased(1e10 * one, 1e-10 * one, Scale<>::from_log(330.0)));
 
   const Hypentropy<> map = Hypentropy<>::uniform(3, scale);
   Vector<double> two = Vector<double>::Ones(2);
@@ -504,4 +508,5 @@ TEST_CASE("bad input of the hypentropy is named") {
   CHECK_THROWS_AS(map.mirror(one, two, out2), DimensionError);
   CHECK_THROWS_AS(map.mirror(one, out, two), DimensionError);
   CHECK_THROWS_AS(map.conjugate(two), DimensionError);
+  CHECK_THROWS_AS(map.max_step(two, two), DimensionError);
 }

@@ -309,6 +309,8 @@ TEST_CASE("the step search serves every rule") {
   check_search(HeavyBall{.momentum = 0.5});
   CHECK_THROWS_MATCHES(search_step(problem, stochastic_start(), Descent{}, {.by_accuracy = true}), ArgumentError,
                        message_contains("by_accuracy"));
+  CHECK_THROWS_MATCHES(search_step(problem, stochastic_start(), Descent{}, {.hopeless_batches = 3}), ArgumentError,
+                       message_contains("hopeless_batches is for the search with SgdOptions, got 3"));
   CHECK_THROWS_MATCHES(search_step(problem, stochastic_start(), Descent{}, {.trial_epochs = 0}), ArgumentError,
                        message_contains("trial_epochs"));
 }

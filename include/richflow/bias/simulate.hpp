@@ -546,7 +546,7 @@ template <Model M, class L = SquaredLoss<typename M::Scalar>>
 /// which measured best over all alpha: exact in the kernel regime (2 to 6 steps), and the only one whose time at the
 /// end, where the loss is rounding, is right at a relative tolerance of 1e-4. Where columns of X are in units so far
 /// apart, by 7e5 at this tolerance (the root of the tolerance over the rounding unit, and 1e3 at least), that its
-/// exponentials lose the small ones, Rodas4 at a tolerance of 1e-7 at most (in float 1e-4) takes its place: there the
+/// exponentials lose the small ones, Rodas4 at a tolerance of 1e-7 at most (in float 3e-4) takes its place: there the
 /// time at the end is good to 1 %. At depth D >= 3 and alpha^(D-2) below some 1e-7 the dual variables have no digits
 /// left near their bounds; the 2d weights are followed instead (Ros34Pw2), and the end is checked: steps through the
 /// escapes of very deep nets may leave the flow, which ends as stalled. The check is of grad Q, not of beta: where the

@@ -82,8 +82,11 @@ struct [[nodiscard]] Classification : Result<Classification<S>> {
 
   /// Whether every accuracy was reached.
   [[nodiscard]] bool ok() const { return is_success(status); }
-  /// That of the last record, where there is one.
-  [[nodiscard]] const Vector<S>& beta() const { return records.back().beta; }
+  /// That of the last record. Throws ConvergenceError where there is none.
+  [[nodiscard]] const Vector<S>& beta() const {
+    require<ConvergenceError>(!records.empty(), "Classification: there is no record: ", message);
+    return records.back().beta;
+  }
 };
 
 namespace detail {

@@ -137,9 +137,9 @@ void Dataset<S>::check_labels() const {
 
 template <class S>
 S Dataset<S>::residual_norm(const Vector<S>& beta) const {
+  require_size("beta", beta.size(), num_inputs());
   Vector<S> residual = y();
   if (measurements_) {
-    require_size("beta", beta.size(), num_inputs());
     residual -=
         measurements_->apply(Eigen::Map<const Matrix<S>>(beta.data(), measurements_->rows(), measurements_->cols()));
   } else {

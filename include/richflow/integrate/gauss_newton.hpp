@@ -63,7 +63,13 @@ class GaussNewtonTangent {
   void conjugate_by_root(Matrix<S>& K);
 
   /// Says that the flow has another term `-rate(t) w`, weight decay: `linearize` leaves it out, the steppers add it.
-  void set_decay(std::function<S(S)> rate) { decay_ = std::move(rate); }
+  /// Rates add up.
+  void add_decay(std::function<S(S)> rate) {
+    if (decay_)
+      decay_ = [first = std::move(decay_), second = std::move(rate)](S t) { return first(t) + second(t); };
+    else
+      decay_ = std::move(rate);
+  }
   /// Whether it was said, whatever the rate.
   [[nodiscard]] bool has_decay() const { return static_cast<bool>(decay_); }
   /// That rate at time t, 0 where there is none.

@@ -133,7 +133,7 @@ class RunFile final : public AnyRunFile<S> {
     return std::chrono::duration<double>(Clock::now() - last_).count() >= options_.every_seconds;
   }
   void write(const IntegrationState<S>& state, const RunOutcome<S>& kept) override;
-  /// Throws CheckpointError, with nothing changed, where the file is damaged or of another run.
+  /// Throws CheckpointError, with the state unchanged, where the file is damaged or of another run.
   void read(IntegrationState<S>& state, RunOutcome<S>& kept, const RunOptions<S>& options, S end) const;
 
  private:

@@ -138,25 +138,28 @@ class WithWeightDecay {
     return problem_.error_ratio(w, w_new, error, tolerance);
   }
 
-  /// See HasTimeDerivative: whether lambda is one number.
-  [[nodiscard]] bool is_autonomous() const requires(!HasTimeDerivative<P>) { return is_constant_; }
-  /// `out = -2 lambda'(t) w`, by a difference of second order over h times the cubic root of the rounding unit.
-  void time_derivative(Scalar t, Scalar h, ConstVectorRef<Scalar> w, VectorRef<Scalar> out) const
-      requires(!HasTimeDerivative<P>) {
+  /// See HasTimeDerivative: whether lambda is one number, and the problem does not depend on t.
+  [[nodiscard]] bool is_autonomous() const { return is_constant_ && !detail::depends_on_time(problem_); }
+  /// `out = -2 lambda'(t) w`, by a difference of second order over h times the cubic root of the rounding unit, plus
+  /// the time derivative of the problem.
+  void time_derivative(Scalar t, Scalar h, ConstVectorRef<Scalar> w, VectorRef<Scalar> out) const {
     using std::cbrt;
+    out.setZero();
+    if constexpr (HasTimeDerivative<P>) problem_.time_derivative(t, h, w, out);
+    if (is_constant_) return;
     // In floating point (t + part) - t is not part.
     const Scalar middle = t + h * cbrt(std::numeric_limits<Scalar>::epsilon());
     const Scalar part = middle - t;
     const Scalar end = middle + part;
     const Scalar change = Scalar(4) * rate(middle) - Scalar(3) * rate(t) - rate(end);
     const Scalar slope = part > Scalar(0) ? change / (Scalar(2) * part) : Scalar(0);
-    for (Index i = 0; i < out.size(); ++i) out[i] = -slope * w[i];
+    for (Index i = 0; i < out.size(); ++i) out[i] -= slope * w[i];
   }
 
   /// The tangent space of the flow; see GradientFlow.
   [[nodiscard]] GaussNewtonTangent<Scalar> make_tangent() const requires GaussNewtonFlow<P> {
     GaussNewtonTangent<Scalar> tangent = problem_.make_tangent();
-    tangent.set_decay([lambda = lambda_](Scalar t) { return Scalar(2) * detail::valid_decay<Scalar>(lambda(t)); });
+    tangent.add_decay([lambda = lambda_](Scalar t) { return Scalar(2) * detail::valid_decay<Scalar>(lambda(t)); });
     return tangent;
   }
   /// Whether the linearly implicit steppers can work on it through its tangent space.

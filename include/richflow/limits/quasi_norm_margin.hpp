@@ -39,7 +39,8 @@ struct [[nodiscard]] StationaryMargin : Result<StationaryMargin<S>> {
   Vector<S> margins = {};           ///< `y_n <x_n, beta>`, N
   S margin = S(0);                  ///< the least: 1 within rounding
   S value = S(0);                   ///< `sum |beta_i|^(2/D)`
-  /// No feasible beta has less: `(min |beta|_1)^(2/D)`, reached by a beta with one nonzero entry only.
+  /// No feasible beta has less: `(min |beta|_1)^(2/D)`, reached by a beta with one nonzero entry only. 0 where the l1
+  /// margin was not proved.
   S lower_bound = S(0);
   S kkt_residual = std::numeric_limits<S>::infinity();  ///< largest relative error of the equations of nu
   S slackness = std::numeric_limits<S>::infinity();     ///< `sum nu_n |margin_n - 1| / sum nu_n`
@@ -84,6 +85,12 @@ template <class S>
 /// The l1 margin of the other coordinates; empty where they do not separate the data.
 template <class S>
 [[nodiscard]] Vector<S> cheapest_without(const Matrix<S>& columns, Index without);
+
+/// The l1 norm that no separator of margin 1 is below: 0 where that is not proved.
+template <class S>
+[[nodiscard]] S least_l1_of(const MarginResult<S>& l1) {
+  return l1.ok() ? l1.beta.template lpNorm<1>() : S(0);
+}
 
 /// What data that are not separable have.
 template <class S>
@@ -190,7 +197,7 @@ StationaryMargin<S> stationary_margin(const Dataset<S>& data, Index depth, const
   detail::multiply_transposed(columns, from, margins);
   const S least = margins.minCoeff();
   require(least > S(0), "from must have positive margins, got ", least);
-  return detail::descend_to_vertex<S>(columns, depth, from / least, l1.beta.template lpNorm<1>());
+  return detail::descend_to_vertex<S>(columns, depth, from / least, detail::least_l1_of(l1));
 }
 
 template <class S>
@@ -200,10 +207,10 @@ StationaryMargin<S> stationary_margin(const Dataset<S>& data, Index depth) {
   const Matrix<S> columns = detail::signed_samples(data);
   const MarginResult<S> l1 = max_margin_l1(data);
   if (!l1.is_separable) return detail::no_stationary_margin<S>(depth, l1.message);
-  const S least = l1.beta.template lpNorm<1>();
+  const S least = detail::least_l1_of(l1);
   StationaryMargin<S> best = detail::descend_to_vertex<S>(columns, depth, l1.beta, least);
   using Map = DepthHypentropy<S>;
-  const S unit = log(least) / S(depth);
+  const S unit = log(l1.beta.template lpNorm<1>()) / S(depth);
   MarginPath<Map> path(data, Map::uniform(depth, data.num_inputs(), Scale<S>::from_log(unit)));
   const auto improves = [&](const Vector<S>& from) {
     StationaryMargin<S> found = detail::descend_to_vertex<S>(columns, depth, from, least);

@@ -291,6 +291,7 @@ SpectralResult<S> SchattenPath<S>::collect(Scale<S> mu, Status status) {
   result.nu = here_.nu;
   if (!(size_ > S(0))) {
     result.matrix = Matrix<S>::Zero(rows_.shape().rows(), rows_.shape().cols());
+    result.nu = Vector<S>::Zero(rows_.data().num_samples());
     result.objective = result.primal_residual = result.duality_gap = S(0);
     return std::move(result).explained();
   }

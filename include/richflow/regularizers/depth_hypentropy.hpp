@@ -384,6 +384,9 @@ template <class S>
 void DepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, VectorRef<S> below,
                                   VectorRef<S> above) const {
   require_size("beta", beta.size(), dimension());
+  require_size("z", z.size(), dimension());
+  require_size("below", below.size(), dimension());
+  require_size("above", above.size(), dimension());
   for (Index i = 0; i < dimension(); ++i) {
     const Located at = locate(i, beta[i]);
     z[i] = at.z;
@@ -395,6 +398,8 @@ void DepthHypentropy<S>::gradient(ConstVectorRef<S> beta, VectorRef<S> z, Vector
 template <class S>
 void DepthHypentropy<S>::bounds(ConstVectorRef<S> z, VectorRef<S> below, VectorRef<S> above) const {
   require_size("z", z.size(), dimension());
+  require_size("below", below.size(), dimension());
+  require_size("above", above.size(), dimension());
   below = shape_->from_b + z;
   above = shape_->from_a - z;
 }
@@ -412,6 +417,10 @@ template <class S>
 void DepthHypentropy<S>::mirror(ConstVectorRef<S> z, ConstVectorRef<S> below, ConstVectorRef<S> above,
                                 VectorRef<S> beta, VectorRef<S> curvature) const {
   require_size("z", z.size(), dimension());
+  require_size("below", below.size(), dimension());
+  require_size("above", above.size(), dimension());
+  require_size("beta", beta.size(), dimension());
+  require_size("curvature", curvature.size(), dimension());
   for (Index i = 0; i < dimension(); ++i) respond(i, z[i], below[i], above[i], beta[i], curvature[i]);
 }
 

@@ -514,7 +514,8 @@ S Hypentropy<S>::conjugate(ConstVectorRef<S> z) const {
 
 template <class S>
 S Hypentropy<S>::max_step(ConstVectorRef<S> z, ConstVectorRef<S> dz) const {
-  require_size("dz", dz.size(), z.size());
+  require_size("z", z.size(), dimension());
+  require_size("dz", dz.size(), dimension());
   return std::numeric_limits<S>::infinity();
 }
 
@@ -526,7 +527,11 @@ Hypentropy<S>::Hypentropy(std::shared_ptr<const Shape> shape, ScaleType scale)
   const S largest = is_uniform() ? S(0) : shape_->log_c.maxCoeff();
   require(isfinite(exp(S(2) * scale.log() + largest)), "log_alpha = ", scale.log(),
           " is too large: alpha^2 w0^2 overflows");
-  if (!shape_->is_extreme) return;
+  if (!shape_->is_extreme) {
+    const S offset = is_biased() ? shape_->start.cwiseAbs().maxCoeff() : S(0);
+    require(isfinite(S((offset * alpha_) * alpha_)), "log_alpha = ", scale.log(), " is too large: beta(0) overflows");
+    return;
+  }
   auto scaled = std::make_shared<Shape>(*shape_);
   set_numbers(*scaled, scale.log());
   require(scaled->start.allFinite(), "log_alpha = ", scale.log(), " is too large: beta(0) overflows");

@@ -78,15 +78,16 @@ namespace detail {
 ///
 /// A line is appended by a single write as soon as its cell is done, so that a process that is killed loses no
 /// finished cell. The file is flushed to the disk at most every `sync_seconds` and at the end: a
-/// power failure costs no more than the cells of that time. Each line carries a checksum. When a file is opened
-/// again, a torn last line is cut off, and damaged lines count as missing. While it is open the file is locked
-/// (`flock`): a second process that opens it is refused.
+/// power failure costs no more than the cells of that time. Each line carries a checksum. When a file is resumed, a
+/// torn last line is cut off, and damaged lines count as missing. While it is open the file is locked (`flock`): a
+/// second process that opens it is refused, unless both only read.
 class Journal {
  public:
   /// What becomes of an older file.
   enum class Open {
-    resume,  ///< its rows are taken over if it belongs to the same sweep, and refused if not
-    replace  ///< it is kept as `path` + `.old` (one generation)
+    resume,   ///< its rows are taken over if it belongs to the same sweep, and refused if not
+    replace,  ///< it is kept as `path` + `.old` (one generation)
+    read      ///< as resume, but it must exist, and nothing is written: a row cannot be appended
   };
 
   /// Opens or makes the file. `header` are lines of text that the rows depend on, without empty lines. Throws
@@ -116,8 +117,8 @@ class Journal {
   /// Flushes to the disk. Throws FileError when that fails.
   void sync();
 
-  /// Rows of a file that is not in use, repaired as when it is opened; throws as the constructor does, also when there
-  /// is none.
+  /// Rows of a file that nobody writes to; the file does not change. Throws as the constructor does, also when there is
+  /// none.
   [[nodiscard]] static std::vector<SweepRow> read(const std::filesystem::path& path,
                                                   const std::vector<std::string>& header);
 
@@ -146,6 +147,7 @@ class Journal {
 
   std::filesystem::path path_;
   double sync_seconds_;
+  bool only_reads_;
   int file_ = -1;
   std::size_t size_ = 0;
   std::vector<SweepRow> rows_ = {};
@@ -272,7 +274,7 @@ RICHFLOW_SWEEP_INLINE std::optional<SweepRow> from_line(std::string_view line) {
 
 RICHFLOW_SWEEP_INLINE Journal::Journal(std::filesystem::path path, const std::vector<std::string>& header, Open mode,
                                        double sync_seconds)
-    : path_(std::move(path)), sync_seconds_(sync_seconds) {
+    : path_(std::move(path)), sync_seconds_(sync_seconds), only_reads_(mode == Open::read) {
   std::string expected = std::string(magic) + "\n";
   for (const std::string& line : header) expected += line + "\n";
   expected += "\n";
@@ -285,6 +287,7 @@ RICHFLOW_SWEEP_INLINE Journal::Journal(std::filesystem::path path, const std::ve
     }
     // A header that ends early was torn: nothing has been recorded yet.
     if (content.size() < expected.size() && expected.starts_with(content)) {
+      if (only_reads_) return;
       truncate(0);
       append_text(expected);
       sync();
@@ -312,8 +315,7 @@ RICHFLOW_SWEEP_INLINE void Journal::sync() {
 
 RICHFLOW_SWEEP_INLINE std::vector<SweepRow> Journal::read(const std::filesystem::path& path,
                                                           const std::vector<std::string>& header) {
-  if (!std::filesystem::exists(path)) throw FileError("there is no file " + detail::quoted(path));
-  return Journal(path, header, Open::resume).rows_;
+  return Journal(path, header, Open::read).rows_;
 }
 
 RICHFLOW_SWEEP_INLINE void Journal::fail(const char* what, int code) const {
@@ -322,9 +324,10 @@ RICHFLOW_SWEEP_INLINE void Journal::fail(const char* what, int code) const {
 
 RICHFLOW_SWEEP_INLINE void Journal::open_and_lock() {
   for (;;) {
-    file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (only_reads_ && !std::filesystem::exists(path_)) throw FileError("there is no file " + detail::quoted(path_));
+    file_ = ::open(path_.c_str(), (only_reads_ ? O_RDONLY : O_RDWR | O_CREAT | O_APPEND) | O_CLOEXEC, 0666);
     if (file_ < 0) fail("cannot open", errno);
-    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
+    if (::flock(file_, (only_reads_ ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
       const int code = errno;
       close();
       if (code == EWOULDBLOCK) throw FileError(detail::quoted(path_) + " is in use by another process");
@@ -357,7 +360,7 @@ RICHFLOW_SWEEP_INLINE void Journal::set_aside() {
 
 RICHFLOW_SWEEP_INLINE void Journal::close() {
   if (file_ >= 0) {
-    static_cast<void>(detail::flush_to_disk(file_));
+    if (!only_reads_) static_cast<void>(detail::flush_to_disk(file_));
     ::close(file_);
   }
   file_ = -1;
@@ -385,7 +388,7 @@ RICHFLOW_SWEEP_INLINE void Journal::take_over(const std::string& content, const 
     const std::size_t end = content.find('\n', begin);
     if (end == std::string::npos) {
       ++num_damaged_;
-      truncate(begin);
+      if (!only_reads_) truncate(begin);
       return;
     }
     if (auto row = detail::from_line(std::string_view(content).substr(begin, end - begin)))

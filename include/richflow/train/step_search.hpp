@@ -249,8 +249,8 @@ template <Model M, class Data, class L = typename detail::DefaultLoss<Data>::typ
 /// The same with any rule on any problem with a source: each step from w0 for `trial_epochs` passes through the data,
 /// and the one with the smallest loss over all data is best. A step is passed over where the run ends early, or at a
 /// loss that is not finite or above a hundred times that at w0. With `checkpoint` every trial is kept in a file of its
-/// own beside it (`checkpoint.0`, ...), from which it resumes. Throws as above, and ArgumentError for `by_accuracy`:
-/// only losses are compared here.
+/// own beside it (`checkpoint.0`, ...), from which it resumes. Throws as above, and ArgumentError for `by_accuracy`
+/// and `hopeless_batches`: only losses at the end of a trial are compared here.
 ///
 ///     search_step(StochasticGradient(net, data, {.batch_size = 8}), w0, HeavyBall{.momentum = 0.9}, {.largest = 0.1})
 template <class P, class R>
@@ -262,6 +262,8 @@ requires(HasSource<P>&& HasLoss<P>&& DescentRule<R, typename P::Scalar>)
   using std::isfinite;
   detail::check(ladder);
   require(!ladder.by_accuracy, "by_accuracy is for the search with SgdOptions: a problem has a loss and no accuracy");
+  require(ladder.hopeless_batches == 0, "hopeless_batches is for the search with SgdOptions, got ",
+          ladder.hopeless_batches);
   const Scalar start = problem.loss(w0);
   constexpr double divergence_factor = 100.0;
   return detail::search_ladder<Scalar>(ladder, [&](Scalar step, std::size_t k) {
