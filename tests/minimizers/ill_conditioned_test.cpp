@@ -1,6 +1,7 @@
 // Data whose rows are nearly dependent, against solutions of 50 digits. Needs Boost.Multiprecision, a test tool only.
 #if __has_include(<boost/multiprecision/cpp_bin_float.hpp>)
 
+#include <Eigen/SVD>
 #include <algorithm>
 #include <boost/multiprecision/cpp_bin_float.hpp>
 #include <cmath>
@@ -69,6 +70,37 @@ std::vector<IllConditioned> ill_conditioned_data() {
           {"Hilbert 8 x 16", hilbert(8, 16)},
           {"Hilbert 8 x 8", hilbert(8, 8)},
           {"16 decades", decades(6, 16, 3)}};
+}
+
+/// Rows of a random kind, with a condition of up to 10^13: at times on the way to none, at times of no trouble.
+IllConditioned random_rows(RandomStream& random) {
+  const auto N = static_cast<Index>(2 + random.uniform_integer(7));
+  const Index d = N + static_cast<Index>(random.uniform_integer(static_cast<std::uint64_t>(N + 3)));
+  const double decades = random.uniform(2.0, 13.0);
+  Matrix<double> X = random_matrix(random, N, d);
+  const auto share = [](Index i, Index count) {
+    return count > 1 ? static_cast<double>(i) / static_cast<double>(count - 1) : 0.0;
+  };
+  switch (random.uniform_integer(5)) {
+    case 0:
+      X.row(N - 1) = X.row(0) + std::pow(10.0, -decades) * X.row(N - 1);
+      return {"two rows are nearly equal", X};
+    case 1:
+      X.row(N - 1) = X.topRows(N - 1).colwise().sum() + std::pow(10.0, -decades) * X.row(N - 1);
+      return {"a row is nearly the sum of the others", X};
+    case 2:
+      for (Index n = 0; n < N; ++n) X.row(n) *= std::pow(10.0, decades * share(n, N));
+      return {"rows in units that differ", X};
+    case 3:
+      for (Index j = 0; j < d; ++j) X.col(j) *= std::pow(10.0, decades * share(j, d));
+      return {"columns in units that differ", X};
+    default: {
+      const Eigen::JacobiSVD<Matrix<double>> svd(X, Eigen::ComputeThinU | Eigen::ComputeThinV);
+      Vector<double> sigma(N);
+      for (Index k = 0; k < N; ++k) sigma[k] = std::pow(10.0, -decades * share(k, N));
+      return {"singular values over decades", svd.matrixU() * sigma.asDiagonal() * svd.matrixV().transpose()};
+    }
+  }
 }
 
 Vector<double> labels_of(const Matrix<double>& X, bool are_consistent, std::uint64_t seed) {
@@ -218,6 +250,10 @@ bool is_least_l1(const Matrix<double>& X, const Vector<double>& y, const Vector<
 
 bool says_number(const std::string& message, double number) {
   return message.find(detail::concat("relative duality gap ", number)) != std::string::npos;
+}
+
+bool says_residual(const std::string& message, double number) {
+  return message.find(detail::concat("residual ", number)) != std::string::npos;
 }
 
 }  // namespace
@@ -370,6 +406,58 @@ TEST_CASE("the lasso path over ill-conditioned data: its certificate is that of 
         CHECK(says_number(path.message, path.certificate.duality_gap));
       }
     }
+}
+
+TEST_CASE("rows of random kinds and conditions: a certificate below 1e-10, or a status or an error, never silence") {
+  RandomStream random(40);
+  Index solved = 0, proved = 0, followed = 0, shortest = 0;
+  constexpr Index num_draws = 150;
+  for (Index draw = 0; draw < num_draws; ++draw) {
+    const IllConditioned data = random_rows(random);
+    const Vector<double> b = random_vector(random, data.X.cols());
+    const Dataset<> problem(data.X, data.X * b);
+    const int depth = draw % 2 == 0 ? 2 : 3;
+    const auto start = Start<>::uniform(Scale<>::from_log(random.uniform(-20.0, 2.0)));
+    CAPTURE(draw, data.name, data.X, depth);
+    const auto residual_of = [&](const Vector<double>& beta) { return wide_residual(data.X, problem.y(), beta); };
+    const auto limit = solve(DiagonalNet<double>(depth, data.X.cols()), problem, start);
+    CAPTURE(limit.message);
+    if (limit.ok()) {
+      CHECK(residual_of(limit.beta) <= 1e-10);
+      CHECK(std::abs(limit.certificate.duality_gap) <= 1e-10);
+      ++solved;
+    } else {
+      CHECK(says_residual(limit.message, limit.certificate.primal_residual));
+    }
+    const auto best = min_l1_interpolator(problem);
+    CAPTURE(best.message);
+    if (best.ok()) {
+      CHECK(residual_of(best.beta) <= 1e-10);
+      CHECK(std::abs(best.duality_gap) <= 1e-10);
+      CHECK(is_least_l1(data.X, problem.y(), best.beta, best.nu));
+      ++proved;
+    } else {
+      CHECK(says_number(best.message, best.duality_gap));
+    }
+    const auto path = lasso_path(problem);
+    CAPTURE(path.message);
+    if (path.ok()) {
+      CHECK(residual_of(path.beta) <= 1e-10);
+      CHECK(is_least_l1(data.X, problem.y(), path.beta, path.nu));
+      ++followed;
+    } else {
+      CHECK(says_residual(path.message, path.certificate.primal_residual));
+    }
+    try {
+      CHECK(residual_of(min_l2_interpolator(problem)) <= std::sqrt(epsilon));
+      ++shortest;
+    } catch (const ConvergenceError& error) {
+      CHECK(std::string(error.what()).find("X beta - y has norm") != std::string::npos);
+    }
+  }
+  // y is rounded, so that rows which differ by less than its rounding have no solution to 1e-10; the others do.
+  CAPTURE(solved, proved, followed, shortest);
+  CHECK(std::min({solved, proved, followed, shortest}) > num_draws / 2);
 }
 
 TEST_CASE("margins over ill-conditioned data: 1 within 1e-10 and a gap below it, or a status that says how far") {

@@ -11,7 +11,7 @@
 #include "support/problems.hpp"
 
 namespace {
-std::size_t allocations = 0;  // NOLINT: counts for the whole program
+std::size_t allocations = 0;
 }  // namespace
 
 // The address sanitizer has an operator new of its own; under it, Eigen's switch watches alone.

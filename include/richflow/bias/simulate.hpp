@@ -422,7 +422,7 @@ template <class M, class L, class Kept>
   const bool is_timed = is_squared && relative < S(1e-6) && end.loss > S(0);
   const auto run_on = [&](const auto& followed, const char* name, const auto& stepper, const SimulateOptions<S>& chosen,
                           const Event<S>* given_up) {
-    const std::string event =
+    std::string event =
         run_simulation<S>(followed, w0, stepper, controller, size, chosen, kept, result, result.w, given_up);
     result.method = sentence("the gradient flow of the ", flow.dimension(), " weights by ", name,
                              ", errors relative to each ", HasUnits<M> ? "unit" : "weight", " within ", relative);

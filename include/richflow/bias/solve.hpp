@@ -162,7 +162,8 @@ Limit<S> solve_diagonal(const ImplicitRegularizer<S>& Q, const Dataset<S>& data,
   // From here on the kernel end of a path of constant proportions has numbers too far apart for any factorization, or,
   // where the weights are that small at alpha = 1, out of range.
   constexpr S widest(8);
-  constexpr S farthest(std::numeric_limits<S>::max_exponent / 7);
+  constexpr int seventh_of_range = std::numeric_limits<S>::max_exponent / 7;
+  constexpr S farthest(seventh_of_range);
   const Hypentropy<S>* flat = Q.hypentropy();
   const auto needs_raising = [&] {
     using std::abs;

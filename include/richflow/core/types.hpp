@@ -1,5 +1,10 @@
 #pragma once
 
+#if __cplusplus < 202002L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 202002L)
+#error "richflow needs C++20: compile with -std=c++20"
+#include "richflow needs C++20"  // ends the compilation, which would otherwise report every concept
+#endif
+
 #if (defined(__GNUC__) && !defined(__EXCEPTIONS)) || (defined(_MSC_VER) && !defined(_CPPUNWIND))
 #error "richflow reports bad input by exceptions: compile without -fno-exceptions"
 #ifdef __clang__
@@ -18,6 +23,10 @@
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ == 1
 #error "richflow detects NaN and infinity at run time: compile without -ffast-math / -ffinite-math-only"
 #endif
+
+// As the standard library does before its first header; other headers may define them later.
+#undef min
+#undef max
 
 /// @file
 /// Names for the Eigen types used throughout.

@@ -20,6 +20,7 @@
 #include "richflow/minimizers/dual_watch.hpp"
 #include "richflow/minimizers/interpolation_tolerance.hpp"
 #include "richflow/minimizers/l1_certificate.hpp"
+#include "richflow/minimizers/orthonormal_rows.hpp"
 
 /// @file
 /// What the saddle-to-saddle path of diagonal nets and the lasso path have in common: one dual equation, two rules for
@@ -159,8 +160,9 @@ class L1Path {
   Vector<S> residual_, nu_;
   std::vector<Index> next_;
   S time_ = S(0);
-  S fresh_ = S(0);  // |residual_| when it was computed from the data last
-  S terms_ = S(0);  // what the sizes of the terms of the residual add up to
+  S fresh_ = S(0);           // |residual_| when it was computed from the data last
+  S terms_ = S(0);           // what the sizes of the terms of the residual add up to
+  bool misses_fit_ = false;  // the end does not fit y, but some beta does
 };
 
 template <class S>
@@ -224,7 +226,9 @@ std::vector<PathPoint<S>> L1Path<S>::follow(PathEnd<S>& end) {
   finish(end);
   end.message = concat(rule_ == L1PathRule::saddles ? "the saddle path ended after " : "the lasso path ended after ",
                        points.size(), rule_ == L1PathRule::saddles ? " jumps (" : " knots (", end.status,
-                       end.fits ? ") at relative residual " : ") at a least-squares point of relative residual ",
+                       end.fits      ? ") at relative residual "
+                       : misses_fit_ ? ") short of a beta that fits y, at relative residual "
+                                     : ") at a least-squares point of relative residual ",
                        end.certificate.primal_residual, " and relative duality gap ", end.certificate.duality_gap,
                        end.ties > 0 ? concat("; ties: ", end.ties) : std::string(),
                        end.is_unique ? "" : "; columns in play are dependent, and beta may be one of several");
@@ -579,6 +583,9 @@ void L1Path<S>::finish(PathEnd<S>& end) {
   const bool is_proved = end.certificate.least_squares_residual <= tolerance && end.certificate.dual_excess <= proves &&
                          abs(end.certificate.duality_gap) <= proves;
   if (end.status == Status::tolerance_reached && !is_proved) end.status = Status::stalled;
+  // Where rows are nearly dependent, a point that is short of the fit looks like one of least squares.
+  misses_fit_ = !end.fits && OrthonormalRows<S>(data_).relative_misfit() <= tolerance;
+  if (misses_fit_ && end.status == Status::tolerance_reached) end.status = Status::stalled;
   end.upper = std::move(upper_);
   end.lower = std::move(lower_);
 }

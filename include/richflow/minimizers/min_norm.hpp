@@ -31,33 +31,49 @@
 
 namespace richflow {
 
+namespace detail {
+
+/// See `min_l2_interpolator`, with whatever residual rounding leaves.
+template <class Scalar>
+[[nodiscard]] Vector<Scalar> least_l2_point(const Dataset<Scalar>& data) {
+  const Matrix<Scalar>& X = data.X();
+  if (data.num_samples() <= data.num_inputs()) {
+    Cholesky<Scalar> cholesky;
+    cholesky.compute(lower_gram_matrix(X));
+    if (cholesky.is_well_conditioned()) {
+      Vector<Scalar> beta, correction, rest = data.y();
+      cholesky.solve_in_place(rest);
+      multiply_transposed(X, rest, beta);
+      // One refinement makes up for the squared condition number of the Gram matrix.
+      rest = data.y();
+      subtract_product(X, beta, rest);
+      cholesky.solve_in_place(rest);
+      multiply_transposed(X, rest, correction);
+      beta += correction;
+      if (data.residual_norm(beta) <= interpolation_tolerance<Scalar> * data.y().norm()) return beta;
+    }
+  }
+  return OrthonormalRows<Scalar>(data).least_solution();
+}
+
+}  // namespace detail
+
 /// The interpolator of minimum Euclidean norm, `argmin |beta|_2` subject to `X beta = y`: the alpha -> infinity limit
 /// of the uniformly initialized squared net.
 ///
 ///     const Vector<double> beta = min_l2_interpolator(data);
 ///
 /// Rank-deficient X is fine if y is consistent; throws InfeasibleError if not. Columns and rows may be in any units:
-/// the residual is refined in the data as given. Cost O(N^2 d).
+/// the residual is refined in the data as given. Throws ConvergenceError where it is still above `sqrt(epsilon) |y|`,
+/// as when some rows have terms so large that the rounding of beta alone does that. Cost O(N^2 d).
 template <class Scalar>
 [[nodiscard]] Vector<Scalar> min_l2_interpolator(const Dataset<Scalar>& data) {
-  const Matrix<Scalar>& X = data.X();
-  if (data.num_samples() <= data.num_inputs()) {
-    detail::Cholesky<Scalar> cholesky;
-    cholesky.compute(detail::lower_gram_matrix(X));
-    if (cholesky.is_well_conditioned()) {
-      Vector<Scalar> beta, correction, rest = data.y();
-      cholesky.solve_in_place(rest);
-      detail::multiply_transposed(X, rest, beta);
-      // One refinement makes up for the squared condition number of the Gram matrix.
-      rest = data.y();
-      detail::subtract_product(X, beta, rest);
-      cholesky.solve_in_place(rest);
-      detail::multiply_transposed(X, rest, correction);
-      beta += correction;
-      if (data.residual_norm(beta) <= detail::interpolation_tolerance<Scalar> * data.y().norm()) return beta;
-    }
-  }
-  return OrthonormalRows<Scalar>(data).least_solution();
+  Vector<Scalar> beta = detail::least_l2_point(data);
+  const Scalar misfit = data.residual_norm(beta), size = data.y().norm();
+  require<ConvergenceError>(misfit <= std::sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size,
+                            "min_l2_interpolator: X beta - y has norm ", misfit, " where |y| = ", size,
+                            ", because the rows of X are nearly dependent or in units too far apart");
+  return beta;
 }
 
 /// `argmin sum_i beta_i^2 / w0_i^2` subject to `X beta = y`: the kernel limit of the net with shape `w0`.
@@ -69,7 +85,7 @@ template <class Scalar>
   // Their common size does not matter, and squares of it need not be representable.
   const Vector<Scalar> relative = w0 / w0.maxCoeff();
   const Dataset<Scalar> scaled(data.X() * relative.asDiagonal(), data.y());
-  Vector<Scalar> beta = relative.cwiseProduct(min_l2_interpolator(scaled));
+  Vector<Scalar> beta = relative.cwiseProduct(detail::least_l2_point(scaled));
   const Scalar misfit = data.residual_norm(beta), size = data.y().norm();
   require<InfeasibleError>(misfit <= std::sqrt(Eigen::NumTraits<Scalar>::epsilon()) * size,
                            "the shape w0 leaves too little of X: its entries differ by a factor ",
@@ -628,7 +644,7 @@ void min_l1_by_simplex(const Dataset<Scalar>& data, MinL1Result<Scalar>& result)
   result.beta.setZero(d);
   // Deep enough for a good guess of the support, near enough to be cheap.
   const Scalar depth(25);
-  const Vector<Scalar> spread = min_l2_interpolator(data);
+  const Vector<Scalar> spread = least_l2_point(data);
   const auto scale = Scale<Scalar>::from_log(log(spread.cwiseAbs().maxCoeff()) / Scalar(2) - depth);
   MinimizerOptions<Scalar> rough;
   rough.primal_tolerance = Scalar(1e-3);
@@ -774,9 +790,10 @@ template <class Scalar>
 
 }  // namespace richflow
 
-#define RICHFLOW_INSTANTIATE_MIN_NORM(prefix, S)                       \
-  prefix template class detail::L1Simplex<S>;                          \
-  prefix template class detail::L1Proof<S>;                            \
-  prefix template Vector<S> min_l2_interpolator<S>(const Dataset<S>&); \
+#define RICHFLOW_INSTANTIATE_MIN_NORM(prefix, S)                          \
+  prefix template class detail::L1Simplex<S>;                             \
+  prefix template class detail::L1Proof<S>;                               \
+  prefix template Vector<S> detail::least_l2_point<S>(const Dataset<S>&); \
+  prefix template Vector<S> min_l2_interpolator<S>(const Dataset<S>&);    \
   prefix template MinL1Result<S> min_l1_interpolator<S>(const Dataset<S>&, MinL1Road);
 RICHFLOW_EXTERN(RICHFLOW_INSTANTIATE_MIN_NORM)
