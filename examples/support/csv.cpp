@@ -77,6 +77,32 @@ Number parse_number(std::string_view text, double& value) {
   return std::isfinite(value) ? Number::good : Number::out_of_range;
 }
 
+/// What separates columns in place of commas, if anything does: it stands within what commas part, outside of quotes.
+char separator_beside_commas(std::string_view text) {
+  std::string part;
+  char found = '\0';
+  const auto judge = [&] {
+    for (const char c : {';', '\t', '|'})
+      if (found == '\0' && trimmed(part).find(c) != std::string_view::npos) found = c;
+    part.clear();
+  };
+  bool in_quotes = false;
+  for (const char c : text) {
+    if (c == '"') in_quotes = !in_quotes;
+    if (c == ',' && !in_quotes)
+      judge();
+    else if (!in_quotes)
+      part += c;
+  }
+  judge();
+  return found;
+}
+
+/// For a message: what tells the number of columns.
+const char* first_line_of(const CsvFormat& format) {
+  return format.header == CsvFormat::Header::none ? "line 1" : "the header";
+}
+
 /// Takes lines one at a time, and the numbers in them.
 class CsvParser {
  public:
@@ -140,10 +166,7 @@ class CsvParser {
   void header(std::string_view text) {
     text = trimmed(text);
     if (text.empty()) fail("line 1 is blank: a header line is needed");
-    // Judged with the first row, which tells decimal commas.
-    if (text.find(',') == std::string_view::npos)
-      for (const char c : {';', '\t', '|'})
-        if (other_separator_ == '\0' && text.find(c) != std::string_view::npos) other_separator_ = c;
+    other_separator_ = separator_beside_commas(text);
     std::vector<std::string> columns;
     std::string name;
     bool in_quotes = false;
@@ -205,14 +228,18 @@ class CsvParser {
     table_.values = table_.values.rightCols(table_.values.cols() - 1).eval();
   }
 
+  /// Where the header and the first row have the same one, it is no part of a name.
+  void reject_other_separator(std::string_view first_row) const {
+    if (other_separator_ == '\0' || separator_beside_commas(first_row) != other_separator_) return;
+    const std::string name = other_separator_ == '\t' ? "tabs" : std::string("'") + other_separator_ + "'";
+    fail("its columns are separated by " + name +
+         (first_row.find(',') != std::string_view::npos ? ", and its numbers have decimal commas" : "") +
+         ": columns must be separated by commas, and decimals by a point");
+  }
+
   void row(std::string_view text) {
     const std::size_t d = table_.columns.size();
-    if (other_separator_ != '\0') {
-      const std::string name = other_separator_ == '\t' ? "tabs" : std::string("'") + other_separator_ + "'";
-      fail("its columns are separated by " + name +
-           (text.find(',') != std::string_view::npos ? ", and its numbers have decimal commas" : "") +
-           ": columns must be separated by commas, and decimals by a point");
-    }
+    if (num_rows_ == 0) reject_other_separator(text);
     if (text.find('"') != std::string_view::npos) {
       quoted_row(text);
       return;
@@ -234,8 +261,9 @@ class CsvParser {
 
   [[noreturn]] void fail_ragged(std::size_t found) const {
     const std::size_t d = table_.columns.size();
-    fail("line " + std::to_string(line_) + " has " + std::to_string(found) + " columns where the header has " +
-         std::to_string(d) + (found == 2 * d ? "; has it decimal commas? Decimals must be separated by a point" : ""));
+    fail("line " + std::to_string(line_) + " has " + std::to_string(found) + " columns where " +
+         first_line_of(format_) + " has " + std::to_string(d) +
+         (found == 2 * d ? "; does it have decimal commas? Decimals must be separated by a point" : ""));
   }
 
   /// A row with numbers in quotes.
@@ -333,7 +361,11 @@ Vector<double> read_csv_column(const std::filesystem::path& path, const CsvForma
   CsvTable table = read_csv(path, {format.header, drops ? CsvFormat::Index::keep : format.index});
   if (drops && table.values.cols() == 2) table.values = table.values.rightCols(1).eval();
   if (table.values.cols() != 1)
-    throw FileError(quoted(path) + ": one column is needed, the header has " + std::to_string(table.values.cols()));
+    throw FileError(quoted(path) + ": one column is needed, " + first_line_of(format) + " has " +
+                    std::to_string(table.values.cols()) +
+                    (format.header == CsvFormat::Header::none
+                         ? ": are its commas decimal commas? Decimals must be separated by a point"
+                         : ""));
   return table.values.col(0);
 }
 

@@ -117,8 +117,11 @@ TEST_CASE("what other programs write is refused by its cause") {
        "separated by ';', and its numbers have decimal commas"},
       {"a;b\n1.5;2\n", "separated by ';': columns must"},
       {"a|b\n1|2\n", "separated by '|'"},
-      {"y\n1,5\n1,5\n", "line 2 has 2 columns where the header has 1; has it decimal commas?"},
-      {"a,b\n1,5,2,5\n", "has it decimal commas?"},
+      {"temp, max;b;c\n1,5;2;3\n", "separated by ';', and its numbers have decimal commas"},
+      {"\"temp, max\";b;c\n1;2;3\n", "separated by ';': columns must"},
+      {"1,5;2\n3,5;4\n", "separated by ';', and its numbers have decimal commas"},
+      {"y\n1,5\n1,5\n", "line 2 has 2 columns where the header has 1; does it have decimal commas?"},
+      {"a,b\n1,5,2,5\n", "does it have decimal commas?"},
       {"a,b,c\n\"1,000\",0,2\n", "line 2, column 1 (a): '1,000' holds a comma: a decimal comma must be a point"},
       {"\"a\nb\",c,d\n1,0,2\n", "a quote is not closed (names with a line break"},
       {"sep=,\na,b,c\n1,0,2\n", "line 1, 'sep=,', is a note to a spreadsheet program"},
@@ -141,6 +144,21 @@ TEST_CASE("what other programs write is refused by its cause") {
     CHECK_THROWS_MATCHES(read(bad.text), FileError, message_contains(bad.message));
     CHECK_THROWS_MATCHES(read(bad.text), FileError, message_contains("data.csv"));
   }
+}
+
+TEST_CASE("decimal commas are named where there is no header, and a separator within names is no separator") {
+  const CsvFormat none{.header = CsvFormat::Header::none, .index = CsvFormat::Index::certain};
+  for (const char* text : {"1,5;2\n3,5;4\n", "1;2,5\n3;4,5\n", "\"1,5\";\"2\"\n", "1,5\t2,5\n", "1,5|2\n"}) {
+    INFO(text);
+    CHECK_THROWS_MATCHES(read(text, none), FileError, message_contains("and its numbers have decimal commas"));
+  }
+  CHECK_THROWS_MATCHES(read("1\n2,5\n", none), FileError,
+                       message_contains("line 2 has 2 columns where line 1 has 1; does it have decimal commas?"));
+  const TemporaryFolder folder;
+  CHECK_THROWS_MATCHES(read_csv_column(folder.file("y.csv", "1,5\n2,5\n"), none), FileError,
+                       message_contains("one column is needed, line 1 has 2: are its commas decimal commas?"));
+  CHECK(read("a;b,\"c;d\",e|f\n1,2,3\n").columns == std::vector<std::string>{"a;b", "c;d", "e|f"});
+  CHECK(read("a,\tb\n1,\t2\n").values.cols() == 2);
 }
 
 TEST_CASE("numbers too small for double are 0 or subnormal") {
