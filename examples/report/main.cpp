@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "files.hpp"
 #include "report.hpp"
 #include "text.hpp"
 
@@ -18,7 +19,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     ex::write_report(folder, unfinished);
     std::cout << "report: " << (folder / "index.html").string() << "\n";
-    return 0;
+    if (ex::is_standard_output_written()) return 0;
+    std::cerr << "report: standard output cannot be written\n";
+    return 1;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   } catch (const std::exception& error) {

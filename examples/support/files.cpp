@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -32,6 +33,11 @@ void prepare_output_folder(const std::filesystem::path& folder) {
     throw FileError("cannot write into the output folder " + quoted(folder) + ", see --out: " + reason(errno));
   ::close(probe.file);
   std::filesystem::remove(probe.name, error);
+}
+
+bool is_standard_output_written() {
+  std::cout.flush();
+  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
 }
 
 std::string file_content(const std::filesystem::path& path) {

@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "files.hpp"
 #include "options.hpp"
@@ -30,25 +32,30 @@ std::string command_line(int argc, const char* const* argv) {
   return text;
 }
 
-/// With `--json`, standard output is one JSON object and nothing else: while this lives, whatever is printed there goes
+void print_object(const nlohmann::ordered_json& object) {
+  std::cout << object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
+}
+
+/// With `--json`, standard output is one JSON object and nothing else: from `begin` on, whatever is printed there goes
 /// to the standard error.
 class JsonOutput {
  public:
-  explicit JsonOutput(bool is_asked) {
-    if (!is_asked) return;
-    flush();
-    output_ = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
-    if (output_ < 0) throw FileError("--json: standard output is not open");
-    ::dup2(STDERR_FILENO, STDOUT_FILENO);
-  }
+  JsonOutput() = default;
   ~JsonOutput() { restore(); }
   JsonOutput(const JsonOutput&) = delete;
   JsonOutput& operator=(const JsonOutput&) = delete;
 
+  void begin() {
+    flush();
+    output_ = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    require<FileError>(output_ >= 0, "--json: standard output cannot be kept");
+    ::dup2(STDERR_FILENO, STDOUT_FILENO);
+  }
+
   void print(const nlohmann::ordered_json& object) {
     if (output_ < 0) return;
     restore();
-    std::cout << object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
+    print_object(object);
   }
 
  private:
@@ -63,6 +70,9 @@ class JsonOutput {
     ::dup2(output_, STDOUT_FILENO);
     ::close(output_);
     output_ = -1;
+    // What the standard error did not take is no loss here.
+    std::clearerr(stdout);
+    std::cout.clear();
   }
 
   int output_ = -1;
@@ -107,10 +117,13 @@ ReportSection section_of(const ProgramInfo& info, const CommonOptions& common, c
   return section;
 }
 
-}  // namespace
+/// For command lines that cannot be parsed.
+bool asks_for_json(int argc, const char* const* argv) {
+  return std::any_of(argv + 1, argv + argc, [](std::string_view word) { return word == "--json"; });
+}
 
-int run_program(int argc, const char* const* argv, const ProgramInfo& info,
-                const std::function<ProgramResult(const CommonOptions&)>& body) {
+int run(int argc, const char* const* argv, const ProgramInfo& info,
+        const std::function<ProgramResult(const CommonOptions&)>& body) {
   CommonOptions common;
   bool quick = false;
   bool full = false;
@@ -126,10 +139,13 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
   SweepChoices sweep_choices;
   if (info.sweeps) add_sweep_options(app, sweep_choices);
   if (info.add_options) info.add_options(app);
+  const MpiSession mpi;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (app.exit(error) == 0) return 0;
+    if (asks_for_json(argc, argv) && mpi.is_root()) print_object({{"name", info.name}, {"error", error.what()}});
+    return 2;
   }
   common.effort = quick ? Effort::quick : full ? Effort::full : Effort::standard;
 #ifdef EIGEN_USE_BLAS
@@ -137,10 +153,14 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
   openblas_set_num_threads(1);
 #endif
 
-  const MpiSession mpi;
-  JsonOutput output(json && mpi.is_root());
+  JsonOutput output;
   try {
     const Stopwatch watch;
+    // Otherwise the next file that is opened would take its place, and what is printed.
+    if (mpi.is_root())
+      require<FileError>(::fcntl(STDOUT_FILENO, F_GETFD) >= 0,
+                         "standard output is closed: send it to /dev/null to print nothing");
+    if (json && mpi.is_root()) output.begin();
     const std::filesystem::path claims_path = common.out / "claims.json";
     if (info.sweeps)
       common.sweeps = SweepRunner(common.out / "sweeps", sweep_choices, common.threads,
@@ -178,6 +198,16 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
     }
     return 2;
   }
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv, const ProgramInfo& info,
+                const std::function<ProgramResult(const CommonOptions&)>& body) {
+  const int code = run(argc, argv, info, body);
+  if (is_standard_output_written()) return code;
+  std::cerr << info.name << ": standard output cannot be written: what was printed is lost\n";
+  return code == 0 ? 1 : code;
 }
 
 }  // namespace richflow::examples

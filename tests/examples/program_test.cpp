@@ -46,6 +46,28 @@ int run(std::vector<std::string> arguments, Body body, std::function<void(CLI::A
   return run_program(static_cast<int>(argv.size()), argv.data(), info, body);
 }
 
+/// Runs `work` with standard output in this file; closed without one.
+template <class Work>
+int with_output(const std::filesystem::path& path, Work work) {
+  std::cout.flush();
+  std::fflush(stdout);
+  const int before = ::dup(STDOUT_FILENO);
+  ::close(STDOUT_FILENO);
+  if (!path.empty()) {
+    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ::dup2(file, STDOUT_FILENO);
+    if (file != STDOUT_FILENO) ::close(file);
+  }
+  const int code = work();
+  std::cout.flush();
+  std::fflush(stdout);
+  std::clearerr(stdout);
+  std::cout.clear();
+  ::dup2(before, STDOUT_FILENO);
+  ::close(before);
+  return code;
+}
+
 }  // namespace
 
 TEST_CASE("the exit code tells claims that hold, claims that do not, and errors apart") {
@@ -82,16 +104,7 @@ TEST_CASE("with --json standard output is one object, whatever the program print
   const auto printed = folder.path() / "printed";
   const std::string out = (folder.path() / "out").string();
   const auto object_of = [&](const std::vector<std::string>& arguments, auto body, int expected) {
-    std::fflush(stdout);
-    const int before = ::dup(STDOUT_FILENO);
-    const int file = ::open(printed.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    ::dup2(file, STDOUT_FILENO);
-    ::close(file);
-    const int code = run(arguments, body);
-    std::cout.flush();
-    ::dup2(before, STDOUT_FILENO);
-    ::close(before);
-    CHECK(code == expected);
+    CHECK(with_output(printed, [&] { return run(arguments, body); }) == expected);
     return nlohmann::json::parse(content_of(printed));
   };
   const auto body = [](double measured) {
@@ -114,6 +127,40 @@ TEST_CASE("with --json standard output is one object, whatever the program print
   const auto broken = object_of(
       {"--out", out, "--json"}, [](const CommonOptions&) -> ProgramResult { throw std::runtime_error("a reason"); }, 2);
   CHECK(broken.at("error") == "a reason");
+}
+
+TEST_CASE("with --json a command line that cannot be parsed is an object, too") {
+  const TemporaryFolder folder;
+  const auto printed = folder.path() / "printed";
+  const auto body = [](const CommonOptions&) { return ProgramResult{}; };
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"--json", "--threads", "x"}, {"--threads", "x", "--json"}, {"--unknown", "--json"}}) {
+    CHECK(with_output(printed, [&] { return run(arguments, body); }) == 2);
+    const auto object = nlohmann::json::parse(content_of(printed));
+    CHECK(object.at("name") == "program");
+    CHECK_THAT(object.at("error").get<std::string>(), text_contains("--threads") || text_contains("--unknown"));
+  }
+}
+
+TEST_CASE("output that is lost is said, and the exit code is not 0") {
+  const TemporaryFolder folder;
+  const std::string out = (folder.path() / "out").string();
+  bool ran = false;
+  const auto body = [&](const CommonOptions&) {
+    std::printf("a table\n");
+    ran = true;
+    return ProgramResult{{claim_at_most("f", "c", 0.0, 1.0)}, {}};
+  };
+  for (const char* json : {"--quick", "--json"}) {
+    CAPTURE(json);
+    CHECK(with_output("/dev/full", [&] { return run({"--out", out, json}, body); }) == 1);
+    CHECK(ran);
+    ran = false;
+    CHECK(with_output("", [&] { return run({"--out", out, json}, body); }) == 2);
+    CHECK_FALSE(ran);
+    CHECK(with_output("/dev/null", [&] { return run({"--out", out, json}, body); }) == 0);
+  }
+  CHECK(with_output("/dev/full", [&] { return run({"--help"}, body); }) == 1);
 }
 
 TEST_CASE("a claims file that is none stops the program before its work") {
