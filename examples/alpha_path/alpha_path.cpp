@@ -374,28 +374,25 @@ bool has_simulated(const AlphaPath& path) {
   return std::any_of(path.rows.begin(), path.rows.end(), [](const AlphaPathRow& row) { return row.simulated; });
 }
 
-void write_coefficients(const AlphaPath& path, const std::filesystem::path& folder) {
-  const auto write = [&](bool simulated, const char* name) {
-    CsvWriter beta({"log_alpha", "i", "beta"});
-    for (const AlphaPathRow& row : path.rows)
-      if (row.simulated == simulated)
-        for (Index i = 0; i < row.beta.size(); ++i) beta.row({row.scale.log(), i, row.beta[i]});
-    beta.write(folder / name);
-  };
-  write(false, "beta.csv");
-  std::vector<const AlphaPathRow*> solved;
+/// The coefficients by one road as `<name>.csv` and `<name>.npy`; `log_alpha.npy` has the scales, which both roads
+/// share.
+void write_coefficients(const AlphaPath& path, bool simulated, const std::string& name,
+                        const std::filesystem::path& folder) {
+  std::vector<const AlphaPathRow*> rows;
   for (const AlphaPathRow& row : path.rows)
-    if (!row.simulated && row.beta.size() > 0) solved.push_back(&row);
-  Matrix<double> betas(static_cast<Index>(solved.size()), path.rich_end.size());
+    if (row.simulated == simulated && row.beta.size() > 0) rows.push_back(&row);
+  CsvWriter table({"log_alpha", "i", "beta"});
+  Matrix<double> betas(static_cast<Index>(rows.size()), path.rich_end.size());
   Vector<double> log_alphas(betas.rows());
   for (Index k = 0; k < betas.rows(); ++k) {
-    const AlphaPathRow& row = *solved[static_cast<std::size_t>(k)];
+    const AlphaPathRow& row = *rows[static_cast<std::size_t>(k)];
+    for (Index i = 0; i < row.beta.size(); ++i) table.row({row.scale.log(), i, row.beta[i]});
     betas.row(k) = row.beta;
     log_alphas[k] = row.scale.log();
   }
-  write_npy(folder / "beta.npy", betas);
-  write_npy(folder / "log_alpha.npy", log_alphas);
-  if (has_simulated(path)) write(true, "beta_simulated.csv");
+  table.write(folder / (name + ".csv"));
+  write_npy(folder / (name + ".npy"), betas);
+  if (!simulated) write_npy(folder / "log_alpha.npy", log_alphas);
 }
 
 void write_algorithm(const AlphaPath& path, const std::filesystem::path& folder) {
@@ -576,12 +573,24 @@ void write_steps(const AlphaPath& path, const std::filesystem::path& folder) {
 
 }  // namespace
 
+std::vector<std::string> alpha_path_tables_of(const AlphaPath& path) {
+  std::vector<std::string> tables = {"beta.csv", "beta.npy", "log_alpha.npy", "path.csv"};
+  if (has_simulated(path)) tables.insert(tables.end(), {"beta_simulated.csv", "beta_simulated.npy"});
+  if (!path.algorithm_rows.empty()) tables.emplace_back("algorithm.csv");
+  if (path.saddles) tables.emplace_back("saddles.csv");
+  return tables;
+}
+
 void write_alpha_path_tables(const AlphaPathProblem& problem, const AlphaPath& path,
                              const std::filesystem::path& folder) {
-  write_coefficients(path, folder);
+  write_coefficients(path, false, "beta", folder);
+  if (has_simulated(path)) write_coefficients(path, true, "beta_simulated", folder);
   if (!path.algorithm_rows.empty()) write_algorithm(path, folder);
   if (path.saddles) write_saddles(*path.saddles, folder);
-  if (has_jumps(path)) write_steps(path, folder);
+  if (has_jumps(path))
+    write_steps(path, folder);
+  else
+    std::filesystem::remove(folder / "alpha_path_saddles.csv");
   write_path(problem, path, folder);
   write_curves(path, folder);
 }

@@ -98,13 +98,17 @@ struct AlphaPath {
 /// at every scale.
 [[nodiscard]] AlphaPath alpha_path(const AlphaPathProblem& problem, const AlphaPathOptions& options);
 
-/// Names of the tables that a user reads; the last ones are there when the flow was integrated, an algorithm run and
-/// the saddles followed.
-inline const std::vector<std::string> alpha_path_tables = {
-    "beta.csv", "beta.npy", "log_alpha.npy", "path.csv", "beta_simulated.csv", "algorithm.csv", "saddles.csv"};
+/// Names of the tables that a user reads, whatever the options.
+inline const std::vector<std::string> alpha_path_tables = {"beta.csv",      "beta.npy",           "log_alpha.npy",
+                                                           "path.csv",      "beta_simulated.csv", "beta_simulated.npy",
+                                                           "algorithm.csv", "saddles.csv"};
+
+/// Those of them that `write_alpha_path_tables` writes: the last ones are there when the flow was integrated, an
+/// algorithm run and the saddles followed.
+[[nodiscard]] std::vector<std::string> alpha_path_tables_of(const AlphaPath& path);
 
 /// Writes `beta.csv` (the minimizers; as arrays for NumPy `beta.npy`, scales x d, and `log_alpha.npy`),
-/// `beta_simulated.csv` (where the flow was integrated), `algorithm.csv` (where the
+/// `beta_simulated.csv` and `beta_simulated.npy` (where the flow was integrated), `algorithm.csv` (where the
 /// algorithm ended, the prediction and the effective start), `saddles.csv` (the nonzero coefficients and the loss after
 /// each jump, times in units of log(1/alpha) at depth 2 and of alpha^(2-D) beyond), `path.csv`, and what the picture
 /// draws: `alpha_path_curves.csv` and `alpha_path_saddles.csv`.

@@ -10,11 +10,14 @@
 #include "list.hpp"
 #include "options.hpp"
 #include "program.hpp"
+#include "report.hpp"
 #include "text.hpp"
 
 namespace {
 
 using namespace richflow::examples;
+
+constexpr const char* program_name = "alpha_path";
 
 struct Arguments {
   std::filesystem::path x = {};
@@ -229,6 +232,13 @@ std::string size_of(const AlphaPathProblem& problem, const Options& options) {
                      " scales");
 }
 
+/// Those of an earlier run with other options are none of this one's.
+void forget_earlier_tables(const CommonOptions& common, const std::vector<std::string>& made) {
+  std::vector<std::string> all = alpha_path_tables;
+  all.insert(all.end(), class_path_tables.begin(), class_path_tables.end());
+  remove_earlier_tables(common.out, program_name, all, made);
+}
+
 ProgramResult classify(const Arguments& arguments, const AlphaPathProblem& problem, const CommonOptions& common) {
   ClassPathOptions options;
   options.depth = arguments.depth;
@@ -241,6 +251,7 @@ ProgramResult classify(const Arguments& arguments, const AlphaPathProblem& probl
   const ClassPath path = class_path(problem, options);
   print_class_path(problem, path);
   write_class_path_tables(problem, path, common.out);
+  forget_earlier_tables(common, class_path_tables);
   return ProgramResult{path.claims,
                        {class_path_picture(problem, path)},
                        class_path_tables,
@@ -253,7 +264,7 @@ ProgramResult classify(const Arguments& arguments, const AlphaPathProblem& probl
 int main(int argc, char** argv) {
   Arguments arguments;
   ProgramInfo info;
-  info.name = "alpha_path";
+  info.name = program_name;
   info.description =
       "Where gradient flow on the diagonal net of any depth ends, for your data (X, y) and any initialization scales, "
       "from the kernel to the rich regime, each with a proof of optimality. Without --x: two classes of Fashion-MNIST.";
@@ -284,9 +295,10 @@ int main(int argc, char** argv) {
     if (options.algorithm) print_algorithm(problem, path);
     if (path.saddles) print_saddles(*path.saddles);
     write_alpha_path_tables(problem, path, common.out);
+    forget_earlier_tables(common, alpha_path_tables_of(path));
     return ProgramResult{path.claims,
                          {alpha_path_picture(problem, path)},
-                         alpha_path_tables,
+                         alpha_path_tables_of(path),
                          problem.name + ", depth " + std::to_string(arguments.depth),
                          size_of(problem, options)};
   });

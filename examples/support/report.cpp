@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 
 #include "files.hpp"
@@ -14,6 +15,18 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kind = "richflow figure";
+
+/// Of a section's file; none where it is not one.
+std::vector<std::string> listed_tables(const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) return {};
+  try {
+    const Json entry = Json::parse(file_content(file));
+    if (entry.value("kind", "") != kind) return {};
+    return entry.at("tables").get<std::vector<std::string>>();
+  } catch (const nlohmann::json::exception&) {
+    return {};
+  }
+}
 
 }  // namespace
 
@@ -56,6 +69,18 @@ std::string section_json(const ReportSection& section) {
 
 void write_section(const std::filesystem::path& folder, const ReportSection& section) {
   write_file(folder / (section.name + ".json"), section_json(section) + "\n");
+}
+
+void remove_earlier_tables(const std::filesystem::path& folder, const std::string& name,
+                           const std::vector<std::string>& optional, const std::vector<std::string>& made) {
+  const auto is_in = [](const std::vector<std::string>& names, const std::string& table) {
+    return std::find(names.begin(), names.end(), table) != names.end();
+  };
+  for (const std::string& table : listed_tables(folder / (name + ".json"))) {
+    if (!is_in(optional, table) || is_in(made, table)) continue;
+    std::error_code left_behind;  // it is no longer listed, which is enough
+    std::filesystem::remove(folder / table, left_behind);
+  }
 }
 
 std::vector<ReportSection> read_sections(const std::filesystem::path& folder) {

@@ -45,6 +45,11 @@ struct ReportSection {
 /// Writes `folder/<name>.json`. Throws FileError.
 void write_section(const std::filesystem::path& folder, const ReportSection& section);
 
+/// Removes the tables of an earlier run of the program `name`, which its section in `folder` lists, from there: those
+/// of `optional` that are not among `made`. What no section lists is not touched.
+void remove_earlier_tables(const std::filesystem::path& folder, const std::string& name,
+                           const std::vector<std::string>& optional, const std::vector<std::string>& made);
+
 /// Which part of the page a program belongs to.
 enum class ReportPart { paper, own, beyond };
 [[nodiscard]] ReportPart report_part(const ReportSection& section);

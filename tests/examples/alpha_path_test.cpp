@@ -1,8 +1,11 @@
 #include "alpha_path.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "csv.hpp"
 #include "files.hpp"
@@ -150,6 +153,11 @@ TEST_CASE("alpha_path on a user's files gives the minimizers from the kernel to 
     CHECK(solved.values(40 + i, 2) == path.rows[2].beta[i]);
     CHECK(simulated.values(40 + i, 2) == path.rows[3].beta[i]);
   }
+  const Matrix<double> betas = read_npy(folder.path() / "beta_simulated.npy");
+  REQUIRE(betas.rows() == 3);
+  for (Index k = 0; k < 3; ++k)
+    CHECK(Vector<double>(betas.row(k)) == path.rows[2 * static_cast<std::size_t>(k) + 1].beta);
+  CHECK(read_npy_column(folder.path() / "log_alpha.npy") == Vector<double>{{4.0, -2.0, -400.0}});
   const std::string table = test_support::content_of(folder.path() / "path.csv");
   CHECK(table.substr(0, table.find('\n')) ==
         "log_alpha,alpha,l1,l2,primal_residual,kkt_residual,duality_gap,newton_steps,seconds,road,time,steps");
@@ -331,6 +339,32 @@ TEST_CASE("alpha_path takes shapes whose powers are out of range, and says where
   label << 3;
   options.depth = 2;
   CHECK_FALSE(alpha_path({"equal columns", Dataset(Matrix<double>::Ones(1, 2), label)}, options).has_unique_rich_end);
+}
+
+TEST_CASE("the tables that are listed are those that are written") {
+  const auto regression = small_problem();
+  const AlphaPathProblem problem{"tables", regression.dataset};
+  for (int choice = 0; choice < 4; ++choice) {
+    CAPTURE(choice);
+    AlphaPathOptions options;
+    options.scales = {Scale<>::from_log(1.0)};
+    options.simulate = choice == 1;
+    if (choice == 2) options.algorithm = AlgorithmOptions{.steps = 3000};
+    options.saddles = choice == 3;
+    const AlphaPath path = alpha_path(problem, options);
+    const TemporaryFolder folder;
+    write_alpha_path_tables(problem, path, folder.path());
+    const std::vector<std::string> listed = alpha_path_tables_of(path);
+    for (const std::string& table : alpha_path_tables) {
+      CAPTURE(table);
+      const bool is_listed = std::find(listed.begin(), listed.end(), table) != listed.end();
+      CHECK(std::filesystem::exists(folder.path() / table) == is_listed);
+    }
+    (void)folder.file("alpha_path_saddles.csv", "of an earlier run");
+    write_alpha_path_tables(problem, path, folder.path());
+    CHECK(std::filesystem::exists(folder.path() / "alpha_path_saddles.csv") == options.saddles);
+    CHECK(listed.size() == (choice == 0 ? 4 : choice == 1 ? 6 : 5));
+  }
 }
 
 TEST_CASE("arrays of NumPy are data like CSV files, and the minimizers are one beside their table") {

@@ -114,6 +114,28 @@ TEST_CASE("a section reads back as it was written, and other files are passed ov
   CHECK_THROWS_AS(read_sections(folder.path()), FileError);
 }
 
+TEST_CASE("of the tables of an earlier run those that are not made again are removed, and nothing else") {
+  const TemporaryFolder folder;
+  for (const char* name : {"kept.csv", "old.csv", "asked.csv", "own.csv"}) (void)folder.file(name, "x\n");
+  const std::vector<std::string> optional = {"kept.csv", "old.csv", "own.csv"};
+  const auto names_left = [&](const std::vector<std::string>& made) {
+    remove_earlier_tables(folder.path(), "fig1", optional, made);
+    std::vector<std::string> left;
+    for (const char* name : {"kept.csv", "old.csv", "asked.csv", "own.csv"})
+      if (std::filesystem::exists(folder.path() / name)) left.emplace_back(name);
+    return left;
+  };
+  CHECK(names_left({}).size() == 4);
+  for (const char* other : {"not JSON", "[]", "{}", "{\"kind\": 1}"}) {
+    (void)folder.file("fig1.json", other);
+    CHECK(names_left({}).size() == 4);
+  }
+  ReportSection earlier = section("fig1");
+  earlier.tables = {"kept.csv", "old.csv", "asked.csv", "gone.csv"};
+  write_section(folder.path(), earlier);
+  CHECK(names_left({"kept.csv"}) == std::vector<std::string>{"kept.csv", "asked.csv", "own.csv"});
+}
+
 TEST_CASE("a picture in the page has an alternative text and ids of its own") {
   const std::string html = inline_svg(svg, "p-", "rises & \"falls\"");
   CHECK(html.starts_with(
