@@ -14,6 +14,7 @@
 #include "idx.hpp"
 #include "list.hpp"
 #include "npy.hpp"
+#include "options.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
 #include "richflow/bias/regularizer.hpp"
@@ -70,9 +71,10 @@ DepthHypentropy<> depth_hypentropy_of(const AlphaPathProblem& problem, Index dep
 Vector<double> relative_shape_power(const AlphaPathProblem& problem, Index exponent) {
   const Vector<double> logs = static_cast<double>(exponent) * problem.shape->array().log().matrix();
   const Vector<double> power = (logs.array() - logs.maxCoeff()).exp();
-  require(power.minCoeff() >= std::numeric_limits<double>::min(), "the entries of the shape differ so much that their ",
-          exponent < 0 ? "inverse powers" : "powers", " ", exponent, " differ by more than the range of numbers: from ",
-          problem.shape->minCoeff(), " to ", problem.shape->maxCoeff());
+  require(power.minCoeff() >= std::numeric_limits<double>::min(),
+          "--shape: the entries of the shape differ so much that their ", exponent < 0 ? "inverse powers" : "powers",
+          " ", exponent, " differ by more than the range of numbers: from ", problem.shape->minCoeff(), " to ",
+          problem.shape->maxCoeff());
   return power;
 }
 
@@ -252,10 +254,12 @@ void add_algorithm(const AlphaPathProblem& problem, const AlphaPathOptions& opti
       ++predicted;
       difference = std::max(difference, row.difference);
     }
+  const bool is_step_too_large = algorithm.step && path.algorithm_rows.back().message.starts_with("diverged");
   if (predicted == 0)
-    throw ArgumentError(path.algorithm + " has no end to compare at any scale: at log alpha = " +
-                        short_number(path.algorithm_rows.back().scale.log()) + " " +
-                        path.algorithm_rows.back().message);
+    throw ArgumentError(
+        (is_step_too_large ? "--step: " : "--algorithm: ") + path.algorithm +
+        " has no end to compare at any scale: at log alpha = " + short_number(path.algorithm_rows.back().scale.log()) +
+        " " + path.algorithm_rows.back().message);
   std::string text = "at depth " + std::to_string(options.depth) +
                      " the prediction from the effective start meets the run (" + path.algorithm +
                      "): largest relative difference";
@@ -291,7 +295,7 @@ AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<in
                                std::uint64_t seed) {
   const auto [first, second] = classes;
   require(first != second && std::min(first, second) >= 0 && std::max(first, second) <= 9,
-          "two different classes from 0 to 9 are needed, got ", first, " and ", second);
+          "--classes: two different classes from 0 to 9 are needed, got ", first, " and ", second);
   const LabelledImages train = read_labelled_images(folder, Part::train);
   const LabelledImages test = read_labelled_images(folder, Part::test);
   require<FileError>(train.height == test.height && train.width == test.width, "training and test images in '",
@@ -299,7 +303,7 @@ AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<in
   std::vector<Index> train_images, test_images;
   for (const int label : {first, second}) {
     std::vector<Index> candidates = images_of_class(train, label);
-    require(static_cast<Index>(candidates.size()) >= per_class && per_class >= 1, "class ", label, " has ",
+    require(static_cast<Index>(candidates.size()) >= per_class && per_class >= 1, "--per-class: class ", label, " has ",
             candidates.size(), " training images, ", per_class, " were asked for");
     RandomStream random(seed, static_cast<std::uint64_t>(label));
     shuffle(random, candidates);
@@ -316,26 +320,38 @@ AlphaPathProblem image_problem(const std::filesystem::path& folder, std::pair<in
 
 namespace {
 
-Vector<double> read_column(const std::filesystem::path& path, const CsvFormat& format) {
-  return is_npy(path) ? read_npy_column(path) : read_csv_column(path, format);
+bool is_array(const char* option, const std::filesystem::path& path) {
+  return naming_option(option, [&] { return is_npy(path); });
+}
+
+Vector<double> read_column(const char* option, const std::filesystem::path& path, const CsvFormat& format) {
+  return naming_option(option, [&] { return is_npy(path) ? read_npy_column(path) : read_csv_column(path, format); });
+}
+
+/// A shape that fits these inputs and is one at some scale.
+void check_shape(const AlphaPathProblem& problem, const std::filesystem::path& shape, const std::filesystem::path& x) {
+  require<FileError>(problem.shape->size() == problem.train.num_inputs(), quoted(shape), ": the shape has ",
+                     problem.shape->size(), " entries but ", quoted(x), " has ", problem.train.num_inputs(),
+                     " columns");
+  (void)hypentropy_of(problem, Scale<>::from_log(0.0));
 }
 
 }  // namespace
 
 AlphaPathProblem problem_of_files(const std::filesystem::path& x, const std::filesystem::path& y,
                                   const std::filesystem::path& shape, const CsvFormat& format) {
-  const bool has_csv = !is_npy(x) || !is_npy(y) || (!shape.empty() && !is_npy(shape));
+  const bool has_csv = !is_array("--x", x) || !is_array("--y", y) || (!shape.empty() && !is_array("--shape", shape));
   require(has_csv || format.header == CsvFormat::Header::certain,
           "--header speaks of CSV files, and all files here are arrays of NumPy");
   require(has_csv || format.index == CsvFormat::Index::certain,
           "--index speaks of CSV files, and all files here are arrays of NumPy");
+  Matrix<double> X = naming_option("--x", [&] { return is_npy(x) ? read_npy(x) : read_csv(x, format).values; });
+  Vector<double> labels = read_column("--y", y, format);
   AlphaPathProblem problem{x.filename().string(),
-                           Dataset(is_npy(x) ? read_npy(x) : read_csv(x, format).values, read_column(y, format))};
+                           naming_option("--x, --y", [&] { return Dataset(std::move(X), std::move(labels)); })};
   if (!shape.empty()) {
-    problem.shape = read_column(shape, format);
-    if (problem.shape->size() != problem.train.num_inputs())
-      throw FileError(quoted(shape) + ": the shape has " + std::to_string(problem.shape->size()) + " entries but " +
-                      quoted(x) + " has " + std::to_string(problem.train.num_inputs()) + " columns");
+    problem.shape = read_column("--shape", shape, format);
+    naming_option("--shape", [&] { check_shape(problem, shape, x); });
   }
   return problem;
 }

@@ -8,6 +8,7 @@
 
 #include "csv.hpp"
 #include "list.hpp"
+#include "options.hpp"
 #include "text.hpp"
 
 namespace richflow::examples {
@@ -63,12 +64,14 @@ ClassPath class_path(const AlphaPathProblem& problem, const ClassPathOptions& op
   plane.shape = problem.shape;
   plane.threads = options.threads;
   require(options.depth >= 2, "depth must be at least 2, got ", options.depth);
-  if (plane.scales.empty()) {
-    const MarginResult<> l2 = max_margin_l2(problem.train);
-    require(l2.is_separable, l2.message);
-    plane.scales = default_class_scales(l2, options);
-  }
-  path.plane = margin_plane(problem.train, plane, std::string(to_string(options.loss)) + " loss");
+  path.plane = naming_option("--loss", [&] {
+    if (plane.scales.empty()) {
+      const MarginResult<> l2 = max_margin_l2(problem.train);
+      require(l2.is_separable, l2.message);
+      plane.scales = default_class_scales(l2, options);
+    }
+    return margin_plane(problem.train, plane, std::string(to_string(options.loss)) + " loss");
+  });
   for (const MarginPlanePoint& point : path.plane.points)
     path.accuracies.push_back(point.ok ? test_accuracy(problem, point.record.beta)
                                        : std::numeric_limits<double>::quiet_NaN());

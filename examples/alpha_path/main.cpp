@@ -11,6 +11,8 @@
 #include "options.hpp"
 #include "program.hpp"
 #include "report.hpp"
+#include "richflow/bias/regularizer.hpp"
+#include "richflow/models/diagonal.hpp"
 #include "text.hpp"
 
 namespace {
@@ -141,6 +143,17 @@ std::vector<richflow::Scale<>> scales_of(const Arguments& arguments) {
     for (const double log_alpha : parse_list("--log-alpha", *arguments.log_alpha, Spacing::linear))
       scales.push_back(richflow::Scale<>::from_log(log_alpha));
   return scales;
+}
+
+/// Too large a scale overflows with the shape and at the depth; the largest one does so first.
+void check_scales(const Arguments& arguments, const AlphaPathProblem& problem,
+                  const std::vector<richflow::Scale<>>& scales) {
+  const auto largest = std::max_element(scales.begin(), scales.end(), [](auto a, auto b) { return a.log() < b.log(); });
+  if (largest == scales.end()) return;
+  naming_option(arguments.alpha ? "--alpha" : "--log-alpha", [&] {
+    const richflow::DiagonalNet net(arguments.depth, problem.train.num_inputs());
+    (void)regularizer(net, start_of(problem.shape, *largest));
+  });
 }
 
 std::optional<AlgorithmOptions> algorithm_of(const Arguments& arguments, std::uint64_t seed) {
@@ -289,8 +302,10 @@ int main(int argc, char** argv) {
         arguments.x.empty() ? image_problem(arguments.data, {arguments.classes.at(0), arguments.classes.at(1)},
                                             arguments.per_class, common.seed)
                             : problem_of_files(arguments.x, arguments.y, arguments.shape, format_of(arguments));
+    check_scales(arguments, problem, options.scales);
     if (!arguments.loss.empty()) return classify(arguments, problem, common);
-    const AlphaPath path = alpha_path(problem, options);
+    const AlphaPath path = naming_option<richflow::InfeasibleError>(arguments.x.empty() ? "--per-class" : "--x, --y",
+                                                                    [&] { return alpha_path(problem, options); });
     print_table(problem, path);
     if (options.algorithm) print_algorithm(problem, path);
     if (path.saddles) print_saddles(*path.saddles);

@@ -212,6 +212,14 @@ std::vector<Index> fig5_widths(const std::vector<double>& numbers) {
   return widths;
 }
 
+std::vector<Index> parse_fig5_widths(std::string_view text) {
+  const std::vector<double> numbers = parse_list("--widths", text, Spacing::logarithmic);
+  const bool is_range = text.find(':') != std::string_view::npos;
+  for (const double number : is_range ? std::vector<double>{numbers.front(), numbers.back()} : numbers)
+    require(number == std::floor(number), "--widths '", text, "': ", number, " is not a whole number");
+  return fig5_widths(numbers);
+}
+
 Fig5Problem fig5_problem(const Fig5Options& options, Index repetition) {
   MatrixCompletionOptions drawn;
   drawn.rows = drawn.cols = options.dimension;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "claims.hpp"
@@ -39,6 +40,10 @@ struct Fig5Options {
 
 /// Widths from numbers: rounded, ascending, each once. Throws ArgumentError for one below 1.
 [[nodiscard]] std::vector<Index> fig5_widths(const std::vector<double>& numbers);
+
+/// The value of `--widths`, see `parse_list`: whole numbers and ranges of them, within which the widths are rounded.
+/// Throws ArgumentError.
+[[nodiscard]] std::vector<Index> parse_fig5_widths(std::string_view text);
 
 /// A problem of which every row and column is seen, which no mask without that could determine: the first such one
 /// in the streams that belong to the repetition. `num_refused` counts those before it. Throws ConvergenceError when

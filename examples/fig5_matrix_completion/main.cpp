@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
     }
     if (resolution > 0) options.resolution = std::max(2, resolution);
     if (!alpha2.empty()) options.alpha2 = ex::parse_list("--alpha2", alpha2, ex::Spacing::logarithmic);
-    if (!widths.empty()) options.widths = ex::fig5_widths(ex::parse_list("--widths", widths, ex::Spacing::logarithmic));
+    if (!widths.empty()) options.widths = ex::parse_fig5_widths(widths);
     const ex::Fig5Sweeps sweeps = ex::run_fig5_sweeps(options, common.sweeps);
     if (common.sweeps.is_partial()) return ex::ProgramResult{};
     const ex::Fig5 figure = ex::make_fig5(options, sweeps);

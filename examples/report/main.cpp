@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "files.hpp"
+#include "options.hpp"
 #include "report.hpp"
 #include "text.hpp"
 
@@ -17,7 +18,7 @@ int main(int argc, char** argv) {
   app.add_option("--skipped", unfinished.skipped, "Programs whose data are not installed, which the page shall say");
   try {
     app.parse(argc, argv);
-    ex::write_report(folder, unfinished);
+    ex::naming_option("--out", [&] { ex::write_report(folder, unfinished); });
     std::cout << "report: " << (folder / "index.html").string() << "\n";
     if (ex::is_standard_output_written()) return 0;
     std::cerr << "report: standard output cannot be written\n";

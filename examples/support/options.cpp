@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "richflow/core/error.hpp"
+#include "richflow/core/file.hpp"
 #include "text.hpp"
 
 namespace richflow::examples {
@@ -38,6 +39,25 @@ CLI::Option* add_number_option(CLI::App& app, const std::string& name, const std
 }
 
 }  // namespace
+
+void rethrow_naming(std::string_view option) {
+  const auto named = [&](const Error& error) { return std::string(option) + ": " + error.what(); };
+  try {
+    throw;
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(named(error));
+  } catch (const DimensionError& error) {
+    throw DimensionError(named(error));
+  } catch (const NonFiniteError& error) {
+    throw NonFiniteError(named(error));
+  } catch (const InfeasibleError& error) {
+    throw InfeasibleError(named(error));
+  } catch (const FileError& error) {
+    throw FileError(named(error));
+  } catch (const Error& error) {
+    throw Error(named(error));
+  }
+}
 
 std::int64_t parse_integer(std::string_view option, std::string_view text, std::int64_t low, std::int64_t high) {
   std::int64_t value = 0;

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "richflow/core/error.hpp"
+
 namespace CLI {
 class App;
 class Option;
@@ -16,6 +18,19 @@ class Option;
 /// numbers of an array have it; another base, a sign that would wrap, and what is out of range are refused.
 
 namespace richflow::examples {
+
+/// Within a handler: throws what is handled once more, as the same kind of error where it is one of the library's.
+[[noreturn]] void rethrow_naming(std::string_view option);
+
+/// What `work` returns. The message of an error that it throws begins with the option to change: `--x: cannot open`.
+template <class Caught = Error, class Work>
+auto naming_option(std::string_view option, const Work& work) {
+  try {
+    return work();
+  } catch (const Caught&) {
+    rethrow_naming(option);
+  }
+}
 
 /// A whole number in low .. high. Throws ArgumentError naming the option and its value.
 [[nodiscard]] std::int64_t parse_integer(std::string_view option, std::string_view text, std::int64_t low,

@@ -71,24 +71,21 @@ SweepRunner::SweepRunner(std::filesystem::path folder, const SweepChoices& choic
       code_version_(std::move(code_version)),
       use_mpi_(mpi.is_active()),
       is_root_(mpi.is_root()) {
-  try {
-    if (!choices.shard.empty()) shard_ = parse_shard(choices.shard);
-  } catch (const ArgumentError& error) {
-    throw ArgumentError(std::string("--shard: ") + error.what());
-  }
+  if (!choices.shard.empty()) shard_ = naming_option("--shard", [&] { return parse_shard(choices.shard); });
   require(merge_ == 0 || shard_.count == 1, "--shard computes, and --merge does not: give one of them");
   require(merge_ == 0 || !use_mpi_, "--merge computes nothing: run it without MPI");
 }
 
 SweepResult SweepRunner::run(Sweep sweep, const Function& function, const Cost& cost) const {
   sweep.code_version = code_version_;
-  if (merge_ > 0) {
-    SweepResult merged = merge_sweep(sweep, folder_, merge_);
-    require<FileError>(merged.num_missing() == 0, "the shards in ", quoted(folder_),
-                       " are unfinished: ", merged.summary(),
-                       ". Resume them, or run with --resume and without --shard.");
-    return merged;
-  }
+  if (merge_ > 0)
+    return naming_option("--merge", [&] {
+      SweepResult merged = merge_sweep(sweep, folder_, merge_);
+      require<FileError>(merged.num_missing() == 0, "the shards in ", quoted(folder_),
+                         " are unfinished: ", merged.summary(),
+                         ". Resume them, or run with --resume and without --shard.");
+      return merged;
+    });
   SweepOptions options;
   options.folder = folder_;
   options.resume = options.retry_failed = resume_;

@@ -408,9 +408,9 @@ TEST_CASE("a user's data that do not fit together are refused") {
   const auto x = folder.file("X.csv", "a,b,c\n1,2,3\n4,5,6\n");
   const auto y = folder.file("y.csv", "y\n1\n2\n");
   CHECK_THROWS_MATCHES(problem_of_files(x, folder.file("long.csv", "y\n1\n2\n3\n"), {}), richflow::DimensionError,
-                       message_contains("X is 2 x 3 but y has 3 entries"));
+                       message_contains("--x, --y: X is 2 x 3 but y has 3 entries"));
   CHECK_THROWS_MATCHES(problem_of_files(x, y, folder.file("w0.csv", "w\n1\n1\n")), FileError,
-                       message_contains("the shape has 2 entries but"));
+                       message_contains("--shape: '" + (folder.path() / "w0.csv").string() + "': the shape has 2"));
   AlphaPathOptions options;
   options.scales = {Scale<>::from_log(0.0)};
   for (const char* shape : {"w\n1\n0\n1\n", "w\n1\n1\n-2\n"})
@@ -453,11 +453,11 @@ TEST_CASE("images of two classes become a problem with test data") {
   CHECK(path.rich_accuracy == 1.0);
 
   CHECK_THROWS_MATCHES(image_problem(folder.path(), {3, 3}, 1, 1), richflow::ArgumentError,
-                       message_contains("two different classes"));
+                       message_contains("--classes: two different classes"));
   CHECK_THROWS_MATCHES(image_problem(folder.path(), {3, 10}, 1, 1), richflow::ArgumentError,
                        message_contains("two different classes"));
   CHECK_THROWS_MATCHES(image_problem(folder.path(), {3, 8}, 3, 1), richflow::ArgumentError,
-                       message_contains("class 3 has 2 training images, 3 were asked for"));
+                       message_contains("--per-class: class 3 has 2 training images, 3 were asked for"));
   CHECK_THROWS_AS(image_problem(folder.path(), {3, 8}, 0, 1), richflow::ArgumentError);
 }
 
@@ -526,7 +526,7 @@ TEST_CASE("alpha_path with an algorithm that goes wrong says so") {
     // Half of it is stable: what is chosen where no step is given.
     const AlphaPath chosen = run({.steps = 500});
     CHECK(chosen.algorithm_rows[0].ok);
-    CHECK_THROWS_MATCHES(run({.step = 10.0}), richflow::ArgumentError, message_contains("diverged after"));
+    CHECK_THROWS_MATCHES(run({.step = 10.0}), richflow::ArgumentError, message_contains("--step: descent has no end"));
   }
   SECTION("decay that leaves nothing") {
     const AlphaPath path =

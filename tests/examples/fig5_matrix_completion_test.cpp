@@ -137,6 +137,11 @@ TEST_CASE("figure 5 writes its tables") {
 TEST_CASE("figure 5 refuses invalid sizes") {
   CHECK(fig5_widths({3.2, 1e3, 2.9, 1.0}) == std::vector<Index>{1, 3, 1000});
   CHECK_THROWS_MATCHES(fig5_widths({0.2}), richflow::ArgumentError, test_support::message_contains("got 0.2"));
+  CHECK(parse_fig5_widths("1:100:4") == std::vector<Index>{1, 5, 22, 100});
+  CHECK(parse_fig5_widths("20,3") == std::vector<Index>{3, 20});
+  for (const char* text : {"2.5", "1,2.5,3", "2.5:100:4", "1:2.5:4"})
+    CHECK_THROWS_MATCHES(parse_fig5_widths(text), richflow::ArgumentError,
+                         test_support::message_contains("2.5 is not a whole number"));
   Fig5Options options = small_options();
   options.num_seeds = 0;
   CHECK_THROWS_AS(figure_of(options), richflow::ArgumentError);
