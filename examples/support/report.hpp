@@ -70,7 +70,7 @@ struct Unfinished {
 };
 
 /// The page, from the sections, claims and pictures in `folder`: an overview of all panels with their verdicts, the
-/// programs one by one, what they took. It needs nothing else: no network and no script.
+/// programs one by one, what they took. It needs nothing else and no network; its one script unfolds it for print.
 [[nodiscard]] std::string report_html(const std::filesystem::path& folder, const Unfinished& unfinished = {});
 
 /// Writes `folder/index.html`. Throws FileError, also when there is neither a section nor a claim.
