@@ -207,7 +207,7 @@ int run_program(int argc, const char* const* argv, const ProgramInfo& info,
   const int code = run(argc, argv, info, body);
   if (is_standard_output_written()) return code;
   std::cerr << info.name << ": standard output cannot be written: what was printed is lost\n";
-  return code == 0 ? 1 : code;
+  return 2;
 }
 
 }  // namespace richflow::examples

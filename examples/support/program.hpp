@@ -60,9 +60,9 @@ struct ProgramResult {
 /// `claims.json`, what the report says of it to `<name>.json`, and then draws its pictures, so that trouble with a
 /// picture costs no result. Under MPI every process
 /// runs `body`, which leaves writing to the process where `sweeps.is_root()`. Returns the exit code: 0 when all claims
-/// hold, 1 when one is violated or standard output did not take what was printed, 2 after an error, which is printed in
-/// one line. With `--json` standard output is one JSON object: what the report says of the program, its claims and the
-/// folder, or `name` and `error`, also for a command line that cannot be parsed.
+/// hold, 1 when one is violated, 2 after an error, which is printed in one line: also where standard output did not
+/// take what was printed. With `--json` standard output is one JSON object: what the report says of the program, its
+/// claims and the folder, or `name` and `error`, also for a command line that cannot be parsed.
 [[nodiscard]] int run_program(int argc, const char* const* argv, const ProgramInfo& info,
                               const std::function<ProgramResult(const CommonOptions&)>& body);
 

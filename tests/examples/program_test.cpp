@@ -153,14 +153,14 @@ TEST_CASE("output that is lost is said, and the exit code is not 0") {
   };
   for (const char* json : {"--quick", "--json"}) {
     CAPTURE(json);
-    CHECK(with_output("/dev/full", [&] { return run({"--out", out, json}, body); }) == 1);
+    CHECK(with_output("/dev/full", [&] { return run({"--out", out, json}, body); }) == 2);
     CHECK(ran);
     ran = false;
     CHECK(with_output("", [&] { return run({"--out", out, json}, body); }) == 2);
     CHECK_FALSE(ran);
     CHECK(with_output("/dev/null", [&] { return run({"--out", out, json}, body); }) == 0);
   }
-  CHECK(with_output("/dev/full", [&] { return run({"--help"}, body); }) == 1);
+  CHECK(with_output("/dev/full", [&] { return run({"--help"}, body); }) == 2);
 }
 
 TEST_CASE("a claims file that is none stops the program before its work") {
