@@ -72,6 +72,12 @@ std::string sealed_lines(const std::string& title, const std::string& lines) {
   return text + "checksum " + std::to_string(richflow::detail::checksum(text)) + "\n";
 }
 
+std::string lines_of(const char* title, const std::string& content) {
+  std::string lines = richflow::detail::opened_checkpoint(title, content);
+  expect(sealed_lines(title, lines) == content, "the lines are those of the file");
+  return lines;
+}
+
 void expect(bool holds, const char* what) {
   if (holds) return;
   std::fprintf(stderr, "does not hold: %s\n", what);

@@ -2,10 +2,13 @@
 
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "richflow/core/error.hpp"
 #include "richflow/core/types.hpp"
 
 /// @file
@@ -14,7 +17,8 @@
 
 namespace fuzz {
 
-/// Inputs where the search begins, made by the writers of what is read.
+/// Inputs where the search begins, made by the writers of what is read. Ends the program unless the good ones read as
+/// what they were made from: a search from seeds that are refused at once sees nothing.
 std::vector<std::string> seeds();
 
 /// Reads `content`. What is read, its writer writes and the reader reads back. An exception that is not a
@@ -33,8 +37,29 @@ std::string content_of(const std::filesystem::path& path);
 /// Ends the program where `holds` is false, and says `what`.
 void expect(bool holds, const char* what);
 
+/// What `read` returns; nothing where it throws a richflow::Error.
+template <class Read>
+auto unless_refused(const Read& read) -> std::optional<decltype(read())> {
+  try {
+    return read();
+  } catch (const richflow::Error&) {
+    return {};
+  }
+}
+
+/// What `read` returns from a good file. Ends the program where that is refused.
+template <class Read>
+auto accepted(const Read& read) {
+  auto result = unless_refused(read);
+  expect(result.has_value(), "a good file is read");
+  return std::move(*result);
+}
+
 /// A checkpoint with this title and these lines, under the checksum that no search meets by chance.
 std::string sealed_lines(const std::string& title, const std::string& lines);
+
+/// The lines of a good checkpoint, without title and checksum.
+std::string lines_of(const char* title, const std::string& content);
 
 /// The same bits, or both not a number.
 inline bool same(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b); }

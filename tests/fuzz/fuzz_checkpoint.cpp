@@ -15,14 +15,17 @@ std::string written(const IntegrationState<S>& state) {
 }
 
 template <class S>
+IntegrationState<S> read(const std::string& content) {
+  std::istringstream stream(content);
+  return load_checkpoint<S>(stream);
+}
+
+template <class S>
 void read_back(const std::string& content) {
-  try {
-    std::istringstream stream(content);
-    const std::string text = written(load_checkpoint<S>(stream));
-    std::istringstream again(text);
-    fuzz::expect(written(load_checkpoint<S>(again)) == text, "the state reads back");
-  } catch (const Error&) {
-  }
+  const auto state = fuzz::unless_refused([&] { return read<S>(content); });
+  if (!state) return;
+  const std::string text = written(*state);
+  fuzz::expect(written(fuzz::accepted([&] { return read<S>(text); })) == text, "the state reads back");
 }
 
 template <class S>
@@ -35,17 +38,28 @@ IntegrationState<S> state_of(Index size) {
   return state;
 }
 
+/// The file of a state, which reads as it.
+template <class S>
+std::string seed(const IntegrationState<S>& state) {
+  std::string content = written(state);
+  const auto back = fuzz::accepted([&] { return read<S>(content); });
+  fuzz::expect(back.t == state.t && back.y == state.y && back.step == state.step && back.memory == state.memory,
+               "the state is what was written");
+  fuzz::expect(written(back) == content, "the state is written as it was");
+  return content;
+}
+
 }  // namespace
 
 std::vector<std::string> fuzz::seeds() {
-  const auto lines = [](const std::string& file) { return detail::opened_checkpoint(detail::checkpoint_title, file); };
-  const std::string whole = written(state_of<double>(2));
+  const auto lines = [](const std::string& content) { return lines_of(detail::checkpoint_title, content); };
+  const std::string whole = seed(state_of<double>(2));
   return {whole,
           lines(whole),
-          lines(written(IntegrationState<double>())),
-          lines(written(state_of<double>(detail::binary_entries))),
-          lines(written(state_of<float>(3))),
-          lines(written(state_of<float>(detail::binary_entries)))};
+          lines(seed(IntegrationState<double>())),
+          lines(seed(state_of<double>(detail::binary_entries))),
+          lines(seed(state_of<float>(3))),
+          lines(seed(state_of<float>(detail::binary_entries)))};
 }
 
 void fuzz::try_input(const std::string& content) {
