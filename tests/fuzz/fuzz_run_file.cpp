@@ -1,6 +1,8 @@
 #include "fuzz.hpp"
+#include "richflow/bias/effective_start.hpp"
 #include "richflow/integrate/integrate.hpp"
 #include "richflow/integrate/run_file.hpp"
+#include "richflow/models/diagonal.hpp"
 
 using namespace richflow;
 
@@ -8,15 +10,39 @@ namespace {
 
 using RunFile = detail::RunFile<double>;
 
+/// An observer that is kept with its run.
+struct StepCount {
+  Index steps = 0;
+  double last = 0.0;
+
+  Action operator()(const StepView<double>& view) {
+    ++steps;
+    last = view.t;
+    return Action::proceed;
+  }
+  void write(detail::CheckpointWriter& writer) const {
+    writer.field("count_steps", steps);
+    writer.field("count_last", last);
+  }
+  void read(detail::CheckpointReader& reader) {
+    reader.field("count_steps", steps);
+    reader.field("count_last", last);
+  }
+};
+
 /// A run of two numbers that keeps something of everything.
 struct KeptRun {
+  Dataset<double> data = {Matrix<double>{{1.0}, {0.5}}, Vector<double>{{1.0, 0.25}}};
+  StepCount count = {};
+  EffectiveStart<double> effective_start = {SquaredDiagonalNet<double>(1), data, Vector<double>{{0.5, 0.5}}};
   std::vector<double> times = {0.5};
   std::vector<Index> steps = {};
   std::vector<Quantity<double>> quantities = {
       {"sum", [](const Vector<double>& y) { return y.sum(); }},
       {"head", [](double t, const Vector<double>& y) { return Vector<double>(t * y.head(2)); }}};
-  std::vector<Event<double>> events = {};
-  std::vector<ObserverRef<double>> observers = {};
+  std::vector<Event<double>> events = {
+      condition<double>("late", [](double t, const Vector<double>& /*y*/) { return t > 9.0; }), loss_below(1e-4)};
+  std::vector<ObserverRef<double>> observers = {count, effective_start};
   detail::RunOptions<double> options{
       {times, steps, 2, true, false, false, quantities}, events, observers, 100, false, 100};
   SaveAt<double, Vector<double>> save_at = {};
@@ -30,8 +56,8 @@ struct RunSoFar {
   std::vector<Vector<double>> values = {};
 };
 
-const KeptRun& kept_run() {
-  static const KeptRun run;
+KeptRun& kept_run() {
+  static KeptRun run;
   return run;
 }
 
@@ -56,13 +82,35 @@ std::string written(RunSoFar& progress) {
   return fuzz::content_of(path);
 }
 
+bool same_kept(const RunOutcome<double>& a, const RunOutcome<double>& b) {
+  return a.times == b.times && a.steps == b.steps && a.event == b.event && a.event_name == b.event_name &&
+         a.table.columns("sum") == b.table.columns("sum") && a.table.columns("head") == b.table.columns("head");
+}
+
+/// The file of a run and of its observers, which reads as them.
+std::string seed(RunSoFar& progress) {
+  const StepCount count = kept_run().count;
+  std::string content = written(progress);
+  kept_run().count = {};
+  RunSoFar back = fuzz::accepted([&] { return read(fuzz::file("again", content)); });
+  fuzz::expect(back.state.y == progress.state.y && back.state.t == progress.state.t &&
+                   back.state.step == progress.state.step && back.values == progress.values,
+               "the state and the values are what was written");
+  fuzz::expect(same_kept(back.kept, progress.kept), "what the run has kept is what was written");
+  fuzz::expect(kept_run().count.steps == count.steps && kept_run().count.last == count.last,
+               "the observers are what was written");
+  fuzz::expect(written(back) == content, "the run is written as it was");
+  return content;
+}
+
 }  // namespace
 
 std::vector<std::string> fuzz::seeds() {
   RunSoFar progress;
   for (const Quantity<double>& quantity : kept_run().quantities) progress.kept.table.add_quantity(quantity.name());
   progress.state.y = Vector<double>{{0.1, -1e-310}};
-  const std::string begun = written(progress);
+  const std::string begun = seed(progress);
+  kept_run().count = {4, 0.1};
   for (const double t : {0.0, 0.5}) {
     progress.kept.times.push_back(t);
     progress.kept.steps.push_back(progress.state.step);
@@ -71,19 +119,20 @@ std::vector<std::string> fuzz::seeds() {
     progress.state.t = t;
     progress.state.step += 2;
   }
-  const std::string later = written(progress);
-  return {later, detail::opened_checkpoint(RunFile::title, begun), detail::opened_checkpoint(RunFile::title, later)};
+  const std::string later = seed(progress);
+  progress.kept.event = 1;
+  progress.kept.event_name = "loss_below";
+  const std::string ended = seed(progress);
+  return {later, lines_of(RunFile::title, begun), lines_of(RunFile::title, later), lines_of(RunFile::title, ended)};
 }
 
 void fuzz::try_input(const std::string& content) {
   for (const std::string& text : {content, sealed_lines(RunFile::title, content)}) {
-    try {
-      RunSoFar progress = read(file("run", text));
-      expect(progress.values.size() == progress.kept.times.size(), "a value for each time");
-      const std::string once = written(progress);
-      RunSoFar again = read(file("again", once));
-      expect(written(again) == once, "the run reads back");
-    } catch (const Error&) {
-    }
+    auto progress = unless_refused([&] { return read(file("run", text)); });
+    if (!progress) continue;
+    expect(progress->values.size() == progress->kept.times.size(), "a value for each time");
+    const std::string once = written(*progress);
+    RunSoFar again = accepted([&] { return read(file("again", once)); });
+    expect(written(again) == once, "the run reads back");
   }
 }
