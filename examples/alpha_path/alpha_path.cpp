@@ -70,7 +70,7 @@ DepthHypentropy<> depth_hypentropy_of(const AlphaPathProblem& problem, Index dep
 /// w0 to this power, elementwise, up to a common factor: w0^99 need not be representable. Only where there is a shape.
 Vector<double> relative_shape_power(const AlphaPathProblem& problem, Index exponent) {
   const Vector<double> logs = static_cast<double>(exponent) * problem.shape->array().log().matrix();
-  const Vector<double> power = (logs.array() - logs.maxCoeff()).exp();
+  Vector<double> power = (logs.array() - logs.maxCoeff()).exp();
   require(power.minCoeff() >= std::numeric_limits<double>::min(),
           "--shape: the entries of the shape differ so much that their ", exponent < 0 ? "inverse powers" : "powers",
           " ", exponent, " differ by more than the range of numbers: from ", problem.shape->minCoeff(), " to ",

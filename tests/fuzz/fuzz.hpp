@@ -1,5 +1,7 @@
 #pragma once
 
+#include <bit>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <optional>
@@ -62,7 +64,9 @@ std::string sealed_lines(const std::string& title, const std::string& lines);
 std::string lines_of(const char* title, const std::string& content);
 
 /// The same bits, or both not a number.
-inline bool same(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b); }
+inline bool same(double a, double b) {
+  return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b) || (a != a && b != b);
+}
 
 /// The same shape, and the same bits.
 inline bool same(const richflow::Matrix<double>& a, const richflow::Matrix<double>& b) {

@@ -582,12 +582,15 @@ void EffectiveStart<S>::read(detail::CheckpointReader& reader) {
   found.log_side_.resize(0);
   if (followed.size() > 0) found.log_side_.setConstant(2 * d_, std::numeric_limits<S>::quiet_NaN());
   for (Index j = 0; j < followed.size(); j += 2) {
-    const auto which = static_cast<Index>(followed[j]);
-    require<CheckpointError>(which >= 0 && which < 2 * d_, "checkpoint: its EffectiveStart is damaged");
-    found.log_side_[which] = followed[j + 1];
+    require<CheckpointError>(followed[j] >= S(0) && followed[j] < S(2 * d_),
+                             "checkpoint: its EffectiveStart is damaged");
+    found.log_side_[static_cast<Index>(followed[j])] = followed[j + 1];
   }
   found.problem_.clear();
-  for (const S letter : letters) found.problem_ += static_cast<char>(static_cast<unsigned char>(letter));
+  for (const S letter : letters) {
+    require<CheckpointError>(letter >= S(0) && letter <= S(255), "checkpoint: its EffectiveStart is damaged");
+    found.problem_ += static_cast<char>(static_cast<unsigned char>(letter));
+  }
   *this = std::move(found);
 }
 
