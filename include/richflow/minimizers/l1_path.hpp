@@ -15,6 +15,7 @@
 #include "richflow/data/dataset.hpp"
 #include "richflow/linalg/kernels.hpp"
 #include "richflow/linalg/products.hpp"
+#include "richflow/linalg/scaling.hpp"
 #include "richflow/linalg/stable_norm.hpp"
 #include "richflow/linalg/updatable_qr.hpp"
 #include "richflow/minimizers/dual_watch.hpp"
@@ -134,6 +135,9 @@ class L1Path {
   [[nodiscard]] bool has_independent_columns();
   [[nodiscard]] PathPoint<S> point(const std::vector<Index>& before);
   void finish(PathEnd<S>& end);
+  /// Whether the end leaves a residual that some beta does not: where rows are nearly dependent, a point that is short
+  /// of the fit looks like one of least squares.
+  [[nodiscard]] bool is_short_of_fit(const PathEnd<S>& end) const;
 
   // Of the length of the residual when it was computed from the data last.
   static constexpr double stale = 1e-3;
@@ -559,6 +563,16 @@ void L1Path<S>::polish_multipliers() {
 }
 
 template <class S>
+bool L1Path<S>::is_short_of_fit(const PathEnd<S>& end) const {
+  if (end.fits) return false;
+  // If y can be fitted, the residual r is at most the condition of X times X^T r, which is the tolerance at the end,
+  // and well-conditioned columns have one of some thousands.
+  const bool is_far = end.certificate.primal_residual > S(1e6) * interpolation_tolerance<S>;
+  if (is_far && has_well_conditioned_rows<S>(transposed(data_.X()))) return false;
+  return OrthonormalRows<S>(data_).relative_misfit() <= interpolation_tolerance<S>;
+}
+
+template <class S>
 void L1Path<S>::finish(PathEnd<S>& end) {
   using std::abs;
   fit();
@@ -583,9 +597,10 @@ void L1Path<S>::finish(PathEnd<S>& end) {
   const bool is_proved = end.certificate.least_squares_residual <= tolerance && end.certificate.dual_excess <= proves &&
                          abs(end.certificate.duality_gap) <= proves;
   if (end.status == Status::tolerance_reached && !is_proved) end.status = Status::stalled;
-  // Where rows are nearly dependent, a point that is short of the fit looks like one of least squares.
-  misses_fit_ = !end.fits && OrthonormalRows<S>(data_).relative_misfit() <= tolerance;
-  if (misses_fit_ && end.status == Status::tolerance_reached) end.status = Status::stalled;
+  if (end.status == Status::tolerance_reached && is_short_of_fit(end)) {
+    misses_fit_ = true;
+    end.status = Status::stalled;
+  }
   end.upper = std::move(upper_);
   end.lower = std::move(lower_);
 }
