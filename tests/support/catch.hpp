@@ -19,6 +19,11 @@
 #include <string>
 #include <utility>
 
+#if defined(CATCH_VERSION_MAJOR) && CATCH_VERSION_MAJOR == 3
+// Version 2 makes this name global itself.
+using Catch::Approx;
+#endif
+
 namespace test_support {
 
 #if defined(CATCH_VERSION_MAJOR) && CATCH_VERSION_MAJOR == 2

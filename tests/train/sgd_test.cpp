@@ -283,7 +283,7 @@ TEST_CASE("a run that makes no more progress ends as stalled, at the same epoch 
       CHECK_FALSE(stalled.ok());
       CHECK(stalled.epochs == end);
       const std::string said = " before the last " + std::to_string(window) + " epochs and ";
-      CHECK_THAT(stalled.message, Catch::Matchers::Contains(said));
+      CHECK_THAT(stalled.message, text_contains(said));
 
       auto saved = options;
       saved.checkpoint = folder.path() / "half";
